@@ -1,0 +1,81 @@
+"""The alert: a decision on a session, a record of the alerts topic."""
+
+import uuid
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+from detector.contract.events import Identifier, TimeMs
+
+ALERT_NAMESPACE = uuid.UUID("6f0b2e1c-3f58-5d3a-9c1b-7a4f0d2c8e51")
+"""Namespace of the name-based alert ids (RFC 9562, version 5)."""
+
+
+class Decision(StrEnum):
+    """What to do with the session."""
+
+    BLOCK = "BLOCK"
+
+
+class ModelReference(msgspec.Struct, frozen=True, kw_only=True):
+    """Which model decided."""
+
+    name: str
+    version: str
+    sha256: Annotated[str, msgspec.Meta(description="of the model file, hexadecimal")]
+
+
+class SourcePosition(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the deciding event lies on the input topic."""
+
+    topic: str
+    partition: Annotated[int, msgspec.Meta(ge=0)]
+    offset: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision on a session. Published with the session id as the record's key.
+
+    The same log gives the same alerts, bit for bit, in every field but `detected_at_ms`, the only one read
+    from a clock.
+    """
+
+    alert_id: Annotated[str, msgspec.Meta(description="the same for the same session and deciding event")]
+    decision: Decision
+    session_id: Identifier
+    account_id: Identifier
+    score: Annotated[float, msgspec.Meta(ge=0, le=1, description="the model's risk of the window")]
+    threshold: Annotated[float, msgspec.Meta(gt=0, le=1, description="the score that blocks")]
+    action: Annotated[Identifier, msgspec.Meta(description="the deciding action")]
+    event_id: Annotated[Identifier, msgspec.Meta(description="the deciding event")]
+    action_number: Annotated[int, msgspec.Meta(ge=1, description="of the deciding action in its session")]
+    window: Annotated[list[str], msgspec.Meta(description="actions scored, oldest first")]
+    model: ModelReference
+    source: SourcePosition
+    occurred_at_ms: Annotated[TimeMs, msgspec.Meta(description="when the deciding action happened")]
+    detected_at_ms: Annotated[TimeMs, msgspec.Meta(description="when the detector decided, its own clock")]
+
+
+_DECODER = msgspec.json.Decoder(Alert)
+_ENCODER = msgspec.json.Encoder()
+
+
+def alert_id(session_id: str, event_id: str) -> str:
+    """Derive the id of the alert that `event_id` causes in `session_id` (RFC 9562 UUID, version 5)."""
+    # A JSON array as the name: no choice of ids can make two pairs read alike.
+    return str(uuid.uuid5(ALERT_NAMESPACE, msgspec.json.encode([session_id, event_id]).decode()))
+
+
+def encode_alert(alert: Alert) -> bytes:
+    """Encode one alert as JSON (UTF-8)."""
+    return _ENCODER.encode(alert)
+
+
+def decode_alert(value: bytes) -> Alert:
+    """Decode one alert.
+
+    Raises:
+        msgspec.DecodeError: the bytes are not a valid alert.
+    """
+    return _DECODER.decode(value)

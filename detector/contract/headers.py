@@ -1,0 +1,33 @@
+"""CloudEvents headers of the records (CloudEvents 1.0.2, binary mode of the Kafka protocol binding 1.0.2)."""
+
+from datetime import UTC, datetime
+
+SPEC_VERSION = "1.0"
+ACTION_TYPE = "session.action.v1"
+ALERT_TYPE = "session.alert.v1"
+PRODUCER_SOURCE = "/session-producer"
+DETECTOR_SOURCE = "/session-detector"
+
+
+def cloud_event_headers(
+    *, event_type: str, event_id: str, source: str, subject: str, time_ms: int
+) -> list[tuple[str, bytes]]:
+    """Return the headers of a JSON record.
+
+    Args:
+        event_type: `ACTION_TYPE` or `ALERT_TYPE`.
+        event_id: unique within `source`; the event's or the alert's id.
+        source: URI reference of the publisher.
+        subject: the session id.
+        time_ms: when it occurred, Unix milliseconds.
+    """
+    time = datetime.fromtimestamp(time_ms // 1000, UTC).replace(microsecond=time_ms % 1000 * 1000)
+    return [
+        ("ce_specversion", SPEC_VERSION.encode()),
+        ("ce_type", event_type.encode()),
+        ("ce_source", source.encode()),
+        ("ce_id", event_id.encode()),
+        ("ce_subject", subject.encode()),
+        ("ce_time", time.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()),
+        ("content-type", b"application/json"),
+    ]

@@ -1,0 +1,45 @@
+"""The topics, with the settings the guarantees rest on."""
+
+from typing import Final
+
+import msgspec
+
+ACTIONS_TOPIC: Final = "session-actions"
+ALERTS_TOPIC: Final = "session-alerts"
+MAX_RECORD_BYTES: Final = 12 * 1024 * 1024
+"""Largest record of the input topic: room for a 10 MB value that is then refused, and not lost."""
+
+
+class TopicSpecification(msgspec.Struct, frozen=True, kw_only=True):
+    """How a topic is created where it does not exist yet. An existing topic is left as its owners made it."""
+
+    name: str
+    partitions: int
+    configs: dict[str, str]
+
+
+def dead_letter_topic(input_topic: str) -> str:
+    """Return the name of the topic that takes what could not be scored of `input_topic`."""
+    return f"{input_topic}.dlq"
+
+
+def topic_specifications(input_topic: str, alerts_topic: str, partitions: int) -> list[TopicSpecification]:
+    """Return the topics of one detector, all with the same number of partitions."""
+    return [
+        TopicSpecification(
+            name=input_topic,
+            partitions=partitions,
+            configs={
+                # The broker's clock is the one a false event time is held against, and latency measured from.
+                "message.timestamp.type": "LogAppendTime",
+                "max.message.bytes": str(MAX_RECORD_BYTES),
+            },
+        ),
+        TopicSpecification(name=alerts_topic, partitions=partitions, configs={}),
+        TopicSpecification(
+            name=dead_letter_topic(input_topic),
+            partitions=partitions,
+            # Above the input's, since a dead letter carries the original's bytes and headers of its own.
+            configs={"max.message.bytes": str(MAX_RECORD_BYTES + 64 * 1024), "retention.ms": "-1"},
+        ),
+    ]

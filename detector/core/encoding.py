@@ -1,0 +1,121 @@
+"""Encoding of a session's last actions as the fixed-width window that the model reads."""
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+STEP_DTYPE = np.dtype([("action", "<u2"), ("gap", "u1")])
+"""One step of a window, packed: the action's code (0 pads) and the bucket of the gap before it (0 pads)."""
+STEP_BYTES = STEP_DTYPE.itemsize
+MAX_ACTIONS = 65_534
+MAX_WINDOW = 4_096
+MAX_GAP_BOUNDS = 253
+
+
+class UnknownActionError(ValueError):
+    """The action is not in the model's vocabulary."""
+
+
+class Encoding:
+    """How actions and the gaps between them become steps, and steps a window.
+
+    A step is (action code, gap bucket). Codes count from 1 in the vocabulary's order. Bucket 1 is a session's
+    first action, bucket 2 + i a gap of at least `gap_bounds_ms[i - 1]` and below `gap_bounds_ms[i]`; without
+    bounds the model uses no time and every step has bucket 1.
+
+    Args:
+        vocabulary: the actions, in code order.
+        window: how many of the last actions the model reads.
+        gap_bounds_ms: ascending lower bounds of the gap buckets, in milliseconds.
+
+    Raises:
+        ValueError: the vocabulary, window or bounds break a limit.
+    """
+
+    def __init__(self, vocabulary: Sequence[str], window: int, gap_bounds_ms: Sequence[int] = ()) -> None:
+        if not 1 <= len(vocabulary) <= MAX_ACTIONS or len(set(vocabulary)) != len(vocabulary):
+            raise ValueError(f"vocabulary of {len(vocabulary)} actions: expected 1 to {MAX_ACTIONS} distinct ones")
+        if not 1 <= window <= MAX_WINDOW:
+            raise ValueError(f"window of {window} actions: expected 1 to {MAX_WINDOW}")
+        if len(gap_bounds_ms) > MAX_GAP_BOUNDS or list(gap_bounds_ms) != sorted(set(gap_bounds_ms)):
+            raise ValueError(f"gap bounds {list(gap_bounds_ms)}: expected up to {MAX_GAP_BOUNDS}, ascending")
+        self.vocabulary = tuple(vocabulary)
+        self.window = window
+        self.gap_bounds_ms = tuple(gap_bounds_ms)
+        self.window_bytes = window * STEP_BYTES
+        self._codes: Mapping[str, bytes] = {
+            action: code.to_bytes(2, "little") for code, action in enumerate(vocabulary, start=1)
+        }
+        buckets = len(gap_bounds_ms) + 3
+        self._buckets = [bytes([bucket]) for bucket in range(buckets)]
+
+    @property
+    def gap_buckets(self) -> int:
+        """How many gap buckets there are, the padding's 0 and the first action's 1 included."""
+        return len(self._buckets) if self.gap_bounds_ms else 2
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Eight bytes that differ between encodings whose steps can't be read by each other's models."""
+        layout = msgspec.json.encode([self.vocabulary, self.window, self.gap_bounds_ms])
+        return hashlib.blake2b(layout, digest_size=8).digest()
+
+    def knows(self, action: str) -> bool:
+        """Tell whether `action` is in the vocabulary."""
+        return action in self._codes
+
+    def step(self, action: str, gap_ms: int | None) -> bytes:
+        """Encode one action.
+
+        Args:
+            action: a name in the vocabulary.
+            gap_ms: time since the session's previous action; None for its first.
+
+        Returns:
+            STEP_BYTES bytes, an element of STEP_DTYPE.
+
+        Raises:
+            UnknownActionError: the action is not in the vocabulary.
+        """
+        try:
+            code = self._codes[action]
+        except KeyError:
+            raise UnknownActionError(
+                f"action {action[:64]!r} is not in the model's vocabulary of {len(self.vocabulary)} actions"
+            ) from None
+        if gap_ms is None or not self.gap_bounds_ms:
+            return code + self._buckets[1]
+        return code + self._buckets[2 + bisect_right(self.gap_bounds_ms, gap_ms)]
+
+    def steps(self, actions: Sequence[str], times_ms: Sequence[int] | None = None) -> bytes:
+        """Encode a whole session, for training and for scoring by hand; not cut to the window.
+
+        Times that run backwards count as a gap of 0, as they do when serving. Without times every gap is 0.
+        """
+        encoded = []
+        last_ms: int | None = None
+        for index, action in enumerate(actions):
+            now_ms = 0 if times_ms is None else times_ms[index]
+            now_ms = now_ms if last_ms is None else max(now_ms, last_ms)
+            encoded.append(self.step(action, None if last_ms is None else now_ms - last_ms))
+            last_ms = now_ms
+        return b"".join(encoded)
+
+    def actions(self, steps: bytes) -> list[str]:
+        """Name the actions of packed, unpadded steps."""
+        codes = np.frombuffer(steps, STEP_DTYPE)["action"]
+        return [self.vocabulary[code - 1] for code in codes.tolist()]
+
+    def windows(self, steps: Sequence[bytes]) -> NDArray[np.void]:
+        """Stack packed steps into windows: the last `window` steps of each, padded with zeros at the end.
+
+        Returns:
+            shape (len(steps), window), dtype STEP_DTYPE; read-only.
+        """
+        size = self.window_bytes
+        packed = b"".join([one[-size:].ljust(size, b"\0") for one in steps])
+        return np.frombuffer(packed, STEP_DTYPE).reshape(len(steps), self.window)

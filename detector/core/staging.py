@@ -1,0 +1,163 @@
+"""Staging: from a partition and its next events to the windows to score, without changing the partition.
+
+Stage, commit, apply: everything a batch would change is collected beside the partition, so that a batch whose
+transaction fails leaves nothing behind. Which window an event gets depends on the log alone, not on how the
+log was cut into batches.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from detector.contract.actions import Action
+from detector.contract.events import SessionEvent
+from detector.core.encoding import Encoding
+from detector.core.partition import Partition
+from detector.core.session import EVENT_HASH_BYTES, Session, event_hash, holds, pack, touched_ms, unpack
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """What bounds the life and number of sessions.
+
+    Attributes:
+        idle_timeout_ms: a session with no action for longer, by stream time, has expired.
+        max_sessions: most sessions kept for one partition; beyond it the longest idle is evicted.
+    """
+
+    idle_timeout_ms: int = 30 * 60 * 1000
+    max_sessions: int = 1_000_000
+
+
+class Candidate(NamedTuple):
+    """One event to be scored: the `action_number`-th of its session, with the steps of its window."""
+
+    offset: int
+    event: SessionEvent
+    action_number: int
+    steps: bytes
+
+
+@dataclass(slots=True)
+class Staged:
+    """What a batch of one partition comes to, before it is scored."""
+
+    stream_time_ms: int
+    candidates: list[Candidate] = field(default_factory=list)
+    touched: dict[str, bytes] = field(default_factory=dict)
+    removed: set[str] = field(default_factory=set)
+    duplicates: int = 0
+    clamped: int = 0
+    expired: int = 0
+    evicted: int = 0
+
+
+class _LongestIdle:
+    """Walks the sessions of a partition that the batch has not touched or removed, the longest idle first.
+
+    One walk serves a whole batch, since nothing is taken out of the partition before the commit.
+    """
+
+    def __init__(self, partition: Partition, staged: Staged) -> None:
+        self._items: Iterator[tuple[str, bytes]] = iter(partition.sessions.items())
+        self._staged = staged
+        self._head = next(self._items, None)
+
+    def peek(self) -> tuple[str, bytes] | None:
+        staged = self._staged
+        while self._head is not None and (self._head[0] in staged.touched or self._head[0] in staged.removed):
+            self._head = next(self._items, None)
+        return self._head
+
+
+def stage(
+    partition: Partition, events: Iterable[tuple[int, SessionEvent]], encoding: Encoding, limits: SessionLimits
+) -> Staged:
+    """Stage the next events of a partition.
+
+    A repeated event id within the session's window is a duplicate: counted, and otherwise ignored. A time
+    before the session's last is clamped to it. LOGOUT ends the session: the next action begins a new one.
+
+    Args:
+        partition: the committed state; not changed.
+        events: (offset, event) in the order of the log; every action is in the encoding's vocabulary.
+        encoding: of the model that will score.
+        limits: of sessions.
+
+    Raises:
+        UnknownActionError: an action is not in the vocabulary.
+    """
+    staged = Staged(partition.stream_time_ms)
+    committed, touched, removed = partition.sessions, staged.touched, staged.removed
+    longest_idle = _LongestIdle(partition, staged)
+    hashes_bytes = encoding.window * EVENT_HASH_BYTES
+    live = len(committed)
+
+    while (oldest := longest_idle.peek()) and _expired(oldest[1], staged.stream_time_ms, limits):
+        removed.add(oldest[0])
+        staged.expired += 1
+        live -= 1
+
+    for offset, event in events:
+        session_id = event.session_id
+        now_ms = max(staged.stream_time_ms, event.occurred_at_ms)
+        packed = touched.get(session_id)
+        if packed is None and session_id not in removed:
+            packed = committed.get(session_id)
+        known = packed is not None
+        if packed is not None and _expired(packed, now_ms, limits):
+            staged.expired += 1
+            packed = None
+        hashed = event_hash(event.event_id)
+        session = None if packed is None else unpack(packed)
+        if session is not None and holds(session.event_hashes, hashed):
+            staged.duplicates += 1
+            continue
+
+        staged.stream_time_ms = now_ms
+        if session is None or session.ended:
+            step = encoding.step(event.action, None)
+            steps, number, last_ms, blocked = step, 1, event.occurred_at_ms, False
+        else:
+            last_ms = max(event.occurred_at_ms, session.last_ms)
+            staged.clamped += last_ms != event.occurred_at_ms
+            step = encoding.step(event.action, last_ms - session.last_ms)
+            steps = (session.steps + step)[-encoding.window_bytes :]
+            number, blocked = session.actions + 1, session.blocked
+        hashes = hashed if session is None else (session.event_hashes + hashed)[-hashes_bytes:]
+        ended = event.action == Action.LOGOUT.value
+
+        if not known:
+            if live >= limits.max_sessions:
+                live -= _evict(longest_idle, staged, committed, limits)
+            live += 1
+        touched.pop(session_id, None)  # to the end: `touched` is in the order of the last touch
+        kept = b"" if ended else steps
+        touched[session_id] = pack(Session(last_ms, now_ms, number, blocked, ended, kept, hashes))
+        staged.candidates.append(Candidate(offset, event, number, steps))
+    return staged
+
+
+def _expired(packed: bytes, stream_time_ms: int, limits: SessionLimits) -> bool:
+    return stream_time_ms - touched_ms(packed) > limits.idle_timeout_ms
+
+
+def _evict(
+    longest_idle: _LongestIdle, staged: Staged, committed: dict[str, bytes], limits: SessionLimits
+) -> int:
+    """Remove the longest idle session; return how many were removed."""
+    oldest = longest_idle.peek()
+    if oldest is not None:
+        session_id, packed = oldest
+    elif staged.touched:  # all that is left was touched by this very batch
+        session_id, packed = next(iter(staged.touched.items()))
+        del staged.touched[session_id]
+    else:
+        return 0
+    if session_id in committed:
+        staged.removed.add(session_id)
+    if _expired(packed, staged.stream_time_ms, limits):
+        staged.expired += 1
+    else:
+        staged.evicted += 1
+    return 1
