@@ -1,0 +1,1 @@
+"""Simulated and recorded session actions, published to Kafka."""

@@ -1,0 +1,1 @@
+"""How sessions behave: seeded, lazy and pure. No Kafka, no clock, no files."""
