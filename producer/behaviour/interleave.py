@@ -53,7 +53,7 @@ def interleave(
 ) -> Iterator[SessionEvent]:
     """Merge the events of scheduled sessions by time, simulated time 0 being `start_ms` (Unix milliseconds).
 
-    A session is taken from `scheduled` only when its first event is next, and dropped after its last: memory
+    A session is taken from `scheduled` at most one ahead of its turn, and dropped after its last event: memory
     is that of the sessions open at one time. Events of the same millisecond keep the order of their sessions.
     """
     waiting: list[tuple[int, int, SessionEvent, Iterator[SessionEvent]]] = []

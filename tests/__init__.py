@@ -1,0 +1,1 @@
+"""All tests: a package, so that `tests.producer` is not `producer`."""

@@ -1,0 +1,1 @@
+"""The producer: behaviour, publishing, recordings and the command line."""
