@@ -26,7 +26,7 @@ class SessionEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     amount: Annotated[float, msgspec.Meta(ge=0)] | None = None
     attributes: Annotated[
         dict[str, Any], msgspec.Meta(description="carried for others, ignored by the detector")
-    ] = {}  # noqa: RUF012  msgspec copies a mutable default for each instance
+    ] = {}
 
 
 class MalformedEventError(ValueError):

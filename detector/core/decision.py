@@ -62,21 +62,19 @@ def decide(
     for candidate, score in zip(staged.candidates, scores, strict=True):
         session_id = candidate.event.session_id
         if candidate.action_number == 1:  # a session that begins, or begins again, is not blocked
-            if session_id in blocked:
-                blocked[session_id] = False
+            blocked[session_id] = False
         elif session_id not in blocked:
             blocked[session_id] = _blocked_before(partition, session_id)
         if score < policy.threshold:
             continue
-        if blocked.get(session_id, False):
+        if blocked[session_id]:
             suppressed += 1
             continue
         blocked[session_id] = True
         alerts.append(_alert(candidate, score, policy, encoding, source, now_ms()))
     for session_id, is_blocked in blocked.items():
-        packed = staged.touched.get(session_id)
-        if packed is not None:
-            staged.touched[session_id] = with_blocked(packed, blocked=is_blocked)
+        if is_blocked and session_id in staged.touched:
+            staged.touched[session_id] = with_blocked(staged.touched[session_id])
     delta = Delta(next_offset, staged.stream_time_ms, sorted(staged.removed), staged.touched)
     return Decided(alerts, suppressed, delta)
 

@@ -38,7 +38,9 @@ class Encoding:
 
     def __init__(self, vocabulary: Sequence[str], window: int, gap_bounds_ms: Sequence[int] = ()) -> None:
         if not 1 <= len(vocabulary) <= MAX_ACTIONS or len(set(vocabulary)) != len(vocabulary):
-            raise ValueError(f"vocabulary of {len(vocabulary)} actions: expected 1 to {MAX_ACTIONS} distinct ones")
+            raise ValueError(
+                f"vocabulary of {len(vocabulary)} actions: expected 1 to {MAX_ACTIONS} distinct ones"
+            )
         if not 1 <= window <= MAX_WINDOW:
             raise ValueError(f"window of {window} actions: expected 1 to {MAX_WINDOW}")
         if len(gap_bounds_ms) > MAX_GAP_BOUNDS or list(gap_bounds_ms) != sorted(set(gap_bounds_ms)):

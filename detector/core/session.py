@@ -79,7 +79,6 @@ def touched_ms(packed: bytes) -> int:
     return int.from_bytes(packed[8:16], "little", signed=True)
 
 
-def with_blocked(packed: bytes, *, blocked: bool) -> bytes:
-    """Return the packed session with its blocked flag set or cleared."""
-    flags = packed[_FLAGS_AT] & ~_BLOCKED | blocked * _BLOCKED
-    return packed[:_FLAGS_AT] + bytes([flags]) + packed[_FLAGS_AT + 1 :]
+def with_blocked(packed: bytes) -> bytes:
+    """Return the packed session with its blocked flag set."""
+    return packed[:_FLAGS_AT] + bytes([packed[_FLAGS_AT] | _BLOCKED]) + packed[_FLAGS_AT + 1 :]

@@ -71,7 +71,10 @@ class _LongestIdle:
 
 
 def stage(
-    partition: Partition, events: Iterable[tuple[int, SessionEvent]], encoding: Encoding, limits: SessionLimits
+    partition: Partition,
+    events: Iterable[tuple[int, SessionEvent]],
+    encoding: Encoding,
+    limits: SessionLimits,
 ) -> Staged:
     """Stage the next events of a partition.
 

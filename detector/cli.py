@@ -1,0 +1,197 @@
+"""The commands of the detector: run, alerts, score, schemas."""
+
+import itertools
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from kafka.errors import KafkaError
+
+from detector.contract.alerts import Alert
+from detector.contract.schemas import write_schemas
+from detector.contract.topics import ALERTS_TOPIC
+from detector.core.encoding import UnknownActionError
+from detector.model.artifact import Model, ModelRefusedError, default_model_path, load_model
+from detector.runtime.config import ConfigurationError, DetectorConfig, environment_variable_of, flag_of
+from detector.runtime.health import HealthServer, Heartbeat, Watchdog
+from detector.runtime.metrics import DetectorMetrics
+from detector.runtime.recovery import StateRefusedError, TopicsUnfitError
+from detector.runtime.service import Detector
+from detector.runtime.subscription import subscribe
+
+_LOG = logging.getLogger("detector")
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
+
+
+@click.group(context_settings=_CONTEXT)
+def main() -> None:
+    """Detect account takeovers in streams of session actions, and publish block alerts exactly once."""
+
+
+def _settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one option for each field of DetectorConfig."""
+    for one in reversed(fields(DetectorConfig)):
+        unit = one.metadata["unit"]
+        flag = flag_of(one)
+        switch = isinstance(one.default, bool)
+        command = click.option(
+            f"{flag}/--no-{flag[2:]}" if switch else flag,
+            one.name,
+            type=type(one.default),
+            default=one.default,
+            envvar=environment_variable_of(one),
+            show_envvar=True,
+            metavar=None if switch else f"<{unit or type(one.default).__name__}>",
+            help=one.metadata["help"],
+        )(command)
+    return command
+
+
+@main.command()
+@_settings
+def run(**settings: Any) -> None:
+    """Score the sessions of the input topic and publish block alerts, until SIGTERM or SIGINT."""
+    try:
+        config = DetectorConfig(**settings)
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from error
+    logging.basicConfig(level=config.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("kafka").setLevel(max(logging.WARNING, logging.getLevelName(config.log_level)))
+    model = _load(config.model_path)  # before anything is consumed
+    stop = _stop_on_signals()
+    metrics, heartbeat = DetectorMetrics(), Heartbeat()
+    stall_timeout_s = config.stall_timeout_ms / 1000
+    health = _serve_health(config, metrics, heartbeat, stall_timeout_s)
+    _LOG.info(
+        "model %s version %s (%s…), threshold %s, group %s",
+        model.reference.name,
+        model.reference.version,
+        model.reference.sha256[:12],
+        config.threshold or model.threshold,
+        config.group,
+    )
+    try:
+        with Watchdog(heartbeat, stall_timeout_s):
+            Detector(config, model, metrics, heartbeat).run(stop)
+    except (StateRefusedError, TopicsUnfitError, KafkaError) as error:
+        raise click.ClickException(f"{type(error).__name__}: {error}") from error
+    finally:
+        if health is not None:
+            health.close()
+    _LOG.info("stopped")
+
+
+@main.command()
+@click.option(
+    "--bootstrap-servers", default="127.0.0.1:9092", envvar="KAFKA_BOOTSTRAP_SERVERS", show_envvar=True
+)
+@click.option("--topic", default=ALERTS_TOPIC, envvar="DETECTOR_ALERTS_TOPIC", show_envvar=True)
+@click.option(
+    "--from-beginning", is_flag=True, help="Start with the oldest alert kept, not with the next one."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document a line, as on the topic.")
+@click.option("--max", "most", type=click.IntRange(min=1), help="End after so many alerts.")
+def alerts(
+    *, bootstrap_servers: str, topic: str, from_beginning: bool, as_json: bool, most: int | None
+) -> None:
+    """Subscribe to the alerts and print each as it is committed, until SIGTERM or SIGINT."""
+    logging.getLogger("kafka").setLevel(logging.ERROR)
+    stop = _stop_on_signals()
+    try:
+        arriving = subscribe(bootstrap_servers, topic, from_beginning=from_beginning, stop=stop.is_set)
+        for alert in itertools.islice(filter(None, arriving), most):
+            click.echo(msgspec.json.encode(alert) if as_json else describe(alert))
+    except KafkaError as error:
+        raise click.ClickException(f"no alerts from {bootstrap_servers}, topic {topic}: {error}") from error
+
+
+@main.command()
+@click.option(
+    "--model", "path", type=click.Path(path_type=Path), help="Model file.  [default: the packaged one]"
+)
+@click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), help="[default: the model's own]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of words.")
+@click.argument("actions", nargs=-1, required=True)
+def score(*, path: Path | None, threshold: float | None, as_json: bool, actions: tuple[str, ...]) -> None:
+    """Score one session, given its ACTIONS in order, and say BLOCKED or ALLOWED."""
+    model = _load(path)
+    limit = model.threshold if threshold is None else threshold
+    try:
+        windows = model.encoding.windows([model.encoding.steps(actions)])
+    except UnknownActionError as error:
+        raise click.UsageError(f"{error}: expected {', '.join(model.encoding.vocabulary)}") from error
+    risk = float(model.score(windows)[0])
+    verdict = "BLOCKED" if risk >= limit else "ALLOWED"
+    if as_json:
+        answer = {
+            "risk": risk,
+            "threshold": limit,
+            "decision": verdict,
+            "actions": actions[-model.encoding.window :],
+        }
+        click.echo(msgspec.json.encode(answer))
+    else:
+        click.echo(f"{verdict}  risk {risk:.6f}, threshold {limit:g}")
+
+
+@main.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+def schemas(folder: Path) -> None:
+    """Write the JSON Schemas of events and alerts into FOLDER."""
+    for path in write_schemas(folder):
+        click.echo(path.name)
+
+
+def describe(alert: Alert) -> str:
+    """Put an alert into one line."""
+    actions = " → ".join(alert.window)
+    latency_ms = alert.detected_at_ms - alert.occurred_at_ms
+    return (
+        f"{alert.decision} session {alert.session_id} account {alert.account_id} score {alert.score:.4f} "
+        f"≥ {alert.threshold:g} after {latency_ms} ms: {actions}"
+    )
+
+
+def _load(path: Path | None) -> Model:
+    try:
+        return load_model(path or default_model_path())
+    except ModelRefusedError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _serve_health(
+    config: DetectorConfig, metrics: DetectorMetrics, heartbeat: Heartbeat, stall_timeout_s: float
+) -> HealthServer | None:
+    if config.metrics_port < 0:
+        return None
+    host, port = config.metrics_host, config.metrics_port
+    try:
+        server = HealthServer(host, port, metrics.registry, heartbeat, stall_timeout_s)
+    except OSError as error:
+        raise click.ClickException(
+            f"metrics can't be served on {host}:{port}: {error.strerror}. Expected a free port of this machine: "
+            "choose another with --metrics-port, 0 for any, -1 for none"
+        ) from error
+    _LOG.info("metrics on http://%s:%d/metrics", host, server.port)
+    return server
+
+
+def _stop_on_signals() -> threading.Event:
+    """Return an event that SIGTERM and SIGINT set. A second signal ends the process at once."""
+    stop = threading.Event()
+
+    def handle(number: int, _frame: object) -> None:
+        if stop.is_set():
+            sys.exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+    return stop

@@ -1,0 +1,60 @@
+"""The core run over a log at rest: what the alerts of a partition must be, whoever computes them."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.contract.alerts import Alert
+from detector.contract.events import SessionEvent
+from detector.core.decision import Policy, decide
+from detector.core.encoding import Encoding
+from detector.core.partition import Partition
+from detector.core.staging import SessionLimits, stage
+
+Score = Callable[[NDArray[np.void]], NDArray[np.float32]]
+
+
+def detect(
+    events: Iterable[tuple[int, SessionEvent]],
+    *,
+    source: tuple[str, int],
+    encoding: Encoding,
+    score: Score,
+    policy: Policy,
+    limits: SessionLimits,
+    now_ms: Callable[[], int],
+    partition: Partition | None = None,
+    batch_events: int = 2_000,
+) -> Iterator[Alert]:
+    """Yield the alerts of one partition's log, in order.
+
+    Args:
+        events: (offset, event) in the order of the log; what would be dead-lettered is left out before.
+        source: topic and partition of the events.
+        encoding: of the model.
+        score: windows of shape (n, window), dtype STEP_DTYPE, to n scores.
+        policy: threshold and model.
+        limits: of sessions.
+        now_ms: the clock for `detected_at_ms`.
+        partition: live sessions to go on from; changed. A new one without it.
+        batch_events: how many events are scored at once; changes nothing but the speed.
+    """
+    partition = Partition() if partition is None else partition
+    remaining = iter(events)
+    while batch := list(itertools.islice(remaining, batch_events)):
+        staged = stage(partition, batch, encoding, limits)
+        windows = encoding.windows([candidate.steps for candidate in staged.candidates])
+        decided = decide(
+            partition,
+            staged,
+            score(windows).tolist(),
+            policy=policy,
+            encoding=encoding,
+            source=source,
+            next_offset=batch[-1][0] + 1,
+            now_ms=now_ms,
+        )
+        partition.apply(decided.delta)
+        yield from decided.alerts

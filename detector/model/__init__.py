@@ -1,0 +1,1 @@
+"""The model file and its scorer. onnxruntime computes; neither TensorFlow nor the onnx package is needed."""

@@ -1,0 +1,286 @@
+"""The model file: one ONNX file with everything that serving needs in its metadata, checked before it is used.
+
+Layout: an ONNX model whose metadata property METADATA_KEY is one JSON document (`ModelMetadata`), and whose last
+property, SEAL_KEY, is the SHA-256 of every byte before it. The seal finds damage, which neither protobuf nor a
+graph with one weight off would show; it is no signature. The canaries find a machine or a library that computes
+something else than the one that exported the file.
+"""
+
+import hashlib
+import stat
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.contract.alerts import ModelReference
+from detector.core.encoding import Encoding
+from detector.model.scorer import ACTIONS_INPUT, GAPS_INPUT, SCORE_OUTPUT, Port, Scorer
+
+FORMAT = 1
+METADATA_KEY = "session-fraud-detector.model"
+SEAL_KEY = "session-fraud-detector.sha256"
+MAX_MODEL_BYTES = 64 * 1024 * 1024
+"""Several times the largest vocabulary's embedding; a file beyond it is not one of ours."""
+CANARY_TOLERANCE = 1e-5
+"""How far a canary's score may lie off: CPUs differ in the order of their sums, by less than 1e-6."""
+
+_DIGEST_CHARS = 64
+# A protobuf field is (tag, length, bytes): metadata_props is field 14 of ModelProto, holding key (1), value (2).
+_SEAL_ENTRY = b"\x0a%c%b\x12%c" % (len(SEAL_KEY), SEAL_KEY.encode(), _DIGEST_CHARS)
+_SEAL_HEAD = b"\x72%c%b" % (len(_SEAL_ENTRY) + _DIGEST_CHARS, _SEAL_ENTRY)
+_SEAL_BYTES = len(_SEAL_HEAD) + _DIGEST_CHARS
+# A tensor kept in another file says so in TensorProto.external_data, whose one required key is "location".
+_EXTERNAL_DATA = b"\x0a\x08location\x12"
+_EXPORT_AGAIN = "train or copy the model again"
+
+
+class ModelRefusedError(ValueError):
+    """The file is not a model that this detector can score with. The message says why and what to do."""
+
+
+class Canary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A session and the score of its window when the model was exported.
+
+    `times_ms` are milliseconds since the first action, one for each; None where the model uses no time.
+    """
+
+    actions: list[str]
+    score: float
+    times_ms: list[int] | None = None
+
+
+class ModelMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model is and how it came to be. Holds no wall-clock time, so that a model can be reproduced."""
+
+    format: int
+    name: str
+    version: str
+    preset: str
+    """The simulated traffic that it was trained on."""
+    vocabulary: list[str]
+    """The actions; the first has code 1."""
+    window: int
+    gap_bounds_ms: list[int]
+    """Lower bounds of the gap buckets; empty where the model uses no time."""
+    threshold: float
+    """The score that blocks."""
+    training: dict[str, int | float | str]
+    """Parameters of the training, the seed among them."""
+    metrics: dict[str, float]
+    """Figures on the sessions held out."""
+    data_sha256: str
+    """Of the training data, hexadecimal."""
+    libraries: dict[str, str]
+    """Versions of the libraries that trained and exported it."""
+    canaries: list[Canary]
+
+
+class _Versioned(msgspec.Struct):
+    format: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """A loaded model.
+
+    Attributes:
+        metadata: from the file.
+        sha256: of the whole file, hexadecimal.
+        encoding: of the windows that it scores.
+    """
+
+    metadata: ModelMetadata
+    sha256: str
+    encoding: Encoding
+    _scorer: Scorer
+
+    @property
+    def threshold(self) -> float:
+        """The score that blocks, above 0 and at most 1."""
+        return self.metadata.threshold
+
+    @property
+    def reference(self) -> ModelReference:
+        """How alerts name this model."""
+        return ModelReference(name=self.metadata.name, version=self.metadata.version, sha256=self.sha256)
+
+    def score(self, windows: NDArray[np.void]) -> NDArray[np.float32]:
+        """Score windows; on one machine a window's score has the same bits in every batch.
+
+        Args:
+            windows: shape (n, window), dtype STEP_DTYPE, as `encoding.windows` returns.
+
+        Returns:
+            shape (n,), between 0 and 1.
+        """
+        return self._scorer.score(windows)
+
+
+def default_model_path() -> Path:
+    """Return the path of the packaged model."""
+    return Path(str(files("detector.model") / "default.onnx"))
+
+
+def load_model(path: Path) -> Model:
+    """Read, check and load a model file. It is read once: what is hashed is what scores.
+
+    Raises:
+        ModelRefusedError: there is no such file, it is not a model of ours, damaged, of a newer format,
+            contradicts itself, or does not give the scores that it gave when it was exported.
+    """
+    data = _read(path)
+    try:
+        return _load(data)
+    except ModelRefusedError as error:
+        raise ModelRefusedError(f"model file {path} is refused: {error}") from error
+
+
+def seal(model: bytes) -> bytes:
+    """Append the seal to a serialised ONNX model that holds the metadata."""
+    return model + _SEAL_HEAD + hashlib.sha256(model).hexdigest().encode()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+            raise ModelRefusedError(f"model file {path} is {kind}: expected an .onnx file; give its path")
+        with path.open("rb") as file:
+            data = file.read(MAX_MODEL_BYTES + 1)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ModelRefusedError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise ModelRefusedError(
+            f"model file {path} cannot be read ({reason}): expected an .onnx file; check its path and permissions"
+        ) from error
+    if len(data) > MAX_MODEL_BYTES:
+        raise ModelRefusedError(
+            f"model file {path} has more than {MAX_MODEL_BYTES:,} bytes: expected a model exported by "
+            "`python -m trainer train`; check the path"
+        )
+    return data
+
+
+def _load(data: bytes) -> Model:
+    _check_seal(data)
+    if _EXTERNAL_DATA in data:
+        raise ModelRefusedError(
+            "it keeps weights in another file: expected all of them inside; export it as one file"
+        )
+    try:
+        scorer = Scorer(data)
+    except Exception as error:  # onnxruntime's errors share no other base class
+        raise ModelRefusedError(
+            f"onnxruntime cannot run it ({str(error)[:300]}): expected a graph that it supports; {_EXPORT_AGAIN}"
+        ) from error
+    metadata = _metadata(scorer.properties)
+    encoding = _encoding(metadata)
+    _check_ports(scorer, encoding)
+    _check_tables(scorer, encoding)
+    model = Model(metadata, hashlib.sha256(data).hexdigest(), encoding, scorer)
+    _check_canaries(model)
+    return model
+
+
+def _check_seal(data: bytes) -> None:
+    sealed, head, digest = data[:-_SEAL_BYTES], data[-_SEAL_BYTES:-_DIGEST_CHARS], data[-_DIGEST_CHARS:]
+    if head == _SEAL_HEAD and digest == hashlib.sha256(sealed).hexdigest().encode():
+        return
+    if not data:
+        seen = "it is empty"
+    elif head == _SEAL_HEAD or METADATA_KEY.encode() in data:
+        seen = f"its {len(data):,} bytes do not match their seal, so it is truncated, damaged or was edited"
+    else:
+        seen = f"its {len(data):,} bytes bear no seal, so it comes from elsewhere or most of it is missing"
+    raise ModelRefusedError(f"{seen}: expected a file as `python -m trainer train` wrote it; {_EXPORT_AGAIN}")
+
+
+def _metadata(properties: dict[str, str]) -> ModelMetadata:
+    document = properties.get(METADATA_KEY)
+    if document is None:
+        raise ModelRefusedError(
+            f"it has no metadata property {METADATA_KEY!r}: expected a model exported by `python -m trainer "
+            f"train`; {_EXPORT_AGAIN}"
+        )
+    try:
+        seen = msgspec.json.decode(document, type=_Versioned).format
+        if seen != FORMAT:
+            raise ModelRefusedError(
+                f"it has format {seen}: expected {FORMAT}; "
+                + ("update the detector" if seen > FORMAT else "train the model again")
+            )
+        metadata = msgspec.json.decode(document, type=ModelMetadata)
+    except msgspec.DecodeError as error:
+        raise ModelRefusedError(
+            f"its metadata is not valid ({error}): expected what `python -m trainer train` writes; {_EXPORT_AGAIN}"
+        ) from error
+    if not 0 < metadata.threshold <= 1:
+        raise ModelRefusedError(
+            f"its threshold is {metadata.threshold}: expected one above 0 and at most 1; train it with such a one"
+        )
+    return metadata
+
+
+def _encoding(metadata: ModelMetadata) -> Encoding:
+    try:
+        return Encoding(metadata.vocabulary, metadata.window, metadata.gap_bounds_ms)
+    except ValueError as error:
+        raise ModelRefusedError(f"its metadata has a {error}; {_EXPORT_AGAIN}") from error
+
+
+def _check_ports(scorer: Scorer, encoding: Encoding) -> None:
+    inputs = {ACTIONS_INPUT: Port("tensor(int32)", (None, encoding.window))}
+    if encoding.gap_bounds_ms:
+        inputs[GAPS_INPUT] = Port("tensor(int32)", (None, encoding.window))
+    outputs = {SCORE_OUTPUT: Port("tensor(float)", (None,))}
+    for kind, seen, expected in (("inputs", scorer.inputs, inputs), ("outputs", scorer.outputs, outputs)):
+        if seen != expected:
+            raise ModelRefusedError(
+                f"its graph has the {kind} {_describe(seen)}: expected {_describe(expected)} from its metadata; "
+                f"{_EXPORT_AGAIN}"
+            )
+
+
+def _describe(ports: dict[str, Port]) -> str:
+    return ", ".join(
+        f"{name} {port.type}[{', '.join('n' if size is None else str(size) for size in port.shape)}]"
+        for name, port in sorted(ports.items())
+    )
+
+
+def _check_tables(scorer: Scorer, encoding: Encoding) -> None:
+    """Check that the graph's embeddings have a row for every code of the metadata, and none beyond."""
+    last_action, last_gap = len(encoding.vocabulary), encoding.gap_buckets - 1
+    fits = scorer.accepts(action_code=last_action, gap_bucket=last_gap)
+    beyond = scorer.accepts(action_code=last_action + 1, gap_bucket=last_gap) or (
+        bool(encoding.gap_bounds_ms) and scorer.accepts(action_code=last_action, gap_bucket=last_gap + 1)
+    )
+    if not fits or beyond:
+        raise ModelRefusedError(
+            f"its metadata names {last_action} actions and {encoding.gap_buckets} gap buckets, and its graph was "
+            f"built for {'more' if beyond else 'fewer'}: expected the same; {_EXPORT_AGAIN}"
+        )
+
+
+def _check_canaries(model: Model) -> None:
+    canaries = model.metadata.canaries
+    if not canaries:
+        raise ModelRefusedError(
+            f"it has no canaries: expected some sessions with their scores; {_EXPORT_AGAIN}"
+        )
+    try:
+        steps = [model.encoding.steps(canary.actions, canary.times_ms) for canary in canaries]
+    except (ValueError, IndexError) as error:
+        raise ModelRefusedError(f"a canary cannot be encoded ({error}); {_EXPORT_AGAIN}") from error
+    for canary, score in zip(canaries, model.score(model.encoding.windows(steps)).tolist(), strict=True):
+        if not abs(score - canary.score) <= CANARY_TOLERANCE:  # not `>`, which a NaN would pass
+            raise ModelRefusedError(
+                f"the canary {canary.actions} scores {score}: expected {canary.score} within {CANARY_TOLERANCE}; "
+                "install the onnxruntime of requirements/run.txt, or export the model on this kind of machine"
+            )

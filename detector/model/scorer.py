@@ -1,0 +1,107 @@
+"""The scorer: an onnxruntime session that turns windows into scores on one core.
+
+Which bits a score has must not depend on the batch it was computed in, or replaying a log in other batches
+could decide otherwise. The LSTM and Gemm operators of onnxruntime keep that; Mul with ReduceSum in place of the
+last Gemm does not. tests/model/test_scorer.py holds it.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+
+ACTIONS_INPUT = "actions"
+GAPS_INPUT = "gaps"
+SCORE_OUTPUT = "score"
+CHUNK_WINDOWS = 512
+"""Most windows computed at once: speed is flat from 64 to 2,048 and falls beyond, as the caches overflow."""
+
+_FATAL_ONLY = 4  # onnxruntime's severities: 0 verbose to 4 fatal
+
+# Its warnings (a GPU that is not there, a node that a probe makes fail) are not for our users.
+onnxruntime.set_default_logger_severity(_FATAL_ONLY)
+
+
+class Port(NamedTuple):
+    """One input or output of the graph: its type in onnxruntime's words, and its shape, None where it varies."""
+
+    type: str
+    shape: tuple[int | None, ...]
+
+
+class Scorer:
+    """Computes scores with one thread, in chunks of at most CHUNK_WINDOWS.
+
+    Args:
+        model: an ONNX file's bytes.
+
+    Raises:
+        Exception: of one of onnxruntime's own classes, which share no narrower base; the bytes are no model
+            that it can run.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # workers are scaled by partition, not by thread
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = _FATAL_ONLY
+        self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._uses_gaps = GAPS_INPUT in self.inputs
+
+    @property
+    def inputs(self) -> dict[str, Port]:
+        """The graph's inputs by name."""
+        return {port.name: _port(port) for port in self._session.get_inputs()}
+
+    @property
+    def outputs(self) -> dict[str, Port]:
+        """The graph's outputs by name."""
+        return {port.name: _port(port) for port in self._session.get_outputs()}
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """The file's metadata properties."""
+        properties: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+        return properties
+
+    def score(self, windows: NDArray[np.void]) -> NDArray[np.float32]:
+        """Score windows.
+
+        Args:
+            windows: shape (n, window), dtype STEP_DTYPE, n at least 0.
+
+        Returns:
+            shape (n,), between 0 and 1.
+        """
+        if len(windows) <= CHUNK_WINDOWS:
+            return self._score_chunk(windows)
+        starts = range(0, len(windows), CHUNK_WINDOWS)
+        return np.concatenate([self._score_chunk(windows[start : start + CHUNK_WINDOWS]) for start in starts])
+
+    def accepts(self, *, action_code: int, gap_bucket: int) -> bool:
+        """Tell whether the graph's tables reach as far as an action code and a gap bucket."""
+        shape = (1, self.inputs[ACTIONS_INPUT].shape[1] or 1)
+        feed = {ACTIONS_INPUT: np.full(shape, action_code, np.int32)}
+        if self._uses_gaps:
+            feed[GAPS_INPUT] = np.full(shape, gap_bucket, np.int32)
+        try:
+            self._session.run([SCORE_OUTPUT], feed)
+        except InvalidArgument:  # Gather checks its indices
+            return False
+        return True
+
+    def _score_chunk(self, windows: NDArray[np.void]) -> NDArray[np.float32]:
+        if not len(windows):
+            return np.empty(0, np.float32)
+        feed = {ACTIONS_INPUT: windows["action"].astype(np.int32)}
+        if self._uses_gaps:
+            feed[GAPS_INPUT] = windows["gap"].astype(np.int32)
+        scores: NDArray[np.float32] = self._session.run([SCORE_OUTPUT], feed)[0]
+        return scores
+
+
+def _port(port: Any) -> Port:
+    return Port(port.type, tuple(size if isinstance(size, int) else None for size in port.shape))

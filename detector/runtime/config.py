@@ -1,0 +1,123 @@
+"""All settings of the detector: one frozen object, parsed once from flags and environment variables."""
+
+import re
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from detector.contract.topics import ACTIONS_TOPIC, ALERTS_TOPIC, dead_letter_topic
+
+
+class ConfigurationError(ValueError):
+    """A setting is out of its bounds. The message says what was seen and what was expected."""
+
+
+def setting(help_text: str, default: Any, *, env: str | None = None, unit: str = "", minimum: int = 1) -> Any:
+    """Declare one setting: a dataclass field that also knows its help text, unit and environment variable."""
+    metadata = {"help": help_text, "env": env, "unit": unit, "minimum": minimum}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DetectorConfig:
+    """Settings of `python -m detector run`. The command's flags and the docs' table are made from the fields."""
+
+    bootstrap_servers: str = setting(
+        "Kafka bootstrap servers, comma-separated.", "127.0.0.1:9092", env="KAFKA_BOOTSTRAP_SERVERS"
+    )
+    group: str = setting("Consumer group; also names the state topic, <group>.state.", "session-detector")
+    instance_id: str = setting(
+        "Stable name of this worker, unique in the group (a StatefulSet's pod name, say). A restarted worker "
+        "ends its predecessor's open transaction at once. Empty: a random one.",
+        "",
+    )
+    input_topic: str = setting("Topic of the session events.", ACTIONS_TOPIC)
+    alerts_topic: str = setting("Topic of the alerts.", ALERTS_TOPIC)
+    create_topics: bool = setting("Create missing topics at the start.", default=True)
+    partitions: int = setting("Partitions of topics created here.", 8)
+    replication_factor: int = setting(
+        "Replicas of topics created here; -1 takes the broker's default.", -1, minimum=-1
+    )
+    model: str = setting("Model file; empty takes the packaged one.", "")
+    threshold: float = setting("Score that blocks; 0 takes the model's own.", 0.0, minimum=0)
+    idle_timeout_ms: int = setting("A session without an action for longer has ended.", 1_800_000, unit="ms")
+    max_sessions: int = setting("Most live sessions a partition; beyond, the longest idle goes.", 1_000_000)
+    max_event_bytes: int = setting(
+        "A larger event is dead-lettered without being decoded.", 65_536, unit="bytes"
+    )
+    max_dead_letter_bytes: int = setting(
+        "A dead letter's value is cut there; it stays whole on the input topic.",
+        11 * 1024 * 1024,
+        unit="bytes",
+    )
+    max_future_ms: int = setting(
+        "An event further ahead of the broker's time is dead-lettered.", 300_000, unit="ms", minimum=0
+    )
+    batch_max_events: int = setting("Most events a transaction.", 2_000)
+    poll_timeout_ms: int = setting(
+        "Longest wait for events before looking after everything else.", 200, unit="ms"
+    )
+    session_timeout_ms: int = setting("The group gives a silent worker's partitions away.", 10_000, unit="ms")
+    max_poll_interval_ms: int = setting("The same for one stuck in a batch.", 120_000, unit="ms")
+    transaction_timeout_ms: int = setting(
+        "The broker aborts a transaction open for longer.", 15_000, unit="ms"
+    )
+    stall_timeout_ms: int = setting(
+        "A worker whose loop stands still for longer ends itself.", 90_000, unit="ms"
+    )
+    snapshot_ratio: int = setting(
+        "The state is written whole once the changes since exceed it so many times.", 3
+    )
+    snapshot_min_bytes: int = setting("… and exceed this.", 4 * 1024 * 1024, unit="bytes")
+    metrics_host: str = setting("Address of /metrics, /healthz and /readyz.", "127.0.0.1")
+    metrics_port: int = setting("Their port; 0 takes a free one, -1 serves none.", 9108, minimum=-1)
+    log_level: str = setting("DEBUG, INFO, WARNING or ERROR.", "INFO")
+
+    def __post_init__(self) -> None:
+        """Check the bounds.
+
+        Raises:
+            ConfigurationError: a setting is out of bounds.
+        """
+        for one in fields(self):
+            value, minimum = getattr(self, one.name), one.metadata["minimum"]
+            if isinstance(value, int | float) and not isinstance(value, bool) and value < minimum:
+                raise ConfigurationError(
+                    f"{flag_of(one)} is {value}: expected at least {minimum} {one.metadata['unit']}".strip()
+                )
+        if not 0 <= self.threshold <= 1:
+            raise ConfigurationError(f"--threshold is {self.threshold}: expected above 0 and at most 1, or 0")
+        if self.log_level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+            raise ConfigurationError(
+                f"--log-level is {self.log_level!r}: expected DEBUG, INFO, WARNING or ERROR"
+            )
+        for topic in (self.input_topic, self.alerts_topic, self.group):
+            if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", topic):
+                raise ConfigurationError(
+                    f"{topic!r} names no topic: expected up to 200 of the characters A-Z a-z 0-9 . _ -"
+                )
+
+    @property
+    def dead_letter_topic(self) -> str:
+        """Where what could not be scored goes."""
+        return dead_letter_topic(self.input_topic)
+
+    @property
+    def state_topic(self) -> str:
+        """Where the live sessions are kept, partition by partition of the input."""
+        return f"{self.group}.state"
+
+    @property
+    def model_path(self) -> Path | None:
+        """The model file, or None for the packaged one."""
+        return Path(self.model) if self.model else None
+
+
+def flag_of(one: Field[Any]) -> str:
+    """Return the command-line flag of a setting."""
+    return "--" + one.name.replace("_", "-")
+
+
+def environment_variable_of(one: Field[Any]) -> str:
+    """Return the environment variable of a setting: DETECTOR_ and its name, unless it has one of its own."""
+    return one.metadata["env"] or f"DETECTOR_{one.name.upper()}"

@@ -1,0 +1,70 @@
+"""Decoding: from a consumed record to an event, or to a dead letter with the reason."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from detector.contract.dead_letters import DeadLetter, Reason
+from detector.contract.events import MalformedEventError, SessionEvent, decode_event
+
+MAX_DETAIL_CHARS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class EventLimits:
+    """What an event may be.
+
+    Attributes:
+        max_event_bytes: a larger value is not decoded.
+        max_dead_letter_bytes: a dead letter's value is cut there.
+        max_future_ms: how far an event may be ahead of its record's timestamp. The timestamp is the broker's
+            (LogAppendTime) and part of the log, so the same log is always judged alike. One event of a wrong
+            clock would otherwise move stream time and expire every session of its partition.
+    """
+
+    max_event_bytes: int
+    max_dead_letter_bytes: int
+    max_future_ms: int
+
+
+def decode(record: Any, knows: Callable[[str], bool], limits: EventLimits) -> SessionEvent | DeadLetter:
+    """Decode one consumed record.
+
+    Args:
+        record: a kafka-python ConsumerRecord with raw bytes.
+        knows: whether an action is in the model's vocabulary.
+        limits: of events.
+    """
+    value: bytes | None = record.value
+    if value is None:
+        return _dead_letter(record, Reason.NULL_VALUE, "null value: expected a JSON event", limits)
+    if len(value) > limits.max_event_bytes:
+        detail = f"{len(value)} bytes: expected at most {limits.max_event_bytes}"
+        return _dead_letter(record, Reason.TOO_LARGE, detail, limits)
+    try:
+        event = decode_event(value)
+    except MalformedEventError as error:
+        return _dead_letter(record, Reason.MALFORMED, str(error), limits)
+    if not knows(event.action):
+        detail = f"action {event.action[:64]!r}: expected one of the model's vocabulary"
+        return _dead_letter(record, Reason.UNKNOWN_ACTION, detail, limits)
+    ahead_ms = event.occurred_at_ms - record.timestamp
+    if record.timestamp >= 0 and ahead_ms > limits.max_future_ms:
+        detail = f"{ahead_ms} ms ahead of the broker's time: expected at most {limits.max_future_ms} ms"
+        return _dead_letter(record, Reason.TIME_IN_FUTURE, detail, limits)
+    return event
+
+
+def _dead_letter(record: Any, reason: Reason, detail: str, limits: EventLimits) -> DeadLetter:
+    value: bytes | None = record.value
+    return DeadLetter(
+        reason=reason,
+        detail=detail[:MAX_DETAIL_CHARS],
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=record.timestamp,
+        key=record.key,
+        value=None if value is None else value[: limits.max_dead_letter_bytes],
+        value_bytes=None if value is None else len(value),
+    )

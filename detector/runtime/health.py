@@ -1,0 +1,120 @@
+"""Health: /metrics, /healthz and /readyz over HTTP, and the watchdog that ends a worker that stands still."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Self
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
+
+_LOG = logging.getLogger(__name__)
+EXIT_STALLED = 70
+"""EX_SOFTWARE of sysexits.h: an orchestrator restarts the worker."""
+
+
+class Heartbeat:
+    """When the loop last came round, and whether it is ready. Shared between threads: two plain fields."""
+
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
+        self._last_s = clock_s()
+        self.ready = False
+
+    def beat(self) -> None:
+        """Tell that the loop came round."""
+        self._last_s = self._clock_s()
+
+    def age_s(self) -> float:
+        """Return the time since the last beat, in seconds."""
+        return self._clock_s() - self._last_s
+
+
+class _SilentHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base class's name
+        """Log nothing: scrapes come every few seconds."""
+
+
+class HealthServer:
+    """Serves /metrics, /healthz (the loop turns) and /readyz (it holds partitions, or waits for some).
+
+    Raises:
+        OSError: the port is taken or the address is not this machine's.
+    """
+
+    def __init__(
+        self, host: str, port: int, registry: CollectorRegistry, heartbeat: Heartbeat, stall_timeout_s: float
+    ) -> None:
+        metrics = make_wsgi_app(registry)
+
+        def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+            path = environ.get("PATH_INFO")
+            if path == "/metrics":
+                return metrics(environ, start_response)
+            age_s = heartbeat.age_s()
+            alive = age_s < stall_timeout_s
+            answers = {
+                "/healthz": (alive, f"loop last came round {age_s:.1f} s ago\n"),
+                "/readyz": (
+                    alive and heartbeat.ready,
+                    "ready\n" if heartbeat.ready else "not in the group yet\n",
+                ),
+            }
+            if path not in answers:
+                start_response("404 Not Found", [("Content-Type", "text/plain")])
+                return [b"expected /metrics, /healthz or /readyz\n"]
+            good, text = answers[path]
+            status = "200 OK" if good else "503 Service Unavailable"
+            start_response(status, [("Content-Type", "text/plain")])
+            return [text.encode()]
+
+        self._server = make_server(host, port, app, ThreadingWSGIServer, _SilentHandler)
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class Watchdog:
+    """Ends the process when the loop stands still: kafka-python's commit has no time limit of its own.
+
+    A context manager; outside it nothing is watched.
+    """
+
+    def __init__(self, heartbeat: Heartbeat, stall_timeout_s: float) -> None:
+        self._heartbeat = heartbeat
+        self._stall_timeout_s = stall_timeout_s
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def _watch(self) -> None:
+        while not self._done.wait(min(1.0, self._stall_timeout_s / 4)):
+            age_s = self._heartbeat.age_s()
+            if age_s > self._stall_timeout_s:
+                _LOG.critical(
+                    "the loop has stood still for %.0f s, expected it round within %.0f s: ending with exit code %d, "
+                    "so that this worker is restarted and its partitions are taken over",
+                    age_s,
+                    self._stall_timeout_s,
+                    EXIT_STALLED,
+                )
+                logging.shutdown()
+                os._exit(EXIT_STALLED)  # the main thread may hang in the client: nothing gentler reaches it
+
+    def __enter__(self) -> Self:
+        """Begin watching."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop watching."""
+        self._done.set()
+        self._thread.join()

@@ -1,0 +1,61 @@
+"""The link to Kafka: every client of a worker, opened and closed together."""
+
+import logging
+import uuid
+
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.errors import KafkaError
+
+from detector.runtime.config import DetectorConfig
+from detector.runtime.membership import Membership
+from detector.runtime.restoring import StateReader
+from detector.runtime.topics import ensure_topics
+from detector.runtime.transaction import Transactor
+
+_LOG = logging.getLogger(__name__)
+_DELETE_TIMEOUT_MS = 10_000
+
+
+class KafkaLink:
+    """The clients of one worker. After a failure whose outcome is unknown it is closed and opened anew.
+
+    Raises:
+        KafkaError: the broker can't be reached or refuses.
+        TopicsUnfitError: a topic is missing and may not be created.
+    """
+
+    def __init__(self, config: DetectorConfig, encoding: bytes) -> None:
+        # A stable name lets a restarted worker end its predecessor's transaction; without one, each link has
+        # its own, and the broker's transaction timeout ends what a dead worker left.
+        name = f"{config.group}-{config.instance_id or uuid.uuid4().hex[:12]}"
+        self._state_topic = config.state_topic
+        self.admin = KafkaAdminClient(bootstrap_servers=config.bootstrap_servers.split(","), client_id=name)
+        try:
+            ensure_topics(self.admin, config)
+            self.transactor = Transactor(config, name)
+            self.state_reader = StateReader(config, name, encoding)
+            self.membership = Membership(config, name)
+        except BaseException:
+            self.close()
+            raise
+
+    def cut_state_log(self, partition: int, before_offset: int) -> None:
+        """Delete the records of a state log that a committed snapshot replaced. A failure is only logged."""
+        target = TopicPartition(self._state_topic, partition)
+        try:
+            self.admin.delete_records({target: before_offset}, timeout_ms=_DELETE_TIMEOUT_MS)
+        except KafkaError as error:
+            _LOG.warning(
+                "%s[%d] could not be cut before %d, the next snapshot will: %s", *target, before_offset, error
+            )
+
+    def close(self) -> None:
+        """Leave the group and close what was opened, whatever state it is in."""
+        for name in ("membership", "transactor", "state_reader", "admin"):
+            client = getattr(self, name, None)
+            if client is None:
+                continue
+            try:
+                client.close()
+            except Exception as error:  # noqa: BLE001  nothing may keep the others from being closed
+                _LOG.warning("%s did not close cleanly: %s", name, error)

@@ -1,0 +1,128 @@
+"""Membership in the consumer group: which partitions are this worker's, and the records read from them."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
+from kafka.structs import ConsumerGroupMetadata, MemberState
+
+from detector.contract.topics import MAX_RECORD_BYTES
+from detector.runtime.config import DetectorConfig
+from detector.runtime.recovery import MemberFencedError
+
+Records = Mapping[TopicPartition, Sequence[Any]]
+
+
+class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Records what the group decided. It is called on the client's I/O thread, where nothing may be awaited."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._events: list[tuple[bool, frozenset[TopicPartition]]] = []
+
+    def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        with self._lock:
+            self._events.append((True, frozenset(assigned)))
+
+    def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        with self._lock:
+            self._events.append((False, frozenset(revoked)))
+
+    def on_partitions_lost(self, lost: Sequence[TopicPartition]) -> None:
+        self.on_partitions_revoked(lost)
+
+    def drain(self) -> list[tuple[bool, frozenset[TopicPartition]]]:
+        with self._lock:
+            events, self._events = self._events, []
+        return events
+
+
+class Membership:
+    """This worker's place in the consumer group."""
+
+    def __init__(self, config: DetectorConfig, client_id: str) -> None:
+        self._rebalances = _Rebalances()
+        self._poll_timeout_ms = config.poll_timeout_ms
+        self._max_records = config.batch_max_events
+        self.consumer = KafkaConsumer(
+            bootstrap_servers=config.bootstrap_servers.split(","),
+            client_id=client_id,
+            group_id=config.group,
+            group_instance_id=config.instance_id or None,
+            enable_auto_commit=False,
+            # Positions are set from the state log. A broker's own reset would skip events without a word.
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            partition_assignment_strategy=[CooperativeStickyAssignor],
+            session_timeout_ms=config.session_timeout_ms,
+            heartbeat_interval_ms=max(1, config.session_timeout_ms // 4),
+            max_poll_interval_ms=config.max_poll_interval_ms,
+            max_partition_fetch_bytes=2 * 1024 * 1024,
+            fetch_max_bytes=MAX_RECORD_BYTES + 1024 * 1024,
+            allow_auto_create_topics=False,
+            metadata_max_age_ms=30_000,
+            reconnect_backoff_max_ms=1_000,
+        )
+        self.consumer.subscribe([config.input_topic], listener=self._rebalances)
+
+    def poll(self) -> Records:
+        """Read the next records, at most a batch; empty when there are none yet or positions are missing."""
+        try:
+            records: Records = self.consumer.poll(
+                timeout_ms=self._poll_timeout_ms, max_records=self._max_records
+            )
+        except NoOffsetForPartitionError:
+            return {}  # partitions just assigned: restoring sets their positions
+        except OffsetOutOfRangeError as error:  # retention overtook the reading
+            self._rebalances.on_partitions_assigned(list(error.args[0]))
+            return {}
+        return records
+
+    def settle(self, owned: set[TopicPartition]) -> tuple[set[TopicPartition], set[TopicPartition]]:
+        """Work out what the rebalances since the last call come to.
+
+        Args:
+            owned: the partitions held so far.
+
+        Returns:
+            the partitions to drop and those to restore. One that went and came back is in both: somebody else
+            may have written its state in between.
+        """
+        dropped: set[TopicPartition] = set()
+        gained: set[TopicPartition] = set()
+        for assigned, partitions in self._rebalances.drain():
+            if assigned:
+                gained |= partitions
+            else:
+                dropped |= partitions & owned
+                gained -= partitions
+        return dropped, gained
+
+    def identity(self) -> ConsumerGroupMetadata:
+        """Return the membership under which records are being read, to fence the commit with (KIP-447).
+
+        Raises:
+            MemberFencedError: this worker is not in the group. A commit in the name of nobody would not be
+                fenced at all.
+        """
+        metadata = self.consumer.group_metadata()
+        if metadata.generation_id < 0 or not metadata.member_id:
+            raise MemberFencedError("not a member of the group any more")
+        return metadata
+
+    @property
+    def joined(self) -> bool:
+        """Whether the group knows this worker and has settled."""
+        return bool(self.consumer.group_metadata().state == MemberState.STABLE)
+
+    def seek(self, source: TopicPartition, offset: int) -> None:
+        """Read `source` from `offset` on, unless it was taken away meanwhile."""
+        if source in self.consumer.assignment():
+            self.consumer.seek(source, offset)
+
+    def close(self) -> None:
+        """Leave the group."""
+        self.consumer.close(autocommit=False, timeout_ms=5_000)

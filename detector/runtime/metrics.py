@@ -1,0 +1,121 @@
+"""Metrics of the service. No ids as labels: what is high in cardinality or personal stays out."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from detector.contract.dead_letters import DeadLetter
+from detector.core.decision import Decided
+from detector.core.staging import Staged
+
+_BATCH_BUCKETS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_000, 5_000, 10_000)
+_SCORE_BUCKETS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+_STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0)
+
+
+class ScoreDistribution(Collector):
+    """A histogram of scores that takes a batch at a time: one by one would cost as much as the scoring."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(len(_SCORE_BUCKETS), np.int64)
+        self._sum = 0.0
+
+    def observe(self, scores: NDArray[np.float32]) -> None:
+        """Count scores, each in 0 … 1."""
+        buckets = np.searchsorted(_SCORE_BUCKETS, scores)
+        self._counts += np.bincount(buckets, minlength=len(_SCORE_BUCKETS))
+        self._sum += float(scores.sum())
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """Expose the histogram."""
+        family = HistogramMetricFamily("detector_score", "Distribution of the scores")
+        counts = np.cumsum(self._counts).tolist()
+        bounds = [*(str(bound) for bound in _SCORE_BUCKETS[:-1]), "+Inf"]
+        family.add_metric([], list(zip(bounds, counts, strict=True)), self._sum)
+        yield family
+
+
+class DetectorMetrics:
+    """The detector's metrics, on a registry of their own so that a process can hold more than one."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"detector_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"detector_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"detector_{name}", text, labels, buckets=buckets, registry=registry)
+
+        self.events = counter(
+            "events", "Input records of committed batches, by what became of them", "outcome"
+        )
+        self.scores = counter("scores", "Windows scored and committed")
+        self.alerts = counter("alerts", "Alerts committed", "decision")
+        self.suppressed = counter("suppressed", "Scores that would block a session already blocked")
+        self.dead_letters = counter("dead_letters", "Records committed to the dead-letter topic", "reason")
+        self.clamped = counter("clamped_times", "Events before their session's last one, clamped to it")
+        self.expired = counter("expired_sessions", "Sessions dropped: idle too long")
+        self.evicted = counter("evicted_sessions", "Sessions dropped: too many were live")
+        self.lost_offsets = counter(
+            "lost_offsets", "Input offsets that retention deleted before they were read"
+        )
+        self.batch_events = histogram("batch_events", "Input records a transaction", _BATCH_BUCKETS)
+        self.score = ScoreDistribution()
+        registry.register(self.score)
+        self.stage_seconds = histogram("stage_seconds", "Time by stage of the loop", _STAGE_BUCKETS, "stage")
+        self.alert_latency_seconds = histogram(
+            "alert_latency_seconds",
+            "From the deciding event on the broker to its alert committed",
+            _LATENCY_BUCKETS,
+        )
+        self.live_sessions = gauge("live_sessions", "Sessions in memory", "partition")
+        self.lag = gauge("lag_events", "Input records not yet read", "partition")
+        self.transactions = counter("transactions", "Transactions, by outcome", "outcome")
+        self.recoveries = counter("recoveries", "Recoveries, by kind", "kind")
+        self.state_bytes = counter("state_bytes", "Written to the state topic", "kind")
+        self.restore_seconds = histogram("restore_seconds", "Time to restore a partition", _STAGE_BUCKETS)
+        self.assigned_partitions = gauge("assigned_partitions", "Input partitions held by this worker")
+        self.model = Info("detector_model", "The model that decides", registry=registry)
+        self.transactions.labels("committed")
+        for outcome in ("scored", "duplicate", "dead_letter"):
+            self.events.labels(outcome)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the time of the block to the stage's histogram."""
+        with self.stage_seconds.labels(stage).time():
+            yield
+
+    def batch(self, records: int) -> None:
+        """Count a committed batch."""
+        self.batch_events.observe(records)
+
+    def partition_batch(self, staged: Staged, decided: Decided, letters: Sequence[DeadLetter]) -> None:
+        """Count one partition's share of a committed batch."""
+        self.scores.inc(len(staged.candidates))
+        self.events.labels("scored").inc(len(staged.candidates))
+        self.events.labels("duplicate").inc(staged.duplicates)
+        self.events.labels("dead_letter").inc(len(letters))
+        self.clamped.inc(staged.clamped)
+        self.expired.inc(staged.expired)
+        self.evicted.inc(staged.evicted)
+        self.suppressed.inc(decided.suppressed)
+        for alert in decided.alerts:
+            self.alerts.labels(alert.decision.value).inc()
+        for letter in letters:
+            self.dead_letters.labels(letter.reason.value).inc()
+
+    def forget(self, partition: int) -> None:
+        """Stop exposing a partition that is another worker's now."""
+        for one in (self.live_sessions, self.lag):
+            one.remove(str(partition))

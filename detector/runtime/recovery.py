@@ -1,0 +1,21 @@
+"""What can go wrong with a batch, named after the recovery it demands (as Kafka Streams names its own)."""
+
+
+class BatchAbortedError(Exception):
+    """The transaction was aborted and nothing of it can be read. Rewind and try the batch again."""
+
+
+class MemberFencedError(Exception):
+    """The group went on without this worker: its partitions are another's. Drop everything and rejoin."""
+
+
+class OutcomeUnknownError(Exception):
+    """The commit's outcome, or the producer's, is unknown. Fence what may be open, drop everything, restore."""
+
+
+class StateRefusedError(Exception):
+    """The stored state can't be used. The message says why and what the operator can do; the service ends."""
+
+
+class TopicsUnfitError(Exception):
+    """The topics don't fit each other or can't be made. The message says what to do; the service ends."""

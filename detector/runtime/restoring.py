@@ -1,0 +1,112 @@
+"""Restoring: a partition's live sessions come back from the state log."""
+
+import logging
+import time
+from collections.abc import Iterator
+
+from kafka import KafkaConsumer, TopicPartition
+
+from detector.core.partition import Partition
+from detector.runtime.config import DetectorConfig
+from detector.runtime.membership import Membership
+from detector.runtime.recovery import StateRefusedError
+from detector.runtime.state_log import StateRecord, decode_state, replay
+
+_LOG = logging.getLogger(__name__)
+_POLL_TIMEOUT_MS = 200
+_MAX_POLL_RECORDS = 200
+_REBUILD = "Stop the workers and see 'state refused' in docs/operations.md for the ways out."
+
+
+class StateReader:
+    """Reads the state log of partitions newly assigned."""
+
+    def __init__(self, config: DetectorConfig, client_id: str, encoding: bytes) -> None:
+        self._topic = config.state_topic
+        self._encoding = encoding
+        self._consumer = KafkaConsumer(
+            bootstrap_servers=config.bootstrap_servers.split(","),
+            client_id=f"{client_id}-restore",
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            fetch_max_wait_ms=20,  # an empty log answers at once
+            max_partition_fetch_bytes=8 * 1024 * 1024,
+            allow_auto_create_topics=False,
+        )
+
+    def restore(self, membership: Membership, source: TopicPartition) -> tuple[Partition, int]:
+        """Restore one partition.
+
+        The group's committed offset is asked for first: the broker answers only once no transaction of an
+        earlier owner is open on it (KIP-447), and from then on nobody but this worker can commit to the state
+        log. What is in the log at that moment is all there is.
+
+        Returns:
+            the partition, and the size of what was read, in bytes.
+
+        Raises:
+            StateRefusedError: the state is damaged, of another model or format, or not where the group is.
+        """
+        started_s = time.monotonic()
+        committed = membership.consumer.committed(source)
+        target = TopicPartition(self._topic, source.partition)
+        partition = Partition()
+        read_bytes = 0
+
+        def records() -> Iterator[StateRecord]:
+            nonlocal read_bytes
+            for offset, value in self._committed_values(target):
+                read_bytes += len(value)
+                try:
+                    yield decode_state(value, self._encoding)
+                except StateRefusedError as error:
+                    raise StateRefusedError(
+                        f"{target.topic}[{target.partition}] at offset {offset}: {error}. {_REBUILD}"
+                    ) from error
+
+        replay(partition, records())
+        if read_bytes == 0:
+            partition.next_offset = membership.consumer.beginning_offsets([source])[source]
+            if committed is not None:
+                raise StateRefusedError(
+                    f"group committed offset {committed} of {source.topic}[{source.partition}], but "
+                    f"{target.topic}[{target.partition}] holds no state: it was deleted. {_REBUILD}"
+                )
+        elif committed is not None and committed != partition.next_offset:
+            raise StateRefusedError(
+                f"group committed offset {committed} of {source.topic}[{source.partition}], but the state was "
+                f"written at {partition.next_offset}: somebody moved the group's offsets. {_REBUILD}"
+            )
+        _LOG.info(
+            "restored %s[%d]: %d sessions from %d bytes in %.2f s, next offset %d",
+            source.topic,
+            source.partition,
+            len(partition.sessions),
+            read_bytes,
+            time.monotonic() - started_s,
+            partition.next_offset,
+        )
+        return partition, read_bytes
+
+    def _committed_values(self, target: TopicPartition) -> Iterator[tuple[int, bytes]]:
+        """Read the log from its start to its high watermark as of the first answer.
+
+        The high watermark and not the last stable offset, which may still lie before a transaction whose
+        offsets are committed already: markers reach the partitions one after the other. Positions pass
+        markers and aborted records too, so the watermark is reached once all transactions are decided.
+        """
+        consumer = self._consumer
+        consumer.assign([target])
+        consumer.seek_to_beginning(target)
+        end: int | None = None
+        while end is None or consumer.position(target) < end:
+            polled = consumer.poll(timeout_ms=_POLL_TIMEOUT_MS, max_records=_MAX_POLL_RECORDS)
+            end = consumer.highwater(target) if end is None else end
+            for record in polled.get(target, ()):
+                yield record.offset, record.value
+
+    def close(self) -> None:
+        """Close the consumer."""
+        self._consumer.close()

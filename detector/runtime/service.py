@@ -1,0 +1,307 @@
+"""The detector: the loop that is the heart of the product, and its recoveries.
+
+    poll → settle → decode → stage → score → decide → commit → apply
+
+Everything a batch changes is staged beside the state, committed to Kafka in one transaction (alerts, dead
+letters, state, input offsets), and applied only then.
+"""
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kafka import TopicPartition
+from kafka.errors import RetriableError
+from kafka.structs import ConsumerGroupMetadata
+
+from detector.contract.dead_letters import DeadLetter
+from detector.contract.events import SessionEvent
+from detector.core.decision import Decided, Policy, decide
+from detector.core.partition import Partition
+from detector.core.staging import SessionLimits, Staged, stage
+from detector.model.artifact import Model
+from detector.runtime.config import DetectorConfig
+from detector.runtime.decoding import EventLimits, decode
+from detector.runtime.health import Heartbeat
+from detector.runtime.link import KafkaLink
+from detector.runtime.membership import Records
+from detector.runtime.metrics import DetectorMetrics
+from detector.runtime.outputs import alert_record, dead_letter_record, state_record
+from detector.runtime.recovery import BatchAbortedError, MemberFencedError, OutcomeUnknownError
+from detector.runtime.state_writer import StateWriter
+from detector.runtime.topics import grow_state_topic
+
+_LOG = logging.getLogger(__name__)
+_MIN_BACKOFF_S = 0.05
+_MAX_BACKOFF_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A partition of this worker's."""
+
+    partition: Partition
+    state: StateWriter
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """One partition's share of a batch."""
+
+    source: TopicPartition
+    next_offset: int
+    events: list[tuple[int, SessionEvent]]
+    letters: list[DeadLetter]
+
+
+class Detector:
+    """One worker.
+
+    Args:
+        config: all settings.
+        model: scores and names itself on the alerts.
+        metrics: counted into after each commit.
+        heartbeat: beaten each time the loop comes round.
+        now_ms: wall clock, for `detected_at_ms` and latencies only. No decision depends on it.
+    """
+
+    def __init__(
+        self,
+        config: DetectorConfig,
+        model: Model,
+        metrics: DetectorMetrics,
+        heartbeat: Heartbeat,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._config = config
+        self._model = model
+        self._metrics = metrics
+        self._heartbeat = heartbeat
+        self._now_ms = now_ms
+        self._policy = Policy(config.threshold or model.threshold, model.reference)
+        self._session_limits = SessionLimits(config.idle_timeout_ms, config.max_sessions)
+        self._event_limits = EventLimits(
+            config.max_event_bytes, config.max_dead_letter_bytes, config.max_future_ms
+        )
+        self._held: dict[TopicPartition, _Held] = {}
+        self._link: KafkaLink | None = None
+        metrics.model.info({"name": model.reference.name, "version": model.reference.version})
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set, then leave the group.
+
+        Raises:
+            StateRefusedError: the stored state can't be used; an operator is needed.
+            TopicsUnfitError: the topics can't be used; an operator is needed.
+            KafkaError: the broker refuses this client for good.
+        """
+        failures = 0
+        try:
+            while not stop.is_set():
+                self._heartbeat.beat()
+                try:
+                    self._turn()
+                    failures = 0
+                    continue
+                except BatchAbortedError as error:
+                    self._recover("retry", error, self._rewind)
+                except MemberFencedError as error:
+                    self._recover("rejoin", error, self._disconnect)
+                except (OutcomeUnknownError, RetriableError) as error:
+                    self._recover("restore", error, self._disconnect)
+                failures += 1
+                stop.wait(min(_MAX_BACKOFF_S, _MIN_BACKOFF_S * 2**failures))
+        finally:
+            self._disconnect()
+
+    def _turn(self) -> None:
+        """Take one batch from the input to the outputs: all of it, or nothing."""
+        link, timed = self._connect(), self._metrics.timed
+        with timed("poll"):
+            records = link.membership.poll()
+        with timed("settle"):
+            records = self._settle(link, records)
+        if not records:
+            return
+        member = link.membership.identity()
+        with timed("decode"):
+            decoded = [self._decode(source, records[source]) for source in records]
+        with timed("stage"):
+            staged = [self._stage(one) for one in decoded]
+        with timed("score"):
+            scores = self._score(staged)
+        with timed("decide"):
+            decided = [self._decide(*each) for each in zip(decoded, staged, scores, strict=True)]
+        with timed("commit"):
+            self._commit(link, decoded, decided, member)
+        with timed("apply"):
+            for one, outcome in zip(decoded, decided, strict=True):
+                self._held[one.source].partition.apply(outcome.delta)
+        self._count(link, records, decoded, staged, decided)
+
+    # The phases, in their order.
+
+    def _settle(self, link: KafkaLink, records: Records) -> Records:
+        """Drop the partitions that went, restore those that came; return the records of those that stayed."""
+        dropped, gained = link.membership.settle(set(self._held))
+        if dropped or gained:
+            for source in dropped:
+                del self._held[source]
+                self._metrics.forget(source.partition)
+            if gained:
+                grow_state_topic(link.admin, self._config)
+            for source in sorted(gained):
+                self._held[source] = self._restore(link, source)
+                self._heartbeat.beat()
+            self._metrics.assigned_partitions.set(len(self._held))
+            _LOG.info("holding partitions %s", sorted(source.partition for source in self._held))
+            records = {source: records[source] for source in records if source not in gained | dropped}
+        self._heartbeat.ready = self._heartbeat.ready or link.membership.joined
+        return records
+
+    def _restore(self, link: KafkaLink, source: TopicPartition) -> _Held:
+        config, consumer = self._config, link.membership.consumer
+        with self._metrics.restore_seconds.time():
+            partition, log_bytes = link.state_reader.restore(link.membership, source)
+        begin = consumer.beginning_offsets([source])[source]
+        if begin > partition.next_offset:
+            self._metrics.lost_offsets.inc(begin - partition.next_offset)
+            _LOG.error(
+                "%s[%d]: offsets %d to %d were deleted by retention before they were read; going on after them. "
+                "Raise the topic's retention above the longest time the detector may be down",
+                *source,
+                partition.next_offset,
+                begin - 1,
+            )
+            partition.next_offset = begin
+        consumer.seek(source, partition.next_offset)
+        state = StateWriter(
+            config.snapshot_ratio, config.snapshot_min_bytes, self._model.encoding.fingerprint, log_bytes
+        )
+        return _Held(partition, state)
+
+    def _decode(self, source: TopicPartition, records: Sequence[Any]) -> _Decoded:
+        expected = self._held[source].partition.next_offset
+        if records[0].offset < expected:
+            raise BatchAbortedError(f"offset {records[0].offset} came again, expected {expected} or later")
+        events: list[tuple[int, SessionEvent]] = []
+        letters: list[DeadLetter] = []
+        knows, limits = self._model.encoding.knows, self._event_limits
+        for record in records:
+            decoded = decode(record, knows, limits)
+            if isinstance(decoded, SessionEvent):
+                events.append((record.offset, decoded))
+            else:
+                letters.append(decoded)
+        return _Decoded(source, records[-1].offset + 1, events, letters)
+
+    def _stage(self, decoded: _Decoded) -> Staged:
+        partition = self._held[decoded.source].partition
+        return stage(partition, decoded.events, self._model.encoding, self._session_limits)
+
+    def _score(self, staged: Sequence[Staged]) -> list[list[float]]:
+        """Score the windows of all partitions in one call."""
+        steps = [candidate.steps for one in staged for candidate in one.candidates]
+        scores = self._model.score(self._model.encoding.windows(steps))
+        self._metrics.score.observe(scores)
+        flat = iter(scores.tolist())
+        return [list(itertools.islice(flat, len(one.candidates))) for one in staged]
+
+    def _decide(self, decoded: _Decoded, staged: Staged, scores: Sequence[float]) -> Decided:
+        return decide(
+            self._held[decoded.source].partition,
+            staged,
+            scores,
+            policy=self._policy,
+            encoding=self._model.encoding,
+            source=decoded.source,
+            next_offset=decoded.next_offset,
+            now_ms=self._now_ms,
+        )
+
+    def _commit(
+        self,
+        link: KafkaLink,
+        decoded: Sequence[_Decoded],
+        decided: Sequence[Decided],
+        member: ConsumerGroupMetadata,
+    ) -> None:
+        """Publish everything the batch comes to and commit its offsets, in one transaction."""
+        config = self._config
+        records = [alert_record(alert, config) for outcome in decided for alert in outcome.alerts]
+        records += [dead_letter_record(letter, config) for one in decoded for letter in one.letters]
+        written = []
+        for one, outcome in zip(decoded, decided, strict=True):
+            held = self._held[one.source]
+            snapshot, delta = held.state.values(held.partition, outcome.delta)
+            written.append((one.source, held.state, snapshot, delta, len(records)))
+            records += [state_record(one.source, value, config) for value in (*snapshot, *delta)]
+        try:
+            published = link.transactor.commit(
+                records, {one.source: one.next_offset for one in decoded}, member
+            )
+        except Exception as error:
+            self._metrics.transactions.labels(type(error).__name__).inc()
+            raise
+        self._metrics.transactions.labels("committed").inc()
+        for source, state, snapshot, delta, first in written:
+            state.committed(snapshot, delta)
+            self._metrics.state_bytes.labels("delta").inc(sum(map(len, delta)))
+            if snapshot:
+                self._metrics.state_bytes.labels("snapshot").inc(sum(map(len, snapshot)))
+                link.cut_state_log(source.partition, published[first])
+
+    def _count(
+        self,
+        link: KafkaLink,
+        records: Records,
+        decoded: Sequence[_Decoded],
+        staged: Sequence[Staged],
+        decided: Sequence[Decided],
+    ) -> None:
+        """Count a committed batch."""
+        metrics, now_ms = self._metrics, self._now_ms()
+        metrics.batch(sum(len(records[source]) for source in records))
+        for one, stage_of_one, outcome in zip(decoded, staged, decided, strict=True):
+            metrics.partition_batch(stage_of_one, outcome, one.letters)
+            number = one.source.partition
+            metrics.live_sessions.labels(number).set(len(self._held[one.source].partition.sessions))
+            highwater = link.membership.consumer.highwater(one.source)
+            metrics.lag.labels(number).set(max(0, (highwater or one.next_offset) - one.next_offset))
+            if outcome.alerts:
+                appended_ms = {record.offset: record.timestamp for record in records[one.source]}
+                for alert in outcome.alerts:
+                    latency_ms = max(0, now_ms - appended_ms[alert.source.offset])
+                    metrics.alert_latency_seconds.observe(latency_ms / 1000)
+
+    # The recoveries.
+
+    def _recover(self, kind: str, error: Exception, action: Callable[[], None]) -> None:
+        self._metrics.recoveries.labels(kind).inc()
+        _LOG.warning("%s: %s: %s", kind, type(error).__name__, error)
+        action()
+
+    def _rewind(self) -> None:
+        """Read again from where the state is: nothing of the batch was committed or applied."""
+        if self._link is not None:
+            for source, held in self._held.items():
+                self._link.membership.seek(source, held.partition.next_offset)
+
+    def _connect(self) -> KafkaLink:
+        if self._link is None:
+            self._link = KafkaLink(self._config, self._model.encoding.fingerprint)
+        return self._link
+
+    def _disconnect(self) -> None:
+        """Drop everything held and leave the group; the next turn joins it anew and restores."""
+        self._heartbeat.ready = False
+        for source in self._held:
+            self._metrics.forget(source.partition)
+        self._held.clear()
+        if self._link is not None:
+            self._link.close()
+            self._link = None

@@ -1,0 +1,66 @@
+"""The topics at the start: created where they are missing, held against each other where they are not."""
+
+import logging
+
+from kafka import KafkaAdminClient
+from kafka.admin import NewPartitions, NewTopic
+from kafka.errors import TopicAlreadyExistsError
+
+from detector.contract.topics import TopicSpecification, topic_specifications
+from detector.runtime.config import DetectorConfig
+from detector.runtime.recovery import TopicsUnfitError
+
+_LOG = logging.getLogger(__name__)
+
+
+def specifications(config: DetectorConfig) -> list[TopicSpecification]:
+    """Return the topics the detector needs, its state topic included."""
+    state = TopicSpecification(
+        name=config.state_topic,
+        partitions=config.partitions,
+        # Old records are deleted once a snapshot replaces them, never by age or size.
+        configs={"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"},
+    )
+    return [*topic_specifications(config.input_topic, config.alerts_topic, config.partitions), state]
+
+
+def ensure_topics(admin: KafkaAdminClient, config: DetectorConfig) -> None:
+    """Create what is missing, and give the state topic as many partitions as the input has.
+
+    Raises:
+        TopicsUnfitError: a topic is missing and may not be created.
+    """
+    existing = set(admin.list_topics())
+    missing = [one for one in specifications(config) if one.name not in existing]
+    if missing and not config.create_topics:
+        names = ", ".join(one.name for one in missing)
+        raise TopicsUnfitError(
+            f"topics missing: {names}. Expected them to exist, since --no-create-topics is set: create them as "
+            "docs/operations.md lists them, or let the detector do it with --create-topics"
+        )
+    for one in missing:
+        partitions = one.partitions
+        if one.name == config.state_topic and config.input_topic in existing:
+            partitions = partition_count(admin, config.input_topic)
+        topic = NewTopic(one.name, partitions, config.replication_factor, topic_configs=one.configs)
+        try:
+            admin.create_topics([topic])
+        except TopicAlreadyExistsError:
+            continue  # another worker was quicker
+        _LOG.info("created topic %s with %d partitions", one.name, partitions)
+    grow_state_topic(admin, config)
+
+
+def grow_state_topic(admin: KafkaAdminClient, config: DetectorConfig) -> None:
+    """Give the state topic the input's number of partitions, after somebody added some to the input."""
+    wanted, present = (partition_count(admin, name) for name in (config.input_topic, config.state_topic))
+    if present < wanted:
+        admin.create_partitions({config.state_topic: NewPartitions(total_count=wanted)})
+        _LOG.info(
+            "topic %s grown from %d to %d partitions, as the input", config.state_topic, present, wanted
+        )
+
+
+def partition_count(admin: KafkaAdminClient, topic: str) -> int:
+    """Return how many partitions a topic has."""
+    return len(admin.describe_topics([topic])[0]["partitions"])

@@ -1,0 +1,134 @@
+"""The transaction: the one place that produces, and the one that commits offsets."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from kafka import KafkaProducer, TopicPartition
+from kafka.errors import CommitFailedError, FencedInstanceIdError, KafkaError
+from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
+
+from detector.contract.topics import MAX_RECORD_BYTES
+from detector.runtime.config import DetectorConfig
+from detector.runtime.recovery import BatchAbortedError, MemberFencedError, OutcomeUnknownError
+
+_LOG = logging.getLogger(__name__)
+_FLUSH_TIMEOUT_S = 30.0
+_CLOSE_TIMEOUT_S = 5.0
+
+
+class OutputRecord(NamedTuple):
+    """A record to publish. Without a partition, the key decides."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+    partition: int | None = None
+
+
+class Transactor:
+    """Publishes records and commits input offsets as one (KIP-98, KIP-447).
+
+    Opening it fences whatever an earlier worker of the same transactional id left open.
+
+    Raises:
+        KafkaError: the coordinator could not be reached.
+    """
+
+    def __init__(self, config: DetectorConfig, transactional_id: str) -> None:
+        self._producer = KafkaProducer(
+            bootstrap_servers=config.bootstrap_servers.split(","),
+            client_id=transactional_id,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=config.transaction_timeout_ms,
+            acks="all",
+            # A new transaction waits for the previous one's markers (CONCURRENT_TRANSACTIONS) and the back-off
+            # is the wait: 2 ms instead of the default 100 takes its 99th percentile from 212 ms to 13 ms.
+            retry_backoff_ms=2,
+            linger_ms=1_000,  # the flush ends the lingering: one request for all records of a batch
+            batch_size=1024 * 1024,
+            max_request_size=MAX_RECORD_BYTES + 1024 * 1024,
+            delivery_timeout_ms=60_000,
+        )
+        try:
+            self._producer.init_transactions()
+        except BaseException:
+            self.close()
+            raise
+
+    def commit(
+        self,
+        records: Sequence[OutputRecord],
+        offsets: Mapping[TopicPartition, int],
+        member: ConsumerGroupMetadata,
+    ) -> list[int]:
+        """Publish `records` and commit `offsets`, both or neither.
+
+        Args:
+            records: in the order in which they are to lie in their partitions.
+            offsets: next input offset by partition.
+            member: the group membership under which the input was read. Never a newer one: that of a worker
+                that was thrown out since would lift the fence against it.
+
+        Returns:
+            the offset of each record.
+
+        Raises:
+            BatchAbortedError: nothing was published; the batch can be tried again.
+            MemberFencedError: nothing was published; the partitions are another worker's.
+            OutcomeUnknownError: published or not; this object can't be used any more.
+        """
+        try:
+            self._producer.begin_transaction()
+            futures = [self._send(record) for record in records]
+            positions = {tp: OffsetAndMetadata(offset) for tp, offset in offsets.items()}
+            self._producer.send_offsets_to_transaction(positions, member)
+            # Every record acknowledged before the commit is asked for: kafka-python answers a commit with
+            # success if the producer's epoch was bumped while batches were still under way (ADR 0003).
+            self._producer.flush(timeout=_FLUSH_TIMEOUT_S)
+            published = [future.get(timeout=0).offset for future in futures]
+        except (KafkaError, ValueError) as error:
+            raise self._abort(error) from error
+        try:
+            self._producer.commit_transaction()
+        except KafkaError as error:
+            raise OutcomeUnknownError(f"commit failed: {error}") from error
+        return published
+
+    def _send(self, record: OutputRecord) -> Any:
+        return self._producer.send(
+            record.topic,
+            key=record.key,
+            value=record.value,
+            headers=record.headers,
+            partition=record.partition,
+        )
+
+    def _abort(self, cause: Exception) -> Exception:
+        """Abort, and return the exception that names the recovery."""
+        try:
+            self._producer.abort_transaction()
+        except KafkaError as error:
+            return OutcomeUnknownError(f"abort after '{cause}' failed: {error}")
+        if isinstance(cause, CommitFailedError | FencedInstanceIdError):
+            return MemberFencedError(str(cause))
+        return BatchAbortedError(str(cause))
+
+    def close(self) -> None:
+        """Close the producer. An open transaction is aborted by the next owner of the id, or times out."""
+        try:
+            self._producer.close(timeout=_CLOSE_TIMEOUT_S)
+        except KafkaError as error:
+            _LOG.warning("producer did not close cleanly: %s", error)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()

@@ -1,0 +1,174 @@
+"""What a session remembers, forgets and is scored on."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detector.contract.events import SessionEvent
+from detector.core.encoding import Encoding, UnknownActionError
+from detector.core.partition import Delta, Partition
+from detector.core.session import unpack
+from detector.core.staging import SessionLimits, Staged, stage
+from tests.core.strategies import ENCODING, logs
+
+LIMITS = SessionLimits(idle_timeout_ms=60_000, max_sessions=3)
+
+
+def event(session: str, action: str, at_ms: int, event_id: str | None = None) -> SessionEvent:
+    """Make an event."""
+    return SessionEvent(
+        event_id=event_id or f"{session}-{action}-{at_ms}",
+        session_id=session,
+        account_id="account",
+        action=action,
+        occurred_at_ms=at_ms,
+    )
+
+
+def staged(
+    *events: SessionEvent, partition: Partition | None = None, limits: SessionLimits = LIMITS
+) -> Staged:
+    """Stage events at offsets 0, 1, …"""
+    return stage(partition or Partition(), list(enumerate(events)), ENCODING, limits)
+
+
+def windows(of: Staged) -> list[list[str]]:
+    """Name the actions of the windows to be scored."""
+    return [ENCODING.actions(candidate.steps) for candidate in of.candidates]
+
+
+def applied(*events: SessionEvent, limits: SessionLimits = LIMITS) -> Partition:
+    """Apply a batch, as after its commit."""
+    partition = Partition()
+    result = staged(*events, partition=partition, limits=limits)
+    partition.apply(Delta(len(events), result.stream_time_ms, sorted(result.removed), result.touched))
+    return partition
+
+
+def test_every_action_is_scored_with_the_window_up_to_it() -> None:
+    """Each action of a session is scored, with the last `window` actions, oldest first."""
+    actions = ["LOGIN", "VIEW_BALANCE", "ADD_RECIPIENT", "TRANSFER_SMALL", "TRANSFER_LARGE"]
+    result = staged(*(event("s", action, at) for at, action in enumerate(actions)))
+    assert windows(result) == [actions[:1], actions[:2], actions[:3], actions[:4], actions[1:5]]
+    assert [candidate.action_number for candidate in result.candidates] == [1, 2, 3, 4, 5]
+
+
+def test_sessions_do_not_mix() -> None:
+    """Interleaved sessions are scored each on its own actions."""
+    result = staged(
+        event("a", "LOGIN", 1), event("b", "LOGIN", 2), event("a", "LOGOUT", 3), event("b", "VIEW_BALANCE", 4)
+    )
+    assert windows(result) == [["LOGIN"], ["LOGIN"], ["LOGIN", "LOGOUT"], ["LOGIN", "VIEW_BALANCE"]]
+
+
+def test_staging_leaves_the_partition_alone() -> None:
+    """A batch whose transaction fails must leave nothing behind."""
+    partition = applied(event("a", "LOGIN", 1))
+    before = dict(partition.sessions), partition.stream_time_ms, partition.next_offset
+    staged(event("a", "LOGOUT", 100_000), event("b", "LOGIN", 5), partition=partition)
+    assert (partition.sessions, partition.stream_time_ms, partition.next_offset) == before
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_repeated_event_is_ignored_and_counted(ended: bool) -> None:  # noqa: FBT001  a parameter of the test
+    """An event id seen within the session's window is a duplicate, in the batch, across batches, after LOGOUT."""
+    first = [event("s", "LOGIN", 1), event("s", "VIEW_BALANCE", 2)] + (
+        [event("s", "LOGOUT", 3)] if ended else []
+    )
+    again = staged(*first, *first)
+    assert (len(again.candidates), again.duplicates) == (len(first), len(first))
+    later = staged(*first, partition=applied(*first))
+    assert (len(later.candidates), later.duplicates, later.touched) == (0, len(first), {})
+
+
+def test_a_duplicate_does_not_move_stream_time() -> None:
+    """Nothing about a duplicate counts, its time neither."""
+    result = staged(event("s", "LOGIN", 1, "x"), event("s", "LOGIN", 50_000, "x"))
+    assert (result.stream_time_ms, result.duplicates) == (1, 1)
+
+
+def test_time_that_runs_backwards_is_clamped_and_counted() -> None:
+    """An event before its session's last counts as simultaneous with it."""
+    result = staged(
+        event("s", "LOGIN", 5_000), event("s", "VIEW_BALANCE", 1_000), event("s", "LOGOUT", 5_500)
+    )
+    assert result.clamped == 1
+    assert result.candidates[2].steps[-1] == ENCODING.step("LOGOUT", 500)[-1]
+
+
+def test_logout_ends_the_session() -> None:
+    """What follows a LOGOUT under the same id is a new session, not blocked and with an empty window."""
+    result = staged(event("s", "LOGIN", 1), event("s", "LOGOUT", 2), event("s", "LOGIN", 3))
+    assert windows(result)[2] == ["LOGIN"]
+    assert result.candidates[2].action_number == 1
+
+
+def test_an_idle_session_expires_by_stream_time() -> None:
+    """A session idle for longer than the limit has ended; at the limit it lives."""
+    limit = LIMITS.idle_timeout_ms
+    result = staged(
+        event("s", "LOGIN", 0), event("s", "VIEW_BALANCE", limit), event("s", "LOGOUT", 2 * limit + 1)
+    )
+    assert windows(result) == [["LOGIN"], ["LOGIN", "VIEW_BALANCE"], ["LOGOUT"]]
+    assert result.expired == 1
+
+
+def test_a_late_session_does_not_expire_by_its_own_old_times() -> None:
+    """Idleness is counted in stream time, so a session with old times is scored whole among newer ones."""
+    result = staged(event("now", "LOGIN", 10_000_000), event("old", "LOGIN", 1), event("old", "LOGOUT", 2))
+    assert windows(result)[2] == ["LOGIN", "LOGOUT"]
+
+
+def test_expired_sessions_leave_memory() -> None:
+    """What expired is removed, at the latest with the batch after, and counted once."""
+    partition = applied(event("a", "LOGIN", 0), event("b", "LOGIN", 100_000))
+    result = staged(event("b", "LOGOUT", 100_001), partition=partition)
+    assert (result.removed, result.expired) == ({"a"}, 1)
+
+
+def test_the_longest_idle_session_is_evicted_at_the_cap() -> None:
+    """At the cap the session touched longest ago goes, and is counted."""
+    partition = applied(*(event(name, "LOGIN", at) for at, name in enumerate("abc")))
+    result = staged(event("a", "VIEW_BALANCE", 10), event("d", "LOGIN", 11), partition=partition)
+    assert (result.removed, result.evicted, result.expired) == ({"b"}, 1, 0)
+    within = staged(*(event(name, "LOGIN", at) for at, name in enumerate("abcd")))
+    assert (list(within.touched), within.evicted) == (["b", "c", "d"], 1)
+
+
+@given(logs(), st.integers(1, 3))
+def test_the_cap_holds(log: list[tuple[int, SessionEvent]], most: int) -> None:
+    """However the log looks, no more sessions than the cap are kept."""
+    partition = Partition()
+    result = stage(partition, log, ENCODING, SessionLimits(idle_timeout_ms=60_000, max_sessions=most))
+    partition.apply(Delta(0, result.stream_time_ms, sorted(result.removed), result.touched))
+    assert len(partition.sessions) <= most
+
+
+@given(logs())
+def test_every_event_is_scored_or_a_duplicate(log: list[tuple[int, SessionEvent]]) -> None:
+    """No event is silently dropped."""
+    result = stage(Partition(), log, ENCODING, LIMITS)
+    assert len(result.candidates) + result.duplicates == len(log)
+
+
+@given(logs())
+def test_sessions_lie_in_the_order_of_their_last_touch(log: list[tuple[int, SessionEvent]]) -> None:
+    """The front of the table is what expires, and is evicted, next."""
+    result = stage(Partition(), log, ENCODING, LIMITS)
+    touched = [unpack(packed).touched_ms for packed in result.touched.values()]
+    assert touched == sorted(touched)
+
+
+def test_an_unknown_action_is_refused() -> None:
+    """The core is given only actions of the vocabulary; anything else is an error that names it."""
+    with pytest.raises(UnknownActionError, match="'FLY'"):
+        staged(event("s", "FLY", 1))
+
+
+def test_a_packed_session_is_small() -> None:
+    """A session of the seed preset's window packs into less than 140 bytes."""
+    encoding = Encoding(ENCODING.vocabulary, window=10)
+    log: list[Any] = [(at, event("s", "VIEW_BALANCE", at)) for at in range(50)]
+    assert len(stage(Partition(), log, encoding, LIMITS).touched["s"]) < 140
