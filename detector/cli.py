@@ -152,7 +152,7 @@ def schemas(folder: Path) -> None:
 def describe(alert: Alert) -> str:
     """Put an alert into one line."""
     actions = " → ".join(alert.window)
-    latency_ms = alert.detected_at_ms - alert.occurred_at_ms
+    latency_ms = alert.detected_at_ms - alert.received_at_ms
     return (
         f"{alert.decision} session {alert.session_id} account {alert.account_id} score {alert.score:.4f} "
         f"≥ {alert.threshold:g} after {latency_ms} ms: {actions}"

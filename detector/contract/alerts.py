@@ -54,6 +54,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     model: ModelReference
     source: SourcePosition
     occurred_at_ms: Annotated[TimeMs, msgspec.Meta(description="when the deciding action happened")]
+    received_at_ms: Annotated[TimeMs, msgspec.Meta(description="when the broker took it: its record's time")]
     detected_at_ms: Annotated[TimeMs, msgspec.Meta(description="when the detector decided, its own clock")]
 
 

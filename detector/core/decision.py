@@ -60,7 +60,7 @@ def decide(
     suppressed = 0
     blocked: dict[str, bool] = {}
     for candidate, score in zip(staged.candidates, scores, strict=True):
-        session_id = candidate.event.session_id
+        session_id = candidate.entry.event.session_id
         if candidate.action_number == 1:  # a session that begins, or begins again, is not blocked
             blocked[session_id] = False
         elif session_id not in blocked:
@@ -92,7 +92,7 @@ def _alert(
     source: tuple[str, int],
     detected_at_ms: int,
 ) -> Alert:
-    event = candidate.event
+    event = candidate.entry.event
     topic, partition = source
     return Alert(
         alert_id=alert_id(event.session_id, event.event_id),
@@ -106,7 +106,8 @@ def _alert(
         action_number=candidate.action_number,
         window=encoding.actions(candidate.steps),
         model=policy.model,
-        source=SourcePosition(topic=topic, partition=partition, offset=candidate.offset),
+        source=SourcePosition(topic=topic, partition=partition, offset=candidate.entry.offset),
         occurred_at_ms=event.occurred_at_ms,
+        received_at_ms=candidate.entry.received_at_ms,
         detected_at_ms=detected_at_ms,
     )

@@ -7,17 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.contract.alerts import Alert
-from detector.contract.events import SessionEvent
 from detector.core.decision import Policy, decide
 from detector.core.encoding import Encoding
 from detector.core.partition import Partition
-from detector.core.staging import SessionLimits, stage
+from detector.core.staging import Entry, SessionLimits, stage
 
 Score = Callable[[NDArray[np.void]], NDArray[np.float32]]
 
 
 def detect(
-    events: Iterable[tuple[int, SessionEvent]],
+    entries: Iterable[Entry],
     *,
     source: tuple[str, int],
     encoding: Encoding,
@@ -31,7 +30,7 @@ def detect(
     """Yield the alerts of one partition's log, in order.
 
     Args:
-        events: (offset, event) in the order of the log; what would be dead-lettered is left out before.
+        entries: in the order of the log; what would be dead-lettered is left out before.
         source: topic and partition of the events.
         encoding: of the model.
         score: windows of shape (n, window), dtype STEP_DTYPE, to n scores.
@@ -42,7 +41,7 @@ def detect(
         batch_events: how many events are scored at once; changes nothing but the speed.
     """
     partition = Partition() if partition is None else partition
-    remaining = iter(events)
+    remaining = iter(entries)
     while batch := list(itertools.islice(remaining, batch_events)):
         staged = stage(partition, batch, encoding, limits)
         windows = encoding.windows([candidate.steps for candidate in staged.candidates])
@@ -53,7 +52,7 @@ def detect(
             policy=policy,
             encoding=encoding,
             source=source,
-            next_offset=batch[-1][0] + 1,
+            next_offset=batch[-1].offset + 1,
             now_ms=now_ms,
         )
         partition.apply(decided.delta)

@@ -39,7 +39,7 @@ def event_hash(event_id: str) -> bytes:
     64 bits of BLAKE2b (RFC 7693): among the ids of one window a false duplicate has odds of about 1 in 10^18,
     and an id cannot be chosen to collide cheaply.
     """
-    return hashlib.blake2b(event_id.encode("utf-8", "surrogatepass"), digest_size=EVENT_HASH_BYTES).digest()
+    return hashlib.blake2b(event_id.encode(), digest_size=EVENT_HASH_BYTES).digest()
 
 
 def holds(event_hashes: bytes, wanted: bytes) -> bool:

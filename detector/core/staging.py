@@ -29,11 +29,18 @@ class SessionLimits:
     max_sessions: int = 1_000_000
 
 
+class Entry(NamedTuple):
+    """An event and where it lies in the log: its offset, and when the broker took it (its record's timestamp)."""
+
+    offset: int
+    received_at_ms: int
+    event: SessionEvent
+
+
 class Candidate(NamedTuple):
     """One event to be scored: the `action_number`-th of its session, with the steps of its window."""
 
-    offset: int
-    event: SessionEvent
+    entry: Entry
     action_number: int
     steps: bytes
 
@@ -72,7 +79,7 @@ class _LongestIdle:
 
 def stage(
     partition: Partition,
-    events: Iterable[tuple[int, SessionEvent]],
+    entries: Iterable[Entry],
     encoding: Encoding,
     limits: SessionLimits,
 ) -> Staged:
@@ -83,7 +90,7 @@ def stage(
 
     Args:
         partition: the committed state; not changed.
-        events: (offset, event) in the order of the log; every action is in the encoding's vocabulary.
+        entries: in the order of the log; every action is in the encoding's vocabulary.
         encoding: of the model that will score.
         limits: of sessions.
 
@@ -101,7 +108,8 @@ def stage(
         staged.expired += 1
         live -= 1
 
-    for offset, event in events:
+    for entry in entries:
+        event = entry.event
         session_id = event.session_id
         now_ms = max(staged.stream_time_ms, event.occurred_at_ms)
         packed = touched.get(session_id)
@@ -137,7 +145,7 @@ def stage(
         touched.pop(session_id, None)  # to the end: `touched` is in the order of the last touch
         kept = b"" if ended else steps
         touched[session_id] = pack(Session(last_ms, now_ms, number, blocked, ended, kept, hashes))
-        staged.candidates.append(Candidate(offset, event, number, steps))
+        staged.candidates.append(Candidate(entry, number, steps))
     return staged
 
 

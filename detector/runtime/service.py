@@ -22,7 +22,7 @@ from detector.contract.dead_letters import DeadLetter
 from detector.contract.events import SessionEvent
 from detector.core.decision import Decided, Policy, decide
 from detector.core.partition import Partition
-from detector.core.staging import SessionLimits, Staged, stage
+from detector.core.staging import Entry, SessionLimits, Staged, stage
 from detector.model.artifact import Model
 from detector.runtime.config import DetectorConfig
 from detector.runtime.decoding import EventLimits, decode
@@ -54,7 +54,7 @@ class _Decoded:
 
     source: TopicPartition
     next_offset: int
-    events: list[tuple[int, SessionEvent]]
+    entries: list[Entry]
     letters: list[DeadLetter]
 
 
@@ -188,20 +188,20 @@ class Detector:
         expected = self._held[source].partition.next_offset
         if records[0].offset < expected:
             raise BatchAbortedError(f"offset {records[0].offset} came again, expected {expected} or later")
-        events: list[tuple[int, SessionEvent]] = []
+        entries: list[Entry] = []
         letters: list[DeadLetter] = []
         knows, limits = self._model.encoding.knows, self._event_limits
         for record in records:
             decoded = decode(record, knows, limits)
             if isinstance(decoded, SessionEvent):
-                events.append((record.offset, decoded))
+                entries.append(Entry(record.offset, max(0, record.timestamp), decoded))
             else:
                 letters.append(decoded)
-        return _Decoded(source, records[-1].offset + 1, events, letters)
+        return _Decoded(source, records[-1].offset + 1, entries, letters)
 
     def _stage(self, decoded: _Decoded) -> Staged:
         partition = self._held[decoded.source].partition
-        return stage(partition, decoded.events, self._model.encoding, self._session_limits)
+        return stage(partition, decoded.entries, self._model.encoding, self._session_limits)
 
     def _score(self, staged: Sequence[Staged]) -> list[list[float]]:
         """Score the windows of all partitions in one call."""
@@ -272,11 +272,8 @@ class Detector:
             metrics.live_sessions.labels(number).set(len(self._held[one.source].partition.sessions))
             highwater = link.membership.consumer.highwater(one.source)
             metrics.lag.labels(number).set(max(0, (highwater or one.next_offset) - one.next_offset))
-            if outcome.alerts:
-                appended_ms = {record.offset: record.timestamp for record in records[one.source]}
-                for alert in outcome.alerts:
-                    latency_ms = max(0, now_ms - appended_ms[alert.source.offset])
-                    metrics.alert_latency_seconds.observe(latency_ms / 1000)
+            for alert in outcome.alerts:
+                metrics.alert_latency_seconds.observe(max(0, now_ms - alert.received_at_ms) / 1000)
 
     # The recoveries.
 

@@ -11,6 +11,7 @@ from detector.contract.alerts import ModelReference
 from detector.contract.events import SessionEvent
 from detector.core.decision import Policy
 from detector.core.encoding import Encoding
+from detector.core.staging import Entry
 
 ACTIONS = [action.value for action in Action]
 ENCODING = Encoding(ACTIONS, window=4, gap_bounds_ms=[1_000, 60_000])
@@ -24,12 +25,12 @@ def score(windows: NDArray[np.void]) -> NDArray[np.float32]:
     mixed = (windows["action"].astype(np.int64) * 7 + windows["gap"].astype(np.int64) * 3) @ (
         weights * weights
     )
-    return ((mixed * 2_654_435_761 % 1_000) / 1_000).astype(np.float32)
+    return np.asarray((mixed * 2_654_435_761 % 1_000) / 1_000, np.float32)
 
 
 @st.composite
-def logs(draw: st.DrawFn) -> list[tuple[int, SessionEvent]]:
-    """Draw (offset, event) with repeated ids, times that jump both ways and gaps between offsets."""
+def logs(draw: st.DrawFn) -> list[Entry]:
+    """Draw entries with repeated ids, times that jump both ways and gaps between offsets."""
     count = draw(st.integers(1, 60))
     offsets = itertools.accumulate(draw(st.lists(st.integers(1, 3), min_size=count, max_size=count)))
     events = []
@@ -46,5 +47,5 @@ def logs(draw: st.DrawFn) -> list[tuple[int, SessionEvent]]:
             action=draw(st.sampled_from(ACTIONS)),
             occurred_at_ms=now_ms,
         )
-        events.append((offset, event))
+        events.append(Entry(offset, now_ms, event))
     return events

@@ -6,16 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.contract.alerts import Alert, encode_alert
-from detector.contract.events import SessionEvent
 from detector.core.decision import decide
 from detector.core.offline import detect
 from detector.core.partition import Partition
-from detector.core.staging import SessionLimits, stage
+from detector.core.staging import Entry, SessionLimits, stage
 from detector.runtime.state_log import decode_state, encode_delta, encode_snapshot, replay
 from tests.core.strategies import ENCODING, POLICY, SOURCE, logs, score
 
 LIMITS = SessionLimits(idle_timeout_ms=60_000, max_sessions=3)
-Log = list[tuple[int, SessionEvent]]
+Log = list[Entry]
 
 
 def alerts(log: Log, batch_events: int, limits: SessionLimits = LIMITS) -> list[Alert]:
@@ -69,7 +68,7 @@ def test_a_partition_handed_over_anywhere_goes_on_the_same(log: Log, data: st.Da
         scores = score(ENCODING.windows([one.steps for one in staged.candidates])).tolist()
         decided = decide(
             partition, staged, scores, policy=POLICY, encoding=ENCODING, source=SOURCE,
-            next_offset=batch[-1][0] + 1, now_ms=lambda: 0,
+            next_offset=batch[-1].offset + 1, now_ms=lambda: 0,
         )  # fmt: skip
         if number in snapshots:
             state_log = list(encode_snapshot(partition, fingerprint))
@@ -89,7 +88,7 @@ def test_a_session_is_blocked_once_while_it_lasts(log: Log, batch_events: int) -
     """Between two alerts of a session id lies an end of the session: the second counts from a new beginning."""
     unlimited = SessionLimits(idle_timeout_ms=10**15, max_sessions=100)
     found = alerts(log, batch_events, unlimited)
-    by_offset = dict(log)
+    by_offset = {entry.offset: entry.event for entry in log}
     for first, second in itertools.combinations(found, 2):
         if first.session_id == second.session_id:
             between = range(first.source.offset, second.source.offset)

@@ -1,7 +1,5 @@
 """What a session remembers, forgets and is scored on."""
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +8,7 @@ from detector.contract.events import SessionEvent
 from detector.core.encoding import Encoding, UnknownActionError
 from detector.core.partition import Delta, Partition
 from detector.core.session import unpack
-from detector.core.staging import SessionLimits, Staged, stage
+from detector.core.staging import Entry, SessionLimits, Staged, stage
 from tests.core.strategies import ENCODING, logs
 
 LIMITS = SessionLimits(idle_timeout_ms=60_000, max_sessions=3)
@@ -27,11 +25,16 @@ def event(session: str, action: str, at_ms: int, event_id: str | None = None) ->
     )
 
 
+def entries(*events: SessionEvent) -> list[Entry]:
+    """Lay events at offsets from 0 on."""
+    return [Entry(offset, event.occurred_at_ms, event) for offset, event in enumerate(events)]
+
+
 def staged(
     *events: SessionEvent, partition: Partition | None = None, limits: SessionLimits = LIMITS
 ) -> Staged:
-    """Stage events at offsets 0, 1, …"""
-    return stage(partition or Partition(), list(enumerate(events)), ENCODING, limits)
+    """Stage events, at offsets from 0 on."""
+    return stage(partition or Partition(), entries(*events), ENCODING, limits)
 
 
 def windows(of: Staged) -> list[list[str]]:
@@ -138,7 +141,7 @@ def test_the_longest_idle_session_is_evicted_at_the_cap() -> None:
 
 
 @given(logs(), st.integers(1, 3))
-def test_the_cap_holds(log: list[tuple[int, SessionEvent]], most: int) -> None:
+def test_the_cap_holds(log: list[Entry], most: int) -> None:
     """However the log looks, no more sessions than the cap are kept."""
     partition = Partition()
     result = stage(partition, log, ENCODING, SessionLimits(idle_timeout_ms=60_000, max_sessions=most))
@@ -147,14 +150,14 @@ def test_the_cap_holds(log: list[tuple[int, SessionEvent]], most: int) -> None:
 
 
 @given(logs())
-def test_every_event_is_scored_or_a_duplicate(log: list[tuple[int, SessionEvent]]) -> None:
+def test_every_event_is_scored_or_a_duplicate(log: list[Entry]) -> None:
     """No event is silently dropped."""
     result = stage(Partition(), log, ENCODING, LIMITS)
     assert len(result.candidates) + result.duplicates == len(log)
 
 
 @given(logs())
-def test_sessions_lie_in_the_order_of_their_last_touch(log: list[tuple[int, SessionEvent]]) -> None:
+def test_sessions_lie_in_the_order_of_their_last_touch(log: list[Entry]) -> None:
     """The front of the table is what expires, and is evicted, next."""
     result = stage(Partition(), log, ENCODING, LIMITS)
     touched = [unpack(packed).touched_ms for packed in result.touched.values()]
@@ -170,5 +173,5 @@ def test_an_unknown_action_is_refused() -> None:
 def test_a_packed_session_is_small() -> None:
     """A session of the seed preset's window packs into less than 140 bytes."""
     encoding = Encoding(ENCODING.vocabulary, window=10)
-    log: list[Any] = [(at, event("s", "VIEW_BALANCE", at)) for at in range(50)]
+    log = entries(*(event("s", "VIEW_BALANCE", at) for at in range(50)))
     assert len(stage(Partition(), log, encoding, LIMITS).touched["s"]) < 140
