@@ -53,7 +53,8 @@ class HealthServer:
         def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
             path = environ.get("PATH_INFO")
             if path == "/metrics":
-                return metrics(environ, start_response)
+                exposition: Iterable[bytes] = metrics(environ, start_response)
+                return exposition
             age_s = heartbeat.age_s()
             alive = age_s < stall_timeout_s
             answers = {

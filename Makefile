@@ -1,0 +1,50 @@
+# Everything runs in a virtual environment of its own, from pinned and hashed dependencies.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format model schemas lock clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.run ## Simulated sessions through a real Kafka broker, block alerts in the terminal
+	@$(BIN)/python -m demo $(ARGS)
+
+test: lint ## Lint, types and all tests, on a real broker
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.test ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.test ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+model: $(VENV)/.test ## Train the packaged model again
+	$(BIN)/python -m trainer train --preset seed --out detector/model/default.onnx $(ARGS)
+
+schemas: $(VENV)/.run ## Write the JSON Schemas of the contract again
+	$(BIN)/python -m detector schemas docs/schemas
+
+lock: ## Pin the newest dependencies that pyproject.toml allows
+	sh requirements/lock.sh $(VENV)
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python %d.%d was found, 3.11 or newer is needed: make PYTHON=/path/to/python3" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements/run.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@

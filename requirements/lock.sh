@@ -1,0 +1,14 @@
+#!/bin/sh
+# Pins every dependency of pyproject.toml with its hashes, for all platforms and Python 3.11 and up.
+# Usage: requirements/lock.sh VENV
+set -eu
+venv=$1
+"$venv/bin/python" -m pip install --quiet uv
+pin() {
+  output=$1
+  shift
+  "$venv/bin/uv" pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
+    --no-emit-index-url --no-annotate --custom-compile-command "make lock" "$@" pyproject.toml -o "$output"
+}
+pin requirements/run.txt
+pin requirements/test.txt --extra train --extra test

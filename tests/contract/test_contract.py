@@ -1,0 +1,179 @@
+"""What crosses Kafka: names, codes, schemas, headers and ids."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detector.contract.actions import ACTION_CODES, PAD_CODE
+from detector.contract.alerts import Alert, Decision, ModelReference, SourcePosition, alert_id, encode_alert
+from detector.contract.events import MalformedEventError, SessionEvent, decode_event, encode_event
+from detector.contract.headers import ALERT_TYPE, DETECTOR_SOURCE, cloud_event_headers
+from detector.contract.schemas import SCHEMAS, schema, write_schemas
+
+SCHEMA_FOLDER = Path(__file__).parent.parent.parent / "docs" / "schemas"
+VALID = {"event_id": "e", "session_id": "s", "account_id": "a", "action": "LOGIN", "occurred_at_ms": 1}
+IDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
+EVENTS = st.builds(
+    SessionEvent,
+    event_id=IDS,
+    session_id=IDS,
+    account_id=IDS,
+    action=st.sampled_from(list(ACTION_CODES)),
+    occurred_at_ms=st.integers(0, 253_402_300_799_999),
+    amount=st.none() | st.floats(0, 1e12),
+    attributes=st.dictionaries(st.text(max_size=5), st.integers() | st.booleans() | st.none(), max_size=3),
+)
+
+
+def test_actions_have_the_codes_of_the_contract() -> None:
+    """Code 0 pads; LOGIN to LOGOUT are 1 to 8."""
+    assert PAD_CODE == 0
+    assert ACTION_CODES == {
+        "LOGIN": 1,
+        "VIEW_BALANCE": 2,
+        "VIEW_TRANSACTIONS": 3,
+        "TRANSFER_SMALL": 4,
+        "TRANSFER_LARGE": 5,
+        "CHANGE_PASSWORD": 6,
+        "ADD_RECIPIENT": 7,
+        "LOGOUT": 8,
+    }
+
+
+@given(EVENTS)
+def test_an_event_comes_back_as_it_went(event: SessionEvent) -> None:
+    """Encoding and decoding an event changes nothing, and what is encoded fits the schema."""
+    value = encode_event(event)
+    assert decode_event(value) == event
+    jsonschema.validate(json.loads(value), schema(SessionEvent))
+
+
+def test_unknown_fields_are_accepted() -> None:
+    """A producer may send more than this version knows."""
+    decoded = decode_event(json.dumps(VALID | {"device": {"os": ["x"]}, "v": 2}).encode())
+    assert decoded.session_id == "s"
+
+
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [
+        ({"session_id": None}, "session_id"),
+        ({"session_id": ""}, "session_id"),
+        ({"session_id": "x" * 257}, "session_id"),
+        ({"event_id": 7}, "event_id"),
+        ({"account_id": ["a"]}, "account_id"),
+        ({"action": ""}, "action"),
+        ({"occurred_at_ms": "1"}, "occurred_at_ms"),
+        ({"occurred_at_ms": 1.5}, "occurred_at_ms"),
+        ({"occurred_at_ms": True}, "occurred_at_ms"),
+        ({"occurred_at_ms": -1}, "occurred_at_ms"),
+        ({"occurred_at_ms": 10**15}, "occurred_at_ms"),
+        ({"amount": "12"}, "amount"),
+        ({"amount": -0.01}, "amount"),
+        ({"attributes": []}, "attributes"),
+    ],
+)
+def test_a_wrong_field_is_refused_by_name(change: dict[str, Any], seen: str) -> None:
+    """A field of the wrong type or out of bounds is refused with its name, and the schema refuses it too."""
+    document = VALID | change
+    with pytest.raises(MalformedEventError, match=seen):
+        decode_event(json.dumps(document).encode())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, schema(SessionEvent))
+
+
+@pytest.mark.parametrize("name", list(VALID))
+def test_a_missing_field_is_refused_by_name(name: str) -> None:
+    """Each required field is required."""
+    with pytest.raises(MalformedEventError, match=name):
+        decode_event(json.dumps({key: value for key, value in VALID.items() if key != name}).encode())
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_event_or_refused(value: bytes) -> None:
+    """Decoding ends in an event or in MalformedEventError, whatever the bytes."""
+    try:
+        decode_event(value)
+    except MalformedEventError as error:
+        assert str(error)  # noqa: PT017  both outcomes are allowed
+
+
+@pytest.mark.parametrize("depth", [10, 3_000, 300_000])
+def test_deep_nesting_is_refused_or_accepted_but_never_fatal(depth: int) -> None:
+    """Attributes nested to any depth do not end the service."""
+    value = json.dumps(VALID)[:-1].encode() + b', "attributes": {"x": ' + b"[" * depth + b"]" * depth + b"}}"
+    if depth == 10:
+        assert decode_event(value).event_id == "e"
+    else:
+        with pytest.raises(MalformedEventError, match="nested too deep"):
+            decode_event(value)
+
+
+@given(IDS, IDS, IDS, IDS)
+def test_alert_ids_are_derived_and_distinct(session: str, event: str, session_2: str, event_2: str) -> None:
+    """The same session and event give the same id, others another."""
+    same = (session, event) == (session_2, event_2)
+    assert (alert_id(session, event) == alert_id(session_2, event_2)) is same
+
+
+def test_alert_ids_stay_what_they_were() -> None:
+    """A later release derives the same id, so that an alert replayed after an upgrade is known as the same."""
+    assert alert_id("session", "event") == "7a1ce0da-98f0-5241-868c-3c66ce9219cd"
+
+
+@pytest.mark.parametrize("name", list(SCHEMAS))
+def test_the_schemas_checked_in_are_those_of_the_types(name: str, tmp_path: Path) -> None:
+    """docs/schemas is what `make schemas` writes, and each is a valid schema."""
+    write_schemas(tmp_path)
+    assert (SCHEMA_FOLDER / name).read_text() == (tmp_path / name).read_text()
+    jsonschema.Draft202012Validator.check_schema(json.loads((tmp_path / name).read_text()))
+
+
+def test_an_alert_fits_its_schema() -> None:
+    """What is published on the alerts topic validates against the published schema."""
+    alert = Alert(
+        alert_id=alert_id("s", "e"),
+        decision=Decision.BLOCK,
+        session_id="s",
+        account_id="a",
+        score=0.9,
+        threshold=0.8,
+        action="TRANSFER_LARGE",
+        event_id="e",
+        action_number=3,
+        window=["LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE"],
+        model=ModelReference(name="m", version="1", sha256="0" * 64),
+        source=SourcePosition(topic="t", partition=0, offset=12),
+        occurred_at_ms=1,
+        received_at_ms=2,
+        detected_at_ms=3,
+    )
+    jsonschema.validate(msgspec.json.decode(encode_alert(alert)), schema(Alert))
+
+
+def test_headers_follow_the_cloudevents_kafka_binding() -> None:
+    """Binary mode: every attribute a header with the prefix ce_, the content type without it, times in RFC 3339."""
+    headers = dict(
+        cloud_event_headers(
+            event_type=ALERT_TYPE,
+            event_id="id",
+            source=DETECTOR_SOURCE,
+            subject="s",
+            time_ms=1_700_000_000_007,
+        )
+    )
+    assert headers == {
+        "ce_specversion": b"1.0",
+        "ce_type": b"session.alert.v1",
+        "ce_source": b"/session-detector",
+        "ce_id": b"id",
+        "ce_subject": b"s",
+        "ce_time": b"2023-11-14T22:13:20.007Z",
+        "content-type": b"application/json",
+    }
