@@ -1,7 +1,5 @@
 """Evaluation: how well scores tell attacks from lawful sessions, and what serving makes of them."""
 
-from collections.abc import Sequence
-
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -110,13 +108,6 @@ def first_block(scores: NDArray[np.float32], threshold: float) -> int:
     """Return the number, from 1, of the first action whose score reaches the threshold; 0 if none does."""
     reached = np.flatnonzero(scores >= threshold)
     return int(reached[0]) + 1 if len(reached) else 0
-
-
-def evenly_by_score(scores: NDArray[np.float32], count: int) -> Sequence[int]:
-    """Return up to `count` indices that spread evenly from the lowest score to the highest."""
-    order = np.argsort(scores, kind="stable")
-    picked = np.unique(np.linspace(0, len(order) - 1, count).round().astype(int))
-    return [int(index) for index in order[picked]]
 
 
 def _both_kinds(labels: NDArray[np.float32]) -> tuple[int, int]:

@@ -13,14 +13,15 @@ from detector.model.artifact import FORMAT, Canary, ModelMetadata
 from detector.model.scorer import Scorer
 from trainer.backend import deterministic_keras
 from trainer.config import TrainingConfig
-from trainer.data import Dataset, LabelledSession, labels, last_windows, prefixes, simulate_seed
-from trainer.evaluation import Classification, Serving, classify, evenly_by_score, serve
+from trainer.data import Dataset, labels, last_windows, prefixes, simulate_seed
+from trainer.evaluation import Classification, Serving, classify, serve
 from trainer.export import build_graph, model_file
 from trainer.network import Weights, build_network
 
 MAX_PARITY_ERROR = 1e-6
 """How far the exported graph's scores may lie from Keras'."""
 CANARIES = 16
+CANARY_POOL = 2_000
 
 
 class TrainingError(RuntimeError):
@@ -93,7 +94,7 @@ def train_and_evaluate(config: TrainingConfig, observer: Observer) -> Trained:
         metrics=_metrics(classification, serving, parity_error),
         data_sha256=dataset.sha256,
         libraries=_libraries(),
-        canaries=_canaries(dataset, encoding, scorer, scores),
+        canaries=_canaries(encoding, scorer, config.seed),
     )
     return Trained(
         model_file(graph, metadata), metadata, network.count_params(), classification, serving, parity_error
@@ -148,18 +149,20 @@ def _parity_error(network: Any, scorer: Scorer, windows: NDArray[np.void]) -> fl
     return error
 
 
-def _canaries(
-    dataset: Dataset, encoding: Encoding, scorer: Scorer, scores: NDArray[np.float32]
-) -> list[Canary]:
-    """Pick sessions held out, evenly by score, and each action alone, whose scores lie in between."""
-    held_out = [dataset.test[index].actions for index in evenly_by_score(scores, CANARIES)]
-    alone = [(action,) for action in encoding.vocabulary[:CANARIES]]
-    picked = list(dict.fromkeys([*held_out, *alone]))
-    windows = last_windows([LabelledSession(actions, 0, "") for actions in picked], encoding)
-    return [
-        Canary(actions=list(actions), score=score)
-        for actions, score in zip(picked, scorer.score(windows).tolist(), strict=True)
+def _canaries(encoding: Encoding, scorer: Scorer, seed: int) -> list[Canary]:
+    """Pick random sessions whose scores spread evenly from 0 to 1, as far as there are such.
+
+    Real sessions won't do: they score almost 0 or almost 1, where the sigmoid hides what went wrong before it.
+    """
+    rng = np.random.RandomState(seed)
+    pool = [
+        tuple(rng.choice(encoding.vocabulary, size=rng.randint(1, encoding.window + 3)).tolist())
+        for _ in range(CANARY_POOL)
     ]
+    scores = scorer.score(encoding.windows([encoding.steps(actions) for actions in pool]))
+    targets = np.linspace(0, 1, CANARIES)
+    picked = np.unique(np.abs(scores - targets[:, np.newaxis]).argmin(axis=1)).tolist()
+    return [Canary(actions=list(pool[index]), score=float(scores[index])) for index in picked]
 
 
 def _metrics(classification: Classification, serving: Serving, parity_error: float) -> dict[str, float]:
