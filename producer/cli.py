@@ -15,15 +15,16 @@ from rich.console import Console
 
 from detector.contract.events import encode_event
 from detector.contract.topics import ACTIONS_TOPIC
+from producer.behaviour import realistic as realistic_preset
 from producer.behaviour import seed as seed_preset
 from producer.behaviour.interleave import Timeline, interleave, measure, schedule
+from producer.behaviour.realistic import RealisticBehaviour
 from producer.behaviour.session import SimulatedSession, stream
 from producer.interrupt import Interrupt
 from producer.progress import ProgressReport
 from producer.publisher import Pace, Publisher, PublishError, Record, at_rate, at_speed
 from producer.recording import Recording, RecordingError, create, labelled
 
-PRESETS: Final = {"seed": seed_preset.sessions}
 FILE: Final = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -82,11 +83,20 @@ def _kafka_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--preset",
     envvar="PRODUCER_PRESET",
-    type=click.Choice(list(PRESETS)),
+    type=click.Choice(["seed", "realistic"]),
     default="seed",
     show_default=True,
     show_envvar=True,
-    help="Which behaviour to simulate.",
+    help="Which behaviour to simulate: the notebook's three kinds of session, or customers and ten attack families.",
+)
+@click.option(
+    "--attack-rate",
+    metavar="SHARE",
+    envvar="PRODUCER_ATTACK_RATE",
+    type=click.FloatRange(min=0, max=1),
+    default=None,
+    show_envvar=True,
+    help="Attacks among all sessions of the realistic preset, 0 to 1.  [default: 0.01]",
 )
 @click.option(
     "--live-sessions",
@@ -145,6 +155,7 @@ def simulate(
     count: int,
     seed: int | None,
     preset: str,
+    attack_rate: float | None,
     live_sessions: int,
     rate: float | None,
     real_time: bool,
@@ -165,10 +176,20 @@ def simulate(
         )
     if out is not None and rate is not None:
         raise click.UsageError("--rate paces publishing, and --out writes a file: give one of them.")
+    if attack_rate is not None and preset != "realistic":
+        raise click.UsageError(
+            "--attack-rate is for --preset realistic: the seed preset has the notebook's mix."
+        )
     chosen_seed = secrets.randbits(32) if seed is None else seed
 
     def planned() -> Iterator[tuple[int, SimulatedSession]]:
-        sessions = PRESETS[preset](count, chosen_seed)
+        if preset == "seed":
+            sessions = seed_preset.sessions(count, chosen_seed)
+        else:
+            behaviour = (
+                RealisticBehaviour() if attack_rate is None else RealisticBehaviour(attack_rate=attack_rate)
+            )
+            sessions = realistic_preset.sessions(count, chosen_seed, behaviour)
         return schedule(sessions, live_sessions=live_sessions, rng=stream(chosen_seed, "schedule"))
 
     timeline = measure(planned())
