@@ -193,19 +193,7 @@ def simulate(
         return schedule(sessions, live_sessions=live_sessions, rng=stream(chosen_seed, "schedule"))
 
     timeline = measure(planned())
-    now_ms = time.time_ns() // 1_000_000
-    if real_time:
-        start_ms = now_ms
-    elif start_time is None:
-        start_ms = max(0, now_ms - timeline.duration_ms)
-    else:
-        start_ms = round(start_time.replace(tzinfo=UTC).timestamp() * 1_000)
-        if out is None and start_ms + timeline.duration_ms > now_ms:
-            raise click.UsageError(
-                f"the last event would happen at {_utc(start_ms + timeline.duration_ms)}, which is in the future, and "
-                "detectors refuse such events: give an earlier --start-time, more --live-sessions (simulated time is "
-                f"then shorter; it is {timeline.duration_ms / 1_000:,.0f} s now), or --real-time."
-            )
+    start_ms = _start_ms(start_time, timeline, real_time=real_time, published=out is None)
     pace = at_rate(rate) if rate is not None else at_speed(1.0, start_ms) if real_time else None
 
     console = Console(stderr=True)
@@ -224,6 +212,36 @@ def simulate(
         else:
             exit_code = _publish(console, records, bootstrap_servers, topic, pace=pace, total=timeline.events)
     sys.exit(exit_code)
+
+
+def _sessions(preset: str, count: int, seed: int, attack_rate: float | None) -> Iterator[SimulatedSession]:
+    if preset == "realistic":
+        behaviour = (
+            RealisticBehaviour() if attack_rate is None else RealisticBehaviour(attack_rate=attack_rate)
+        )
+        return realistic_preset.sessions(count, seed, behaviour)
+    if attack_rate is not None:
+        raise click.UsageError(
+            "--attack-rate is for --preset realistic: the seed preset has the notebook's mix."
+        )
+    return seed_preset.sessions(count, seed)
+
+
+def _start_ms(start_time: datetime | None, timeline: Timeline, *, real_time: bool, published: bool) -> int:
+    """Return when simulated time begins, such that no event is published before it happens."""
+    now_ms = time.time_ns() // 1_000_000
+    if real_time:
+        return now_ms
+    if start_time is None:
+        return max(0, now_ms - timeline.duration_ms)
+    start_ms = round(start_time.replace(tzinfo=UTC).timestamp() * 1_000)
+    if published and start_ms + timeline.duration_ms > now_ms:
+        raise click.UsageError(
+            f"the last event would happen at {_utc(start_ms + timeline.duration_ms)}, which is in the future, and "
+            "detectors refuse such events: give an earlier --start-time, more --live-sessions (simulated time is "
+            f"then shorter; it is {timeline.duration_ms / 1_000:,.0f} s now), or --real-time."
+        )
+    return start_ms
 
 
 class _Speed(click.ParamType[float]):

@@ -8,7 +8,6 @@ Internet banking environment", supplement of 2011; the vendors of behavioural bi
 of the signs as well, see `customers`.
 """
 
-import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,7 @@ from typing import Final
 
 from detector.contract.actions import Action
 from producer.behaviour.customers import BROWSING, Step
-from producer.behaviour.session import draw_gap_ms
-from producer.behaviour.timing import LONGEST_GAP_S, PERSON, PROGRAM, Tempo, medians_s
+from producer.behaviour.timing import PERSON, PROGRAM, Tempo, Waits, medians_s
 
 PRACTISED: Final = Tempo(
     median_s=medians_s(balance=5, transactions=9, small=13, large=18, password=16, recipient=20, logout=7),
@@ -47,14 +45,11 @@ class AttackFamily:
     looks_around: tuple[int, int] = (0, 2)
     """Fewest and most looks at the account before the first step."""
     padding: tuple[int, int] = (0, 0)
-    """Fewest and most harmless actions between two steps."""
+    """Fewest and most harmless actions between two steps; a session's own most is drawn first."""
     padding_transfers: float = 0.1
     """Share of small transfers, to known recipients, among the harmless actions."""
     any_order: bool = False
-    waits: float = 0.0
-    """Probability of a long wait before each action."""
-    wait_median_s: float = 2_400.0
-    wait_sigma: float = 0.8
+    waits: Waits | None = None
     logs_out: float = 0.5
     in_session: bool = False
     """Whether it takes over a customer's open session instead of logging in."""
@@ -117,7 +112,7 @@ SLOW: Final = AttackFamily(
     operators={"practised": 0.8, "like_a_customer": 0.2},
     looks_around=(0, 4),
     padding=(0, 2),
-    waits=0.5,
+    waits=Waits(),
 )
 """Spread over hours, past every limit on speed."""
 SPLIT: Final = AttackFamily(
@@ -203,9 +198,11 @@ def draw_attack(rng: random.Random, family: AttackFamily) -> list[Action]:
     if family.any_order:
         rng.shuffle(steps)
     done = _looks(rng, rng.randint(*family.looks_around), transfers=0.0)
+    fewest, most = family.padding
+    most = rng.randint(fewest, most)
     for position, action in enumerate(action for step in steps for action in step):
         if position:
-            done += _looks(rng, rng.randint(*family.padding), transfers=family.padding_transfers)
+            done += _looks(rng, rng.randint(fewest, most), transfers=family.padding_transfers)
         done.append(action)
     done += _looks(rng, int(rng.random() < _LAST_LOOK), transfers=0.0)
     if rng.random() < family.logs_out:
@@ -221,14 +218,8 @@ def draw_attack_gaps_ms(rng: random.Random, family: AttackFamily, actions: Seque
     """Draw the gap before each of the attacker's `actions`, by an operator drawn for the session."""
     (operator,) = rng.choices(list(family.operators), list(family.operators.values()))
     tempo = OPERATORS[operator]
-    speed = tempo.draw_speed(rng)
-    wait_median_s = family.wait_median_s * math.exp(rng.gauss(0.0, 0.5))
-    return [
-        draw_gap_ms(rng, wait_median_s, family.wait_sigma, LONGEST_GAP_S)
-        if rng.random() < family.waits
-        else tempo.draw_gap_ms(rng, action, speed)
-        for action in actions
-    ]
+    gaps_ms = tempo.draw_gaps_ms(rng, actions, tempo.draw_speed(rng))
+    return gaps_ms if family.waits is None else family.waits.draw_over(rng, gaps_ms)
 
 
 def _looks(rng: random.Random, count: int, transfers: float) -> list[Action]:

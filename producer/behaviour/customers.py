@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from detector.contract.actions import Action
-from producer.behaviour.timing import PERSON, PROGRAM, Tempo
+from producer.behaviour.timing import PERSON, PROGRAM, Tempo, Waits
 
 BROWSING: Final = (Action.VIEW_BALANCE, Action.VIEW_TRANSACTIONS)
 LONGEST_ROUTINE: Final = 200
@@ -104,6 +104,10 @@ NEW_DEVICE: Final = Occasion(
 """A new telephone is set up."""
 
 
+LEFT_OPEN: Final = Waits()
+"""Where a session can live for hours, as a slow attack needs, customers leave theirs open too."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomerType:
     """Habits shared by a part of the customers."""
@@ -126,6 +130,8 @@ class CustomerType:
     """Probability of a look at the account after a transfer."""
     logs_out: float = 0.5
     """Probability of ending with LOGOUT; other sessions just stop."""
+    left_open: float = 0.02
+    """Share of sessions kept open for hours, in another tab or an application in the background."""
     devices: int = 2
     """Most devices a customer has."""
     channels: tuple[str, ...] = ("mobile", "web")
@@ -181,6 +187,7 @@ CUSTOMER_TYPES: Final = (
         ),
         confirms=0.8,
         logs_out=0.9,
+        left_open=0.04,
         devices=1,
     ),
     # Moves large sums between known accounts.
@@ -222,6 +229,7 @@ CUSTOMER_TYPES: Final = (
             interruption=0.08,
             interruption_median_s=1_200.0,
         ),
+        left_open=0.15,
         devices=3,
         channels=("web",),
     ),
@@ -237,6 +245,7 @@ CUSTOMER_TYPES: Final = (
         occasions={},
         tempo=PROGRAM,
         logs_out=0.6,
+        left_open=0.05,
         devices=1,
         channels=("api",),
     ),

@@ -17,6 +17,7 @@ from producer.behaviour.attacks import (
 )
 from producer.behaviour.customers import (
     CUSTOMER_TYPES,
+    LEFT_OPEN,
     CustomerType,
     Occasion,
     draw_lawful,
@@ -163,7 +164,10 @@ def _customer_gaps_ms(
     speed = (
         customer.speed * math.exp(rng.gauss(0.0, 0.2)) * (1.0 if occasion is None else occasion.hesitation)
     )
-    return [0, *customer.habits.tempo.draw_gaps_ms(rng, actions[1:], speed)]
+    gaps_ms = customer.habits.tempo.draw_gaps_ms(rng, actions[1:], speed)
+    if rng.random() < customer.habits.left_open:
+        gaps_ms = LEFT_OPEN.draw_over(rng, gaps_ms)
+    return [0, *gaps_ms]
 
 
 def _draw_device(rng: random.Random, habits: CustomerType) -> tuple[str, str]:

@@ -67,6 +67,28 @@ def medians_s(
     }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waits:
+    """Long waits between the actions of a session that is kept open for hours."""
+
+    probability: float = 0.45
+    """Of a wait in place of a usual gap."""
+    median_s: float = 2_400.0
+    sigma: float = 0.8
+    spread: float = 0.5
+    """Log-standard deviation of a session's own median."""
+
+    def draw_over(self, rng: random.Random, gaps_ms: Iterable[int]) -> list[int]:
+        """Replace some of `gaps_ms` by waits."""
+        median_s = self.median_s * math.exp(rng.gauss(0.0, self.spread))
+        return [
+            draw_gap_ms(rng, median_s, self.sigma, LONGEST_GAP_S)
+            if rng.random() < self.probability
+            else gap_ms
+            for gap_ms in gaps_ms
+        ]
+
+
 PERSON: Final = Tempo(
     median_s=medians_s(balance=4, transactions=9, small=25, large=40, password=30, recipient=50, logout=10)
 )
