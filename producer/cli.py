@@ -2,6 +2,7 @@
 
 import math
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -176,33 +177,21 @@ def simulate(
         )
     if out is not None and rate is not None:
         raise click.UsageError("--rate paces publishing, and --out writes a file: give one of them.")
-    if attack_rate is not None and preset != "realistic":
-        raise click.UsageError(
-            "--attack-rate is for --preset realistic: the seed preset has the notebook's mix."
-        )
     chosen_seed = secrets.randbits(32) if seed is None else seed
 
     def planned() -> Iterator[tuple[int, SimulatedSession]]:
-        if preset == "seed":
-            sessions = seed_preset.sessions(count, chosen_seed)
-        else:
-            behaviour = (
-                RealisticBehaviour() if attack_rate is None else RealisticBehaviour(attack_rate=attack_rate)
-            )
-            sessions = realistic_preset.sessions(count, chosen_seed, behaviour)
+        sessions = _sessions(preset, count, chosen_seed, attack_rate)
         return schedule(sessions, live_sessions=live_sessions, rng=stream(chosen_seed, "schedule"))
 
-    timeline = measure(planned())
-    start_ms = _start_ms(start_time, timeline, real_time=real_time, published=out is None)
-    pace = at_rate(rate) if rate is not None else at_speed(1.0, start_ms) if real_time else None
-
     console = Console(stderr=True)
-    _say(
-        console,
-        f"{timeline.sessions:,} sessions, {timeline.events:,} events, simulated time {_utc(start_ms)} to "
-        f"{_utc(start_ms + timeline.duration_ms)}, seed {chosen_seed}",
-    )
     with _errors_reported(), ExitStack() as files:
+        timeline = measure(planned())
+        start_ms = _start_ms(start_time, timeline, real_time=real_time, published=out is None)
+        _say(
+            console,
+            f"{timeline.sessions:,} sessions, {timeline.events:,} events, simulated time {_utc(start_ms)} to "
+            f"{_utc(start_ms + timeline.duration_ms)}, seed {chosen_seed}",
+        )
         sessions: Iterable[tuple[int, SimulatedSession]] = planned()
         if labels is not None:
             sessions = labelled(sessions, files.enter_context(create(labels)))
@@ -210,6 +199,7 @@ def simulate(
         if out is not None:
             exit_code = _write(console, records, out, timeline)
         else:
+            pace = at_rate(rate) if rate is not None else at_speed(1.0, start_ms) if real_time else None
             exit_code = _publish(console, records, bootstrap_servers, topic, pace=pace, total=timeline.events)
     sys.exit(exit_code)
 
@@ -314,7 +304,7 @@ def _publish(
     done: Callable[[], int] | None = None,
 ) -> int:
     """Publish `records`; return the exit code. `done` tells how much of `total` is, where that isn't events."""
-    with Interrupt() as interrupt, Publisher(bootstrap_servers, topic) as publisher:
+    with Publisher(bootstrap_servers, topic) as publisher, Interrupt() as interrupt:
         started_s = time.monotonic()
         with ProgressReport(console, "published", total) as report:
             publisher.publish(
@@ -353,9 +343,12 @@ def _write(console: Console, records: Iterable[Record], path: Path, timeline: Ti
 
 @contextmanager
 def _errors_reported() -> Iterator[None]:
-    """Turn expected failures into one message and exit code 1."""
+    """Turn expected failures into one message and exit code 1, and Ctrl-C before any event is sent into 130."""
     try:
         yield
+    except KeyboardInterrupt:
+        click.echo("stopped by SIGINT", err=True)
+        sys.exit(128 + signal.SIGINT)
     except (PublishError, RecordingError, OSError) as error:
         raise click.ClickException(str(error)) from error
 

@@ -130,7 +130,7 @@ class CustomerType:
     """Probability of a look at the account after a transfer."""
     logs_out: float = 0.5
     """Probability of ending with LOGOUT; other sessions just stop."""
-    left_open: float = 0.02
+    left_open: float = 0.04
     """Share of sessions kept open for hours, in another tab or an application in the background."""
     devices: int = 2
     """Most devices a customer has."""
@@ -187,7 +187,6 @@ CUSTOMER_TYPES: Final = (
         ),
         confirms=0.8,
         logs_out=0.9,
-        left_open=0.04,
         devices=1,
     ),
     # Moves large sums between known accounts.

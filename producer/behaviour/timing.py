@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,7 +39,7 @@ class Tempo:
             return draw_gap_ms(rng, self.interruption_median_s, self.interruption_sigma, LONGEST_GAP_S)
         return draw_gap_ms(rng, self.median_s[action] * speed, self.sigma, LONGEST_GAP_S)
 
-    def draw_gaps_ms(self, rng: random.Random, actions: Iterable[Action], speed: float) -> list[int]:
+    def draw_gaps_ms(self, rng: random.Random, actions: Sequence[Action], speed: float) -> list[int]:
         """Draw the gap before each of `actions`."""
         return [self.draw_gap_ms(rng, action, speed) for action in actions]
 
@@ -78,13 +78,15 @@ class Waits:
     spread: float = 0.5
     """Log-standard deviation of a session's own median."""
 
-    def draw_over(self, rng: random.Random, gaps_ms: Iterable[int]) -> list[int]:
+    expected_most: float = 6.0
+    """Expected waits in one session at most, so that a long one does not last for days."""
+
+    def draw_over(self, rng: random.Random, gaps_ms: Sequence[int]) -> list[int]:
         """Replace some of `gaps_ms` by waits."""
         median_s = self.median_s * math.exp(rng.gauss(0.0, self.spread))
+        probability = min(self.probability, self.expected_most / max(1, len(gaps_ms)))
         return [
-            draw_gap_ms(rng, median_s, self.sigma, LONGEST_GAP_S)
-            if rng.random() < self.probability
-            else gap_ms
+            draw_gap_ms(rng, median_s, self.sigma, LONGEST_GAP_S) if rng.random() < probability else gap_ms
             for gap_ms in gaps_ms
         ]
 

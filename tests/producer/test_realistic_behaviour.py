@@ -228,7 +228,7 @@ def shallow_recalls(lawful: list[SimulatedSession], attacks: list[SimulatedSessi
     }
 
 
-BOUNDS = {"linear at 1 %": 0.6, "quadratic at 0.1 %": 0.25, "interval at 0.1 %": 0.25}
+BOUNDS = {"linear at 1 %": 0.5, "quadratic at 0.1 %": 0.15, "interval at 0.1 %": 0.1}
 """What a shallow model may reach: far below what makes a family an artefact, above what behaviour gives away."""
 
 
