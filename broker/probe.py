@@ -1,0 +1,111 @@
+"""Is there a broker, and is that port free: questions to the network that the ways to a broker have in common."""
+
+import random
+import socket
+import time
+from collections.abc import Callable
+
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
+
+from broker.errors import BrokerUnresponsiveError, PortInUseError
+from broker.settings import LOOPBACK
+
+_POLL_INTERVAL_S = 0.02
+_PORTS = range(20_000, 32_000)
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nothing listens on now.
+
+    Below the ports that systems give outgoing connections (Linux from 32768, the others from 49152): a client that
+    keeps trying to reach a broker while it is down would otherwise now and then be given the broker's own port,
+    connect to itself, and keep the broker from coming back.
+    """
+    for port in random.SystemRandom().sample(_PORTS, k=100):
+        if _is_free(port):
+            return port
+    raise PortInUseError(
+        f"100 ports tried between {_PORTS.start} and {_PORTS.stop} on {LOOPBACK} are all taken; expected a free one."
+        " Name one with --port"
+    )
+
+
+def require_free(port: int) -> None:
+    """Raise PortInUseError if something listens on this port of the loopback interface."""
+    if not _is_free(port):
+        raise PortInUseError(
+            f"port {port} on {LOOPBACK} is taken by another program; expected it free for the broker."
+            " End that program, or choose another port with --port (0 = a free one)"
+        )
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As Java does: connections of an earlier broker that linger in TIME_WAIT are no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def await_answer(
+    bootstrap_servers: str, timeout_s: float, check_alive: Callable[[], None] = lambda: None
+) -> None:
+    """Return once the broker has answered a metadata request naming at least one live broker.
+
+    Args:
+        bootstrap_servers: one `host:port`.
+        timeout_s: how long to wait for it.
+        check_alive: called while waiting; raises if waiting is in vain.
+
+    Raises:
+        BrokerUnresponsiveError: no such answer within `timeout_s`.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    while not reachable(bootstrap_servers, timeout_s=1.0):
+        check_alive()
+        if time.monotonic() > deadline_s:
+            raise _unresponsive(bootstrap_servers, timeout_s, "the port refuses connections")
+        time.sleep(_POLL_INTERVAL_S)
+    seen = "its metadata names no live broker"
+    while True:
+        check_alive()
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise _unresponsive(bootstrap_servers, timeout_s, seen)
+        try:
+            # In short turns, so that a broker that dies under the request is noticed.
+            turn_ms = max(1, int(min(left_s, 5.0) * 1000))
+            admin = KafkaAdminClient(
+                bootstrap_servers=bootstrap_servers, bootstrap_timeout_ms=turn_ms, request_timeout_ms=turn_ms
+            )
+            try:
+                if admin.describe_cluster()["brokers"]:
+                    return
+            finally:
+                admin.close()
+        except KafkaError as error:
+            seen = f"{type(error).__name__}: {error}"
+        time.sleep(_POLL_INTERVAL_S)
+
+
+def reachable(bootstrap_servers: str, timeout_s: float) -> bool:
+    """Whether any of the comma-separated `host:port` accepts a TCP connection within `timeout_s` each."""
+    for address in bootstrap_servers.split(","):
+        host, _, port = address.strip().rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout_s).close()
+        except (OSError, ValueError, OverflowError):
+            continue
+        return True
+    return False
+
+
+def _unresponsive(bootstrap_servers: str, timeout_s: float, seen: str) -> BrokerUnresponsiveError:
+    return BrokerUnresponsiveError(
+        f"no answer from the broker at {bootstrap_servers} within {timeout_s:g} s: {seen}. Expected its metadata;"
+        " the machine may be overloaded: try again, and look at the broker's log"
+    )

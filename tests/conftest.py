@@ -1,0 +1,66 @@
+"""One real broker for a test session; topics, groups and transactional ids of its own for each test."""
+
+import itertools
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import NewTopic
+
+from broker import Broker, obtain
+
+
+class UniqueName(Protocol):
+    """Makes names that no other test, nor an earlier run on the same broker, has used."""
+
+    def __call__(self, prefix: str = ...) -> str:
+        """Return a name that begins with `prefix`, valid for a topic, a group and a transactional id."""
+
+
+class CreateTopic(Protocol):
+    """Creates topics under unique names."""
+
+    def __call__(
+        self, prefix: str = ..., *, partitions: int = ..., configs: Mapping[str, str] | None = ...
+    ) -> str:
+        """Return the topic's name, which begins with `prefix`; `configs` are Kafka's topic settings."""
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Broker]:
+    """The broker of this test session: external, container or embedded, but always a real Apache Kafka."""
+    with obtain() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def admin(kafka: Broker) -> Iterator[KafkaAdminClient]:
+    """An admin client of the session's broker."""
+    client = KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def unique_name() -> UniqueName:
+    """Names that keep tests apart on the one broker they share."""
+    session, serial = uuid.uuid4().hex[:8], itertools.count(1)
+
+    def make(prefix: str = "test") -> str:
+        return f"{prefix}-{session}-{next(serial)}"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def create_topic(admin: KafkaAdminClient, unique_name: UniqueName) -> CreateTopic:
+    """Topics of arbitrary shape on the session's broker, with one replica."""
+
+    def create(prefix: str = "test", *, partitions: int = 1, configs: Mapping[str, str] | None = None) -> str:
+        name = unique_name(prefix)
+        admin.create_topics([NewTopic(name, partitions, 1, topic_configs=dict(configs or {}))])
+        return name
+
+    return create
