@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from detector.contract.alerts import ModelReference
 from detector.core.encoding import Encoding
-from detector.model.scorer import ACTIONS_INPUT, GAPS_INPUT, SCORE_OUTPUT, Port, Scorer
+from detector.model.scorer import ACTIONS_INPUT, GAPS_INPUT, SCORE_OUTPUT, GraphError, Port, Scorer
 
 FORMAT = 1
 METADATA_KEY = "session-fraud-detector.model"
@@ -137,6 +137,11 @@ def load_model(path: Path) -> Model:
         return _load(data)
     except ModelRefusedError as error:
         raise ModelRefusedError(f"model file {path} is refused: {error}") from error
+    except GraphError as error:
+        raise ModelRefusedError(
+            f"model file {path} is refused: onnxruntime cannot run it ({str(error)[:300]}): expected a graph that "
+            f"it supports; {_EXPORT_AGAIN}"
+        ) from error
 
 
 def seal(model: bytes) -> bytes:
@@ -173,12 +178,7 @@ def _load(data: bytes) -> Model:
         raise ModelRefusedError(
             "it keeps weights in another file: expected all of them inside; export it as one file"
         )
-    try:
-        scorer = Scorer(data)
-    except Exception as error:  # onnxruntime's errors share no other base class
-        raise ModelRefusedError(
-            f"onnxruntime cannot run it ({str(error)[:300]}): expected a graph that it supports; {_EXPORT_AGAIN}"
-        ) from error
+    scorer = Scorer(data)
     metadata = _metadata(scorer.properties)
     encoding = _encoding(metadata)
     _check_ports(scorer, encoding)
@@ -231,7 +231,7 @@ def _encoding(metadata: ModelMetadata) -> Encoding:
     try:
         return Encoding(metadata.vocabulary, metadata.window, metadata.gap_bounds_ms)
     except ValueError as error:
-        raise ModelRefusedError(f"its metadata has a {error}; {_EXPORT_AGAIN}") from error
+        raise ModelRefusedError(f"its metadata has {error}; {_EXPORT_AGAIN}") from error
 
 
 def _check_ports(scorer: Scorer, encoding: Encoding) -> None:
@@ -277,8 +277,15 @@ def _check_canaries(model: Model) -> None:
     try:
         steps = [model.encoding.steps(canary.actions, canary.times_ms) for canary in canaries]
     except (ValueError, IndexError) as error:
-        raise ModelRefusedError(f"a canary cannot be encoded ({error}); {_EXPORT_AGAIN}") from error
-    for canary, score in zip(canaries, model.score(model.encoding.windows(steps)).tolist(), strict=True):
+        raise ModelRefusedError(
+            f"a canary cannot be encoded ({error}): expected actions of its vocabulary; {_EXPORT_AGAIN}"
+        ) from error
+    scores = model.score(model.encoding.windows(steps))
+    if scores.shape != (len(canaries),):
+        raise ModelRefusedError(
+            f"{len(canaries)} canaries give scores of shape {scores.shape}: expected one each; {_EXPORT_AGAIN}"
+        )
+    for canary, score in zip(canaries, scores.tolist(), strict=True):
         if not abs(score - canary.score) <= CANARY_TOLERANCE:  # not `>`, which a NaN would pass
             raise ModelRefusedError(
                 f"the canary {canary.actions} scores {score}: expected {canary.score} within {CANARY_TOLERANCE}; "

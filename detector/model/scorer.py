@@ -31,15 +31,23 @@ class Port(NamedTuple):
     shape: tuple[int | None, ...]
 
 
+class GraphError(RuntimeError):
+    """Onnxruntime cannot load or run the graph. Its own errors share no narrower class than Exception."""
+
+
 class Scorer:
     """Computes scores with one thread, in chunks of at most CHUNK_WINDOWS.
 
     Args:
         model: an ONNX file's bytes.
 
+    Attributes:
+        inputs: the graph's inputs by name.
+        outputs: the graph's outputs by name.
+        properties: the file's metadata properties.
+
     Raises:
-        Exception: of one of onnxruntime's own classes, which share no narrower base; the bytes are no model
-            that it can run.
+        GraphError: the bytes are no model that onnxruntime can run.
     """
 
     def __init__(self, model: bytes) -> None:
@@ -48,24 +56,16 @@ class Scorer:
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = _FATAL_ONLY
-        self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"]
+            )
+            self.inputs = _ports(self._session.get_inputs())
+            self.outputs = _ports(self._session.get_outputs())
+            self.properties: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+        except Exception as error:
+            raise GraphError(str(error)) from error
         self._uses_gaps = GAPS_INPUT in self.inputs
-
-    @property
-    def inputs(self) -> dict[str, Port]:
-        """The graph's inputs by name."""
-        return {port.name: _port(port) for port in self._session.get_inputs()}
-
-    @property
-    def outputs(self) -> dict[str, Port]:
-        """The graph's outputs by name."""
-        return {port.name: _port(port) for port in self._session.get_outputs()}
-
-    @property
-    def properties(self) -> dict[str, str]:
-        """The file's metadata properties."""
-        properties: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
-        return properties
 
     def score(self, windows: NDArray[np.void]) -> NDArray[np.float32]:
         """Score windows.
@@ -75,6 +75,9 @@ class Scorer:
 
         Returns:
             shape (n,), between 0 and 1.
+
+        Raises:
+            GraphError: the graph fails, as on a code beyond its vocabulary.
         """
         if len(windows) <= CHUNK_WINDOWS:
             return self._score_chunk(windows)
@@ -88,9 +91,11 @@ class Scorer:
         if self._uses_gaps:
             feed[GAPS_INPUT] = np.full(shape, gap_bucket, np.int32)
         try:
-            self._session.run([SCORE_OUTPUT], feed)
-        except InvalidArgument:  # Gather checks its indices
-            return False
+            self._run(feed)
+        except GraphError as error:
+            if isinstance(error.__cause__, InvalidArgument):  # Gather checks its indices
+                return False
+            raise
         return True
 
     def _score_chunk(self, windows: NDArray[np.void]) -> NDArray[np.float32]:
@@ -99,9 +104,18 @@ class Scorer:
         feed = {ACTIONS_INPUT: windows["action"].astype(np.int32)}
         if self._uses_gaps:
             feed[GAPS_INPUT] = windows["gap"].astype(np.int32)
-        scores: NDArray[np.float32] = self._session.run([SCORE_OUTPUT], feed)[0]
+        return self._run(feed)
+
+    def _run(self, feed: dict[str, NDArray[np.int32]]) -> NDArray[np.float32]:
+        try:
+            scores: NDArray[np.float32] = self._session.run([SCORE_OUTPUT], feed)[0]
+        except Exception as error:
+            raise GraphError(str(error)) from error
         return scores
 
 
-def _port(port: Any) -> Port:
-    return Port(port.type, tuple(size if isinstance(size, int) else None for size in port.shape))
+def _ports(ports: list[Any]) -> dict[str, Port]:
+    return {
+        port.name: Port(port.type, tuple(size if isinstance(size, int) else None for size in port.shape))
+        for port in ports
+    }

@@ -1,0 +1,120 @@
+"""Model files made for a test: random weights, and a graph that reads gaps."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from detector.contract.actions import Action
+from detector.core.encoding import Encoding
+from detector.model.artifact import FORMAT, Canary, ModelMetadata
+from detector.model.scorer import Scorer
+from trainer.export import OPSET, build_graph, model_file
+from trainer.network import Weights
+
+VOCABULARY = tuple(action.value for action in Action)
+WINDOW = 10
+
+
+def random_weights(seed: int, *, actions: int = 8, embedding: int = 32, units: int = 64) -> Weights:
+    """Draw weights that spread scores over 0 to 1, where no sigmoid is flat and every bit of a sum shows."""
+    rng = np.random.RandomState(seed)
+
+    def draw(*shape: int) -> NDArray[np.float32]:
+        return (rng.standard_normal(shape) * 0.4).astype(np.float32)
+
+    return Weights(
+        embedding=draw(actions + 1, embedding),
+        kernel=draw(embedding, 4 * units),
+        recurrent=draw(units, 4 * units),
+        bias=draw(4 * units),
+        risk_kernel=draw(units, 1),
+        risk_bias=draw(1),
+    )
+
+
+def random_windows(seed: int, count: int, *, window: int = WINDOW, actions: int = 8) -> NDArray[np.void]:
+    """Draw windows of every length, padded at the end as serving pads them."""
+    rng = np.random.RandomState(seed)
+    encoding = Encoding([str(code) for code in range(1, actions + 1)], window)
+    return encoding.windows(
+        [
+            encoding.steps([str(code) for code in rng.randint(1, actions + 1, rng.randint(1, window + 1))])
+            for _ in range(count)
+        ]
+    )
+
+
+def random_graph(seed: int = 0) -> Any:
+    """Build the trainer's graph over random weights."""
+    return build_graph(random_weights(seed), WINDOW)
+
+
+def gap_graph(actions: int = 2, buckets: int = 5, window: int = WINDOW) -> Any:
+    """Build a graph that reads gaps: the sigmoid of a sum of one weight an action and one a gap bucket."""
+    rng = np.random.RandomState(0)
+    action_risk = (rng.standard_normal(actions + 1) * 0.2).astype(np.float32)
+    gap_risk = (rng.standard_normal(buckets) * 0.2).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["action_risk", "actions"], ["of_actions"]),
+            helper.make_node("Gather", ["gap_risk", "gaps"], ["of_gaps"]),
+            helper.make_node("Add", ["of_actions", "of_gaps"], ["of_steps"]),
+            helper.make_node("ReduceSum", ["of_steps", "steps_axis"], ["logit"], keepdims=0),
+            helper.make_node("Sigmoid", ["logit"], ["score"]),
+        ],
+        "gaps",
+        [
+            helper.make_tensor_value_info("actions", TensorProto.INT32, ["n", window]),
+            helper.make_tensor_value_info("gaps", TensorProto.INT32, ["n", window]),
+        ],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n"])],
+        [
+            numpy_helper.from_array(action_risk, "action_risk"),
+            numpy_helper.from_array(gap_risk, "gap_risk"),
+            numpy_helper.from_array(np.array([1], np.int64), "steps_axis"),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+
+
+def metadata(**changes: Any) -> ModelMetadata:
+    """Return valid metadata of `random_graph`, but for its canaries, with changes."""
+    valid = ModelMetadata(
+        format=FORMAT,
+        name="test",
+        version="1",
+        preset="seed",
+        vocabulary=list(VOCABULARY),
+        window=WINDOW,
+        gap_bounds_ms=[],
+        threshold=0.8,
+        training={"seed": 0},
+        metrics={},
+        data_sha256="",
+        libraries={"onnx": onnx.__version__},
+        canaries=[],
+    )
+    return msgspec.structs.replace(valid, **changes)
+
+
+def with_canaries(graph: Any, told: ModelMetadata, times_ms: list[int] | None = None) -> ModelMetadata:
+    """Return the metadata with canaries as the graph scores them now."""
+    encoding = Encoding(told.vocabulary, told.window, told.gap_bounds_ms)
+    scorer = Scorer(graph.SerializeToString())
+    sessions = [list(told.vocabulary[: count + 1]) for count in range(len(told.vocabulary))]
+    canaries = []
+    for actions in sessions:
+        times = None if times_ms is None else times_ms[: len(actions)]
+        score = scorer.score(encoding.windows([encoding.steps(actions, times)]))[0]
+        canaries.append(Canary(actions=actions, times_ms=times, score=float(score)))
+    return msgspec.structs.replace(told, canaries=canaries)
+
+
+def random_file(seed: int = 0, **changes: Any) -> bytes:
+    """Return a model file with random weights; its metadata changed after the canaries were taken."""
+    graph = random_graph(seed)
+    return model_file(graph, msgspec.structs.replace(with_canaries(graph, metadata()), **changes))
