@@ -18,6 +18,9 @@ MAX_UNACKNOWLEDGED = 20_000
 without a bound a slow broker would cost memory first and expired batches (lost events) after."""
 BOOTSTRAP_TIMEOUT_MS = 15_000
 METADATA_TIMEOUT_MS = 15_000
+REQUEST_TIMEOUT_MS = 30_000
+DELIVERY_TIMEOUT_MS = 120_000
+"""How long an event may take, retries included, before it counts as lost (KIP-91): a broker's restart fits in."""
 PROGRESS_INTERVAL_S = 0.2
 
 
@@ -95,6 +98,8 @@ class Publisher:
                 batch_size=128 * 1024,
                 max_request_size=MAX_RECORD_BYTES,
                 allow_auto_create_topics=False,
+                request_timeout_ms=REQUEST_TIMEOUT_MS,
+                delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
                 bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
                 max_block_ms=METADATA_TIMEOUT_MS,
             )
