@@ -58,7 +58,10 @@ class Scorer:
         options.log_severity_level = _FATAL_ONLY
         try:
             self._session: Any = onnxruntime.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"]
+                model,
+                options,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,  # it would print, and try the same again
             )
             self.inputs = _ports(self._session.get_inputs())
             self.outputs = _ports(self._session.get_outputs())

@@ -19,12 +19,14 @@ VOCABULARY = tuple(action.value for action in Action)
 WINDOW = 10
 
 
-def random_weights(seed: int, *, actions: int = 8, embedding: int = 32, units: int = 64) -> Weights:
+def random_weights(
+    seed: int, *, actions: int = 8, embedding: int = 32, units: int = 64, spread: float = 0.4
+) -> Weights:
     """Draw weights that spread scores over 0 to 1, where no sigmoid is flat and every bit of a sum shows."""
     rng = np.random.RandomState(seed)
 
     def draw(*shape: int) -> NDArray[np.float32]:
-        return (rng.standard_normal(shape) * 0.4).astype(np.float32)
+        return (rng.standard_normal(shape) * spread).astype(np.float32)
 
     return Weights(
         embedding=draw(actions + 1, embedding),

@@ -300,19 +300,20 @@ def test_weights_in_another_file(tmp_path: Path) -> None:
 
 def test_serving_is_quiet_and_needs_no_training_library(tmp_path: Path) -> None:
     """Loading and scoring, refusals included, write nothing and import neither TensorFlow, Keras nor onnx."""
-    contradicting = tmp_path / "model.onnx"
+    contradicting, garbled = tmp_path / "contradicting.onnx", tmp_path / "garbled.onnx"
     contradicting.write_bytes(random_file(vocabulary=list("ABCDEFGHI")))
+    garbled.write_bytes(seal(SMALL[:-SEAL_BYTES].replace(b"actions", b"\x80ctions")))
     program = f"""
 import sys
 from pathlib import Path
 from detector.model.artifact import ModelRefusedError, default_model_path, load_model
 model = load_model(default_model_path())
 model.score(model.encoding.windows([model.encoding.steps(["LOGIN"])]))
-try:
-    load_model(Path({str(contradicting)!r}))
-except ModelRefusedError:
-    pass
-else:
+for path in {[str(contradicting), str(garbled)]!r}:
+    try:
+        load_model(Path(path))
+    except ModelRefusedError:
+        continue
     sys.exit("not refused")
 sys.exit(bool({{"tensorflow", "keras", "onnx"}} & set(sys.modules)))
 """
