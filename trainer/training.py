@@ -18,8 +18,10 @@ from trainer.evaluation import Classification, Serving, classify, serve
 from trainer.export import build_graph, model_file
 from trainer.network import Weights, build_network
 
-MAX_PARITY_ERROR = 1e-6
-"""How far the exported graph's scores may lie from Keras'."""
+MAX_PARITY_ERROR = 1e-4
+"""How far the exported graph's scores may lie from Keras' for the file to be written. Well below 1e-6 on the
+sessions that a model was trained for; up to 1e-5 is single precision itself, where a steep model is undecided.
+"""
 CANARIES = 16
 CANARY_POOL = 2_000
 

@@ -25,8 +25,10 @@ METADATA_KEY = "session-fraud-detector.model"
 SEAL_KEY = "session-fraud-detector.sha256"
 MAX_MODEL_BYTES = 64 * 1024 * 1024
 """Several times the largest vocabulary's embedding; a file beyond it is not one of ours."""
-CANARY_TOLERANCE = 1e-5
-"""How far a canary's score may lie off: CPUs differ in the order of their sums, by less than 1e-6."""
+CANARY_TOLERANCE = 1e-4
+"""How far a canary's score may lie off. Where a steep model is undecided, CPUs and libraries differ by up to 1e-5
+in single precision; what computes wrongly differs by far more.
+"""
 
 _DIGEST_CHARS = 64
 # A protobuf field is (tag, length, bytes): metadata_props is field 14 of ModelProto, holding key (1), value (2).

@@ -16,7 +16,7 @@ ACTIONS_INPUT = "actions"
 GAPS_INPUT = "gaps"
 SCORE_OUTPUT = "score"
 CHUNK_WINDOWS = 512
-"""Most windows computed at once: speed is flat from 64 to 2,048 and falls beyond, as the caches overflow."""
+"""Most windows computed at once. Speed is flat from 64 up, so this only bounds the memory that a call takes."""
 
 _FATAL_ONLY = 4  # onnxruntime's severities: 0 verbose to 4 fatal
 

@@ -1,5 +1,6 @@
 """Model files made for a test: random weights, and a graph that reads gaps."""
 
+from itertools import product
 from typing import Any
 
 import msgspec
@@ -48,6 +49,24 @@ def random_windows(seed: int, count: int, *, window: int = WINDOW, actions: int 
             for _ in range(count)
         ]
     )
+
+
+def normal_prefixes() -> list[list[str]]:
+    """List every prefix that a normal session of the seed preset can have."""
+    draws = ["VIEW_BALANCE", "VIEW_TRANSACTIONS", "TRANSFER_SMALL"]
+    going_on = [["LOGIN", *drawn] for count in range(9) for drawn in product(draws, repeat=count)]
+    return going_on + [[*session, "LOGOUT"] for session in going_on if len(session) <= 8]
+
+
+def seed_windows() -> NDArray[np.void]:
+    """Return the window of every prefix that a session of the seed preset can have, each once."""
+    attacks = [
+        ["LOGIN", how, "TRANSFER_LARGE", "LOGOUT"][:end]
+        for how in ("ADD_RECIPIENT", "CHANGE_PASSWORD")
+        for end in (2, 3, 4)
+    ]
+    encoding = Encoding(VOCABULARY, WINDOW)
+    return encoding.windows([encoding.steps(actions) for actions in normal_prefixes() + attacks])
 
 
 def random_graph(seed: int = 0) -> Any:

@@ -1,13 +1,12 @@
 """The packaged model: what it blocks, and that no lawful session of the seed preset comes near."""
 
-from itertools import product
-
 import numpy as np
 import pytest
 
 from detector.contract.actions import Action
 from detector.model.artifact import Model, default_model_path, load_model
 from producer.behaviour import seed as seed_preset
+from tests.model.models import normal_prefixes
 from trainer.config import TrainingConfig
 from trainer.data import simulate_seed
 
@@ -43,25 +42,20 @@ def test_the_notebooks_three_sequences(model: Model, session: list[str], *, bloc
 
 def test_no_prefix_of_any_normal_session_reaches_the_threshold(model: Model) -> None:
     """All 13,121 prefixes that the seed preset's normal sessions can have stay below it."""
-    draws = ["VIEW_BALANCE", "VIEW_TRANSACTIONS", "TRANSFER_SMALL"]
-    going_on = [["LOGIN", *drawn] for count in range(9) for drawn in product(draws, repeat=count)]
-    ended = [[*session, "LOGOUT"] for session in going_on if len(session) <= 8]
-    assert len(going_on) + len(ended) == 13_121
-    assert max(_scores(model, going_on + ended)) < model.threshold
+    sessions = normal_prefixes()
+    assert len(set(map(tuple, sessions))) == 13_121
+    assert max(_scores(model, sessions)) < model.threshold
 
 
 def test_the_enumeration_above_holds_what_the_preset_draws() -> None:
-    """Simulated normal sessions are LOGIN, then at most 8 of the three lawful actions, LOGOUT only at the end."""
-    lawful = {Action.VIEW_BALANCE, Action.VIEW_TRANSACTIONS, Action.TRANSFER_SMALL}
-    lengths = set()
-    for session in seed_preset.sessions(5_000, seed=3):
-        if not session.is_attack:
-            first, *drawn = session.actions
-            assert first is Action.LOGIN
-            assert set(drawn[:-1]) <= lawful
-            assert drawn[-1] in lawful | {Action.LOGOUT}
-            lengths.add(len(drawn))
-    assert lengths <= set(range(1, 9))
+    """Simulated normal sessions are among those enumerated, the longest included."""
+    possible = set(map(tuple, normal_prefixes()))
+    drawn = [
+        tuple(session.actions) for session in seed_preset.sessions(5_000, seed=3) if not session.is_attack
+    ]
+    assert len(drawn) > 4_000
+    assert set(drawn) <= possible
+    assert max(map(len, drawn)) == max(map(len, possible)) == 9
 
 
 @pytest.mark.parametrize("attack", [QUICK_DRAIN, PASSWORD_RESET])

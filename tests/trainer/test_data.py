@@ -41,7 +41,7 @@ def test_the_split_takes_every_session_once() -> None:
 
 
 def test_the_split_is_scikit_learns() -> None:
-    """The order of `train_test_split(range(10), test_size=0.2, random_state=42)`, as its manual prints it."""
+    """The order is that of `train_test_split(range(10), test_size=0.2, random_state=42)`: 8 and 1 are held out."""
     sessions = [tuple(session.actions) for session in seed_preset.sessions(10, 42)]
     data = simulate_seed(10, 42, 0.2)
     assert [session.actions for session in data.test] == [sessions[index] for index in (8, 1)]
