@@ -66,8 +66,8 @@ def train_and_evaluate(config: TrainingConfig, observer: Observer) -> Trained:
 
     Raises:
         BackendMissingError: TensorFlow or onnx is not installed.
-        TrainingError: the exported graph's scores are not Keras'.
-        ValueError: the config leaves nothing to train or to test on, or its training diverges.
+        TrainingError: it diverged, or the exported graph's scores are not Keras'.
+        ValueError: the config leaves nothing to train or to test on.
     """
     keras = deterministic_keras(config.seed)
     dataset = simulate_seed(config.sessions, config.seed, config.test_fraction)
@@ -75,7 +75,10 @@ def train_and_evaluate(config: TrainingConfig, observer: Observer) -> Trained:
     network = build_network(keras, len(dataset.vocabulary), config)
     _fit(keras, network, dataset, encoding, config, observer)
 
-    graph = build_graph(Weights.of(network), config.window)
+    try:
+        graph = build_graph(Weights.of(network), config.window)
+    except ValueError as error:
+        raise TrainingError(f"the training diverged: {error}") from error
     scorer = Scorer(graph.SerializeToString())
     held_out, truth = last_windows(dataset.test, encoding), labels(dataset.test)
     every_prefix = prefixes(dataset.test, encoding)
