@@ -36,9 +36,9 @@ def test_a_signal_ends_it_cleanly(number: signal.Signals) -> None:
     assert not Path(found[1]).exists()
 
 
-def test_the_broker_dies_with_a_killed_parent() -> None:
+def test_the_broker_dies_with_a_killed_parent(tmp_path: Path) -> None:
     """SIGKILL to the command, which can clean up nothing, ends Java all the same."""
-    with broker_up("--port", "0") as (process, _line, descendants):
+    with broker_up("--port", "0", "--data-dir", str(tmp_path)) as (process, _line, descendants):
         assert _java(descendants).is_running()
         process.kill()
         assert all_gone(descendants)
