@@ -13,7 +13,7 @@ from detector.runtime.recovery import StateRefusedError
 from detector.runtime.state_log import StateRecord, decode_state, replay
 
 _LOG = logging.getLogger(__name__)
-_POLL_TIMEOUT_MS = 200
+_POLL_TIMEOUT_MS = 20
 _MAX_POLL_RECORDS = 200
 _REBUILD = "Stop the workers and see 'state refused' in docs/operations.md for the ways out."
 

@@ -4,7 +4,7 @@ import logging
 
 from kafka import KafkaAdminClient
 from kafka.admin import NewPartitions, NewTopic
-from kafka.errors import TopicAlreadyExistsError
+from kafka.errors import InvalidPartitionsError, TopicAlreadyExistsError
 
 from detector.contract.topics import TopicSpecification, topic_specifications
 from detector.runtime.config import DetectorConfig
@@ -55,7 +55,10 @@ def grow_state_topic(admin: KafkaAdminClient, config: DetectorConfig) -> None:
     """Give the state topic the input's number of partitions, after somebody added some to the input."""
     wanted, present = (partition_count(admin, name) for name in (config.input_topic, config.state_topic))
     if present < wanted:
-        admin.create_partitions({config.state_topic: NewPartitions(total_count=wanted)})
+        try:
+            admin.create_partitions({config.state_topic: NewPartitions(total_count=wanted)})
+        except InvalidPartitionsError:
+            return  # it has them already: another worker was quicker, or the metadata lagged behind
         _LOG.info(
             "topic %s grown from %d to %d partitions, as the input", config.state_topic, present, wanted
         )

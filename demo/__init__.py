@@ -1,0 +1,1 @@
+"""The demonstration: broker, detector and simulator started together, and their alerts shown as they arrive."""
