@@ -20,8 +20,6 @@ def main() -> None:
     """A real Apache Kafka for development and tests, with nothing but Python installed."""
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     logging.getLogger("broker").setLevel(logging.INFO)
-    # What the client says about a broker that is not up yet is no news.
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 
 def _properties(

@@ -18,8 +18,10 @@ _ENGINE_TIMEOUT_S = 3
 _SILENCE_TIMEOUT_S = 15
 _PULL_TIMEOUT_S = 120.0
 _START_TIMEOUT_S = 60.0
+_LOG_LINES_SHOWN = 10
 _BROKER_PORT = 9092
 _CONTROLLER_PORT = 9093
+_INTERNAL_PORT = 9094
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ def container() -> Iterator[str]:
     address = f"{LOOPBACK}:{port}"
     try:
         kafka.start()
-        await_answer(address, _START_TIMEOUT_S)
+        await_answer(address, _START_TIMEOUT_S, lambda: _check_running(kafka.get_wrapped_container()))
     except BaseException as error:
         kafka.stop()
         if isinstance(error, Exception):  # docker's, requests' or ours: none of them may stop the next way
@@ -58,6 +60,14 @@ def container() -> Iterator[str]:
         yield address
     finally:
         kafka.stop()
+
+
+def _check_running(running: Any) -> None:
+    """Raise ContainerUnavailableError, with the container's last lines, once it has ended."""
+    running.reload()
+    if running.status == "exited":
+        said = running.logs(tail=_LOG_LINES_SHOWN).decode(errors="replace")
+        raise ContainerUnavailableError(f"it ended by itself, saying:\n{said}")
 
 
 def _ensure_image(image: str) -> None:
@@ -107,8 +117,14 @@ def _environment(port: int) -> dict[str, str]:
     """Server properties as the image takes them: KAFKA_ before the name in capitals, dots as underscores."""
     properties = {
         **SINGLE_NODE,
-        "listeners": f"PLAINTEXT://:{_BROKER_PORT},CONTROLLER://:{_CONTROLLER_PORT}",
-        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listeners": (
+            f"PLAINTEXT://:{_BROKER_PORT},INTERNAL://{LOOPBACK}:{_INTERNAL_PORT},CONTROLLER://:{_CONTROLLER_PORT}"
+        ),
+        # The broker verifies transactions over a connection to itself (KIP-890), and in there nothing listens on
+        # the port that clients are told.
+        "inter.broker.listener.name": "INTERNAL",
+        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port},INTERNAL://{LOOPBACK}:{_INTERNAL_PORT}",
         "controller.quorum.voters": f"1@localhost:{_CONTROLLER_PORT}",
     }
     return {f"KAFKA_{name.upper().replace('.', '_')}": value for name, value in properties.items()}

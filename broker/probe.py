@@ -1,9 +1,11 @@
 """Is there a broker, and is that port free: questions to the network that the ways to a broker have in common."""
 
+import logging
 import random
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
@@ -12,6 +14,7 @@ from broker.errors import BrokerUnresponsiveError, PortInUseError
 from broker.settings import LOOPBACK
 
 _POLL_INTERVAL_S = 0.02
+_REQUEST_TIMEOUT_MS = 2000
 _PORTS = range(20_000, 32_000)
 
 
@@ -65,31 +68,45 @@ def await_answer(
         BrokerUnresponsiveError: no such answer within `timeout_s`.
     """
     deadline_s = time.monotonic() + timeout_s
-    while not reachable(bootstrap_servers, timeout_s=1.0):
-        check_alive()
-        if time.monotonic() > deadline_s:
-            raise _unresponsive(bootstrap_servers, timeout_s, "the port refuses connections")
-        time.sleep(_POLL_INTERVAL_S)
-    seen = "its metadata names no live broker"
-    while True:
-        check_alive()
-        left_s = deadline_s - time.monotonic()
-        if left_s <= 0:
-            raise _unresponsive(bootstrap_servers, timeout_s, seen)
+    with _client_silenced():
+        while (seen := _no_answer(bootstrap_servers)) is not None:
+            check_alive()
+            if time.monotonic() > deadline_s:
+                raise BrokerUnresponsiveError(
+                    f"no answer from the broker at {bootstrap_servers} within {timeout_s:g} s: {seen}. Expected its"
+                    " metadata; the machine may be overloaded: try again, and look at the broker's log"
+                )
+            time.sleep(_POLL_INTERVAL_S)
+
+
+def _no_answer(bootstrap_servers: str) -> str | None:
+    """Ask once, for a few seconds at most: None, or what there was instead of metadata naming a live broker."""
+    if not reachable(bootstrap_servers, timeout_s=1.0):
+        return "the port refuses connections"
+    try:
+        admin = KafkaAdminClient(
+            bootstrap_servers=bootstrap_servers,
+            bootstrap_timeout_ms=_REQUEST_TIMEOUT_MS,
+            request_timeout_ms=_REQUEST_TIMEOUT_MS,
+        )
         try:
-            # In short turns, so that a broker that dies under the request is noticed.
-            turn_ms = max(1, int(min(left_s, 5.0) * 1000))
-            admin = KafkaAdminClient(
-                bootstrap_servers=bootstrap_servers, bootstrap_timeout_ms=turn_ms, request_timeout_ms=turn_ms
-            )
-            try:
-                if admin.describe_cluster()["brokers"]:
-                    return
-            finally:
-                admin.close()
-        except KafkaError as error:
-            seen = f"{type(error).__name__}: {error}"
-        time.sleep(_POLL_INTERVAL_S)
+            return None if admin.describe_cluster()["brokers"] else "its metadata names no live broker"
+        finally:
+            admin.close()
+    except KafkaError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+@contextmanager
+def _client_silenced() -> Iterator[None]:
+    """The client logs every refused connection as an error; while a broker starts they are no news."""
+    logger = logging.getLogger("kafka")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def reachable(bootstrap_servers: str, timeout_s: float) -> bool:
@@ -102,10 +119,3 @@ def reachable(bootstrap_servers: str, timeout_s: float) -> bool:
             continue
         return True
     return False
-
-
-def _unresponsive(bootstrap_servers: str, timeout_s: float, seen: str) -> BrokerUnresponsiveError:
-    return BrokerUnresponsiveError(
-        f"no answer from the broker at {bootstrap_servers} within {timeout_s:g} s: {seen}. Expected its metadata;"
-        " the machine may be overloaded: try again, and look at the broker's log"
-    )
