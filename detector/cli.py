@@ -1,11 +1,12 @@
-"""The commands of the detector: run, alerts, score, schemas."""
+"""The commands of the detector: run, alerts, score, replay, schemas."""
 
 import itertools
 import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from detector.runtime.config import ConfigurationError, DetectorConfig, environm
 from detector.runtime.health import HealthServer, Heartbeat, Watchdog
 from detector.runtime.metrics import DetectorMetrics
 from detector.runtime.recovery import StateRefusedError, TopicsUnfitError
+from detector.runtime.replaying import batches_of_file, batches_of_topic
+from detector.runtime.replaying import replay as replay_log
 from detector.runtime.service import Detector
 from detector.runtime.subscription import subscribe
 
@@ -58,10 +61,7 @@ def _settings(command: Callable[..., None]) -> Callable[..., None]:
 @_settings
 def run(**settings: Any) -> None:
     """Score the sessions of the input topic and publish block alerts, until SIGTERM or SIGINT."""
-    try:
-        config = DetectorConfig(**settings)
-    except ConfigurationError as error:
-        raise click.UsageError(str(error)) from error
+    config = _config(settings)
     logging.basicConfig(level=config.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("kafka").setLevel(max(logging.WARNING, logging.getLevelName(config.log_level)))
     model = _load(config.model_path)  # before anything is consumed
@@ -142,6 +142,41 @@ def score(*, path: Path | None, threshold: float | None, as_json: bool, actions:
 
 
 @main.command()
+@_settings
+@click.option(
+    "--file",
+    "path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Replay a file of JSON lines (.gz too) instead of the input topic.",
+)
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Alerts as JSON lines."
+)
+def replay(*, path: Path | None, out: Path, **settings: Any) -> None:
+    """Compute offline, with the same core, the alerts that the detector must publish for a log.
+
+    `detected_at_ms` is 0 in each. Settings that touch neither the log nor the decisions are ignored.
+    """
+    config = _config(settings)
+    model = _load(config.model_path)
+    logging.getLogger("kafka").setLevel(logging.ERROR)
+    dead_letters: Counter[str] = Counter()
+    batches = batches_of_topic(config) if path is None else batches_of_file(path, config)
+    count = 0
+    try:
+        with out.open("wb") as file:
+            for alert in replay_log(
+                batches, model, config, lambda one: dead_letters.update([one.reason.value])
+            ):
+                file.write(msgspec.json.encode(alert) + b"\n")
+                count += 1
+    except (TopicsUnfitError, KafkaError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(dead_letters.items())) or "none"
+    click.echo(f"{count} alerts, dead letters: {reasons}")
+
+
+@main.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 def schemas(folder: Path) -> None:
     """Write the JSON Schemas of events and alerts into FOLDER."""
@@ -157,6 +192,13 @@ def describe(alert: Alert) -> str:
         f"{alert.decision} session {alert.session_id} account {alert.account_id} score {alert.score:.4f} "
         f"≥ {alert.threshold:g} after {latency_ms} ms: {actions}"
     )
+
+
+def _config(settings: Mapping[str, Any]) -> DetectorConfig:
+    try:
+        return DetectorConfig(**settings)
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _load(path: Path | None) -> Model:

@@ -1,0 +1,151 @@
+"""The oracle: the same decoding and the same core over a log at rest, without groups, transactions or state."""
+
+import gzip
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.partitioner.default import murmur2
+
+from detector.contract.alerts import Alert
+from detector.contract.dead_letters import DeadLetter
+from detector.contract.events import MalformedEventError, decode_event
+from detector.core.decision import Policy
+from detector.core.offline import detect
+from detector.core.partition import Partition
+from detector.core.staging import Entry, SessionLimits
+from detector.model.artifact import Model
+from detector.runtime.config import DetectorConfig
+from detector.runtime.decoding import EventLimits, decode
+from detector.runtime.recovery import TopicsUnfitError
+
+_POLL_TIMEOUT_MS = 200
+_BATCH_LINES = 10_000
+
+Batch = Mapping[TopicPartition, Sequence[Any]]
+
+
+class LoggedLine(NamedTuple):
+    """A line of a file, in the shape of a consumed record."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+def replay(
+    batches: Iterable[Batch],
+    model: Model,
+    config: DetectorConfig,
+    dead_letter: Callable[[DeadLetter], None] = lambda _: None,
+) -> Iterator[Alert]:
+    """Yield the alerts that the detector must publish for a log, in the order of each partition.
+
+    `detected_at_ms`, the one field that is not the log's, is 0.
+
+    Args:
+        batches: records by partition, each partition's in the order of the log.
+        model: scores.
+        config: limits and threshold, as the detector's.
+        dead_letter: called with each record that can't be scored.
+    """
+    event_limits = EventLimits(config.max_event_bytes, config.max_dead_letter_bytes, config.max_future_ms)
+    partitions: dict[TopicPartition, Partition] = defaultdict(Partition)
+    for batch in batches:
+        for source, records in batch.items():
+            entries = []
+            for record in records:
+                decoded = decode(record, model.encoding.knows, event_limits)
+                if isinstance(decoded, DeadLetter):
+                    dead_letter(decoded)
+                else:
+                    entries.append(Entry(record.offset, max(0, record.timestamp), decoded))
+            yield from detect(
+                entries,
+                source=source,
+                encoding=model.encoding,
+                score=model.score,
+                policy=Policy(config.threshold or model.threshold, model.reference),
+                limits=SessionLimits(config.idle_timeout_ms, config.max_sessions),
+                now_ms=lambda: 0,
+                partition=partitions[source],
+            )
+
+
+def batches_of_topic(config: DetectorConfig) -> Iterator[Batch]:
+    """Read the input topic from its start to its end as of now.
+
+    Raises:
+        TopicsUnfitError: there is no such topic.
+        KafkaError: the broker can't be reached or refuses.
+    """
+    consumer = KafkaConsumer(
+        bootstrap_servers=config.bootstrap_servers.split(","),
+        group_id=None,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        max_poll_records=config.batch_max_events,
+        allow_auto_create_topics=False,
+    )
+    try:
+        numbers = consumer.partitions_for_topic(config.input_topic)
+        if not numbers:
+            raise TopicsUnfitError(
+                f"no topic {config.input_topic!r} at {config.bootstrap_servers}: expected one to replay"
+            )
+        sources = [TopicPartition(config.input_topic, number) for number in sorted(numbers)]
+        consumer.assign(sources)
+        consumer.seek_to_beginning(*sources)
+        ends = consumer.end_offsets(sources)
+        while any(consumer.position(source) < ends[source] for source in sources):
+            polled = consumer.poll(timeout_ms=_POLL_TIMEOUT_MS)
+            yield {
+                source: [record for record in records if record.offset < ends[source]]
+                for source, records in polled.items()
+            }
+    finally:
+        consumer.close()
+
+
+def batches_of_file(path: Path, config: DetectorConfig) -> Iterator[Batch]:
+    """Read a file of JSON lines (.gz is unpacked) as if it had been published, in that order, to the input topic.
+
+    A line lies in the partition that Kafka's default partitioner gives its session id, of `config.partitions`. A
+    file has no broker's time: the times of its events are held against none.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    offsets: dict[int, Iterator[int]] = defaultdict(itertools.count)
+    opener: Callable[..., IO[bytes]] = gzip.open if path.suffix == ".gz" else open  # type: ignore[assignment]
+    with opener(path, "rb") as lines:
+        while chunk := list(itertools.islice(lines, _BATCH_LINES)):
+            batch: dict[TopicPartition, list[LoggedLine]] = defaultdict(list)
+            for line in chunk:
+                value = line.rstrip(b"\r\n")
+                number = _partition_of(_session_of(value), config.partitions)
+                source = TopicPartition(config.input_topic, number)
+                batch[source].append(
+                    LoggedLine(config.input_topic, number, next(offsets[number]), -1, None, value)
+                )
+            yield batch
+
+
+def _session_of(value: bytes) -> str:
+    try:
+        return decode_event(value).session_id
+    except MalformedEventError:
+        return ""
+
+
+@lru_cache(maxsize=100_000)
+def _partition_of(session_id: str, partitions: int) -> int:
+    number: int = (murmur2(session_id.encode()) & 0x7FFF_FFFF) % partitions
+    return number

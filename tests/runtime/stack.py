@@ -1,0 +1,194 @@
+"""A detector on the session's broker: real workers as processes, real topics, and what is on them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+
+from detector.contract.alerts import Alert, decode_alert
+from detector.contract.dead_letters import DeadLetter
+from detector.contract.topics import MAX_RECORD_BYTES
+from detector.model.artifact import default_model_path, load_model
+from detector.runtime.config import DetectorConfig
+from detector.runtime.replaying import batches_of_topic, replay
+from detector.runtime.topics import ensure_topics
+
+PATIENCE_S = 90.0
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Wait until a condition holds, for as long as a loaded machine may need."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline_s, f"waited {PATIENCE_S:g} s for {what}"
+        time.sleep(0.05)
+
+
+class Worker:
+    """One `python -m detector run`."""
+
+    def __init__(self, arguments: Sequence[str], log: Path) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "detector", "run", *arguments],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={name: value for name, value in os.environ.items() if not name.startswith("DETECTOR_")},
+            )
+
+    def kill(self) -> None:
+        """End it without a chance to do anything about it."""
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self) -> int:
+        """Ask it to stop; return its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE_S)
+
+    def wait_until_logged(self, text: str) -> None:
+        """Wait until its log holds a text."""
+
+        def logged() -> bool:
+            assert self.process.poll() is None, self.log.read_text()
+            return text in self.log.read_text()
+
+        wait_for(logged, f"{text!r} in {self.log}")
+
+
+class Stack:
+    """Topics of one test and the workers on them.
+
+    Args:
+        bootstrap_servers: of a running broker.
+        name: unique; begins the names of topics and group.
+        folder: for the workers' logs.
+        settings: of DetectorConfig, beyond what the test needs anyway.
+    """
+
+    def __init__(self, bootstrap_servers: str, name: str, folder: Path, **settings: Any) -> None:
+        defaults: dict[str, Any] = {"partitions": 4, "metrics_port": -1, "session_timeout_ms": 6_000}
+        self.config = DetectorConfig(
+            bootstrap_servers=bootstrap_servers,
+            group=f"{name}-group",
+            input_topic=f"{name}-actions",
+            alerts_topic=f"{name}-alerts",
+            **(defaults | settings),
+        )
+        self._folder = folder
+        self._workers = 0
+        admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
+        ensure_topics(admin, self.config)
+        admin.close()
+
+    def start(self, *arguments: str) -> Worker:
+        """Start a worker."""
+        self._workers += 1
+        return Worker([*_flags(self.config), *arguments], self._folder / f"worker-{self._workers}.log")
+
+    @contextmanager
+    def worker(self, *arguments: str) -> Iterator[Worker]:
+        """Run a worker for the block; it must stop cleanly at its end, unless the block ended it."""
+        worker = self.start(*arguments)
+        try:
+            yield worker
+            if worker.process.poll() is None:
+                assert worker.terminate() == 0, worker.log.read_text()
+        finally:
+            if worker.process.poll() is None:
+                worker.kill()
+
+    def publish(self, records: Iterable[tuple[bytes | None, bytes | None]]) -> int:
+        """Publish (key, value) as they are; return how many."""
+        producer = KafkaProducer(
+            bootstrap_servers=self.config.bootstrap_servers, max_request_size=MAX_RECORD_BYTES, linger_ms=5
+        )
+        sent = [producer.send(self.config.input_topic, key=key, value=value) for key, value in records]
+        producer.flush()
+        for one in sent:
+            one.get(timeout=PATIENCE_S)
+        producer.close()
+        return len(sent)
+
+    def wait_until_processed(self) -> None:
+        """Wait until the group has committed everything that is on the input topic."""
+        consumer = KafkaConsumer(
+            bootstrap_servers=self.config.bootstrap_servers,
+            group_id=self.config.group,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+        )
+        sources = [
+            TopicPartition(self.config.input_topic, number) for number in range(self.config.partitions)
+        ]
+        ends = {source: end for source, end in consumer.end_offsets(sources).items() if end}
+        try:
+            wait_for(
+                lambda: all(consumer.committed(source) == end for source, end in ends.items()),
+                f"{ends} to be committed",
+            )
+        finally:
+            consumer.close()
+
+    def read(self, topic: str) -> list[Any]:
+        """Read all committed records of a topic, each partition's in order."""
+        consumer = KafkaConsumer(
+            bootstrap_servers=self.config.bootstrap_servers,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            max_partition_fetch_bytes=MAX_RECORD_BYTES,
+        )
+        sources = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
+        consumer.assign(sources)
+        consumer.seek_to_beginning(*sources)
+        ends = consumer.end_offsets(sources)
+        records: list[Any] = []
+
+        def complete() -> bool:
+            for polled in consumer.poll(timeout_ms=200).values():
+                records.extend(polled)
+            return all(consumer.position(source) >= end for source, end in ends.items())
+
+        try:
+            wait_for(complete, f"the end of {topic}")
+        finally:
+            consumer.close()
+        return records
+
+    def alerts(self) -> list[Alert]:
+        """Return the alerts on the topic, each partition's in order."""
+        return [decode_alert(record.value) for record in self.read(self.config.alerts_topic)]
+
+    def expected(self) -> tuple[list[Alert], list[DeadLetter]]:
+        """Return what the oracle makes of the input topic."""
+        letters: list[DeadLetter] = []
+        model = load_model(default_model_path())
+        return list(replay(batches_of_topic(self.config), model, self.config, letters.append)), letters
+
+
+def without_clock(alerts: Iterable[Alert]) -> list[tuple[str, ...]]:
+    """Make alerts comparable: sorted by session, each session's in order, without the detector's clock."""
+    stripped = [(alert.session_id, str(msgspec.structs.replace(alert, detected_at_ms=0))) for alert in alerts]
+    return sorted(stripped, key=lambda one: one[0])
+
+
+def _flags(config: DetectorConfig) -> list[str]:
+    return [
+        "--bootstrap-servers", config.bootstrap_servers,
+        "--group", config.group,
+        "--input-topic", config.input_topic,
+        "--alerts-topic", config.alerts_topic,
+        "--partitions", str(config.partitions),
+        "--metrics-port", str(config.metrics_port),
+        "--session-timeout-ms", str(config.session_timeout_ms),
+        "--max-event-bytes", str(config.max_event_bytes),
+    ]  # fmt: skip
