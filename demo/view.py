@@ -62,7 +62,9 @@ class PlainView:
         """Print the figures, now and then."""
         if time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + _PLAIN_EVERY_S
-            self.step(f"{events:,} of {total:,} events scored, {events_per_s:,.0f} events/s, lag {lag:,}")
+            self.step(
+                f"{events:,} of {total:,} events published scored, {events_per_s:,.0f} events/s, lag {lag:,}"
+            )
 
     def __enter__(self) -> Self:
         """Begin: nothing to do."""
@@ -80,7 +82,7 @@ class LiveView:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._progress = Progress(
-            TextColumn("[bold]events scored"),
+            TextColumn("[bold]scored of published"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]:,.0f} events/s · lag {task.fields[lag]:,}"),

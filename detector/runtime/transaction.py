@@ -122,6 +122,8 @@ class Transactor:
             self._producer.close(timeout=_CLOSE_TIMEOUT_S)
         except KafkaError as error:
             _LOG.warning("producer did not close cleanly: %s", error)
+            # close() gives up before it ends its thread, which would go on retrying for a transaction long gone.
+            self._producer._sender.force_close()  # noqa: SLF001  there is no public way
 
     def __enter__(self) -> Self:
         """Return itself."""

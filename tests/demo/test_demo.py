@@ -1,0 +1,89 @@
+"""The demo as a user starts it: it ends by itself, or by Ctrl-C at any point, and leaves nothing running."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+
+import psutil
+import pytest
+
+from broker import Broker
+
+PATIENCE_S = 120
+
+
+def start(*arguments: str, environment: Mapping[str, str]) -> "subprocess.Popen[str]":
+    """Start the demo in a session of its own, as a terminal would."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "demo", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=dict(environment),
+        start_new_session=True,
+    )
+
+
+def marked() -> dict[str, str]:
+    """Return an environment whose processes can be told from all others."""
+    return {**os.environ, "DEMO_TEST_MARK": uuid.uuid4().hex}
+
+
+def left_running(environment: Mapping[str, str]) -> list[str]:
+    """Return the command lines of processes that still carry the mark."""
+    left = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("DEMO_TEST_MARK") == environment["DEMO_TEST_MARK"]:
+                left.append(" ".join(process.cmdline()))
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+    return left
+
+
+def test_a_run_blocks_every_attack_and_ends(kafka: Broker) -> None:
+    """All attacks of the seed preset are blocked, nobody else is, the exit code says so, plain lines without a terminal."""
+    environment = marked() | {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
+    demo = start("--sessions", "110", "--seed", "3", environment=environment)
+    output, _ = demo.communicate(timeout=PATIENCE_S)
+    assert demo.returncode == 0, output
+    assert output.count("BLOCK  session") == 10
+    assert "5 of 5" in output
+    assert "\x1b[" not in output
+    assert left_running(environment) == []
+
+
+@pytest.mark.parametrize("after", ["starting a Kafka broker", "broker at", "simulating", "BLOCK  session"])
+def test_ctrl_c_ends_it_at_any_point(after: str) -> None:
+    """Ctrl-C while the broker starts, the detector starts, or sessions flow: exit code 130, nothing left."""
+    environment = marked()
+    environment.pop("KAFKA_BOOTSTRAP_SERVERS", None)
+    demo = start(environment=environment | {"PYTHONUNBUFFERED": "1"})
+    assert demo.stdout is not None
+    seen = ""
+    while after not in seen:
+        line = demo.stdout.readline()
+        assert line, seen
+        seen += line
+    time.sleep(0.3)  # into the middle of what was announced
+    os.killpg(demo.pid, signal.SIGINT)
+    rest, _ = demo.communicate(timeout=PATIENCE_S)
+    assert demo.returncode == 130, seen + rest
+    assert "everything that was started has been ended" in rest
+    assert "Traceback" not in rest
+    assert left_running(environment) == []
+
+
+def test_a_broker_that_is_not_there_is_one_clear_message() -> None:
+    """A wrong KAFKA_BOOTSTRAP_SERVERS is named, and nothing is started."""
+    environment = marked() | {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    demo = start(environment=environment)
+    output, _ = demo.communicate(timeout=PATIENCE_S)
+    assert demo.returncode == 1
+    assert "127.0.0.1:1" in output
+    assert "Traceback" not in output
+    assert left_running(environment) == []

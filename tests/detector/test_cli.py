@@ -1,0 +1,171 @@
+"""The detector's commands, as a user types them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from broker import Broker
+from detector.contract.alerts import decode_alert
+from detector.runtime.config import DetectorConfig, environment_variable_of, flag_of
+from tests.conftest import CreateTopic
+
+PATIENCE_S = 60
+
+
+def detector(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("DETECTOR_", "KAFKA_"))
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "detector", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+        env=inherited | environment,
+    )
+
+
+@pytest.mark.parametrize(
+    ("actions", "verdict"),
+    [
+        (["LOGIN", "VIEW_BALANCE", "VIEW_TRANSACTIONS", "LOGOUT"], "ALLOWED"),
+        (["LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE", "LOGOUT"], "BLOCKED"),
+        (["LOGIN", "CHANGE_PASSWORD", "TRANSFER_LARGE", "LOGOUT"], "BLOCKED"),
+    ],
+)
+def test_the_notebooks_sessions_are_judged_as_in_the_notebook(actions: list[str], verdict: str) -> None:
+    """predict_session_risk: risk and BLOCKED or ALLOWED, in words and as JSON."""
+    words = detector("score", *actions)
+    assert words.stdout.startswith(verdict), words
+    answer = json.loads(detector("score", "--json", *actions).stdout)
+    assert answer["decision"] == verdict
+    assert (answer["risk"] >= answer["threshold"]) == (verdict == "BLOCKED")
+
+
+def test_an_unknown_action_is_named_with_what_was_expected() -> None:
+    """Exit code 2, the action and the vocabulary, no traceback."""
+    ended = detector("score", "LOGIN", "FLY")
+    assert ended.returncode == 2
+    assert "FLY" in ended.stderr
+    assert "ADD_RECIPIENT" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_help_explains_every_setting() -> None:
+    """Each setting appears with its flag and its environment variable."""
+    shown = detector("run", "--help").stdout
+    for one in fields(DetectorConfig):
+        assert flag_of(one) in shown
+        assert environment_variable_of(one) in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seen"),
+    [
+        (["--batch-max-events", "0"], "--batch-max-events is 0: expected at least 1"),
+        (["--threshold", "1.5"], "--threshold is 1.5"),
+        (["--log-level", "LOUD"], "'LOUD'"),
+        (["--input-topic", "no spaces"], "'no spaces'"),
+        (["--partitions", "many"], "'many' is not a valid integer"),
+    ],
+)
+def test_a_setting_out_of_bounds_is_refused(arguments: list[str], seen: str) -> None:
+    """Exit code 2 with what was seen and what was expected, before anything is consumed."""
+    ended = detector("run", *arguments)
+    assert ended.returncode == 2
+    assert seen in ended.stderr
+
+
+def test_settings_come_from_the_environment() -> None:
+    """An environment variable counts like its flag."""
+    ended = detector("run", DETECTOR_BATCH_MAX_EVENTS="0")
+    assert "--batch-max-events is 0" in ended.stderr
+
+
+def test_a_model_that_is_none_is_refused_before_anything_is_consumed(tmp_path: Path) -> None:
+    """A foreign file ends the command with one message and exit code 1, without a broker being asked."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"not a model")
+    ended = detector("run", "--model", str(path), "--bootstrap-servers", "127.0.0.1:1")
+    assert ended.returncode == 1
+    assert str(path) in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_taken_metrics_port_is_named(kafka: Broker) -> None:
+    """The broker's port stands for any that is taken."""
+    port = kafka.bootstrap_servers.rsplit(":", 1)[1]
+    ended = detector("run", "--metrics-port", port, "--metrics-host", "127.0.0.1")
+    assert ended.returncode == 1
+    assert f"127.0.0.1:{port}" in ended.stderr
+    assert "--metrics-port" in ended.stderr
+
+
+def test_missing_topics_are_named_where_none_may_be_created(kafka: Broker) -> None:
+    """Exit code 1 and the list of topics, with --no-create-topics."""
+    ended = detector(
+        "run", "--no-create-topics", "--input-topic", "nowhere", "--metrics-port", "-1",
+        KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap_servers,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert "nowhere, " in ended.stderr
+    assert "--create-topics" in ended.stderr
+
+
+def test_alerts_are_printed_as_json_and_in_words(
+    kafka: Broker, create_topic: CreateTopic, tmp_path: Path
+) -> None:
+    """A subscriber gets what is on the topic: --json one document a line, else one sentence a line."""
+    topic = create_topic("alerts")
+    events = tmp_path / "events.jsonl"
+    lines = [
+        {"event_id": f"e{n}", "session_id": "s", "account_id": "a", "action": action, "occurred_at_ms": n}
+        for n, action in enumerate(["LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE"])
+    ]
+    events.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    offline = tmp_path / "alerts.jsonl"
+    assert detector("replay", "--file", str(events), "--out", str(offline)).stdout.startswith(
+        "1 alerts, dead letters: none"
+    )
+    from kafka import KafkaProducer  # noqa: PLC0415
+
+    producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers)
+    producer.send(topic, offline.read_bytes().strip()).get(timeout=PATIENCE_S)
+    producer.close()
+    subscribe = ["alerts", "--topic", topic, "--from-beginning", "--max", "1"]
+    as_json = detector(*subscribe, "--json", KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap_servers)
+    assert decode_alert(as_json.stdout.encode()).window == ["LOGIN", "ADD_RECIPIENT"]
+    words = detector(*subscribe, KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap_servers)
+    assert words.stdout.startswith("BLOCK session s account a score ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_subscriber_ends_on_a_signal(
+    kafka: Broker, create_topic: CreateTopic, number: signal.Signals
+) -> None:
+    """A subscriber without alerts ends with exit code 0 when it is asked to."""
+    topic = create_topic("alerts")
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "detector",
+            "alerts",
+            "--topic",
+            topic,
+            "--bootstrap-servers",
+            kafka.bootstrap_servers,
+        ]
+    )
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(3)
+    process.send_signal(number)
+    assert process.wait(PATIENCE_S) == 0
