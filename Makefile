@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format model schemas lock clean
+.PHONY: help demo test lint format model schemas docs lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ model: $(VENV)/.test ## Train the packaged model again
 
 schemas: $(VENV)/.run ## Write the JSON Schemas of the contract again
 	$(BIN)/python -m detector schemas docs/schemas
+
+docs: $(VENV)/.run ## Write the reference of settings and commands again
+	$(BIN)/python -m docs.generate
 
 lock: ## Pin the newest dependencies that pyproject.toml allows
 	sh requirements/lock.sh $(VENV)

@@ -1,0 +1,147 @@
+"""Writes docs/configuration.md from the settings and commands themselves: `python -m docs.generate`."""  # noqa: INP001
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+import broker.__main__
+import demo.cli
+import detector.cli
+import producer.cli
+import trainer.cli
+from detector.runtime.config import DetectorConfig, environment_variable_of, flag_of
+
+TARGET = Path(__file__).with_name("configuration.md")
+
+COMMANDS: dict[str, click.Command] = {
+    "detector": detector.cli.main,
+    "producer": producer.cli.main,
+    "broker": broker.__main__.main,
+    "trainer": trainer.cli.main,
+    "demo": demo.cli.main,
+}
+"""What can follow `python -m`."""
+
+_INTRODUCTION = """\
+# Configuration
+
+Written by `make docs` from the code; a test holds the two alike. Every command prints the same with `--help`.
+
+A flag wins over its environment variable, and that over the default. Values are checked before anything is consumed; one out of bounds ends the command with exit code 2 and a message that says what was expected.
+"""
+
+_DETECTOR = """\
+## `python -m detector run`
+
+Settings that are on or off have a second flag, such as `--no-create-topics`; as a variable they take `true` or `false`.
+
+What is decided depends on the log and on these: `--model`, `--threshold`, `--idle-timeout-ms`, `--max-sessions`, `--max-event-bytes` and `--max-future-ms`. Give all workers of a group the same, and `detector replay` too.
+"""
+
+_REPLAY = """\
+## `python -m detector replay`
+
+Compute offline the alerts that the detector must publish for a log. It takes the settings of `run`, ignores those that touch neither the log nor the decisions, and has two of its own. `--partitions` is how many the input topic has that a `--file` stands for: time runs by partition.
+"""
+
+_ENVIRONMENT = """\
+## Variables without a flag
+
+| variable | read by | meaning |
+|---|---|---|
+| `KAFKA_BOOTSTRAP_SERVERS` | demo, tests | broker to use instead of starting one |
+| `XDG_CACHE_HOME` | embedded broker | where caches are kept; its jars lie below `session-fraud-detector` |
+"""
+
+
+def configuration() -> str:
+    """Return the whole document."""
+    settings = _table(("flag", "variable", "default", "unit", "meaning"), _settings())
+    return "\n".join([_INTRODUCTION, _DETECTOR, settings, *map(_section, _leaves()), _ENVIRONMENT])
+
+
+def _section(leaf: tuple[str, click.Command]) -> str:
+    name, command = leaf
+    about = f"## `python -m {name}`\n\n" + (command.help or "").split("\n\n")[0].replace("\n", " ")
+    if name == "detector replay":
+        about = _REPLAY.rstrip()
+    rows = list(_options(command))
+    table = _table(("option", "variable", "default", "values", "meaning"), rows) if rows else ""
+    return f"{about}\n\n{table}".rstrip() + "\n"
+
+
+def _leaves() -> Iterator[tuple[str, click.Command]]:
+    for module, command in COMMANDS.items():
+        if isinstance(command, click.Group):
+            for name, one in command.commands.items():
+                if one is not detector.cli.run:  # its options are the settings
+                    yield f"{module} {name}", one
+        else:
+            yield module, command
+
+
+def _settings() -> Iterator[tuple[str, ...]]:
+    for one in fields(DetectorConfig):
+        unit, default = one.metadata["unit"], _value(one.default)
+        yield f"`{flag_of(one)}`", f"`{environment_variable_of(one)}`", default, unit, one.metadata["help"]
+
+
+def _options(command: click.Command) -> Iterator[tuple[str, ...]]:
+    settings = {one.name for one in fields(DetectorConfig)} if command is detector.cli.replay else set()
+    for one in command.params:
+        if one.name in settings:
+            continue
+        if isinstance(one, click.Argument):
+            yield f"`{str(one.name).upper()}`", "", "required", _values(one), ""
+            continue
+        assert isinstance(one, click.Option)  # noqa: S101  for the type checker: there is no third kind
+        text = one.help or ""
+        told = re.search(r"\s*\[default: (.*)\]$", text)
+        if told:
+            default, text = told[1], text[: told.start()]
+        elif one.is_flag:
+            default = "off"
+        else:
+            default = "required" if one.required else _value(one.default)
+        variable = f"`{one.envvar}`" if one.envvar else ""
+        yield ", ".join(f"`{name}`" for name in one.opts), variable, default, _values(one), text
+
+
+def _value(value: Any) -> str:
+    match value:
+        case bool():
+            return "on" if value else "off"
+        case int() | float():
+            return f"{value:.10g}"
+        case str():
+            return value or "empty"
+    return ""  # none, whichever way click says so
+
+
+def _values(one: click.Parameter) -> str:
+    kind = one.type
+    if isinstance(kind, click.Choice):
+        return ", ".join(map(str, kind.choices))
+    if isinstance(kind, click.IntRange | click.FloatRange):
+        least = f"{'above' if kind.min_open else 'at least'} {kind.min:.10g}"
+        return least if kind.max is None else f"{least}, at most {kind.max:.10g}"
+    if isinstance(one, click.Option) and one.is_flag:
+        return ""
+    return kind.name if kind is click.INT else one.metavar or kind.name
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(
+        f"| {' | '.join(cell.replace('|', '&#124;').replace('<', '&lt;') for cell in line)} |\n"
+        for line in lines
+    )
+
+
+if __name__ == "__main__":
+    TARGET.write_text(configuration(), encoding="utf-8")
+    click.echo(f"wrote {TARGET.name}")
