@@ -13,6 +13,10 @@ from detector.contract.topics import MAX_RECORD_BYTES
 from detector.runtime.config import DetectorConfig
 from detector.runtime.recovery import MemberFencedError
 
+_HEARTBEAT_INTERVAL_MS = 250
+"""Members learn of a rebalance from a heartbeat's answer, and a cooperative hand-over takes two (KIP-429): while
+one waits for it, the partitions on their way stand still."""
+
 Records = Mapping[TopicPartition, Sequence[Any]]
 
 
@@ -58,7 +62,7 @@ class Membership:
             isolation_level="read_committed",
             partition_assignment_strategy=[CooperativeStickyAssignor],
             session_timeout_ms=config.session_timeout_ms,
-            heartbeat_interval_ms=max(1, config.session_timeout_ms // 4),
+            heartbeat_interval_ms=min(_HEARTBEAT_INTERVAL_MS, config.session_timeout_ms // 4),
             max_poll_interval_ms=config.max_poll_interval_ms,
             max_partition_fetch_bytes=2 * 1024 * 1024,
             fetch_max_bytes=MAX_RECORD_BYTES + 1024 * 1024,
