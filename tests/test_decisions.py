@@ -1,0 +1,136 @@
+"""Facts of Kafka and kafka-python that decisions rest on (docs/adr): where one no longer holds, look there again."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.structs import ConsumerGroupMetadata, MemberState, OffsetAndMetadata
+
+from broker import Broker
+from detector.runtime.config import DetectorConfig
+from detector.runtime.recovery import BatchAbortedError, MemberFencedError, OutcomeUnknownError
+from detector.runtime.transaction import OutputRecord, Transactor
+from tests.conftest import CreateTopic, UniqueName
+
+PATIENCE_S = 60.0
+
+
+@pytest.fixture
+def producer(kafka: Broker, unique_name: UniqueName) -> Iterator[Any]:
+    """A transactional producer, as the detector's in what matters here."""
+    made = KafkaProducer(
+        bootstrap_servers=kafka.bootstrap_servers, transactional_id=unique_name(), linger_ms=1_000
+    )
+    made.init_transactions()
+    yield made
+    made.close(timeout=5)
+
+
+@pytest.fixture
+def member(kafka: Broker, create_topic: CreateTopic, unique_name: UniqueName) -> Iterator[KafkaConsumer]:
+    """A consumer that has joined its group and is its only member."""
+    consumer = KafkaConsumer(
+        create_topic(),
+        bootstrap_servers=kafka.bootstrap_servers,
+        group_id=unique_name("group"),
+        enable_auto_commit=False,
+    )
+    deadline_s = time.monotonic() + PATIENCE_S
+    while consumer.group_metadata().state != MemberState.STABLE:
+        assert time.monotonic() < deadline_s, "the consumer did not join its group"
+        consumer.poll(timeout_ms=100)
+    yield consumer
+    consumer.close()
+
+
+def committed_values(kafka: Broker, topic: str) -> tuple[list[bytes], int]:
+    """Read a topic of one partition as its subscribers do; return the values and the end offset."""
+    consumer = KafkaConsumer(
+        bootstrap_servers=kafka.bootstrap_servers, isolation_level="read_committed", enable_auto_commit=False
+    )
+    source = TopicPartition(topic, 0)
+    consumer.assign([source])
+    consumer.seek_to_beginning(source)
+    end: int = consumer.end_offsets([source])[source]
+    values = []
+    deadline_s = time.monotonic() + PATIENCE_S
+    while consumer.position(source) < end:
+        assert time.monotonic() < deadline_s, f"{topic} could not be read to {end}"
+        for records in consumer.poll(timeout_ms=100).values():
+            values += [record.value for record in records]
+    consumer.close()
+    return values, end
+
+
+def lose_sequence(client: Any) -> None:
+    """Have the broker answer the next batch with OUT_OF_ORDER_SEQUENCE_NUMBER, upon which the epoch is bumped."""
+    sequences = client._transaction_manager._sequence_numbers
+    for source in sequences:
+        sequences[source] += 5
+
+
+def test_adr_0003_a_commit_may_succeed_without_its_records(
+    kafka: Broker, producer: Any, create_topic: CreateTopic
+) -> None:
+    """Asked to commit while a batch is under way that fails, kafka-python says that it did: nothing can be read."""
+    topic = create_topic()
+    producer.begin_transaction()
+    producer.send(topic, b"first", partition=0)
+    producer.flush()
+    lose_sequence(producer)
+    second = producer.send(topic, b"second", partition=0)
+    producer.commit_transaction()  # raises nothing
+    assert second.failed()
+    assert committed_values(kafka, topic)[0] == []
+
+
+def test_adr_0003_our_transaction_does_not(
+    kafka: Broker, create_topic: CreateTopic, member: KafkaConsumer, unique_name: UniqueName
+) -> None:
+    """The same failure makes our commit raise: each record is known to be published before it is asked for."""
+    topic = create_topic()
+    source = TopicPartition(next(iter(member.subscription())), 0)
+    record = OutputRecord(topic, None, b"value", [], 0)
+    config = DetectorConfig(bootstrap_servers=kafka.bootstrap_servers)
+    with Transactor(config, unique_name()) as transactor:
+        assert transactor.commit([record], {source: 1}, member.group_metadata()) == [0]
+        lose_sequence(transactor._producer)
+        with pytest.raises((BatchAbortedError, OutcomeUnknownError)):
+            transactor.commit([record], {source: 2}, member.group_metadata())
+    assert committed_values(kafka, topic)[0] == [b"value"]
+    assert member.committed(source) == 1
+
+
+def test_adr_0002_a_commit_in_the_name_of_nobody_is_not_fenced(producer: Any, member: KafkaConsumer) -> None:
+    """A group with a live member takes the offsets of a producer that names no member: KIP-447 fences none such."""
+    source = TopicPartition(next(iter(member.subscription())), 0)
+    nobody = ConsumerGroupMetadata(group_id=member.group_metadata().group_id)
+    assert nobody.generation_id < 0
+    producer.begin_transaction()
+    producer.send_offsets_to_transaction({source: OffsetAndMetadata(7)}, nobody)
+    producer.commit_transaction()
+    assert member.committed(source) == 7
+
+
+def test_adr_0002_a_commit_of_an_earlier_generation_is_fenced(
+    kafka: Broker, member: KafkaConsumer, unique_name: UniqueName
+) -> None:
+    """With the generation of a poll before the last rebalance nothing is committed, and the error says what it was."""
+    source = TopicPartition(next(iter(member.subscription())), 0)
+    now = member.group_metadata()
+    earlier = ConsumerGroupMetadata(now.group_id, now.generation_id - 1, now.member_id, now.group_instance_id)
+    config = DetectorConfig(bootstrap_servers=kafka.bootstrap_servers)
+    with Transactor(config, unique_name()) as transactor, pytest.raises(MemberFencedError):
+        transactor.commit([], {source: 7}, earlier)
+    assert member.committed(source) is None
+
+
+def test_adr_0004_markers_take_offsets(kafka: Broker, producer: Any, create_topic: CreateTopic) -> None:
+    """After a transaction of one record the log ends at 2: its last record is not at the end minus one."""
+    topic = create_topic()
+    producer.begin_transaction()
+    producer.send(topic, b"value", partition=0)
+    producer.commit_transaction()
+    assert committed_values(kafka, topic) == ([b"value"], 2)
