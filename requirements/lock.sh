@@ -12,3 +12,4 @@ pin() {
 }
 pin requirements/run.txt
 pin requirements/test.txt --extra train --extra test
+deploy/lock.sh "$venv"

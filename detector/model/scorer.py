@@ -5,11 +5,16 @@ could decide otherwise. The LSTM and Gemm operators of onnxruntime keep that; Mu
 last Gemm does not. tests/model/test_scorer.py holds it.
 """
 
+import os
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+
+# onnxruntime's builds carry telemetry to their publisher, on by default. It is read when the library loads.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 ACTIONS_INPUT = "actions"

@@ -9,13 +9,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from detector.contract.dead_letters import DeadLetter
+from detector.contract.alerts import Decision
+from detector.contract.dead_letters import DeadLetter, Reason
 from detector.core.decision import Decided
 from detector.core.staging import Staged
 
 _BATCH_BUCKETS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_000, 5_000, 10_000)
 _SCORE_BUCKETS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 _STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_RESTORE_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0)
 
 
@@ -83,10 +85,19 @@ class DetectorMetrics:
         self.transactions = counter("transactions", "Transactions, by outcome", "outcome")
         self.recoveries = counter("recoveries", "Recoveries, by kind", "kind")
         self.state_bytes = counter("state_bytes", "Written to the state topic", "kind")
-        self.restore_seconds = histogram("restore_seconds", "Time to restore a partition", _STAGE_BUCKETS)
+        self.restore_seconds = histogram("restore_seconds", "Time to restore a partition", _RESTORE_BUCKETS)
         self.assigned_partitions = gauge("assigned_partitions", "Input partitions held by this worker")
         self.model = Info("detector_model", "The model that decides", registry=registry)
+        # Known labels exist from the start, at 0: a rate sees no increase in a series' first value.
         self.transactions.labels("committed")
+        for reason in Reason:
+            self.dead_letters.labels(reason.value)
+        for decision in Decision:
+            self.alerts.labels(decision.value)
+        for kind in ("retry", "rejoin", "restore"):
+            self.recoveries.labels(kind)
+        for kind in ("delta", "snapshot"):
+            self.state_bytes.labels(kind)
         for outcome in ("scored", "duplicate", "dead_letter"):
             self.events.labels(outcome)
 
