@@ -49,6 +49,7 @@ class Membership:
 
     def __init__(self, config: DetectorConfig, client_id: str) -> None:
         self._rebalances = _Rebalances()
+        self._member_id = ""
         self._poll_timeout_ms = config.poll_timeout_ms
         self._max_records = config.batch_max_events
         self.consumer = KafkaConsumer(
@@ -94,6 +95,10 @@ class Membership:
         Returns:
             the partitions to drop and those to restore. One that went and came back is in both: somebody else
             may have written its state in between.
+
+        A worker that is thrown out in the middle of joining rejoins as another member without a call of
+        `on_partitions_lost`, and kafka-python counts what it is given back as never gone. So the member's id
+        tells: under another one, everything went and came back.
         """
         dropped: set[TopicPartition] = set()
         gained: set[TopicPartition] = set()
@@ -103,17 +108,22 @@ class Membership:
             else:
                 dropped |= partitions & owned
                 gained -= partitions
+        member = self.consumer.group_metadata()
+        if member.state == MemberState.STABLE and member.member_id != self._member_id:
+            self._member_id = member.member_id
+            dropped |= owned
+            gained |= self.consumer.assignment()
         return dropped, gained
 
     def identity(self) -> ConsumerGroupMetadata:
         """Return the membership under which records are being read, to fence the commit with (KIP-447).
 
         Raises:
-            MemberFencedError: this worker is not in the group. A commit in the name of nobody would not be
-                fenced at all.
+            MemberFencedError: this worker is not in the group, or not the member that the partitions were
+                restored for. A commit in the name of nobody would not be fenced at all.
         """
         metadata = self.consumer.group_metadata()
-        if metadata.generation_id < 0 or not metadata.member_id:
+        if metadata.generation_id < 0 or metadata.member_id != self._member_id:
             raise MemberFencedError("not a member of the group any more")
         return metadata
 
