@@ -98,6 +98,7 @@ class StateReader:
         markers and aborted records too, so the watermark is reached once all transactions are decided.
         """
         consumer = self._consumer
+        consumer.assign([])  # forgets the high watermark of an earlier restore of the same partition
         consumer.assign([target])
         consumer.seek_to_beginning(target)
         end: int | None = None

@@ -1,0 +1,38 @@
+"""Restoring from the state log on a real broker."""
+
+from collections.abc import Callable
+
+import pytest
+from kafka import KafkaProducer, TopicPartition
+
+from detector.core.partition import Delta
+from detector.runtime import restoring
+from detector.runtime.link import KafkaLink
+from detector.runtime.state_log import encode_delta
+from tests.runtime.stack import Stack
+
+ENCODING = b"encoding"
+
+
+def test_a_partition_restored_again_is_read_to_its_new_end(
+    make_stack: Callable[..., Stack], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What others wrote since this worker last held the partition is read, however slow the broker's first answer."""
+    # The first poll comes back before the broker answers, as it does under load.
+    monkeypatch.setattr(restoring, "_POLL_TIMEOUT_MS", 0)
+    stack = make_stack(partitions=1)
+    source = TopicPartition(stack.config.input_topic, 0)
+    producer = KafkaProducer(bootstrap_servers=stack.config.bootstrap_servers)
+    link = KafkaLink(stack.config, ENCODING)
+    try:
+        for end in (300, 600, 900):  # more than one poll returns
+            for number in range(end - 299, end + 1):
+                delta = Delta(number, number, [], {f"session-{number}": b"packed"})
+                producer.send(stack.config.state_topic, encode_delta(delta, ENCODING), partition=0)
+            producer.flush()
+            partition, _ = link.state_reader.restore(link.membership, source)
+            assert partition.next_offset == end
+            assert len(partition.sessions) == end
+    finally:
+        link.close()
+        producer.close()
