@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from detector.contract.alerts import Alert, decode_alert
 from detector.contract.dead_letters import DeadLetter
 from detector.contract.topics import MAX_RECORD_BYTES
 from detector.model.artifact import default_model_path, load_model
-from detector.runtime.config import DetectorConfig
+from detector.runtime.config import DetectorConfig, flag_of
 from detector.runtime.replaying import batches_of_topic, replay
 from detector.runtime.topics import ensure_topics
 
@@ -93,7 +94,7 @@ class Stack:
     def start(self, *arguments: str) -> Worker:
         """Start a worker."""
         self._workers += 1
-        return Worker([*_flags(self.config), *arguments], self._folder / f"worker-{self._workers}.log")
+        return Worker([*flags_of(self.config), *arguments], self._folder / f"worker-{self._workers}.log")
 
     @contextmanager
     def worker(self, *arguments: str) -> Iterator[Worker]:
@@ -141,32 +142,11 @@ class Stack:
 
     def read(self, topic: str) -> list[Any]:
         """Read all committed records of a topic, each partition's in order."""
-        consumer = KafkaConsumer(
-            bootstrap_servers=self.config.bootstrap_servers,
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            max_partition_fetch_bytes=MAX_RECORD_BYTES,
-        )
-        sources = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
-        consumer.assign(sources)
-        consumer.seek_to_beginning(*sources)
-        ends = consumer.end_offsets(sources)
-        records: list[Any] = []
-
-        def complete() -> bool:
-            for polled in consumer.poll(timeout_ms=200).values():
-                records.extend(polled)
-            return all(consumer.position(source) >= end for source, end in ends.items())
-
-        try:
-            wait_for(complete, f"the end of {topic}")
-        finally:
-            consumer.close()
-        return records
+        return read_committed(self.config, topic)
 
     def alerts(self) -> list[Alert]:
         """Return the alerts on the topic, each partition's in order."""
-        return [decode_alert(record.value) for record in self.read(self.config.alerts_topic)]
+        return alerts_of(self.config)
 
     def expected(self) -> tuple[list[Alert], list[DeadLetter]]:
         """Return what the oracle makes of the input topic."""
@@ -181,14 +161,42 @@ def without_clock(alerts: Iterable[Alert]) -> list[tuple[str, ...]]:
     return sorted(stripped, key=lambda one: one[0])
 
 
-def _flags(config: DetectorConfig) -> list[str]:
-    return [
-        "--bootstrap-servers", config.bootstrap_servers,
-        "--group", config.group,
-        "--input-topic", config.input_topic,
-        "--alerts-topic", config.alerts_topic,
-        "--partitions", str(config.partitions),
-        "--metrics-port", str(config.metrics_port),
-        "--session-timeout-ms", str(config.session_timeout_ms),
-        "--max-event-bytes", str(config.max_event_bytes),
-    ]  # fmt: skip
+def flags_of(config: DetectorConfig) -> list[str]:
+    """Return the command-line flags that give a worker these settings."""
+    flags = []
+    for one in fields(config):
+        value = getattr(config, one.name)
+        if value != one.default and not isinstance(value, bool):
+            flags += [flag_of(one), str(value)]
+    return flags
+
+
+def read_committed(config: DetectorConfig, topic: str) -> list[Any]:
+    """Read all committed records of a topic, each partition's in order."""
+    consumer = KafkaConsumer(
+        bootstrap_servers=config.bootstrap_servers,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=MAX_RECORD_BYTES,
+    )
+    sources = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
+    consumer.assign(sources)
+    consumer.seek_to_beginning(*sources)
+    ends = consumer.end_offsets(sources)
+    records: list[Any] = []
+
+    def complete() -> bool:
+        for polled in consumer.poll(timeout_ms=200).values():
+            records.extend(polled)
+        return all(consumer.position(source) >= end for source, end in ends.items())
+
+    try:
+        wait_for(complete, f"the end of {topic}")
+    finally:
+        consumer.close()
+    return records
+
+
+def alerts_of(config: DetectorConfig) -> list[Alert]:
+    """Return the alerts on the topic, each partition's in order."""
+    return [decode_alert(record.value) for record in read_committed(config, config.alerts_topic)]

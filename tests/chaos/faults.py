@@ -1,0 +1,173 @@
+"""The faults: each hurts a running cluster in one way, and leaves it able to heal."""
+
+import random
+import signal
+import time
+from collections.abc import Callable, Mapping
+
+from tests.chaos.cluster import (
+    SESSION_TIMEOUT_MS,
+    STALL_TIMEOUT_MS,
+    TRANSACTION_TIMEOUT_MS,
+    Cluster,
+    Worker,
+    until,
+)
+from tests.chaos.launcher import DEADLY
+
+MOST_WORKERS = 4
+_DEADLY_PATIENCE_S = 12.0
+
+Fault = Callable[[Cluster, random.Random], None]
+
+
+def _victim(cluster: Cluster, rng: random.Random) -> Worker:
+    """Choose a worker at work; where none is yet, any."""
+    return rng.choice(cluster.at_work() or cluster.workers)
+
+
+def kill_worker(cluster: Cluster, rng: random.Random) -> None:
+    """SIGKILL at any moment; another worker is started."""
+    _victim(cluster, rng).send(signal.SIGKILL)
+    cluster.start_worker()
+
+
+def kill_at(point: str) -> Fault:
+    """Return the fault that kills a worker at one point of its loop."""
+
+    def fault(cluster: Cluster, rng: random.Random) -> None:
+        doomed = cluster.start_worker((point, rng.randint(1, 5)))
+        deadline_s = time.monotonic() + _DEADLY_PATIENCE_S
+        while doomed.alive and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+        if doomed.alive:  # it never got there: it held too little
+            doomed.send(signal.SIGKILL)
+
+    fault.__doc__ = f"SIGKILL {point.replace('-', ' ')}."
+    return fault
+
+
+def terminate_worker(cluster: Cluster, rng: random.Random) -> None:
+    """SIGTERM; another worker is started."""
+    _victim(cluster, rng).send(signal.SIGTERM)
+    cluster.start_worker()
+
+
+def join_worker(cluster: Cluster, rng: random.Random) -> None:
+    """One worker more; at the most, two leave."""
+    if len(cluster.workers) >= MOST_WORKERS:
+        for worker in rng.sample(cluster.workers, 2):
+            worker.send(signal.SIGTERM)
+    else:
+        cluster.start_worker()
+
+
+def zombie(cluster: Cluster, rng: random.Random) -> None:
+    """SIGSTOP past the session timeout: the group goes on, and the worker wakes as nobody."""
+    _stopped(_victim(cluster, rng), SESSION_TIMEOUT_MS / 1000 + rng.uniform(0.5, 2))
+
+
+def zombies_in_rebalance(cluster: Cluster, rng: random.Random) -> None:
+    """Two workers are stopped while a third joins: one before it can rejoin, the other while it waits for the first.
+
+    The group throws both out. The second learns of it in the middle of joining, where the client forgets to say so.
+    """
+    while len(at_work := cluster.at_work()) < 2:
+        cluster.start_worker()
+        until(lambda known=len(at_work): len(cluster.at_work()) > known, "another worker to hold partitions")
+    first, second = rng.sample(at_work, 2)
+    joining = cluster.start_worker()
+    until(lambda: joining.said("threshold"), "a worker to start")
+    first.send(signal.SIGSTOP)
+    time.sleep(SESSION_TIMEOUT_MS / 1000 * rng.uniform(0.3, 0.8))
+    second.send(signal.SIGSTOP)
+    time.sleep(2 * SESSION_TIMEOUT_MS / 1000 + rng.uniform(1, 3))
+    second.send(signal.SIGCONT)
+    time.sleep(rng.uniform(0, 2))
+    first.send(signal.SIGCONT)
+
+
+def late_transaction(cluster: Cluster, rng: random.Random) -> None:
+    """SIGSTOP past the transaction timeout, but not the session's: the broker aborts behind the worker's back."""
+    _stopped(_victim(cluster, rng), TRANSACTION_TIMEOUT_MS / 1000 + rng.uniform(0.3, 1))
+
+
+def short_pause(cluster: Cluster, rng: random.Random) -> None:
+    """SIGSTOP for less than any timeout."""
+    _stopped(_victim(cluster, rng), rng.uniform(0.1, 1.5))
+
+
+def _stopped(worker: Worker, seconds: float) -> None:
+    worker.send(signal.SIGSTOP)
+    time.sleep(seconds)
+    worker.send(signal.SIGCONT)
+
+
+def cut_network(cluster: Cluster, rng: random.Random) -> None:
+    """Silence between some of the workers and the broker, shorter or longer than the session timeout."""
+    proxy = cluster.proxy_of(_victim(cluster, rng))
+    proxy.cut()
+    time.sleep(rng.choice([rng.uniform(0.2, 2), SESSION_TIMEOUT_MS / 1000 + rng.uniform(0.5, 2)]))
+    proxy.mend()
+
+
+def kill_broker(cluster: Cluster, _: random.Random) -> None:
+    """SIGKILL of the broker; it comes back on its data, its coordinators with it."""
+    cluster.broker.kill()
+    cluster.broker.start()
+
+
+def restart_broker(cluster: Cluster, rng: random.Random) -> None:
+    """The broker stops in order, stays away for some seconds, and comes back."""
+    cluster.broker.stop()
+    time.sleep(rng.uniform(0, 4))
+    cluster.broker.start()
+
+
+def stop_broker_for_a_minute(cluster: Cluster, _: random.Random) -> None:
+    """The broker is away for a minute."""
+    cluster.broker.stop()
+    time.sleep(60)
+    cluster.broker.start()
+
+
+def slow_broker(cluster: Cluster, rng: random.Random) -> None:
+    """The broker runs in fits and starts for some seconds."""
+    deadline_s = time.monotonic() + rng.uniform(2, 4)
+    while time.monotonic() < deadline_s:
+        cluster.broker.pause()
+        time.sleep(rng.uniform(0.05, 0.4))
+        cluster.broker.resume()
+        time.sleep(rng.uniform(0.02, 0.1))
+
+
+def hanging_broker(cluster: Cluster, _: random.Random) -> None:
+    """The broker takes requests and answers none, for longer than a worker's watchdog waits."""
+    cluster.broker.pause()
+    time.sleep(STALL_TIMEOUT_MS / 1000 + 4)
+    cluster.broker.resume()
+
+
+def add_partition(cluster: Cluster, _: random.Random) -> None:
+    """The input gets a partition more; sessions move among partitions."""
+    cluster.add_partition()
+
+
+FAULTS: Mapping[str, tuple[float, Fault]] = {
+    "kill worker": (4, kill_worker),
+    **{f"kill worker {point}": (1.5, kill_at(point)) for point in DEADLY},
+    "terminate worker": (3, terminate_worker),
+    "worker joins or leaves": (4, join_worker),
+    "zombie": (3, zombie),
+    "zombies in a rebalance": (2, zombies_in_rebalance),
+    "transaction timeout": (3, late_transaction),
+    "short pause": (2, short_pause),
+    "network cut": (5, cut_network),
+    "broker killed": (3, kill_broker),
+    "broker restarted": (2, restart_broker),
+    "broker slow": (3, slow_broker),
+    "broker hangs": (0.3, hanging_broker),
+    "broker away for a minute": (0.1, stop_broker_for_a_minute),
+    "partition added": (0.4, add_partition),
+}
+"""Each fault with the weight it is drawn with."""
