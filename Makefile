@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+RUNS   ?= 6
+FAULTS ?= 52
+SEED   ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format model schemas docs lock clean
+.PHONY: help demo test lint format model schemas docs chaos lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +36,9 @@ schemas: $(VENV)/.run ## Write the JSON Schemas of the contract again
 
 docs: $(VENV)/.run ## Write the reference of settings and commands again
 	$(BIN)/python -m docs.generate
+
+chaos: $(VENV)/.test ## Faults on a real cluster, alerts held against the oracle: RUNS=6 FAULTS=52 SEED=1
+	$(BIN)/python -m tests.chaos --runs $(RUNS) --faults $(FAULTS) --seed $(SEED)
 
 lock: ## Pin the newest dependencies that pyproject.toml allows
 	sh requirements/lock.sh $(VENV)

@@ -69,6 +69,9 @@ class DetectorConfig:
         "The state is written whole once the changes since exceed it so many times.", 3
     )
     snapshot_min_bytes: int = setting("… and exceed this.", 4 * 1024 * 1024, unit="bytes")
+    rebuild_from_input: bool = setting(
+        "Where the stored state is refused, rebuild it by replaying the input silently.", default=False
+    )
     metrics_host: str = setting("Address of /metrics, /healthz and /readyz.", "127.0.0.1")
     metrics_port: int = setting("Their port; 0 takes a free one, -1 serves none.", 9108, minimum=-1)
     log_level: str = setting("DEBUG, INFO, WARNING or ERROR.", "INFO")

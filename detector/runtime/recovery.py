@@ -14,7 +14,15 @@ class OutcomeUnknownError(Exception):
 
 
 class StateRefusedError(Exception):
-    """The stored state can't be used. The message says why and what the operator can do; the service ends."""
+    """The stored state can't be used. The message says why and what the operator can do; the service ends.
+
+    Attributes:
+        next_offset: the input was read up to there at least, as far as the state could be read.
+    """
+
+    def __init__(self, message: str, next_offset: int = 0) -> None:
+        super().__init__(message)
+        self.next_offset = next_offset
 
 
 class TopicsUnfitError(Exception):

@@ -38,6 +38,7 @@ class LoggedLine(NamedTuple):
     timestamp: int
     key: bytes | None
     value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 def replay(
@@ -45,6 +46,7 @@ def replay(
     model: Model,
     config: DetectorConfig,
     dead_letter: Callable[[DeadLetter], None] = lambda _: None,
+    partitions: dict[TopicPartition, Partition] | None = None,
 ) -> Iterator[Alert]:
     """Yield the alerts that the detector must publish for a log, in the order of each partition.
 
@@ -55,9 +57,10 @@ def replay(
         model: scores.
         config: limits and threshold, as the detector's.
         dead_letter: called with each record that can't be scored.
+        partitions: live sessions to go on from, by partition; changed. New ones without it.
     """
     event_limits = EventLimits(config.max_event_bytes, config.max_dead_letter_bytes, config.max_future_ms)
-    partitions: dict[TopicPartition, Partition] = defaultdict(Partition)
+    partitions = {} if partitions is None else partitions
     for batch in batches:
         for source, records in batch.items():
             entries = []
@@ -75,12 +78,18 @@ def replay(
                 policy=Policy(config.threshold or model.threshold, model.reference),
                 limits=SessionLimits(config.idle_timeout_ms, config.max_sessions),
                 now_ms=lambda: 0,
-                partition=partitions[source],
+                partition=partitions.setdefault(source, Partition()),
             )
 
 
-def batches_of_topic(config: DetectorConfig) -> Iterator[Batch]:
-    """Read the input topic from its start to its end as of now.
+def batches_of_topic(
+    config: DetectorConfig, ends: Mapping[TopicPartition, int] | None = None
+) -> Iterator[Batch]:
+    """Read the input topic from its start.
+
+    Args:
+        config: names broker and topic.
+        ends: partitions to read and the offsets to end before; all, up to their ends as of now, without it.
 
     Raises:
         TopicsUnfitError: there is no such topic.
@@ -95,16 +104,18 @@ def batches_of_topic(config: DetectorConfig) -> Iterator[Batch]:
         allow_auto_create_topics=False,
     )
     try:
-        numbers = consumer.partitions_for_topic(config.input_topic)
-        if not numbers:
-            raise TopicsUnfitError(
-                f"no topic {config.input_topic!r} at {config.bootstrap_servers}: expected one to replay"
+        if ends is None:
+            numbers = consumer.partitions_for_topic(config.input_topic)
+            if not numbers:
+                raise TopicsUnfitError(
+                    f"no topic {config.input_topic!r} at {config.bootstrap_servers}: expected one to replay"
+                )
+            ends = consumer.end_offsets(
+                [TopicPartition(config.input_topic, number) for number in sorted(numbers)]
             )
-        sources = [TopicPartition(config.input_topic, number) for number in sorted(numbers)]
-        consumer.assign(sources)
-        consumer.seek_to_beginning(*sources)
-        ends = consumer.end_offsets(sources)
-        while any(consumer.position(source) < ends[source] for source in sources):
+        consumer.assign(list(ends))
+        consumer.seek_to_beginning(*ends)
+        while any(consumer.position(source) < end for source, end in ends.items()):
             polled = consumer.poll(timeout_ms=_POLL_TIMEOUT_MS)
             yield {
                 source: [record for record in records if record.offset < ends[source]]

@@ -10,12 +10,12 @@ from detector.core.partition import Partition
 from detector.runtime.config import DetectorConfig
 from detector.runtime.membership import Membership
 from detector.runtime.recovery import StateRefusedError
-from detector.runtime.state_log import StateRecord, decode_state, replay
+from detector.runtime.state_log import decode_state, replay
 
 _LOG = logging.getLogger(__name__)
 _POLL_TIMEOUT_MS = 20
 _MAX_POLL_RECORDS = 200
-_REBUILD = "Stop the workers and see 'state refused' in docs/operations.md for the ways out."
+_WAYS_OUT = "See 'State refused' in docs/operations.md for the ways out, --rebuild-from-input among them"
 
 
 class StateReader:
@@ -52,32 +52,31 @@ class StateReader:
         started_s = time.monotonic()
         committed = membership.consumer.committed(source)
         target = TopicPartition(self._topic, source.partition)
+        where = f"{target.topic}[{target.partition}]"
         partition = Partition()
         read_bytes = 0
-
-        def records() -> Iterator[StateRecord]:
-            nonlocal read_bytes
-            for offset, value in self._committed_values(target):
-                read_bytes += len(value)
-                try:
-                    yield decode_state(value, self._encoding)
-                except StateRefusedError as error:
-                    raise StateRefusedError(
-                        f"{target.topic}[{target.partition}] at offset {offset}: {error}. {_REBUILD}"
-                    ) from error
-
-        replay(partition, records())
+        for offset, value in self._committed_values(target):
+            read_bytes += len(value)
+            try:
+                replay(partition, [decode_state(value, self._encoding)])
+            except StateRefusedError as error:
+                read_up_to = max(partition.next_offset, committed or 0)
+                raise StateRefusedError(
+                    f"{where} at offset {offset}: {error}. {_WAYS_OUT}", read_up_to
+                ) from error
         if read_bytes == 0:
             partition.next_offset = membership.consumer.beginning_offsets([source])[source]
             if committed is not None:
                 raise StateRefusedError(
-                    f"group committed offset {committed} of {source.topic}[{source.partition}], but "
-                    f"{target.topic}[{target.partition}] holds no state: it was deleted. {_REBUILD}"
+                    f"group committed offset {committed} of {source.topic}[{source.partition}], but {where} "
+                    f"holds no state: it was deleted. {_WAYS_OUT}",
+                    committed,
                 )
         elif committed is not None and committed != partition.next_offset:
             raise StateRefusedError(
-                f"group committed offset {committed} of {source.topic}[{source.partition}], but the state was "
-                f"written at {partition.next_offset}: somebody moved the group's offsets. {_REBUILD}"
+                f"group committed offset {committed} of {source.topic}[{source.partition}], but {where} was "
+                f"written at {partition.next_offset}: somebody moved the group's offsets. {_WAYS_OUT}",
+                max(committed, partition.next_offset),
             )
         _LOG.info(
             "restored %s[%d]: %d sessions from %d bytes in %.2f s, next offset %d",
@@ -106,7 +105,7 @@ class StateReader:
             polled = consumer.poll(timeout_ms=_POLL_TIMEOUT_MS, max_records=_MAX_POLL_RECORDS)
             end = consumer.highwater(target) if end is None else end
             for record in polled.get(target, ()):
-                yield record.offset, record.value
+                yield record.offset, record.value or b""
 
     def close(self) -> None:
         """Close the consumer."""

@@ -31,7 +31,13 @@ from detector.runtime.link import KafkaLink
 from detector.runtime.membership import Records
 from detector.runtime.metrics import DetectorMetrics
 from detector.runtime.outputs import alert_record, dead_letter_record, state_record
-from detector.runtime.recovery import BatchAbortedError, MemberFencedError, OutcomeUnknownError
+from detector.runtime.recovery import (
+    BatchAbortedError,
+    MemberFencedError,
+    OutcomeUnknownError,
+    StateRefusedError,
+)
+from detector.runtime.replaying import batches_of_topic, replay
 from detector.runtime.state_writer import StateWriter
 from detector.runtime.topics import grow_state_topic
 
@@ -165,8 +171,15 @@ class Detector:
 
     def _restore(self, link: KafkaLink, source: TopicPartition) -> _Held:
         config, consumer = self._config, link.membership.consumer
+        log_bytes: int | None
         with self._metrics.restore_seconds.time():
-            partition, log_bytes = link.state_reader.restore(link.membership, source)
+            try:
+                partition, log_bytes = link.state_reader.restore(link.membership, source)
+            except StateRefusedError as refusal:
+                if not config.rebuild_from_input:
+                    raise
+                _LOG.warning("%s[%d] is rebuilt from the input: %s", *source, refusal)
+                partition, log_bytes = self._rebuild(source, refusal.next_offset), None
         begin = consumer.beginning_offsets([source])[source]
         if begin > partition.next_offset:
             self._metrics.lost_offsets.inc(begin - partition.next_offset)
@@ -183,6 +196,16 @@ class Detector:
             config.snapshot_ratio, config.snapshot_min_bytes, self._model.encoding.fingerprint, log_bytes
         )
         return _Held(partition, state)
+
+    def _rebuild(self, source: TopicPartition, end: int) -> Partition:
+        """Replay the input up to where it was read, as far back as it is kept; its alerts are out long since."""
+        partition = Partition()
+        for batch in batches_of_topic(self._config, {source: end}):
+            self._heartbeat.beat()
+            list(replay([batch], self._model, self._config, partitions={source: partition}))
+        partition.next_offset = end
+        _LOG.info("rebuilt %s[%d]: %d sessions, next offset %d", *source, len(partition.sessions), end)
+        return partition
 
     def _decode(self, source: TopicPartition, records: Sequence[Any]) -> _Decoded:
         expected = self._held[source].partition.next_offset

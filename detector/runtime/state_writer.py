@@ -14,15 +14,17 @@ class StateWriter:
         ratio: as above.
         min_bytes: no snapshot before that many bytes of changes.
         encoding: fingerprint of the model's encoding.
-        log_bytes: size of the log as it was restored; counted as changes.
+        log_bytes: size of the log as it was restored, counted as changes; None if the log is of no use and a snapshot
+            must replace it at once.
     """
 
-    def __init__(self, ratio: int, min_bytes: int, encoding: bytes, log_bytes: int) -> None:
+    def __init__(self, ratio: int, min_bytes: int, encoding: bytes, log_bytes: int | None) -> None:
         self._ratio = ratio
         self._min_bytes = min_bytes
         self._encoding = encoding
         self._snapshot_bytes = 0
-        self._delta_bytes = log_bytes
+        self._delta_bytes = log_bytes or 0
+        self._log_is_useless = log_bytes is None
 
     def values(self, partition: Partition, delta: Delta) -> tuple[list[bytes], list[bytes]]:
         """Encode what the next transaction writes, in this order.
@@ -31,7 +33,8 @@ class StateWriter:
             the snapshot of the partition as it is before the batch, empty if none is due; and the batch's delta.
         """
         snapshot: list[bytes] = []
-        if self._delta_bytes > max(self._min_bytes, self._ratio * self._snapshot_bytes):
+        outweighed = self._delta_bytes > max(self._min_bytes, self._ratio * self._snapshot_bytes)
+        if outweighed or self._log_is_useless:
             snapshot = list(encode_snapshot(partition, self._encoding))
         return snapshot, [encode_delta(delta, self._encoding)]
 
@@ -39,4 +42,5 @@ class StateWriter:
         """Count what a committed transaction wrote."""
         if snapshot:
             self._snapshot_bytes, self._delta_bytes = sum(map(len, snapshot)), 0
+            self._log_is_useless = False
         self._delta_bytes += sum(map(len, delta))
