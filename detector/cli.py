@@ -1,4 +1,4 @@
-"""The commands of the detector: run, alerts, score, replay, schemas."""
+"""The commands of the detector: run, alerts, score, replay, redrive, schemas."""
 
 import itertools
 import logging
@@ -16,6 +16,7 @@ import msgspec
 from kafka.errors import KafkaError
 
 from detector.contract.alerts import Alert
+from detector.contract.dead_letters import Reason
 from detector.contract.schemas import write_schemas
 from detector.contract.topics import ALERTS_TOPIC
 from detector.core.encoding import UnknownActionError
@@ -23,7 +24,13 @@ from detector.model.artifact import Model, ModelRefusedError, default_model_path
 from detector.runtime.config import ConfigurationError, DetectorConfig, environment_variable_of, flag_of
 from detector.runtime.health import HealthServer, Heartbeat, Watchdog
 from detector.runtime.metrics import DetectorMetrics
-from detector.runtime.recovery import StateRefusedError, TopicsUnfitError
+from detector.runtime.recovery import (
+    BatchAbortedError,
+    OutcomeUnknownError,
+    StateRefusedError,
+    TopicsUnfitError,
+)
+from detector.runtime.redriving import REDRIVABLE, Redriver
 from detector.runtime.replaying import batches_of_file, batches_of_topic
 from detector.runtime.replaying import replay as replay_log
 from detector.runtime.service import Detector
@@ -172,8 +179,48 @@ def replay(*, path: Path | None, out: Path, **settings: Any) -> None:
                 count += 1
     except (TopicsUnfitError, KafkaError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(dead_letters.items())) or "none"
-    click.echo(f"{count} alerts, dead letters: {reasons}")
+    click.echo(f"{count} alerts, dead letters: {_counts(dead_letters)}")
+
+
+@main.command()
+@_settings
+@click.option(
+    "--reason",
+    "reasons",
+    type=click.Choice([reason.value for reason in REDRIVABLE]),
+    multiple=True,
+    help="Only dead letters of this reason; may be given more than once.  [default: all of them]",
+)
+@click.option("--dry-run", is_flag=True, help="Count what would be redriven; publish nothing.")
+@click.option("--max", "most", type=click.IntRange(min=1), help="End after so many events.")
+def redrive(*, reasons: tuple[str, ...], dry_run: bool, most: int | None, **settings: Any) -> None:
+    """Publish dead-lettered events to the input topic again, once each, after what was wrong is fixed.
+
+    Each run goes on where the last one for the same reason ended, and ends where the dead letters ended when it
+    began. It may be interrupted at any time.
+    """
+    config = _config(settings)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("kafka").setLevel(logging.ERROR)
+    heartbeat = Heartbeat()
+    redriver = Redriver(
+        config,
+        [Reason(reason) for reason in reasons] or REDRIVABLE,
+        dry_run=dry_run,
+        most=most,
+        alive=heartbeat.beat,
+    )
+    try:
+        with Watchdog(heartbeat, config.stall_timeout_ms / 1000):
+            outcome = redriver.run()
+    except (BatchAbortedError, OutcomeUnknownError, TopicsUnfitError, KafkaError) as error:
+        raise click.ClickException(
+            f"{type(error).__name__}: {error}. What was committed before stays so; run it again to go on from there"
+        ) from error
+    verb = "would be redriven" if dry_run else "redriven"
+    click.echo(f"{outcome.redriven.total()} {verb} to {config.input_topic}: {_counts(outcome.redriven)}")
+    if outcome.kept:
+        click.echo(f"{outcome.kept.total()} kept on {config.dead_letter_topic}: {_counts(outcome.kept)}")
 
 
 @main.command()
@@ -182,6 +229,10 @@ def schemas(folder: Path) -> None:
     """Write the JSON Schemas of events and alerts into FOLDER."""
     for path in write_schemas(folder):
         click.echo(path.name)
+
+
+def _counts(counter: Mapping[Any, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in sorted(counter.items())) or "none"
 
 
 def describe(alert: Alert) -> str:

@@ -48,6 +48,9 @@ _REPLAY = """\
 Compute offline the alerts that the detector must publish for a log. It takes the settings of `run`, ignores those that touch neither the log nor the decisions, and has two of its own. `--partitions` is how many the input topic has that a `--file` stands for: time runs by partition.
 """
 
+_TAKE_SETTINGS = (detector.cli.replay, detector.cli.redrive)
+"""Commands that take the settings of `run` and list only options of their own here."""
+
 _ENVIRONMENT = """\
 ## Variables without a flag
 
@@ -69,6 +72,8 @@ def _section(leaf: tuple[str, click.Command]) -> str:
     about = f"## `python -m {name}`\n\n" + (command.help or "").split("\n\n")[0].replace("\n", " ")
     if name == "detector replay":
         about = _REPLAY.rstrip()
+    elif command in _TAKE_SETTINGS:
+        about += " It takes the settings of `run`, and these:"
     rows = list(_options(command))
     table = _table(("option", "variable", "default", "values", "meaning"), rows) if rows else ""
     return f"{about}\n\n{table}".rstrip() + "\n"
@@ -91,7 +96,7 @@ def _settings() -> Iterator[tuple[str, ...]]:
 
 
 def _options(command: click.Command) -> Iterator[tuple[str, ...]]:
-    settings = {one.name for one in fields(DetectorConfig)} if command is detector.cli.replay else set()
+    settings = {one.name for one in fields(DetectorConfig)} if command in _TAKE_SETTINGS else set()
     for one in command.params:
         if one.name in settings:
             continue

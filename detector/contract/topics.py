@@ -23,6 +23,18 @@ def dead_letter_topic(input_topic: str) -> str:
     return f"{input_topic}.dlq"
 
 
+def redriven_topic(input_topic: str) -> str:
+    """Return the name of the topic that remembers which dead letters were redriven."""
+    return f"{dead_letter_topic(input_topic)}.redriven"
+
+
+def redriven_specification(input_topic: str) -> TopicSpecification:
+    """Return the topic that remembers which dead letters were redriven: the last position by reason and partition."""
+    return TopicSpecification(
+        name=redriven_topic(input_topic), partitions=1, configs={"cleanup.policy": "compact"}
+    )
+
+
 def topic_specifications(input_topic: str, alerts_topic: str, partitions: int) -> list[TopicSpecification]:
     """Return the topics of one detector, all with the same number of partitions."""
     return [

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from detector.contract.dead_letters import DeadLetter, Reason
+from detector.contract.dead_letters import DeadLetter, Reason, history_of, original_headers
 from detector.contract.events import MalformedEventError, SessionEvent, decode_event
 
 MAX_DETAIL_CHARS = 500
@@ -16,7 +16,8 @@ class EventLimits:
 
     Attributes:
         max_event_bytes: a larger value is not decoded.
-        max_dead_letter_bytes: a dead letter's value is cut there.
+        max_dead_letter_bytes: a dead letter's value is cut there; the original's headers are left out if they do
+            not fit in beside it.
         max_future_ms: how far an event may be ahead of its record's timestamp. The timestamp is the broker's
             (LogAppendTime) and part of the log, so the same log is always judged alike. One event of a wrong
             clock would otherwise move stream time and expire every session of its partition.
@@ -57,6 +58,11 @@ def decode(record: Any, knows: Callable[[str], bool], limits: EventLimits) -> Se
 
 def _dead_letter(record: Any, reason: Reason, detail: str, limits: EventLimits) -> DeadLetter:
     value: bytes | None = record.value
+    kept = None if value is None else value[: limits.max_dead_letter_bytes]
+    headers = original_headers(record.headers)
+    headers_bytes = sum(len(name.encode()) + len(text) for name, text in headers)
+    fit = len(kept or b"") + headers_bytes <= limits.max_dead_letter_bytes
+    redrives, history = history_of(record.headers)
     return DeadLetter(
         reason=reason,
         detail=detail[:MAX_DETAIL_CHARS],
@@ -65,6 +71,10 @@ def _dead_letter(record: Any, reason: Reason, detail: str, limits: EventLimits) 
         offset=record.offset,
         timestamp_ms=record.timestamp,
         key=record.key,
-        value=None if value is None else value[: limits.max_dead_letter_bytes],
+        value=kept,
         value_bytes=None if value is None else len(value),
+        headers=headers if fit else (),
+        headers_omitted=0 if fit else len(headers),
+        redrives=redrives,
+        history=history,
     )

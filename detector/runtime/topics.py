@@ -1,6 +1,7 @@
 """The topics at the start: created where they are missing, held against each other where they are not."""
 
 import logging
+from collections.abc import Sequence
 
 from kafka import KafkaAdminClient
 from kafka.admin import NewPartitions, NewTopic
@@ -30,8 +31,20 @@ def ensure_topics(admin: KafkaAdminClient, config: DetectorConfig) -> None:
     Raises:
         TopicsUnfitError: a topic is missing and may not be created.
     """
+    create_missing(admin, config, specifications(config))
+    grow_state_topic(admin, config)
+
+
+def create_missing(
+    admin: KafkaAdminClient, config: DetectorConfig, wanted: Sequence[TopicSpecification]
+) -> None:
+    """Create those of the topics that are missing.
+
+    Raises:
+        TopicsUnfitError: a topic is missing and may not be created.
+    """
     existing = set(admin.list_topics())
-    missing = [one for one in specifications(config) if one.name not in existing]
+    missing = [one for one in wanted if one.name not in existing]
     if missing and not config.create_topics:
         names = ", ".join(one.name for one in missing)
         raise TopicsUnfitError(
@@ -48,7 +61,6 @@ def ensure_topics(admin: KafkaAdminClient, config: DetectorConfig) -> None:
         except TopicAlreadyExistsError:
             continue  # another worker was quicker
         _LOG.info("created topic %s with %d partitions", one.name, partitions)
-    grow_state_topic(admin, config)
 
 
 def grow_state_topic(admin: KafkaAdminClient, config: DetectorConfig) -> None:

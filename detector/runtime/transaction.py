@@ -62,7 +62,7 @@ class Transactor:
         self,
         records: Sequence[OutputRecord],
         offsets: Mapping[TopicPartition, int],
-        member: ConsumerGroupMetadata,
+        member: ConsumerGroupMetadata | None,
     ) -> list[int]:
         """Publish `records` and commit `offsets`, both or neither.
 
@@ -70,7 +70,7 @@ class Transactor:
             records: in the order in which they are to lie in their partitions.
             offsets: next input offset by partition.
             member: the group membership under which the input was read. Never a newer one: that of a worker
-                that was thrown out since would lift the fence against it.
+                that was thrown out since would lift the fence against it. None goes with no offsets.
 
         Returns:
             the offset of each record.
@@ -84,7 +84,8 @@ class Transactor:
             self._producer.begin_transaction()
             futures = [self._send(record) for record in records]
             positions = {tp: OffsetAndMetadata(offset) for tp, offset in offsets.items()}
-            self._producer.send_offsets_to_transaction(positions, member)
+            if positions:
+                self._producer.send_offsets_to_transaction(positions, member)
             # Every record acknowledged before the commit is asked for: kafka-python answers a commit with
             # success if the producer's epoch was bumped while batches were still under way (ADR 0003).
             self._producer.flush(timeout=_FLUSH_TIMEOUT_S)
