@@ -75,10 +75,22 @@ class Membership:
 
     def poll(self) -> Records:
         """Read the next records, at most a batch; empty when there are none yet or positions are missing."""
+        return self._poll(self._poll_timeout_ms)
+
+    def stay(self) -> None:
+        """Stay in the group in the middle of something that takes longer than the group waits; reads nothing.
+
+        What the group decides meanwhile is settled later. Until then nothing that was read before may be
+        committed: `identity` could be that of a newer generation.
+        """
+        consumer = self.consumer
+        consumer.pause(*consumer.assignment())
+        self._poll(0)  # what it brings is of partitions just assigned, whose positions are yet to be set
+        consumer.resume(*consumer.paused())
+
+    def _poll(self, timeout_ms: int) -> Records:
         try:
-            records: Records = self.consumer.poll(
-                timeout_ms=self._poll_timeout_ms, max_records=self._max_records
-            )
+            records: Records = self.consumer.poll(timeout_ms=timeout_ms, max_records=self._max_records)
         except NoOffsetForPartitionError:
             return {}  # partitions just assigned: restoring sets their positions
         except OffsetOutOfRangeError as error:  # retention overtook the reading

@@ -27,3 +27,7 @@ class StateRefusedError(Exception):
 
 class TopicsUnfitError(Exception):
     """The topics don't fit each other or can't be made. The message says what to do; the service ends."""
+
+
+class StoppedError(Exception):
+    """Asked to stop in the middle of something long. Leave the group; there is nothing to recover."""

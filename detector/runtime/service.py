@@ -31,13 +31,15 @@ from detector.runtime.link import KafkaLink
 from detector.runtime.membership import Records
 from detector.runtime.metrics import DetectorMetrics
 from detector.runtime.outputs import alert_record, dead_letter_record, state_record
+from detector.runtime.rebuilding import rebuild
 from detector.runtime.recovery import (
     BatchAbortedError,
     MemberFencedError,
     OutcomeUnknownError,
     StateRefusedError,
+    StoppedError,
 )
-from detector.runtime.replaying import batches_of_topic, replay
+from detector.runtime.restoring import Progress
 from detector.runtime.state_writer import StateWriter
 from detector.runtime.topics import grow_state_topic
 
@@ -95,6 +97,7 @@ class Detector:
         )
         self._held: dict[TopicPartition, _Held] = {}
         self._link: KafkaLink | None = None
+        self._stop = threading.Event()
         metrics.model.info({"name": model.reference.name, "version": model.reference.version})
 
     def run(self, stop: threading.Event) -> None:
@@ -106,6 +109,7 @@ class Detector:
             KafkaError: the broker refuses this client for good.
         """
         failures = 0
+        self._stop = stop
         try:
             while not stop.is_set():
                 self._heartbeat.beat()
@@ -119,6 +123,8 @@ class Detector:
                     self._recover("rejoin", error, self._disconnect)
                 except (OutcomeUnknownError, RetriableError) as error:
                     self._recover("restore", error, self._disconnect)
+                except StoppedError:
+                    break
                 failures += 1
                 stop.wait(min(_MAX_BACKOFF_S, _MIN_BACKOFF_S * 2**failures))
         finally:
@@ -152,7 +158,7 @@ class Detector:
     # The phases, in their order.
 
     def _settle(self, link: KafkaLink, records: Records) -> Records:
-        """Drop the partitions that went, restore those that came; return the records of those that stayed."""
+        """Drop the partitions that went, restore those that came; return the records if nothing changed."""
         dropped, gained = link.membership.settle(set(self._held))
         if dropped or gained:
             for source in dropped:
@@ -165,21 +171,26 @@ class Detector:
                 self._heartbeat.beat()
             self._metrics.assigned_partitions.set(len(self._held))
             _LOG.info("holding partitions %s", sorted(source.partition for source in self._held))
-            records = {source: records[source] for source in records if source not in gained | dropped}
+            self._rewind()  # restoring takes time, in which the group may have moved on: what was read is read again
+            records = {}
         self._heartbeat.ready = self._heartbeat.ready or link.membership.joined
         return records
 
     def _restore(self, link: KafkaLink, source: TopicPartition) -> _Held:
         config, consumer = self._config, link.membership.consumer
+        tell = Progress(link.membership, self._go_on)
         log_bytes: int | None
         with self._metrics.restore_seconds.time():
             try:
-                partition, log_bytes = link.state_reader.restore(link.membership, source)
+                partition, log_bytes = link.state_reader.restore(link.membership, source, tell)
             except StateRefusedError as refusal:
                 if not config.rebuild_from_input:
                     raise
                 _LOG.warning("%s[%d] is rebuilt from the input: %s", *source, refusal)
-                partition, log_bytes = self._rebuild(source, refusal.next_offset), None
+                partition = rebuild(
+                    source, refusal.next_offset, model=self._model, config=config, admin=link.admin, tell=tell
+                )
+                log_bytes = None
         begin = consumer.beginning_offsets([source])[source]
         if begin > partition.next_offset:
             self._metrics.lost_offsets.inc(begin - partition.next_offset)
@@ -191,21 +202,17 @@ class Detector:
                 begin - 1,
             )
             partition.next_offset = begin
-        consumer.seek(source, partition.next_offset)
+        link.membership.seek(source, partition.next_offset)
         state = StateWriter(
             config.snapshot_ratio, config.snapshot_min_bytes, self._model.encoding.fingerprint, log_bytes
         )
         return _Held(partition, state)
 
-    def _rebuild(self, source: TopicPartition, end: int) -> Partition:
-        """Replay the input up to where it was read, as far back as it is kept; its alerts are out long since."""
-        partition = Partition()
-        for batch in batches_of_topic(self._config, {source: end}):
-            self._heartbeat.beat()
-            list(replay([batch], self._model, self._config, partitions={source: partition}))
-        partition.next_offset = end
-        _LOG.info("rebuilt %s[%d]: %d sessions, next offset %d", *source, len(partition.sessions), end)
-        return partition
+    def _go_on(self) -> None:
+        """Tell the watchdog that a restore goes on, and hear a stop in the middle of it."""
+        self._heartbeat.beat()
+        if self._stop.is_set():
+            raise StoppedError
 
     def _decode(self, source: TopicPartition, records: Sequence[Any]) -> _Decoded:
         expected = self._held[source].partition.next_offset

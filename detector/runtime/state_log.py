@@ -86,7 +86,8 @@ def decode_state(value: bytes, encoding: bytes) -> StateRecord:
     if record.encoding != encoding:
         raise StateRefusedError(
             f"state was written with another model's vocabulary, window or gap buckets "
-            f"(encoding {record.encoding.hex()}, the model has {encoding.hex()})"
+            f"(encoding {record.encoding.hex()}, the model has {encoding.hex()})",
+            record.next_offset,
         )
     return record
 

@@ -21,6 +21,7 @@ def test_a_partition_restored_again_is_read_to_its_new_end(
     # The first poll comes back before the broker answers, as it does under load.
     monkeypatch.setattr(restoring, "_POLL_TIMEOUT_MS", 0)
     stack = make_stack(partitions=1)
+    stack.publish((b"key", b"what the state was made of") for _ in range(900))
     source = TopicPartition(stack.config.input_topic, 0)
     producer = KafkaProducer(bootstrap_servers=stack.config.bootstrap_servers)
     link = KafkaLink(stack.config, ENCODING)

@@ -1,0 +1,243 @@
+"""Rebuilding: a partition's live sessions come back from the input, where the state log is of no use.
+
+The input is replayed by the same decoding and core up to where it had been read. Which sessions were blocked is not
+decided again: the model may be another one by now. It is taken from the alerts topic, which says who was.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.admin import OffsetSpec
+
+from detector.contract.alerts import decode_alert
+from detector.contract.events import SessionEvent
+from detector.core.decision import Policy, decide
+from detector.core.partition import Partition
+from detector.core.staging import Candidate, Entry, SessionLimits, stage
+from detector.model.artifact import Model
+from detector.runtime.config import DetectorConfig
+from detector.runtime.decoding import EventLimits, decode
+
+_LOG = logging.getLogger(__name__)
+_POLL_TIMEOUT_MS = 200
+_FOREVER_MS = 2**63
+
+Tell = Callable[..., None]
+"""Called with a text and its arguments as the work goes on; logs it now and then, and keeps the worker alive."""
+
+
+@dataclass(slots=True)
+class _Published:
+    """What the alerts topic says of one input partition.
+
+    Attributes:
+        offsets: deciding offsets that the input still holds.
+        earlier: of alerts whose deciding event retention deleted: its time, by session.
+        next_offset: the input was read up to there at least.
+        complete_from_ms: alerts older than that may have been deleted by retention; 0 if none was.
+    """
+
+    offsets: set[int] = field(default_factory=set)
+    earlier: dict[str, int] = field(default_factory=dict)
+    next_offset: int = 0
+    complete_from_ms: int = 0
+
+
+def rebuild(
+    source: TopicPartition,
+    read_up_to: int,
+    *,
+    model: Model,
+    config: DetectorConfig,
+    admin: KafkaAdminClient,
+    tell: Tell,
+) -> Partition:
+    """Rebuild one partition from the input, as far back as its retention allows.
+
+    Args:
+        source: of the input.
+        read_up_to: the offset that the group committed or the state names; more is read if alerts say so.
+        model: names the actions' steps, and decides where alerts may have been deleted.
+        config: names the topics; limits of events and sessions.
+        admin: to ask for offsets with.
+        tell: told of the progress; what it raises ends the work.
+
+    Raises:
+        KafkaError: the broker can't be reached or refuses.
+    """
+    begin, input_end = _bounds(admin, [source])[source]
+    with closing(_consumer(config)) as consumer:
+        published = _published(consumer, admin, source, begin, config, tell)
+        end = max(read_up_to, published.next_offset, begin)
+        if end > input_end:
+            _LOG.error(
+                "%s[%d] ends at %d, but had been read up to %d: it was made anew or lost records. Beginning at %d, "
+                "without the sessions of before",
+                *source,
+                input_end,
+                end,
+                begin,
+            )
+            return Partition(begin)
+        _LOG.warning(
+            "rebuilding %s[%d] from offset %d, where retention left its start, up to %d; %d of its alerts are known",
+            *source,
+            begin,
+            end,
+            len(published.offsets) + len(published.earlier),
+        )
+        partition = Partition(begin)
+        for records in _read(consumer, {source: (begin, end)}):
+            if records:
+                _replay(partition, source, records, published, model, config)
+            tell(
+                "rebuilding %s[%d]: at offset %d of %d, %d sessions",
+                *source,
+                partition.next_offset,
+                end,
+                len(partition.sessions),
+            )
+    partition.next_offset = end
+    _LOG.warning(
+        "rebuilt %s[%d] from offsets %d to %d: %d sessions; the next transaction on it replaces its state log",
+        *source,
+        begin,
+        end,
+        len(partition.sessions),
+    )
+    return partition
+
+
+def _replay(
+    partition: Partition,
+    source: TopicPartition,
+    records: Sequence[Any],
+    published: _Published,
+    model: Model,
+    config: DetectorConfig,
+) -> None:
+    limits = EventLimits(config.max_event_bytes, config.max_dead_letter_bytes, config.max_future_ms)
+    decoded = [(record, decode(record, model.encoding.knows, limits)) for record in records]
+    entries = [
+        Entry(record.offset, max(0, record.timestamp), event)
+        for record, event in decoded
+        if isinstance(event, SessionEvent)
+    ]
+    staged = stage(
+        partition, entries, model.encoding, SessionLimits(config.idle_timeout_ms, config.max_sessions)
+    )
+    decided = decide(
+        partition,
+        staged,
+        _blocked(staged.candidates, published, model, config),
+        policy=Policy(1.0, model.reference),
+        encoding=model.encoding,
+        source=source,
+        next_offset=records[-1].offset + 1,
+        now_ms=lambda: 0,
+    )
+    partition.apply(decided.delta)
+
+
+def _blocked(
+    candidates: Sequence[Candidate], published: _Published, model: Model, config: DetectorConfig
+) -> list[float]:
+    """Return 1.0 for each event that blocked its session, as far as can be known, else 0.0."""
+    threshold = config.threshold or model.threshold
+    unknown = [one for one in candidates if one.entry.received_at_ms < published.complete_from_ms]
+    scores = model.score(model.encoding.windows([one.steps for one in unknown])).tolist()
+    decided = {one.entry.offset for one, score in zip(unknown, scores, strict=True) if score >= threshold}
+
+    def blocked(candidate: Candidate) -> bool:
+        entry = candidate.entry
+        if entry.offset in published.offsets or entry.offset in decided:
+            return True
+        earlier_ms = published.earlier.get(entry.event.session_id)
+        return (
+            earlier_ms is not None
+            and candidate.action_number == 1
+            and entry.event.occurred_at_ms - earlier_ms <= config.idle_timeout_ms
+        )
+
+    return [float(blocked(candidate)) for candidate in candidates]
+
+
+def _published(
+    consumer: KafkaConsumer,
+    admin: KafkaAdminClient,
+    source: TopicPartition,
+    begin: int,
+    config: DetectorConfig,
+    tell: Tell,
+) -> _Published:
+    """Read the alerts topic for the alerts of one input partition."""
+    topic = config.alerts_topic
+    bounds = _bounds(
+        admin, [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+    )
+    cut = {target for target, (first, _) in bounds.items() if first > 0}
+    published = _Published(complete_from_ms=_FOREVER_MS if cut else 0)
+    oldest_ms: dict[int, int] = {}
+    count = 0
+    for records in _read(consumer, bounds):
+        for record in records:
+            oldest_ms.setdefault(record.partition, record.timestamp)
+            try:
+                alert = decode_alert(record.value or b"")
+            except msgspec.DecodeError as error:
+                _LOG.warning("%s[%d] at offset %d: %s", topic, record.partition, record.offset, error)
+                continue
+            if (alert.source.topic, alert.source.partition) != source:
+                continue
+            published.next_offset = max(published.next_offset, alert.source.offset + 1)
+            if alert.source.offset >= begin:
+                published.offsets.add(alert.source.offset)
+            else:
+                published.earlier[alert.session_id] = alert.occurred_at_ms
+        count += len(records)
+        tell("rebuilding %s[%d]: %d alerts read", *source, count)
+    if cut and all(target.partition in oldest_ms for target in cut):
+        published.complete_from_ms = max(oldest_ms[target.partition] for target in cut)
+    return published
+
+
+def _bounds(
+    admin: KafkaAdminClient, targets: Sequence[TopicPartition]
+) -> dict[TopicPartition, tuple[int, int]]:
+    """Return first offset and high watermark. Not the last stable offset: see `StateReader`."""
+    first = admin.list_partition_offsets(dict.fromkeys(targets, OffsetSpec.EARLIEST))
+    end = admin.list_partition_offsets(dict.fromkeys(targets, OffsetSpec.LATEST))
+    return {target: (first[target].offset, end[target].offset) for target in targets}
+
+
+def _read(
+    consumer: KafkaConsumer, bounds: Mapping[TopicPartition, tuple[int, int]]
+) -> Iterator[Sequence[Any]]:
+    """Read each partition between two offsets; yields what each poll brought of each, nothing at times."""
+    consumer.assign(list(bounds))
+    for target, (start, _) in bounds.items():
+        consumer.seek(target, start)
+    while any(consumer.position(target) < end for target, (_, end) in bounds.items()):
+        polled = consumer.poll(timeout_ms=_POLL_TIMEOUT_MS)
+        for target, records in polled.items():
+            yield [record for record in records if record.offset < bounds[target][1]]
+        if not polled:
+            yield ()
+
+
+def _consumer(config: DetectorConfig) -> KafkaConsumer:
+    return KafkaConsumer(
+        bootstrap_servers=config.bootstrap_servers.split(","),
+        client_id=f"{config.group}-rebuild",
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",  # retention may overtake the reading
+        isolation_level="read_committed",
+        max_poll_records=config.batch_max_events,
+        allow_auto_create_topics=False,
+    )
