@@ -1,33 +1,49 @@
 """The long run: `python -m tests.chaos [--runs N] [--faults N] [--seed S]`, or `make chaos`."""
 
+import logging
 import statistics
 import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from tests.chaos.cluster import ChaosError
-from tests.chaos.harness import Report, run
+from tests.chaos.faults import FAULTS
+from tests.chaos.harness import Report, draw, run
+from tests.chaos.launcher import BROKEN
 
 
 @click.command(context_settings={"show_default": True})
 @click.option("--runs", type=click.IntRange(min=1), default=6, help="Runs, each on a cluster of its own.")
-@click.option("--faults", type=click.IntRange(min=1), default=50, help="Faults a run.")
+@click.option("--faults", type=click.IntRange(min=1), default=52, help="Faults a run.")
 @click.option("--seed", type=int, default=1, help="Seed of the first run; the next has the next.")
-@click.option("--broken", help="Begin with workers of a broken build of tests.chaos.launcher.")
-def main(*, runs: int, faults: int, seed: int, broken: str | None) -> None:
+@click.option(
+    "--kind", "kinds", multiple=True, type=click.Choice(list(FAULTS)), help="These, not drawn ones."
+)
+@click.option("--broken", type=click.Choice(list(BROKEN)), help="Make the first workers a broken build.")
+@click.option("--keep", type=click.Path(path_type=Path), help="Folder for the workers' logs and the data.")
+def main(
+    *, runs: int, faults: int, seed: int, kinds: tuple[str, ...], broken: str | None, keep: Path | None
+) -> None:
     """Draw faults, hurt a real cluster with them, and hold what is on its topics against the oracle."""
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # that brokers go away is the point
     console = Console(width=110, highlight=False)
     reports: list[Report] = []
     failed: list[int] = []
     began_s = time.monotonic()
     for one in range(seed, seed + runs):
-        console.print(f"run with seed {one}: {faults} faults")
+        drawn = kinds or draw(one, faults)
+        console.print(f"run with seed {one}: {len(drawn)} faults")
+        folder = keep and keep / f"seed-{one}"
+        if folder:
+            folder.mkdir(parents=True)
         try:
-            report = run(one, faults, broken=broken, say=lambda text: console.print(f"  {text}"))
+            report = run(one, drawn, broken=broken, say=lambda text: console.print(f"  {text}"), keep=folder)
         except ChaosError as error:
             console.print(f"  did not recover: {error}")
             failed.append(one)
@@ -36,23 +52,26 @@ def main(*, runs: int, faults: int, seed: int, broken: str | None) -> None:
         console.print(f"  {describe(report)}")
         if not report.sound:
             failed.append(one)
-    console.print(table(reports), f"{(time.monotonic() - began_s) / 60:.0f} minutes")
+    if reports:
+        console.print(table(reports))
+    console.print(f"{len(reports)} of {runs} runs judged in {(time.monotonic() - began_s) / 60:.0f} minutes")
     for one in failed:
         console.print(f"FAILED: repeat with python -m tests.chaos --runs 1 --faults {faults} --seed {one}")
     sys.exit(1 if failed else 0)
 
 
 def describe(report: Report) -> str:
-    """Put a report into a line."""
-    return (
+    """Put a report into a line, and another for each worker that failed."""
+    line = (
         f"{report.events:,} events, {report.alerts:,} alerts, {report.dead_letters:,} dead letters; "
         f"lost {report.lost}, doubled {report.doubled}, wrong {report.wrong}, disordered {report.disordered}, "
-        f"dead letters off {report.dead_letters_off}, unaccounted {report.unaccounted}; "
-        f"exit codes of ended workers {dict(report.endings)}"
+        f"dead letters off {report.dead_letters_off}, states off {report.states_off}, "
+        f"unaccounted {report.unaccounted}; exit codes {dict(report.endings)}"
     )
+    return "\n  ".join([line, *report.failures])
 
 
-def table(reports: list[Report]) -> Table:
+def table(reports: Sequence[Report]) -> Table:
     """Lay out the faults of all runs, and the sum of what came of them."""
     faults: Counter[str] = Counter()
     seconds: dict[str, list[float]] = defaultdict(list)
@@ -60,15 +79,21 @@ def table(reports: list[Report]) -> Table:
         faults.update(report.faults)
         for kind, recovered_s in report.recovery_s.items():
             seconds[kind] += recovered_s
-    rows = Table("fault", "times", "recovery p50", "longest", title=f"{faults.total()} faults")
+    rows = Table("fault", "times", "recovery p50", "longest")
     for kind, times in sorted(faults.items()):
-        rows.add_row(
-            kind, str(times), f"{statistics.median(seconds[kind]):.1f} s", f"{max(seconds[kind]):.1f} s"
-        )
-    lost, doubled = sum(one.lost for one in reports), sum(one.doubled for one in reports)
+        rows.add_row(kind, str(times), *_figures(seconds[kind]))
     rows.add_section()
-    rows.add_row(f"{sum(one.events for one in reports):,} events", f"{sum(one.alerts for one in reports):,} alerts", f"lost {lost}", f"doubled {doubled}")  # fmt: skip
+    rows.add_row("all", str(faults.total()), *_figures([one for times in seconds.values() for one in times]))
+    rows.add_section()
+    rows.add_row("events", f"{sum(one.events for one in reports):,}")
+    rows.add_row("alerts", f"{sum(one.alerts for one in reports):,}")
+    rows.add_row("alerts lost", str(sum(one.lost for one in reports)))
+    rows.add_row("alerts doubled", str(sum(one.doubled for one in reports)))
     return rows
+
+
+def _figures(seconds: Sequence[float]) -> tuple[str, str]:
+    return f"{statistics.median(seconds):.1f} s", f"{max(seconds):.1f} s"
 
 
 if __name__ == "__main__":

@@ -9,14 +9,17 @@ from tests.chaos.cluster import (
     SESSION_TIMEOUT_MS,
     STALL_TIMEOUT_MS,
     TRANSACTION_TIMEOUT_MS,
+    ChaosError,
     Cluster,
     Worker,
     until,
 )
 from tests.chaos.launcher import DEADLY
 
-MOST_WORKERS = 4
-_DEADLY_PATIENCE_S = 12.0
+_WORKERS = (2, 2, 3, 3, 4, 5, 8)
+"""How many workers there may be; few more often than many, for the sake of the machine."""
+_DEADLY_PATIENCE_S = 15.0
+_DISK_PATIENCE_S = 20.0
 
 Fault = Callable[[Cluster, random.Random], None]
 
@@ -40,7 +43,7 @@ def kill_at(point: str) -> Fault:
         deadline_s = time.monotonic() + _DEADLY_PATIENCE_S
         while doomed.alive and time.monotonic() < deadline_s:
             time.sleep(0.05)
-        if doomed.alive:  # it never got there: it held too little
+        if doomed.alive:  # it never got there: it held no partition
             doomed.send(signal.SIGKILL)
 
     fault.__doc__ = f"SIGKILL {point.replace('-', ' ')}."
@@ -53,12 +56,12 @@ def terminate_worker(cluster: Cluster, rng: random.Random) -> None:
     cluster.start_worker()
 
 
-def join_worker(cluster: Cluster, rng: random.Random) -> None:
-    """One worker more; at the most, two leave."""
-    if len(cluster.workers) >= MOST_WORKERS:
-        for worker in rng.sample(cluster.workers, 2):
-            worker.send(signal.SIGTERM)
-    else:
+def scale_workers(cluster: Cluster, rng: random.Random) -> None:
+    """Workers join, or leave in order, until there are as many as drawn."""
+    wanted = rng.choice([number for number in _WORKERS if number != len(cluster.workers)])
+    for worker in rng.sample(cluster.workers, max(0, len(cluster.workers) - wanted)):
+        worker.send(signal.SIGTERM)
+    for _ in range(wanted - len(cluster.workers)):
         cluster.start_worker()
 
 
@@ -72,29 +75,30 @@ def zombies_in_rebalance(cluster: Cluster, rng: random.Random) -> None:
 
     The group throws both out. The second learns of it in the middle of joining, where the client forgets to say so.
     """
-    while len(at_work := cluster.at_work()) < 2:
-        cluster.start_worker()
-        until(lambda known=len(at_work): len(cluster.at_work()) > known, "another worker to hold partitions")
-    first, second = rng.sample(at_work, 2)
+    while len(cluster.at_work()) < 2:
+        cluster.supervise()
+        joined = cluster.start_worker()
+        until(lambda one=joined: one.at_work or not one.alive, "a worker to hold partitions")  # type: ignore[misc]
+    first, second = rng.sample(cluster.at_work(), 2)
     joining = cluster.start_worker()
-    until(lambda: joining.said("threshold"), "a worker to start")
+    until(lambda: bool(joining.said("threshold")) or not joining.alive, "a worker to start")
     first.send(signal.SIGSTOP)
-    time.sleep(SESSION_TIMEOUT_MS / 1000 * rng.uniform(0.3, 0.8))
+    time.sleep(SESSION_TIMEOUT_MS / 1000 * rng.uniform(0.4, 0.9))
     second.send(signal.SIGSTOP)
-    time.sleep(2 * SESSION_TIMEOUT_MS / 1000 + rng.uniform(1, 3))
+    time.sleep(2 * SESSION_TIMEOUT_MS / 1000 + rng.uniform(1, 2))
     second.send(signal.SIGCONT)
-    time.sleep(rng.uniform(0, 2))
+    time.sleep(rng.uniform(0, 1))
     first.send(signal.SIGCONT)
 
 
 def late_transaction(cluster: Cluster, rng: random.Random) -> None:
     """SIGSTOP past the transaction timeout, but not the session's: the broker aborts behind the worker's back."""
-    _stopped(_victim(cluster, rng), TRANSACTION_TIMEOUT_MS / 1000 + rng.uniform(0.3, 1))
+    _stopped(_victim(cluster, rng), TRANSACTION_TIMEOUT_MS / 1000 + rng.uniform(0.5, 1))
 
 
 def short_pause(cluster: Cluster, rng: random.Random) -> None:
     """SIGSTOP for less than any timeout."""
-    _stopped(_victim(cluster, rng), rng.uniform(0.1, 1.5))
+    _stopped(_victim(cluster, rng), rng.uniform(0.1, 1))
 
 
 def _stopped(worker: Worker, seconds: float) -> None:
@@ -109,6 +113,14 @@ def cut_network(cluster: Cluster, rng: random.Random) -> None:
     proxy.cut()
     time.sleep(rng.choice([rng.uniform(0.2, 2), SESSION_TIMEOUT_MS / 1000 + rng.uniform(0.5, 2)]))
     proxy.mend()
+
+
+def reset_connections(cluster: Cluster, rng: random.Random) -> None:
+    """Connections of some of the workers break, several times, with what was on its way."""
+    proxy = cluster.proxy_of(_victim(cluster, rng))
+    for _ in range(rng.randint(1, 4)):
+        proxy.reset()
+        time.sleep(rng.uniform(0, 0.5))
 
 
 def kill_broker(cluster: Cluster, _: random.Random) -> None:
@@ -128,6 +140,18 @@ def stop_broker_for_a_minute(cluster: Cluster, _: random.Random) -> None:
     """The broker is away for a minute."""
     cluster.broker.stop()
     time.sleep(60)
+    cluster.broker.start()
+
+
+def fill_disk(cluster: Cluster, _: random.Random) -> None:
+    """The broker's disk is full, and the broker ends itself; it comes back once there is room."""
+    if cluster.disk is None:
+        raise ChaosError("no disk to fill: mounting one needs root")
+    cluster.disk.fill()
+    try:
+        until(lambda: not cluster.broker.running, "the broker to end on its full disk", _DISK_PATIENCE_S)
+    finally:
+        cluster.disk.free()
     cluster.broker.start()
 
 
@@ -157,17 +181,19 @@ FAULTS: Mapping[str, tuple[float, Fault]] = {
     "kill worker": (4, kill_worker),
     **{f"kill worker {point}": (1.5, kill_at(point)) for point in DEADLY},
     "terminate worker": (3, terminate_worker),
-    "worker joins or leaves": (4, join_worker),
+    "workers join or leave": (4, scale_workers),
     "zombie": (3, zombie),
-    "zombies in a rebalance": (2, zombies_in_rebalance),
+    "zombies in a rebalance": (1.5, zombies_in_rebalance),
     "transaction timeout": (3, late_transaction),
     "short pause": (2, short_pause),
-    "network cut": (5, cut_network),
+    "network cut": (4, cut_network),
+    "connections reset": (3, reset_connections),
     "broker killed": (3, kill_broker),
     "broker restarted": (2, restart_broker),
     "broker slow": (3, slow_broker),
-    "broker hangs": (0.3, hanging_broker),
-    "broker away for a minute": (0.1, stop_broker_for_a_minute),
-    "partition added": (0.4, add_partition),
+    "broker hangs": (0.5, hanging_broker),
+    "broker away for a minute": (0.3, stop_broker_for_a_minute),
+    "disk full": (1.5, fill_disk),
+    "partition added": (0.5, add_partition),
 }
 """Each fault with the weight it is drawn with."""

@@ -1,96 +1,100 @@
 """A worker with a fault built in: `python -m tests.chaos.launcher FAULT N run …`.
 
 A deadly fault kills the worker, by SIGKILL, the N-th time it gets to a point. A broken build breaks a promise on
-purpose, from the N-th time on: the harness must notice.
+purpose, from the N-th time on: the harness must notice. The product has no hooks for this: its classes and its
+client's are changed from outside, in this process.
 """
 
 import os
 import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from kafka import KafkaProducer, TopicPartition
+from kafka.producer.transaction_manager import TransactionManager
+from kafka.structs import OffsetAndMetadata
+
 from detector.cli import main
+from detector.runtime.link import KafkaLink
 from detector.runtime.restoring import StateReader
+from detector.runtime.service import Detector
 from detector.runtime.state_writer import StateWriter
 from detector.runtime.transaction import Transactor
 
-DEADLY = (
-    "before-produce",
-    "before-offsets",
-    "before-commit",
-    "in-commit",
-    "after-commit",
-    "in-restore",
-    "in-snapshot",
-)
-BROKEN = ("offsets-outside", "no-state", "alerts-twice")
+
+def _die(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
-def die_at(owner: type, name: str, nth: int, *, after: bool = False) -> None:
-    """Make the N-th call of a method deadly, before it or after it."""
-    original = getattr(owner, name)
-    calls = 0
+def _stop_broker(*_: Any) -> None:
+    """Freeze the broker, so that the call that follows hangs."""
+    os.kill(int(os.environ["CHAOS_BROKER_PID"]), signal.SIGSTOP)
 
-    def deadly(self: Any, *arguments: Any, **named: Any) -> Any:
+
+def _before(owner: type, name: str, nth: int, act: Callable[..., None] = _die) -> None:
+    """Act before the N-th call of a method."""
+    original, calls = getattr(owner, name), 0
+
+    def changed(self: Any, *arguments: Any, **named: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == nth and not after:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if calls == nth:
+            act()
+        return original(self, *arguments, **named)
+
+    setattr(owner, name, changed)
+
+
+def _after(owner: type, name: str, nth: int) -> None:
+    """Die after the N-th call of a method."""
+    original, calls = getattr(owner, name), 0
+
+    def changed(self: Any, *arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
         result = original(self, *arguments, **named)
-        if calls == nth and after:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if calls == nth:
+            _die()
         return result
 
-    setattr(owner, name, deadly)
+    setattr(owner, name, changed)
 
 
-def install(fault: str, nth: int) -> None:
-    """Build a fault in."""
-    from kafka import KafkaProducer  # noqa: PLC0415
+def _in_commit(nth: int) -> None:
+    """Die while the N-th commit is under way: asked for, not answered; a little later each time."""
+    original, calls = TransactionManager.begin_commit, 0
 
-    points: dict[str, Callable[[], None]] = {
-        "before-produce": lambda: die_at(KafkaProducer, "begin_transaction", nth, after=True),
-        "before-offsets": lambda: die_at(KafkaProducer, "send_offsets_to_transaction", nth),
-        "before-commit": lambda: die_at(KafkaProducer, "commit_transaction", nth),
-        "in-commit": lambda: _die_in_commit(nth),
-        "after-commit": lambda: die_at(KafkaProducer, "commit_transaction", nth, after=True),
-        "in-restore": lambda: die_at(StateReader, "_committed_values", 1 + nth % 2, after=True),
-        "in-snapshot": lambda: _die_in_snapshot(nth),
-        "offsets-outside": lambda: _offsets_outside(nth),
-        "no-state": lambda: _no_state(nth),
-        "alerts-twice": lambda: _alerts_twice(nth),
-    }
-    points[fault]()
-
-
-def _die_in_commit(nth: int) -> None:
-    """Die once the commit is under way: asked for, not answered."""
-    from kafka.producer.transaction_manager import TransactionManager  # noqa: PLC0415
-
-    original = TransactionManager.begin_commit
-    calls = 0
-
-    def deadly(self: Any) -> Any:
+    def changed(self: TransactionManager) -> Any:
         nonlocal calls
         calls += 1
         result = original(self)
         if calls == nth:
-            import time  # noqa: PLC0415
-
-            time.sleep(0.002)  # the sender's thread is at it
-            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(nth / 1000)  # the sender's thread is at it
+            _die()
         return result
 
-    TransactionManager.begin_commit = deadly
+    TransactionManager.begin_commit = changed
 
 
-def _die_in_snapshot(nth: int) -> None:
+def _in_restore(nth: int) -> None:
+    """Die while restoring, N records into the log, or at its end."""
+    original = StateReader._committed_values
+
+    def changed(self: StateReader, target: TopicPartition) -> Iterator[tuple[int, bytes]]:
+        for number, record in enumerate(original(self, target)):
+            if number == nth:
+                _die()
+            yield record
+        _die()
+
+    StateReader._committed_values = changed  # type: ignore[method-assign]
+
+
+def _in_snapshot(nth: int) -> None:
     """Die in the transaction that carries the N-th snapshot, before it commits."""
-    from kafka import KafkaProducer  # noqa: PLC0415
-
-    values, commit = StateWriter.values, KafkaProducer.commit_transaction
-    snapshots = 0
+    values, commit, snapshots = StateWriter.values, KafkaProducer.commit_transaction, 0
 
     def counted(self: StateWriter, *arguments: Any) -> Any:
         nonlocal snapshots
@@ -98,58 +102,66 @@ def _die_in_snapshot(nth: int) -> None:
         snapshots += bool(snapshot)
         return snapshot, delta
 
-    def deadly(self: KafkaProducer) -> None:
+    def changed(self: KafkaProducer) -> None:
         if snapshots >= nth:
-            os.kill(os.getpid(), signal.SIGKILL)
+            _die()
         commit(self)
 
     StateWriter.values = counted  # type: ignore[method-assign, assignment]
-    KafkaProducer.commit_transaction = deadly
+    KafkaProducer.commit_transaction = changed
 
 
-def _offsets_outside(nth: int) -> None:
-    """Broken: the N-th batch commits its offsets on its own, before its transaction, and the worker dies between."""
-    from detector.runtime.service import Detector  # noqa: PLC0415
+def _alerts_apart(nth: int) -> None:
+    """Broken: offsets and state are committed in a transaction without the alerts, and the worker dies after it."""
+    original, calls = Detector._commit, 0
 
-    original = Detector._commit
-    calls = 0
-
-    def broken(self: Detector, link: Any, decoded: Any, decided: Any, member: Any) -> None:
+    def changed(self: Detector, link: Any, decoded: Any, decided: Any, member: Any) -> None:
         nonlocal calls
         calls += 1
-        if any(outcome.alerts for outcome in decided) and calls >= nth:
-            from kafka.structs import OffsetAndMetadata  # noqa: PLC0415
+        if calls >= nth and any(outcome.alerts for outcome in decided):
+            original(
+                self, link, decoded, [type(one)([], one.suppressed, one.delta) for one in decided], member
+            )
+            _die()
+        original(self, link, decoded, decided, member)
 
-            stripped = [type(one)([], one.suppressed, one.delta) for one in decided]
-            original(self, link, decoded, stripped, member)  # offsets and state first …
+    Detector._commit = changed  # type: ignore[method-assign]
+
+
+def _offsets_first(nth: int) -> None:
+    """Broken: the N-th batch's offsets are committed by the consumer, before the transaction, and the worker dies."""
+    original, calls = Detector._commit, 0
+
+    def changed(self: Detector, link: Any, decoded: Any, decided: Any, member: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == nth:
             link.membership.consumer.commit(
                 {one.source: OffsetAndMetadata(one.next_offset) for one in decoded}
             )
-            os.kill(os.getpid(), signal.SIGKILL)  # … and the alerts never
+            _die()
         original(self, link, decoded, decided, member)
 
-    Detector._commit = broken  # type: ignore[method-assign]
+    Detector._commit = changed  # type: ignore[method-assign]
 
 
 def _no_state(nth: int) -> None:
     """Broken: from the N-th batch on, deltas forget the sessions they touched."""
-    values = StateWriter.values
-    calls = 0
+    values, calls = StateWriter.values, 0
 
-    def broken(self: StateWriter, partition: Any, delta: Any) -> Any:
+    def changed(self: StateWriter, partition: Any, delta: Any) -> Any:
         nonlocal calls
         calls += 1
         return values(self, partition, delta._replace(touched={}) if calls >= nth else delta)
 
-    StateWriter.values = broken  # type: ignore[method-assign]
+    StateWriter.values = changed  # type: ignore[method-assign]
 
 
 def _alerts_twice(nth: int) -> None:
-    """Broken: the N-th transaction with records is published twice, as a blind retry after a commit would."""
-    commit = Transactor.commit
-    calls = 0
+    """Broken: from the N-th on, alerts and dead letters are published again, as by a blind retry after a commit."""
+    commit, calls = Transactor.commit, 0
 
-    def broken(self: Transactor, records: Any, offsets: Any, member: Any) -> Any:
+    def changed(self: Transactor, records: Any, offsets: Any, member: Any) -> Any:
         nonlocal calls
         calls += 1
         published = commit(self, records, offsets, member)
@@ -157,10 +169,30 @@ def _alerts_twice(nth: int) -> None:
             commit(self, [one for one in records if one.partition is None], offsets, member)
         return published
 
-    Transactor.commit = broken  # type: ignore[method-assign]
+    Transactor.commit = changed  # type: ignore[method-assign]
+
+
+DEADLY: dict[str, Callable[[int], None]] = {
+    "before-produce": lambda nth: _after(KafkaProducer, "begin_transaction", nth),
+    "before-offsets": lambda nth: _before(KafkaProducer, "send_offsets_to_transaction", nth),
+    "before-commit": lambda nth: _before(KafkaProducer, "commit_transaction", nth),
+    "in-commit": _in_commit,
+    "after-commit": lambda nth: _after(KafkaProducer, "commit_transaction", nth),
+    "in-restore": _in_restore,
+    "in-snapshot": _in_snapshot,
+    "before-cutting-the-log": lambda nth: _before(KafkaLink, "cut_state_log", nth),
+}
+BROKEN: dict[str, Callable[[int], None]] = {
+    "alerts-apart": _alerts_apart,
+    "offsets-first": _offsets_first,
+    "no-state": _no_state,
+    "alerts-twice": _alerts_twice,
+}
+HANGING: dict[str, Callable[[int], None]] = {
+    "hang-in-commit": lambda nth: _before(KafkaProducer, "commit_transaction", nth, _stop_broker),
+}
 
 
 if __name__ == "__main__":
-    fault_name, number = sys.argv[1], int(sys.argv[2])
-    install(fault_name, number)
+    (DEADLY | BROKEN | HANGING)[sys.argv[1]](int(sys.argv[2]))
     main(sys.argv[3:], prog_name="python -m detector")

@@ -1,7 +1,13 @@
 """Traffic as bad as life: interleaved sessions with repeats, late events, garbage and ids used again."""
 
 import random
+import threading
+import time
 from collections.abc import Iterator
+from typing import Self
+
+import msgspec
+from kafka import KafkaProducer
 
 from detector.contract.events import SessionEvent, encode_event
 from producer.behaviour import seed as seed_preset
@@ -9,37 +15,81 @@ from producer.behaviour.interleave import interleave, schedule
 from producer.behaviour.session import stream
 
 LIVE_SESSIONS = 60
+_SESSIONS = 1_000_000  # more than any run publishes
 _REMEMBERED = 300
 _LATE_MS = 30_000
 _GARBAGE = (b"", b"not JSON", b"[]", b'{"event_id": "e"}', b"\xff\x00")
+_EVENTS_PER_S = 400.0
+_FLUSH_EVERY = 200
+_END_TIMEOUT_S = 120.0
 
 
 def traffic(seed: int, start_ms: int) -> Iterator[tuple[bytes, bytes | None]]:
     """Yield (key, value) without end, in the order to publish; the same for the same seed and start."""
     rng = random.Random(f"{seed}/traffic")
     recent: list[SessionEvent] = []
-    for event in _events(seed, start_ms):
-        draw = rng.random()
+    sessions = seed_preset.sessions(_SESSIONS, seed)
+    scheduled = schedule(sessions, live_sessions=LIVE_SESSIONS, rng=stream(seed, "schedule"))
+    for event in interleave(scheduled, start_ms=start_ms):
+        sent, draw = event, rng.random()
         if draw < 0.03 and recent:  # an event published twice
-            event = rng.choice(recent)  # noqa: PLW2901
+            sent = rng.choice(recent)
+            yield event.session_id.encode(), encode_event(event)
         elif draw < 0.05:  # a clock that runs backwards
-            event = _changed(event, occurred_at_ms=max(0, event.occurred_at_ms - rng.randrange(_LATE_MS)))  # noqa: PLW2901
+            late_ms = max(0, event.occurred_at_ms - rng.randrange(_LATE_MS))
+            sent = msgspec.structs.replace(event, occurred_at_ms=late_ms)
         elif draw < 0.06 and recent:  # a session id used again
-            event = _changed(event, session_id=rng.choice(recent).session_id)  # noqa: PLW2901
+            sent = msgspec.structs.replace(event, session_id=rng.choice(recent).session_id)
         elif draw < 0.07:  # an action no model knows
-            event = _changed(event, action="FLY")  # noqa: PLW2901
+            sent = msgspec.structs.replace(event, action="FLY")
         elif draw < 0.08:
             yield b"garbage", rng.choice([*_GARBAGE, None])
-        yield event.session_id.encode(), encode_event(event)
+        yield sent.session_id.encode(), encode_event(sent)
         recent = [*recent[-_REMEMBERED:], event]
 
 
-def _events(seed: int, start_ms: int) -> Iterator[SessionEvent]:
-    sessions = seed_preset.sessions(200_000, seed)
-    scheduled = schedule(sessions, live_sessions=LIVE_SESSIONS, rng=stream(seed, "schedule"))
-    return interleave(scheduled, start_ms=start_ms)
+class Publisher:
+    """Publishes at a steady rate through whatever happens. A context manager; leaving it ends the publishing."""
 
+    def __init__(
+        self, bootstrap_servers: str, topic: str, records: Iterator[tuple[bytes, bytes | None]]
+    ) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._topic = topic
+        self._records = records
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
 
-def _changed(event: SessionEvent, **changes: object) -> SessionEvent:
-    fields = {name: getattr(event, name) for name in event.__struct_fields__}
-    return SessionEvent(**(fields | changes))
+    def _run(self) -> None:
+        producer = KafkaProducer(
+            bootstrap_servers=self._bootstrap_servers,
+            linger_ms=10,
+            max_block_ms=120_000,
+            reconnect_backoff_max_ms=500,
+            metadata_max_age_ms=2_000,  # partitions are added
+        )
+        next_s, published = time.monotonic(), 0
+        while not self._stopping.is_set():
+            if published % _FLUSH_EVERY == 0:  # what the broker does not take is not piled up
+                producer.flush()
+                next_s = max(next_s, time.monotonic() - 1)
+            key, value = next(self._records)
+            producer.send(self._topic, value, key=key)
+            published += 1
+            next_s += 1 / _EVENTS_PER_S
+            time.sleep(max(0.0, next_s - time.monotonic()))
+        producer.close(timeout=_END_TIMEOUT_S)
+
+    def stop(self) -> None:
+        """End it, and wait for what it sent."""
+        self._stopping.set()
+        self._thread.join(_END_TIMEOUT_S)
+
+    def __enter__(self) -> Self:
+        """Begin to publish."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Tell it to end."""
+        self._stopping.set()
