@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import NewPartitions
 from kafka.structs import ConsumerGroupMetadata, MemberState, OffsetAndMetadata
 
 from broker import Broker
@@ -36,6 +37,7 @@ def member(kafka: Broker, create_topic: CreateTopic, unique_name: UniqueName) ->
         bootstrap_servers=kafka.bootstrap_servers,
         group_id=unique_name("group"),
         enable_auto_commit=False,
+        isolation_level="read_committed",  # committed() waits for the markers of a transaction that has ended
     )
     deadline_s = time.monotonic() + PATIENCE_S
     while consumer.group_metadata().state != MemberState.STABLE:
@@ -125,6 +127,30 @@ def test_adr_0002_a_commit_of_an_earlier_generation_is_fenced(
     with Transactor(config, unique_name()) as transactor, pytest.raises(MemberFencedError):
         transactor.commit([], {source: 7}, earlier)
     assert member.committed(source) is None
+
+
+def test_adr_0002_a_partition_just_added_is_written_at_the_second_try(
+    kafka: Broker, create_topic: CreateTopic, unique_name: UniqueName
+) -> None:
+    """kafka-python refuses a partition that its metadata lacks and does not ask again: our transaction does."""
+    topic = create_topic()
+    config = DetectorConfig(bootstrap_servers=kafka.bootstrap_servers)
+    with Transactor(config, unique_name()) as transactor:
+        transactor.commit([OutputRecord(topic, None, b"first", [], 0)], {}, None)
+        admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+        admin.create_partitions({topic: NewPartitions(total_count=2)})
+        admin.close()
+        added = OutputRecord(topic, None, b"second", [], 1)
+        with pytest.raises(BatchAbortedError, match="Unrecognized partition 1"):
+            transactor.commit([added], {}, None)
+        deadline_s = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                assert transactor.commit([added], {}, None) == [0]
+                break
+            except BatchAbortedError:
+                assert time.monotonic() < deadline_s
+                time.sleep(0.1)
 
 
 def test_adr_0004_markers_take_offsets(kafka: Broker, producer: Any, create_topic: CreateTopic) -> None:

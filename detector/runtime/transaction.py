@@ -115,6 +115,10 @@ class Transactor:
             return OutcomeUnknownError(f"abort after '{cause}' failed: {error}")
         if isinstance(cause, CommitFailedError | FencedInstanceIdError):
             return MemberFencedError(str(cause))
+        if isinstance(cause, ValueError):
+            # A partition that was just added. kafka-python asks for the metadata of topics it does not know, but
+            # not for partitions: it would refuse this one until its metadata is five minutes old.
+            self._producer._metadata.request_update()  # noqa: SLF001  there is no public way
         return BatchAbortedError(str(cause))
 
     def close(self) -> None:
