@@ -37,6 +37,11 @@ _JAVA_OPTIONS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.head
 _log = logging.getLogger(__name__)
 
 
+def random_cluster_id() -> str:
+    """Return the id of a new cluster: a UUID in URL-safe base64, without padding."""
+    return urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+
+
 class EmbeddedBroker:
     """A broker on the loopback interface that its owner starts, stops, kills and pauses.
 
@@ -51,6 +56,7 @@ class EmbeddedBroker:
         properties: further server properties, which win over those of `broker.settings`. Whatever they do to the
             listeners, the port must go on answering in plain text: that is how the broker is known to be up.
         heap_mb: bound of the Java heap, in MiB.
+        cluster_id: 22 characters of URL-safe base64 (a UUID), for the nodes of one cluster to share; made up if None.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class EmbeddedBroker:
         data_dir: Path | None = None,
         properties: Mapping[str, str] | None = None,
         heap_mb: int = 512,
+        cluster_id: str | None = None,
     ) -> None:
         self._port = port
         self._port_is_ours_to_choose = port == 0
@@ -67,6 +74,7 @@ class EmbeddedBroker:
         self._data_dir: Path | None = None
         self._properties = dict(properties or {})
         self._heap_mb = heap_mb
+        self._cluster_id = cluster_id or random_cluster_id()
         self._jars: list[Path] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._pid = 0
@@ -250,11 +258,10 @@ class EmbeddedBroker:
         ]
 
     def _format(self) -> None:
-        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         # One word: an id that begins with a dash would be read as an option.
         command = self._java(
             "kafka.tools.StorageTool",
-            ["format", f"--cluster-id={cluster_id}", "--config", str(self._server_properties)],
+            ["format", f"--cluster-id={self._cluster_id}", "--config", str(self._server_properties)],
         )
         done = subprocess.run(  # noqa: S603 - our own Java and settings
             command,

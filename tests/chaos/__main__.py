@@ -22,13 +22,21 @@ from tests.chaos.launcher import BROKEN
 @click.option("--runs", type=click.IntRange(min=1), default=6, help="Runs, each on a cluster of its own.")
 @click.option("--faults", type=click.IntRange(min=1), default=52, help="Faults a run.")
 @click.option("--seed", type=int, default=1, help="Seed of the first run; the next has the next.")
+@click.option("--brokers", type=click.Choice([1, 3]), default=1, help="Brokers of the cluster.")
 @click.option(
     "--kind", "kinds", multiple=True, type=click.Choice(list(FAULTS)), help="These, not drawn ones."
 )
 @click.option("--broken", type=click.Choice(list(BROKEN)), help="Make the first workers a broken build.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Folder for the workers' logs and the data.")
 def main(
-    *, runs: int, faults: int, seed: int, kinds: tuple[str, ...], broken: str | None, keep: Path | None
+    *,
+    runs: int,
+    faults: int,
+    seed: int,
+    brokers: int,
+    kinds: tuple[str, ...],
+    broken: str | None,
+    keep: Path | None,
 ) -> None:
     """Draw faults, hurt a real cluster with them, and hold what is on its topics against the oracle."""
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # that brokers go away is the point
@@ -38,12 +46,19 @@ def main(
     began_s = time.monotonic()
     for one in range(seed, seed + runs):
         drawn = kinds or draw(one, faults)
-        console.print(f"run with seed {one}: {len(drawn)} faults")
+        console.print(f"run with seed {one}: {len(drawn)} faults, brokers: {brokers}")
         folder = keep and keep / f"seed-{one}"
         if folder:
             folder.mkdir(parents=True)
         try:
-            report = run(one, drawn, broken=broken, say=lambda text: console.print(f"  {text}"), keep=folder)
+            report = run(
+                one,
+                drawn,
+                brokers=brokers,
+                broken=broken,
+                say=lambda text: console.print(f"  {text}"),
+                keep=folder,
+            )
         except ChaosError as error:
             console.print(f"  did not recover: {error}")
             failed.append(one)
@@ -56,7 +71,9 @@ def main(
         console.print(table(reports))
     console.print(f"{len(reports)} of {runs} runs judged in {(time.monotonic() - began_s) / 60:.0f} minutes")
     for one in failed:
-        console.print(f"FAILED: repeat with python -m tests.chaos --runs 1 --faults {faults} --seed {one}")
+        console.print(
+            f"FAILED: repeat with python -m tests.chaos --runs 1 --faults {faults} --seed {one} --brokers {brokers}"
+        )
     sys.exit(1 if failed else 0)
 
 

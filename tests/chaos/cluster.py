@@ -2,13 +2,12 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +18,7 @@ from kafka.errors import KafkaError
 from broker import EmbeddedBroker
 from detector.runtime.config import DetectorConfig
 from detector.runtime.topics import ensure_topics
-from tests.chaos.disk import Disk, can_mount
+from tests.chaos.nodes import SIDES, Nodes
 from tests.chaos.proxy import Proxy
 from tests.runtime.stack import flags_of
 
@@ -42,7 +41,6 @@ SETTINGS: dict[str, Any] = {
 FEWEST_WORKERS = 2
 MOST_FAILURES = 5
 PATIENCE_S = 120.0
-_PROXIES = 2
 _EXIT_FAILED = 1
 
 
@@ -68,7 +66,12 @@ class Worker:
     """One worker process, healthy or with a fault of `tests.chaos.launcher` built in."""
 
     def __init__(
-        self, number: int, flags: Sequence[str], log: Path, fault: tuple[str, int] | None, broker_pid: int
+        self,
+        number: int,
+        flags: Sequence[str],
+        log: Path,
+        fault: tuple[str, int] | None,
+        broker: EmbeddedBroker,
     ) -> None:
         self.number = number
         self._log = log
@@ -78,7 +81,7 @@ class Worker:
                 [sys.executable, "-m", *program, "run", *flags],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "CHAOS_BROKER_PID": str(broker_pid)},
+                env={**os.environ, "CHAOS_BROKER_PID": str(broker.pid if broker.running else 0)},
             )
 
     def send(self, number: signal.Signals) -> None:
@@ -103,44 +106,25 @@ class Worker:
 
 
 class Cluster:
-    """Broker, proxies, topics and workers of one run. A context manager; leaving it ends everything.
+    """Brokers, proxies, topics and workers of one run. A context manager; leaving it ends everything.
 
     Attributes:
+        nodes: the brokers.
         endings: exit codes of the workers that ended.
         failures: the last line of each worker that failed.
-        disk: the broker's own, where one can be mounted.
 
     Args:
         folder: for data and logs.
+        brokers: how many: 1 or 3.
         settings: of DetectorConfig, over SETTINGS.
     """
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, *, brokers: int = 1, **settings: Any) -> None:
         self.folder = folder
-        self.disk = Disk(folder / "disk") if can_mount() else None
-        port, controller_port, *others = _free_ports(2 + 2 * _PROXIES)
-        proxied, self._proxy_ports = others[:_PROXIES], others[_PROXIES:]
-        names = [f"PROXIED{number}" for number in range(_PROXIES)]
-        main = f"PLAINTEXT://127.0.0.1:{port}"
-        self.broker = EmbeddedBroker(
-            port=port,
-            data_dir=folder / "disk" / "broker",
-            properties={
-                # Clients stay on the listener that they came through, and so behind its proxy.
-                "listeners": f"{main},{_urls(names, proxied)},CONTROLLER://127.0.0.1:{controller_port}",
-                "advertised.listeners": f"{main},{_urls(names, self._proxy_ports)}",
-                "inter.broker.listener.name": "PLAINTEXT",
-                "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
-                "listener.security.protocol.map": ",".join(
-                    f"{name}:PLAINTEXT" for name in ["PLAINTEXT", "CONTROLLER", *names]
-                ),
-                # A dead worker's transaction is given up soon, so that a run has time for many.
-                "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
-            },
-        )
-        self.proxies = [Proxy(at, target) for at, target in zip(self._proxy_ports, proxied, strict=True)]
+        self._nodes = Nodes(folder, brokers)
+        self.nodes = self._nodes.all
         self.config = DetectorConfig(
-            bootstrap_servers=f"127.0.0.1:{port}",
+            bootstrap_servers=self._nodes.bootstrap_servers,
             group="chaos",
             input_topic="chaos-actions",
             alerts_topic="chaos-alerts",
@@ -151,19 +135,10 @@ class Cluster:
         self.endings: Counter[int] = Counter()
         self.failures: list[str] = []
         self._started = 0
-        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        """Start broker and proxies."""
-        try:
-            if self.disk is not None:
-                self._stack.enter_context(self.disk)
-            self._stack.enter_context(self.broker)
-            for proxy in self.proxies:
-                self._stack.enter_context(proxy)
-        except BaseException:
-            self._stack.close()
-            raise
+        """Start brokers and proxies."""
+        self._nodes.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -171,7 +146,7 @@ class Cluster:
         for worker in self.workers:
             worker.send(signal.SIGKILL)
             worker.process.wait()
-        self._stack.close()
+        self._nodes.__exit__()
 
     def create_topics(self) -> None:
         """Create the topics the workers need."""
@@ -184,16 +159,15 @@ class Cluster:
         self._started += 1
         number = self._started
         flags = flags_of(self.config)
-        proxied = f"127.0.0.1:{self._proxy_ports[number % _PROXIES]}"
-        flags[flags.index("--bootstrap-servers") + 1] = proxied
+        flags[flags.index("--bootstrap-servers") + 1] = self._nodes.proxied_servers(number % SIDES)
         log = self.folder / f"worker-{number}.log"
-        worker = Worker(number, [*flags, "--no-create-topics"], log, fault, self.broker.pid)
+        worker = Worker(number, [*flags, "--no-create-topics"], log, fault, self.nodes[0].broker)
         self.workers.append(worker)
         return worker
 
-    def proxy_of(self, worker: Worker) -> Proxy:
-        """Return the proxy a worker talks through."""
-        return self.proxies[worker.number % _PROXIES]
+    def proxies_of(self, worker: Worker) -> list[Proxy]:
+        """Return the proxies a worker talks through, one for each broker."""
+        return [node.proxies[worker.number % SIDES] for node in self.nodes]
 
     def at_work(self) -> list[Worker]:
         """Return the workers that hold partitions."""
@@ -269,14 +243,3 @@ class Cluster:
             isolation_level="read_committed",
             enable_auto_commit=False,
         )
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ports that are free now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in sockets]
-
-
-def _urls(names: Sequence[str], ports: Sequence[int]) -> str:
-    return ",".join(f"{name}://127.0.0.1:{port}" for name, port in zip(names, ports, strict=True))

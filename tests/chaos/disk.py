@@ -1,9 +1,10 @@
 """A disk of the broker's own that can be filled: a file system in memory, which only root can mount."""
 
 import errno
-import os
 import subprocess
+import tempfile
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,9 +13,15 @@ _SIZE_MIB = 768
 _BLOCK = bytes(1024 * 1024)
 
 
+@cache
 def can_mount() -> bool:
-    """Whether this process may mount file systems."""
-    return os.geteuid() == 0 and Path("/proc/filesystems").read_text(encoding="ascii").find("tmpfs") >= 0
+    """Whether this process may mount file systems: a root without that capability may not."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with Disk(Path(folder) / "disk"):
+                return True
+        except (OSError, subprocess.CalledProcessError):
+            return False
 
 
 class Disk:

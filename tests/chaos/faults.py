@@ -15,6 +15,7 @@ from tests.chaos.cluster import (
     until,
 )
 from tests.chaos.launcher import DEADLY
+from tests.chaos.nodes import Node
 
 _WORKERS = (2, 2, 3, 3, 4, 5, 8)
 """How many workers there may be; few more often than many, for the sake of the machine."""
@@ -109,67 +110,80 @@ def _stopped(worker: Worker, seconds: float) -> None:
 
 def cut_network(cluster: Cluster, rng: random.Random) -> None:
     """Silence between some of the workers and the broker, shorter or longer than the session timeout."""
-    proxy = cluster.proxy_of(_victim(cluster, rng))
-    proxy.cut()
+    proxies = cluster.proxies_of(_victim(cluster, rng))
+    for proxy in proxies:
+        proxy.cut()
     time.sleep(rng.choice([rng.uniform(0.2, 2), SESSION_TIMEOUT_MS / 1000 + rng.uniform(0.5, 2)]))
-    proxy.mend()
+    for proxy in proxies:
+        proxy.mend()
 
 
 def reset_connections(cluster: Cluster, rng: random.Random) -> None:
     """Connections of some of the workers break, several times, with what was on its way."""
-    proxy = cluster.proxy_of(_victim(cluster, rng))
+    proxies = cluster.proxies_of(_victim(cluster, rng))
     for _ in range(rng.randint(1, 4)):
-        proxy.reset()
+        for proxy in proxies:
+            proxy.reset()
         time.sleep(rng.uniform(0, 0.5))
 
 
-def kill_broker(cluster: Cluster, _: random.Random) -> None:
-    """SIGKILL of the broker; it comes back on its data, its coordinators with it."""
-    cluster.broker.kill()
-    cluster.broker.start()
+def _node(cluster: Cluster, rng: random.Random) -> Node:
+    return rng.choice(cluster.nodes)
+
+
+def kill_broker(cluster: Cluster, rng: random.Random) -> None:
+    """SIGKILL of a broker; it comes back on its data. What it led and coordinated goes to another, if there is one."""
+    broker = _node(cluster, rng).broker
+    broker.kill()
+    broker.start()
 
 
 def restart_broker(cluster: Cluster, rng: random.Random) -> None:
-    """The broker stops in order, stays away for some seconds, and comes back."""
-    cluster.broker.stop()
+    """A broker stops in order, stays away for some seconds, and comes back."""
+    broker = _node(cluster, rng).broker
+    broker.stop()
     time.sleep(rng.uniform(0, 4))
-    cluster.broker.start()
+    broker.start()
 
 
-def stop_broker_for_a_minute(cluster: Cluster, _: random.Random) -> None:
-    """The broker is away for a minute."""
-    cluster.broker.stop()
+def stop_broker_for_a_minute(cluster: Cluster, rng: random.Random) -> None:
+    """A broker is away for a minute."""
+    broker = _node(cluster, rng).broker
+    broker.stop()
     time.sleep(60)
-    cluster.broker.start()
+    broker.start()
 
 
-def fill_disk(cluster: Cluster, _: random.Random) -> None:
-    """The broker's disk is full, and the broker ends itself; it comes back once there is room."""
-    if cluster.disk is None:
-        raise ChaosError("no disk to fill: mounting one needs root")
-    cluster.disk.fill()
+def fill_disk(cluster: Cluster, rng: random.Random) -> None:
+    """A broker's disk is full, and the broker ends itself; it comes back once there is room."""
+    node = _node(cluster, rng)
+    if node.disk is None:
+        raise ChaosError("no disk to fill: this process may not mount one")
+    node.disk.fill()
     try:
-        until(lambda: not cluster.broker.running, "the broker to end on its full disk", _DISK_PATIENCE_S)
+        until(lambda: not node.broker.running, "the broker to end on its full disk", _DISK_PATIENCE_S)
     finally:
-        cluster.disk.free()
-    cluster.broker.start()
+        node.disk.free()
+    node.broker.start()
 
 
 def slow_broker(cluster: Cluster, rng: random.Random) -> None:
-    """The broker runs in fits and starts for some seconds."""
+    """A broker runs in fits and starts for some seconds."""
+    broker = _node(cluster, rng).broker
     deadline_s = time.monotonic() + rng.uniform(2, 4)
     while time.monotonic() < deadline_s:
-        cluster.broker.pause()
+        broker.pause()
         time.sleep(rng.uniform(0.05, 0.4))
-        cluster.broker.resume()
+        broker.resume()
         time.sleep(rng.uniform(0.02, 0.1))
 
 
-def hanging_broker(cluster: Cluster, _: random.Random) -> None:
-    """The broker takes requests and answers none, for longer than a worker's watchdog waits."""
-    cluster.broker.pause()
+def hanging_broker(cluster: Cluster, rng: random.Random) -> None:
+    """A broker takes requests and answers none, for longer than a worker's watchdog waits."""
+    broker = _node(cluster, rng).broker
+    broker.pause()
     time.sleep(STALL_TIMEOUT_MS / 1000 + 4)
-    cluster.broker.resume()
+    broker.resume()
 
 
 def add_partition(cluster: Cluster, _: random.Random) -> None:

@@ -87,6 +87,7 @@ def run(
     seed: int,
     kinds: Sequence[str],
     *,
+    brokers: int = 1,
     broken: str | None = None,
     say: Callable[[str], None] = lambda _: None,
     keep: Path | None = None,
@@ -96,6 +97,7 @@ def run(
     Args:
         seed: of the traffic, and of each fault's victims and times.
         kinds: the faults, in their order.
+        brokers: how many, 1 or 3.
         broken: a broken build that the first two workers are, to see that it is noticed.
         say: told what is going on.
         keep: folder for data and logs; a temporary one by default.
@@ -105,7 +107,10 @@ def run(
     """
     rng = random.Random(f"{seed}/faults")
     report = Report()
-    with tempfile.TemporaryDirectory(prefix="chaos-") as name, Cluster(keep or Path(name)) as cluster:
+    with (
+        tempfile.TemporaryDirectory(prefix="chaos-") as name,
+        Cluster(keep or Path(name), brokers=brokers) as cluster,
+    ):
         report.endings, report.failures = cluster.endings, cluster.failures
         early = cluster.start_worker()
         until(lambda: not early.alive, "the worker that came before its topics to end")

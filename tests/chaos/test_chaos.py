@@ -70,7 +70,7 @@ def test_a_hanging_commit_ends_the_worker(tmp_path: Path) -> None:
             until(lambda: not hanging.alive, "the watchdog to end the worker")
             assert hanging.process.returncode == EXIT_STALLED
             assert hanging.said("the loop has stood still")
-            cluster.broker.resume()
+            cluster.nodes[0].broker.resume()
             cluster.await_committed(cluster.ends())
             publisher.stop()
         cluster.await_committed(cluster.ends())
