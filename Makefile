@@ -6,6 +6,7 @@ ARGS   ?=
 RUNS   ?= 6
 FAULTS ?= 52
 SEED   ?= 1
+BROKERS ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format model schemas docs chaos lock clean
@@ -37,8 +38,8 @@ schemas: $(VENV)/.run ## Write the JSON Schemas of the contract again
 docs: $(VENV)/.run ## Write the reference of settings and commands again
 	$(BIN)/python -m docs.generate
 
-chaos: $(VENV)/.test ## Faults on a real cluster, alerts held against the oracle: RUNS=6 FAULTS=52 SEED=1
-	$(BIN)/python -m tests.chaos --runs $(RUNS) --faults $(FAULTS) --seed $(SEED)
+chaos: $(VENV)/.test ## Faults on a real cluster, alerts held against the oracle: RUNS=6 FAULTS=52 SEED=1 BROKERS=1
+	$(BIN)/python -m tests.chaos --runs $(RUNS) --faults $(FAULTS) --seed $(SEED) --brokers $(BROKERS)
 
 lock: ## Pin the newest dependencies that pyproject.toml allows
 	sh requirements/lock.sh $(VENV)
