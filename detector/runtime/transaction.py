@@ -1,12 +1,14 @@
 """The transaction: the one place that produces, and the one that commits offsets."""
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from kafka import KafkaProducer, TopicPartition
-from kafka.errors import CommitFailedError, FencedInstanceIdError, KafkaError
+from kafka.errors import CommitFailedError, FencedInstanceIdError, KafkaConnectionError, KafkaError
+from kafka.net.compat import KafkaNetClient
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
 from detector.contract.topics import MAX_RECORD_BYTES
@@ -16,6 +18,18 @@ from detector.runtime.recovery import BatchAbortedError, MemberFencedError, Outc
 _LOG = logging.getLogger(__name__)
 _FLUSH_TIMEOUT_S = 30.0
 _CLOSE_TIMEOUT_S = 5.0
+_AWAY_BACKOFF_S = 0.05
+
+
+class _PatientClient(KafkaNetClient):  # type: ignore[misc]
+    """Waits where kafka-python says that it backs off and does not: a sender whose coordinator is away would spin."""
+
+    def await_ready(self, node_id: Any, timeout_ms: float = 30_000) -> Any:
+        try:
+            return super().await_ready(node_id, timeout_ms=timeout_ms)
+        except KafkaConnectionError:
+            time.sleep(_AWAY_BACKOFF_S)  # on the sender's own thread
+            raise
 
 
 class OutputRecord(NamedTuple):
@@ -51,6 +65,7 @@ class Transactor:
             batch_size=1024 * 1024,
             max_request_size=MAX_RECORD_BYTES + 1024 * 1024,
             delivery_timeout_ms=60_000,
+            kafka_client=_PatientClient,
         )
         try:
             self._producer.init_transactions()

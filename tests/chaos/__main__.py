@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from kafka.errors import KafkaError
 from rich.console import Console
 from rich.table import Table
 
+from broker import BrokerError
 from tests.chaos.cluster import ChaosError
 from tests.chaos.faults import FAULTS
 from tests.chaos.harness import Report, draw, run
@@ -59,7 +61,7 @@ def main(
                 say=lambda text: console.print(f"  {text}"),
                 keep=folder,
             )
-        except ChaosError as error:
+        except (ChaosError, BrokerError, KafkaError) as error:
             console.print(f"  did not recover: {error}")
             failed.append(one)
             continue

@@ -1,9 +1,10 @@
 """The brokers of a cluster: each with a disk of its own, and listeners behind proxies."""
 
+import shutil
 import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
@@ -35,6 +36,7 @@ class Node:
         main, copies = f"PLAINTEXT://127.0.0.1:{port}", str(len(ports))
         voters = [f"{node + 1}@127.0.0.1:{controller}" for node, (_, controller, *_) in enumerate(ports)]
         self.address = f"127.0.0.1:{port}"
+        self._log = folder / f"broker-{number}.log"
         self.disk = Disk(folder / f"disk-{number}") if can_mount() else None
         self.proxies = [Proxy(at, target) for at, target in zip(proxy_ports, proxied, strict=True)]
         self.broker = EmbeddedBroker(
@@ -62,6 +64,11 @@ class Node:
                 "transaction.state.log.min.isr": str(len(ports) // 2 + 1),
             },
         )
+
+    def keep_log(self) -> None:
+        """Copy the broker's log beside the workers': its own goes with the disk."""
+        with suppress(OSError):
+            shutil.copy(self.broker.data_dir / "kafka.log", self._log)
 
 
 class Nodes:
@@ -94,6 +101,7 @@ class Nodes:
             for node in self.all:
                 if node.disk is not None:
                     stack.enter_context(node.disk)
+                stack.callback(node.keep_log)
                 stack.callback(node.broker.close)
                 for proxy in node.proxies:
                     stack.enter_context(proxy)
