@@ -31,6 +31,7 @@ from detector.runtime.recovery import (
     TopicsUnfitError,
 )
 from detector.runtime.redriving import REDRIVABLE, Redriver
+from detector.runtime.repeats import Repeats
 from detector.runtime.replaying import batches_of_file, batches_of_topic
 from detector.runtime.replaying import replay as replay_log
 from detector.runtime.service import Detector
@@ -70,6 +71,8 @@ def run(**settings: Any) -> None:
     """Score the sessions of the input topic and publish block alerts, until SIGTERM or SIGINT."""
     config = _config(settings)
     logging.basicConfig(level=config.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Repeats())
     logging.getLogger("kafka").setLevel(max(logging.WARNING, logging.getLevelName(config.log_level)))
     model = _load(config.model_path)  # before anything is consumed
     stop = _stop_on_signals()
