@@ -1,6 +1,7 @@
 """The long run: `python -m tests.chaos [--runs N] [--faults N] [--seed S]`, or `make chaos`."""
 
 import logging
+import signal
 import statistics
 import sys
 import time
@@ -42,6 +43,7 @@ def main(
 ) -> None:
     """Draw faults, hurt a real cluster with them, and hold what is on its topics against the oracle."""
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # that brokers go away is the point
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # leave nothing running behind
     console = Console(width=110, highlight=False)
     reports: list[Report] = []
     failed: list[int] = []
