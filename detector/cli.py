@@ -1,4 +1,4 @@
-"""The commands of the detector: run, alerts, score, replay, redrive, schemas."""
+"""The commands of the detector: run, alerts, score, replay, redrive, backtest, schemas."""
 
 import itertools
 import logging
@@ -15,6 +15,7 @@ import click
 import msgspec
 from kafka.errors import KafkaError
 
+from detector.backtest.command import backtest_command
 from detector.contract.alerts import Alert
 from detector.contract.dead_letters import Reason
 from detector.contract.schemas import write_schemas
@@ -232,6 +233,9 @@ def schemas(folder: Path) -> None:
     """Write the JSON Schemas of events and alerts into FOLDER."""
     for path in write_schemas(folder):
         click.echo(path.name)
+
+
+main.add_command(backtest_command)
 
 
 def _counts(counter: Mapping[Any, int]) -> str:

@@ -1,0 +1,207 @@
+"""The command: `python -m detector backtest`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from kafka.errors import KafkaError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from detector.backtest.comparing import Group
+from detector.backtest.running import Backtest, LabelsRefusedError, Side, backtest, read_labels
+from detector.model.artifact import ModelRefusedError, load_model
+from detector.runtime.config import ConfigurationError, DetectorConfig
+from detector.runtime.recovery import TopicsUnfitError
+from detector.runtime.replaying import batches_of_file, batches_of_topic
+
+_TWO = 2
+_SHOWN = 10
+
+
+class _Summary(msgspec.Struct, kw_only=True):
+    """What --json prints."""
+
+    models: list[str]
+    events: int
+    span_ms: int
+    elapsed_s: float
+    times_real: float
+    groups: list[Group]
+    newly: list[Any]
+    no_longer: list[Any]
+
+
+@click.command("backtest")
+@click.option(
+    "--model",
+    "paths",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    required=True,
+    help="Model file; twice: the one in service, and the other. The same file twice compares two thresholds.",
+)
+@click.option(
+    "--threshold",
+    "thresholds",
+    type=click.FloatRange(0, 1, min_open=True),
+    multiple=True,
+    help="Score that blocks; once for both, or twice.  [default: each model's own]",
+)
+@click.option(
+    "--file",
+    "path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="History: JSON lines of events (.gz too).",
+)
+@click.option("--topic", help="History: a topic, from its start to its end as of now.")
+@click.option(
+    "--bootstrap-servers", default="127.0.0.1:9092", envvar="KAFKA_BOOTSTRAP_SERVERS", show_envvar=True
+)
+@click.option(
+    "--labels",
+    "labels_path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The truth: JSON lines of session_id, label 0 or 1, and type, as the producer writes them.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of tables.")
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the difference as PNG.")
+def backtest_command(
+    *,
+    paths: tuple[Path, ...],
+    thresholds: tuple[float, ...],
+    path: Path | None,
+    topic: str | None,
+    bootstrap_servers: str,
+    labels_path: Path | None,
+    as_json: bool,
+    plot: Path | None,
+) -> None:
+    """Replay history through two models: who is newly blocked, who no longer, by family where labels exist.
+
+    Nothing is published. Limits of sessions and events are the detector's defaults, or those of its environment
+    variables.
+    """
+    sides = _sides(paths, thresholds)
+    if (path is None) == (topic is None):
+        raise click.UsageError("expected the history in either --file or --topic")
+    try:
+        config = DetectorConfig(
+            bootstrap_servers=bootstrap_servers, **({"input_topic": topic} if topic else {})
+        )
+        labels = read_labels(labels_path) if labels_path else {}
+        batches = batches_of_file(path, config) if path else batches_of_topic(config)
+        with _progress(as_json=as_json) as progress:
+            task = progress.add_task("replaying", total=None)
+            outcome = backtest(
+                batches, sides, config, labels, advance=lambda count: progress.advance(task, count)
+            )
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from error
+    except (LabelsRefusedError, TopicsUnfitError, KafkaError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    if plot:
+        _draw(outcome, sides, plot)
+    if as_json:
+        click.echo(msgspec.json.encode(_summary(outcome, sides)))
+    else:
+        _print(outcome, sides)
+
+
+def _sides(paths: tuple[Path, ...], thresholds: tuple[float, ...]) -> tuple[Side, Side]:
+    if len(paths) != _TWO or len(thresholds) > _TWO:
+        raise click.UsageError(
+            f"--model was given {len(paths)} times and --threshold {len(thresholds)} times: expected --model "
+            "twice, the one in service first, and --threshold at most twice"
+        )
+    try:
+        models = [load_model(path) for path in paths]
+    except ModelRefusedError as error:
+        raise click.ClickException(str(error)) from error
+    limits = thresholds * (_TWO // len(thresholds)) if thresholds else [model.threshold for model in models]
+    first, second = (Side(*each) for each in zip(models, limits, strict=True))
+    return first, second
+
+
+def _progress(*, as_json: bool) -> Progress:
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} events"),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=console, disable=as_json or not console.is_terminal, transient=True)
+
+
+def _summary(outcome: Backtest, sides: tuple[Side, Side]) -> _Summary:
+    return _Summary(
+        models=[side.name for side in sides],
+        events=outcome.events,
+        span_ms=outcome.span_ms,
+        elapsed_s=outcome.elapsed_s,
+        times_real=outcome.times_real,
+        groups=outcome.comparison.groups,
+        newly=outcome.comparison.newly,
+        no_longer=outcome.comparison.no_longer,
+    )
+
+
+def _print(outcome: Backtest, sides: tuple[Side, Side]) -> None:
+    console = Console(highlight=False)
+    console.print(f"A  {sides[0].name}\nB  {sides[1].name}")
+    table = Table("sessions", "label", "of", "A blocks", "B blocks", "newly", "no longer", "earlier", "later")
+    names = {1: "attack", 0: "lawful", None: ""}
+    for group in outcome.comparison.groups:
+        table.add_row(
+            group.name,
+            names[group.label],
+            f"{group.sessions:,}" if group.sessions is not None else "",
+            *(f"{number:,}" for number in group.blocked),
+            f"+{group.newly:,}",
+            f"-{group.no_longer:,}",
+            f"{group.earlier:,}",
+            f"{group.later:,}",
+        )
+    console.print(table)
+    for title, blocks in (
+        ("newly blocked", outcome.comparison.newly),
+        ("no longer", outcome.comparison.no_longer),
+    ):
+        for block in blocks[:_SHOWN]:
+            console.print(
+                f"{title}: session {block.session_id} at action {block.action_number}, {block.action}, "
+                f"score {block.score:.4f}"
+            )
+        if len(blocks) > _SHOWN:
+            console.print(f"{title}: and {len(blocks) - _SHOWN:,} more; --json has all of them")
+    console.print(
+        f"{outcome.events:,} events in {outcome.elapsed_s:.1f} s, by both models: "
+        f"{outcome.events / outcome.elapsed_s:,.0f} events/s, {outcome.times_real:,.0f} x real time"
+    )
+
+
+def _draw(outcome: Backtest, sides: tuple[Side, Side], path: Path) -> None:
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415  the detector itself never draws
+    except ImportError as error:
+        raise click.ClickException(
+            "--plot needs matplotlib: expected it installed, as the extra 'train' does"
+        ) from error
+    groups = outcome.comparison.groups
+    figure = Figure(figsize=(9, 1.5 + 0.45 * len(groups)), layout="constrained")
+    axes = figure.add_subplot()
+    at = range(len(groups))
+    axes.barh(
+        [one + 0.2 for one in at], [group.blocked[0] for group in groups], 0.4, label=f"A  {sides[0].name}"
+    )
+    axes.barh(
+        [one - 0.2 for one in at], [group.blocked[1] for group in groups], 0.4, label=f"B  {sides[1].name}"
+    )
+    axes.set_yticks(list(at), [group.name for group in groups])
+    axes.invert_yaxis()
+    axes.set_xlabel("sessions blocked")
+    axes.legend()
+    figure.savefig(path, dpi=120)

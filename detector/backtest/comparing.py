@@ -1,0 +1,124 @@
+"""What two models make of the same history: who is newly blocked, and who no longer. Pure."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+
+from detector.contract.alerts import Alert, Decision
+
+UNLABELLED = "unlabelled"
+
+
+class Label(msgspec.Struct, frozen=True, kw_only=True):
+    """The truth of one session, a line of a label file as the producer writes it; further fields are ignored."""
+
+    session_id: str
+    label: Annotated[int, msgspec.Meta(ge=0, le=1)]
+    type: str = ""
+
+
+class Blocked(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a model blocked a session."""
+
+    session_id: str
+    action: str
+    action_number: int
+    score: float
+
+
+class Group(msgspec.Struct, kw_only=True):
+    """Sessions of one kind: an attack family, a lawful kind, or those without a label.
+
+    Attributes:
+        name: of the kind.
+        label: 1 for attacks, 0 for lawful sessions, None without a label.
+        sessions: how many the label file has; None without labels, as sessions without alerts are not counted.
+        blocked: by each model.
+        newly: blocked by the second alone.
+        no_longer: blocked by the first alone.
+        earlier: blocked by both, by the second at an earlier action.
+        later: blocked by both, by the second at a later action.
+    """
+
+    name: str
+    label: int | None = None
+    sessions: int | None = None
+    blocked: tuple[int, int] = (0, 0)
+    newly: int = 0
+    no_longer: int = 0
+    earlier: int = 0
+    later: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The difference between two models.
+
+    Attributes:
+        groups: attacks first, then lawful sessions, then those without a label, each by name.
+        newly: sessions that the second alone blocks, in the order of their ids.
+        no_longer: sessions that the first alone blocks.
+    """
+
+    groups: list[Group]
+    newly: list[Blocked]
+    no_longer: list[Blocked]
+
+
+def first_blocks(alerts: Iterable[Alert]) -> dict[str, Blocked]:
+    """Return the first BLOCK of each session; a session id may come back after its session ended."""
+    blocks: dict[str, Blocked] = {}
+    for alert in alerts:
+        if alert.decision is Decision.BLOCK:
+            blocks.setdefault(
+                alert.session_id,
+                Blocked(
+                    session_id=alert.session_id,
+                    action=alert.action,
+                    action_number=alert.action_number,
+                    score=alert.score,
+                ),
+            )
+    return blocks
+
+
+def compare(
+    first: Mapping[str, Blocked], second: Mapping[str, Blocked], labels: Mapping[str, Label]
+) -> Comparison:
+    """Compare what two models blocked.
+
+    Args:
+        first: blocks of the model in service, by session.
+        second: blocks of the other one.
+        labels: the truth by session, as far as it is known.
+    """
+    groups: dict[tuple[str, int | None], Group] = {}
+    sizes: dict[tuple[str, int | None], int] = defaultdict(int)
+    for label in labels.values():
+        sizes[label.type, label.label] += 1
+    for kind, size in sizes.items():
+        groups[kind] = Group(name=kind[0] or UNLABELLED, label=kind[1], sessions=size)
+    for session in first.keys() | second.keys():
+        known = labels.get(session)
+        kind = (known.type, known.label) if known else (UNLABELLED, None)
+        group = groups.setdefault(kind, Group(name=kind[0], label=kind[1]))
+        before, after = first.get(session), second.get(session)
+        group.blocked = (group.blocked[0] + (before is not None), group.blocked[1] + (after is not None))
+        group.newly += before is None
+        group.no_longer += after is None
+        if before is not None and after is not None:
+            group.earlier += after.action_number < before.action_number
+            group.later += after.action_number > before.action_number
+    return Comparison(
+        groups=sorted(groups.values(), key=_order),
+        newly=[second[session] for session in sorted(second.keys() - first.keys())],
+        no_longer=[first[session] for session in sorted(first.keys() - second.keys())],
+    )
+
+
+def _order(group: Group) -> tuple[int, str]:
+    rank = {1: 0, 0: 1}.get(group.label, 2) if group.label is not None else 2
+    return rank, group.name

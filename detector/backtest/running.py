@@ -1,0 +1,127 @@
+"""Running a backtest: one pass over the log, scored by both models through the detector's own core."""
+
+import gzip
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+import msgspec
+from kafka import TopicPartition
+
+from detector.backtest.comparing import Blocked, Comparison, Label, compare, first_blocks
+from detector.contract.alerts import Alert
+from detector.core.partition import Partition
+from detector.model.artifact import Model
+from detector.runtime.config import DetectorConfig
+from detector.runtime.replaying import Batch
+from detector.runtime.replaying import replay as replay_log
+
+
+class LabelsRefusedError(ValueError):
+    """A line of the label file is no label. The message names the file and the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two: a model and the threshold that it blocks at."""
+
+    model: Model
+    threshold: float
+
+    @property
+    def name(self) -> str:
+        """Name, version and threshold."""
+        reference = self.model.reference
+        return f"{reference.name} {reference.version} at {self.threshold:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Backtest:
+    """The outcome.
+
+    Attributes:
+        comparison: of the two.
+        events: records of the log, each scored by both.
+        span_ms: event time that the log covers.
+        elapsed_s: wall-clock time of the whole pass.
+    """
+
+    comparison: Comparison
+    events: int
+    span_ms: int
+    elapsed_s: float
+
+    @property
+    def times_real(self) -> float:
+        """How many times faster than the log's own time."""
+        return self.span_ms / 1000 / self.elapsed_s
+
+
+def read_labels(path: Path) -> dict[str, Label]:
+    """Read a label file (JSON lines, .gz is unpacked), by session.
+
+    Raises:
+        LabelsRefusedError: a line is no label.
+        OSError: the file can't be read.
+    """
+    decoder = msgspec.json.Decoder(Label)
+    opener: Callable[..., IO[bytes]] = gzip.open if path.suffix == ".gz" else open  # type: ignore[assignment]
+    labels: dict[str, Label] = {}
+    with opener(path, "rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                label = decoder.decode(line)
+            except msgspec.DecodeError as error:
+                raise LabelsRefusedError(
+                    f"{path}, line {number}: {error}. Expected a label such as "
+                    '{"session_id": "s1", "label": 1, "type": "quick_drain"}, one a line'
+                ) from error
+            labels[label.session_id] = label
+    return labels
+
+
+def backtest(
+    batches: Iterable[Batch],
+    sides: tuple[Side, Side],
+    config: DetectorConfig,
+    labels: dict[str, Label],
+    *,
+    advance: Callable[[int], None] = lambda _: None,
+    clock_s: Callable[[], float] = time.monotonic,
+) -> Backtest:
+    """Replay a log through both sides.
+
+    Args:
+        batches: of the log, as `replaying.batches_of_file` or `batches_of_topic` yields them.
+        sides: the one in service, and the other.
+        config: limits of sessions and events, for both.
+        labels: the truth by session, as far as it is known.
+        advance: told of each batch's number of records.
+        clock_s: a monotonic clock, in seconds.
+
+    Raises:
+        KafkaError, OSError: the log can't be read on.
+    """
+    began_s, events = clock_s(), 0
+    begin_ms, end_ms = None, 0
+    partitions: tuple[dict[TopicPartition, Partition], ...] = ({}, {})
+    blocks: tuple[dict[str, Blocked], ...] = ({}, {})
+    for batch in batches:
+        for side, live, found in zip(sides, partitions, blocks, strict=True):
+            settings = replace(config, threshold=side.threshold)
+            alerts: Iterable[Alert] = replay_log([batch], side.model, settings, partitions=live)
+            for session, block in first_blocks(alerts).items():
+                found.setdefault(session, block)
+        times_ms = [partition.stream_time_ms for partition in partitions[0].values()]
+        begin_ms, end_ms = begin_ms or min(times_ms, default=None), max(times_ms, default=0)
+        count = sum(map(len, batch.values()))
+        events += count
+        advance(count)
+    return Backtest(
+        comparison=compare(blocks[0], blocks[1], labels),
+        events=events,
+        span_ms=end_ms - (begin_ms or end_ms),
+        elapsed_s=clock_s() - began_s,
+    )

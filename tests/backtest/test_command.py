@@ -1,0 +1,118 @@
+"""The backtest command on traffic of the simulator, from a file and from a topic of the real broker."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker import Broker
+from detector.model.artifact import default_model_path
+from tests.conftest import CreateTopic
+
+PATIENCE_S = 120
+MODEL = str(default_model_path())
+ATTACKS = {"quick_drain", "password_reset"}
+
+
+def run(module: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command of ours to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+
+def backtest(*arguments: str) -> dict[str, Any]:
+    """Run a backtest of the packaged model against itself; return what --json says."""
+    done = run("detector", "backtest", "--model", MODEL, "--model", MODEL, "--json", *arguments)
+    assert done.returncode == 0, done.stderr
+    said: dict[str, Any] = json.loads(done.stdout)
+    return said
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Events of 330 sessions of the seed preset, 30 attacks among them, and their labels."""
+    folder = tmp_path_factory.mktemp("history")
+    events, labels = str(folder / "events.jsonl.gz"), str(folder / "labels.jsonl.gz")
+    done = run(
+        "producer", "simulate", "--sessions", "330", "--seed", "5", "--out", events, "--labels", labels
+    )
+    assert done.returncode == 0, done.stderr
+    return events, labels
+
+
+def test_a_model_against_itself_makes_no_difference(history: tuple[str, str]) -> None:
+    """Nobody is newly blocked, nobody no longer, and both block every attack; the log's time is told."""
+    said = backtest("--file", history[0], "--labels", history[1])
+    assert said["newly"] == said["no_longer"] == []
+    attacks = {group["name"]: group for group in said["groups"] if group["label"] == 1}
+    assert attacks.keys() == ATTACKS
+    assert all(group["blocked"] == [group["sessions"]] * 2 for group in attacks.values())
+    assert said["times_real"] == pytest.approx(said["span_ms"] / 1000 / said["elapsed_s"])
+    assert said["span_ms"] > 0
+
+
+def test_a_lower_threshold_blocks_more_and_earlier(history: tuple[str, str], tmp_path: Path) -> None:
+    """At next to no threshold lawful sessions are newly blocked, attacks earlier, and a plot is drawn."""
+    plot = tmp_path / "difference.png"
+    thresholds = ["--threshold", "0.8", "--threshold", "1e-12"]
+    said = backtest("--file", history[0], "--labels", history[1], *thresholds, "--plot", str(plot))
+    assert said["no_longer"] == []
+    groups = {group["name"]: group for group in said["groups"]}
+    lawful = [group for group in said["groups"] if group["label"] == 0]
+    assert sum(group["newly"] for group in lawful) > 0
+    assert groups["quick_drain"]["earlier"] == groups["quick_drain"]["sessions"]
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_topic_gives_what_its_file_gives(
+    history: tuple[str, str], kafka: Broker, create_topic: CreateTopic
+) -> None:
+    """The same events on a topic and in a file, and without labels: the same sessions are blocked."""
+    topic = create_topic()
+    done = run(
+        *("producer", "replay", history[0], "--speed", "max"),
+        *("--bootstrap-servers", kafka.bootstrap_servers, "--topic", topic),
+    )
+    assert done.returncode == 0, done.stderr
+    thresholds = ["--threshold", "1", "--threshold", "0.8"]
+    of_topic = backtest("--topic", topic, "--bootstrap-servers", kafka.bootstrap_servers, *thresholds)
+    of_file = backtest("--file", history[0], *thresholds)
+    assert len(of_topic["newly"]) == 30
+    assert of_topic["newly"] == of_file["newly"]
+    assert [group["name"] for group in of_topic["groups"]] == ["unlabelled"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", MODEL], "--model was given 1 times"),
+        (["--model", MODEL, "--model", MODEL], "in either --file or --topic"),
+        (["--model", __file__, "--model", MODEL, "--topic", "t"], "model"),
+    ],
+)
+def test_wrong_use_is_told(arguments: list[str], message: str) -> None:
+    """One message that names what was expected, and no traceback."""
+    done = run("detector", "backtest", *arguments)
+    assert done.returncode in {1, 2}
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bad_label_is_named(history: tuple[str, str], tmp_path: Path) -> None:
+    """The file and the line of a label that is none."""
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text('{"session_id": "s", "label": 1}\n{"session_id": "s", "label": 7}\n')
+    done = run(
+        *("detector", "backtest", "--model", MODEL, "--model", MODEL, "--file", history[0]),
+        *("--labels", str(labels)),
+    )
+    assert done.returncode == 1
+    assert "labels.jsonl, line 2" in done.stderr

@@ -1,0 +1,78 @@
+"""The difference between two models: every session is counted once, on the side where it belongs."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detector.backtest.comparing import Blocked, Label, compare, first_blocks
+from detector.contract.alerts import Alert, Decision, ModelReference, SourcePosition
+
+SESSIONS = [f"s{number}" for number in range(8)]
+BLOCKS = st.dictionaries(st.sampled_from(SESSIONS), st.integers(1, 9)).map(
+    lambda drawn: {
+        session: Blocked(session_id=session, action="TRANSFER_LARGE", action_number=number, score=0.9)
+        for session, number in drawn.items()
+    }
+)
+LABELS = st.dictionaries(
+    st.sampled_from(SESSIONS), st.tuples(st.integers(0, 1), st.sampled_from(["drain", "browse"]))
+).map(
+    lambda drawn: {
+        session: Label(session_id=session, label=label, type=kind) for session, (label, kind) in drawn.items()
+    }
+)
+
+
+@given(BLOCKS, BLOCKS, LABELS)
+def test_each_session_is_counted_once(
+    first: dict[str, Blocked], second: dict[str, Blocked], labels: dict[str, Label]
+) -> None:
+    """Blocks and differences of all groups add up to what was given, and labels to their sessions."""
+    found = compare(first, second, labels)
+    assert sum(group.blocked[0] for group in found.groups) == len(first)
+    assert sum(group.blocked[1] for group in found.groups) == len(second)
+    assert {one.session_id for one in found.newly} == second.keys() - first.keys()
+    assert {one.session_id for one in found.no_longer} == first.keys() - second.keys()
+    assert sum(group.newly for group in found.groups) == len(found.newly)
+    assert sum(group.no_longer for group in found.groups) == len(found.no_longer)
+    assert sum(group.sessions or 0 for group in found.groups) == len(labels)
+    both = first.keys() & second.keys()
+    assert sum(group.earlier for group in found.groups) == sum(
+        second[one].action_number < first[one].action_number for one in both
+    )
+
+
+@given(BLOCKS, BLOCKS, LABELS)
+def test_the_other_way_round_is_the_mirror_image(
+    first: dict[str, Blocked], second: dict[str, Blocked], labels: dict[str, Label]
+) -> None:
+    """What one model newly blocks against the other, the other no longer blocks against the one."""
+    there, back = compare(first, second, labels), compare(second, first, labels)
+    assert (there.newly, there.no_longer) == (back.no_longer, back.newly)
+    assert [(one.name, one.earlier) for one in there.groups] == [(one.name, one.later) for one in back.groups]
+
+
+def test_a_session_counts_by_its_first_block() -> None:
+    """A session id that comes back and is blocked again is one session, blocked where it was first."""
+    alerts = [alert(number) for number in (3, 5)]
+    assert first_blocks(alerts)["s1"].action_number == 3
+
+
+def alert(action_number: int) -> Alert:
+    """Make an alert."""
+    return Alert(
+        alert_id=f"a{action_number}",
+        decision=Decision.BLOCK,
+        session_id="s1",
+        account_id="a1",
+        score=0.9,
+        threshold=0.8,
+        action="TRANSFER_LARGE",
+        event_id="e1",
+        action_number=action_number,
+        window=["TRANSFER_LARGE"],
+        model=ModelReference(name="m", version="1", sha256="0"),
+        source=SourcePosition(topic="t", partition=0, offset=0),
+        occurred_at_ms=0,
+        received_at_ms=0,
+        detected_at_ms=0,
+    )
