@@ -39,6 +39,7 @@ from detector.runtime.service import Detector
 from detector.runtime.subscription import subscribe
 
 _LOG = logging.getLogger("detector")
+_SHOWN_REASONS = 3
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
 
 
@@ -243,12 +244,13 @@ def _counts(counter: Mapping[Any, int]) -> str:
 
 
 def describe(alert: Alert) -> str:
-    """Put an alert into one line."""
+    """Put an alert into one line, with what mattered most."""
     actions = " → ".join(alert.window)
     latency_ms = alert.detected_at_ms - alert.received_at_ms
+    because = f" | {'; '.join(alert.explanation[:_SHOWN_REASONS])}" if alert.explanation else ""
     return (
         f"{alert.decision} session {alert.session_id} account {alert.account_id} score {alert.score:.4f} "
-        f"≥ {alert.threshold:g} after {latency_ms} ms: {actions}"
+        f"≥ {alert.threshold:g} after {latency_ms} ms: {actions}{because}"
     )
 
 

@@ -6,10 +6,15 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import pytest
+from hypothesis import HealthCheck, settings
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 
 from broker import Broker, obtain
+
+# Tests share slow machines with brokers: how long an example takes says nothing about what it shows.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 class UniqueName(Protocol):

@@ -34,6 +34,23 @@ class SourcePosition(msgspec.Struct, frozen=True, kw_only=True):
     offset: Annotated[int, msgspec.Meta(ge=0)]
 
 
+class Attribution(msgspec.Struct, frozen=True, kw_only=True):
+    """What one action of the window, and the gap before it, added to the score."""
+
+    action: str
+    gap_ms: Annotated[
+        tuple[int, int | None] | None,
+        msgspec.Meta(
+            description="range of the gap since the action before: from, and below; no second bound if it is open. "
+            "Null for a session's first action, and if the model uses no time"
+        ),
+    ]
+    value: Annotated[float, msgspec.Meta(description="Shapley value: negative if the action lowers the risk")]
+    gap_value: Annotated[
+        float | None, msgspec.Meta(description="the score less its mean over other gaps in this one's place")
+    ]
+
+
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """A decision on a session. Published with the session id as the record's key.
 
@@ -56,6 +73,24 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     occurred_at_ms: Annotated[TimeMs, msgspec.Meta(description="when the deciding action happened")]
     received_at_ms: Annotated[TimeMs, msgspec.Meta(description="when the broker took it: its record's time")]
     detected_at_ms: Annotated[TimeMs, msgspec.Meta(description="when the detector decided, its own clock")]
+    scores: Annotated[
+        list[float],
+        msgspec.Meta(description="the score after each action explained, the last one's the alert's"),
+    ] = []
+    baseline: Annotated[
+        float | None, msgspec.Meta(description="score of the window without the actions explained")
+    ] = None
+    attributions: Annotated[
+        list[Attribution],
+        msgspec.Meta(description="of the window's last actions; the values sum to score minus baseline"),
+    ] = []
+    attributions_exact: Annotated[
+        bool | None,
+        msgspec.Meta(description="true: from all coalitions; false: estimated from a sample of them"),
+    ] = None
+    explanation: Annotated[
+        list[str], msgspec.Meta(description="for people: what mattered most, the weightiest first")
+    ] = []
 
 
 _DECODER = msgspec.json.Decoder(Alert)

@@ -23,12 +23,14 @@ class Decided:
     """The outcome of a batch of one partition.
 
     Attributes:
-        alerts: in the order of the log.
+        alerts: in the order of the log, without explanations.
+        windows: packed steps that each alert was decided on.
         suppressed: scores at or above the threshold in sessions already blocked.
         delta: what the batch changes, to be committed with the alerts and then applied.
     """
 
     alerts: list[Alert]
+    windows: list[bytes]
     suppressed: int
     delta: Delta
 
@@ -57,6 +59,7 @@ def decide(
         now_ms: the clock, read once for each alert.
     """
     alerts: list[Alert] = []
+    windows: list[bytes] = []
     suppressed = 0
     blocked: dict[str, bool] = {}
     for candidate, score in zip(staged.candidates, scores, strict=True):
@@ -72,11 +75,12 @@ def decide(
             continue
         blocked[session_id] = True
         alerts.append(_alert(candidate, score, policy, encoding, source, now_ms()))
+        windows.append(candidate.steps)
     for session_id, is_blocked in blocked.items():
         if is_blocked and session_id in staged.touched:
             staged.touched[session_id] = with_blocked(staged.touched[session_id])
     delta = Delta(next_offset, staged.stream_time_ms, sorted(staged.removed), staged.touched)
-    return Decided(alerts, suppressed, delta)
+    return Decided(alerts, windows, suppressed, delta)
 
 
 def _blocked_before(partition: Partition, session_id: str) -> bool:

@@ -112,6 +112,14 @@ class Encoding:
         codes = np.frombuffer(steps, STEP_DTYPE)["action"]
         return [self.vocabulary[code - 1] for code in codes.tolist()]
 
+    def gap_range_ms(self, bucket: int) -> tuple[int, int | None] | None:
+        """Return which gaps a bucket holds: from, and below; None for no bound, or if the bucket is of no gap."""
+        if bucket < 2:  # noqa: PLR2004  the padding's bucket and the first action's
+            return None
+        bounds = (0, *self.gap_bounds_ms, None)
+        low_ms, high_ms = bounds[bucket - 2 : bucket]
+        return low_ms or 0, high_ms
+
     def windows(self, steps: Sequence[bytes]) -> NDArray[np.void]:
         """Stack packed steps into windows: the last `window` steps of each, padded with zeros at the end.
 

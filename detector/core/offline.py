@@ -3,16 +3,12 @@
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 
-import numpy as np
-from numpy.typing import NDArray
-
 from detector.contract.alerts import Alert
 from detector.core.decision import Policy, decide
 from detector.core.encoding import Encoding
+from detector.core.explaining import Score, explained
 from detector.core.partition import Partition
 from detector.core.staging import Entry, SessionLimits, stage
-
-Score = Callable[[NDArray[np.void]], NDArray[np.float32]]
 
 
 def detect(
@@ -56,4 +52,4 @@ def detect(
             now_ms=now_ms,
         )
         partition.apply(decided.delta)
-        yield from decided.alerts
+        yield from explained(decided, encoding, score).alerts

@@ -1,6 +1,6 @@
 """The detector: the loop that is the heart of the product, and its recoveries.
 
-    poll → settle → decode → stage → score → decide → commit → apply
+    poll → settle → decode → stage → score → decide → explain → commit → apply
 
 Everything a batch changes is staged beside the state, committed to Kafka in one transaction (alerts, dead
 letters, state, input offsets), and applied only then.
@@ -21,6 +21,7 @@ from kafka.structs import ConsumerGroupMetadata
 from detector.contract.dead_letters import DeadLetter
 from detector.contract.events import SessionEvent
 from detector.core.decision import Decided, Policy, decide
+from detector.core.explaining import explained
 from detector.core.partition import Partition
 from detector.core.staging import Entry, SessionLimits, Staged, stage
 from detector.model.artifact import Model
@@ -148,6 +149,8 @@ class Detector:
             scores = self._score(staged)
         with timed("decide"):
             decided = [self._decide(*each) for each in zip(decoded, staged, scores, strict=True)]
+        with timed("explain"):
+            decided = [self._explain(outcome) for outcome in decided]
         with timed("commit"):
             self._commit(link, decoded, decided, member)
         with timed("apply"):
@@ -252,6 +255,10 @@ class Detector:
             next_offset=decoded.next_offset,
             now_ms=self._now_ms,
         )
+
+    def _explain(self, decided: Decided) -> Decided:
+        self._heartbeat.beat()  # a model that alerts on everything has much to explain
+        return explained(decided, self._model.encoding, self._model.score)
 
     def _commit(
         self,

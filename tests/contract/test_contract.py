@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detector.contract.actions import ACTION_CODES, PAD_CODE
-from detector.contract.alerts import Alert, Decision, ModelReference, SourcePosition, alert_id, encode_alert
+from detector.contract.alerts import (
+    Alert,
+    Attribution,
+    Decision,
+    ModelReference,
+    SourcePosition,
+    alert_id,
+    decode_alert,
+    encode_alert,
+)
 from detector.contract.events import MalformedEventError, SessionEvent, decode_event, encode_event
 from detector.contract.headers import ALERT_TYPE, DETECTOR_SOURCE, cloud_event_headers
 from detector.contract.schemas import SCHEMAS, schema, write_schemas
@@ -136,7 +145,7 @@ def test_the_schemas_checked_in_are_those_of_the_types(name: str, tmp_path: Path
 
 
 def test_an_alert_fits_its_schema() -> None:
-    """What is published on the alerts topic validates against the published schema."""
+    """What is published on the alerts topic validates against the published schema, and is read back as it was."""
     alert = Alert(
         alert_id=alert_id("s", "e"),
         decision=Decision.BLOCK,
@@ -153,8 +162,33 @@ def test_an_alert_fits_its_schema() -> None:
         occurred_at_ms=1,
         received_at_ms=2,
         detected_at_ms=3,
+        scores=[0.1, 0.2, 0.9],
+        baseline=0.05,
+        attributions=[
+            Attribution(action="LOGIN", gap_ms=None, value=0.05, gap_value=None),
+            Attribution(action="ADD_RECIPIENT", gap_ms=(2_000, 4_000), value=0.3, gap_value=0.1),
+            Attribution(action="TRANSFER_LARGE", gap_ms=(60_000, None), value=0.5, gap_value=-0.1),
+        ],
+        attributions_exact=True,
+        explanation=["TRANSFER_LARGE 1 min or more after ADD_RECIPIENT: +0.50"],
     )
-    jsonschema.validate(msgspec.json.decode(encode_alert(alert)), schema(Alert))
+    encoded = encode_alert(alert)
+    jsonschema.validate(msgspec.json.decode(encoded), schema(Alert))
+    assert decode_alert(encoded) == alert
+
+
+def test_an_alert_of_before_there_were_explanations_is_read() -> None:
+    """Fields were added, none is required of what is on the topic already."""
+    document = {
+        "alert_id": "i", "decision": "BLOCK", "session_id": "s", "account_id": "a", "score": 0.9,
+        "threshold": 0.8, "action": "LOGIN", "event_id": "e", "action_number": 1, "window": ["LOGIN"],
+        "model": {"name": "m", "version": "1", "sha256": "0"},
+        "source": {"topic": "t", "partition": 0, "offset": 0},
+        "occurred_at_ms": 1, "received_at_ms": 2, "detected_at_ms": 3,
+    }  # fmt: skip
+    alert = decode_alert(json.dumps(document).encode())
+    assert (alert.baseline, alert.attributions, alert.explanation) == (None, [], [])
+    jsonschema.validate(document, schema(Alert))
 
 
 def test_headers_follow_the_cloudevents_kafka_binding() -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from detector.contract.alerts import Alert, encode_alert
 from detector.core.decision import decide
+from detector.core.explaining import explained
 from detector.core.offline import detect
 from detector.core.partition import Partition
 from detector.core.staging import Entry, SessionLimits, stage
@@ -73,7 +74,7 @@ def test_a_partition_handed_over_anywhere_goes_on_the_same(log: Log, data: st.Da
         if number in snapshots:
             state_log = list(encode_snapshot(partition, fingerprint))
         state_log.append(encode_delta(decided.delta, fingerprint))
-        found += encoded(decided.alerts)
+        found += encoded(explained(decided, ENCODING, score).alerts)
         live = Partition()
         live.sessions = dict(partition.sessions)
         live.apply(decided.delta)

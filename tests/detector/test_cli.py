@@ -123,7 +123,7 @@ def test_missing_topics_are_named_where_none_may_be_created(kafka: Broker) -> No
 def test_alerts_are_printed_as_json_and_in_words(
     kafka: Broker, create_topic: CreateTopic, tmp_path: Path
 ) -> None:
-    """A subscriber gets what is on the topic: --json one document a line, else one sentence a line."""
+    """A subscriber gets what is on the topic: --json one document a line, else one line with what mattered most."""
     topic = create_topic("alerts")
     events = tmp_path / "events.jsonl"
     lines = [
@@ -142,9 +142,12 @@ def test_alerts_are_printed_as_json_and_in_words(
     producer.close()
     subscribe = ["alerts", "--topic", topic, "--from-beginning", "--max", "1"]
     as_json = detector(*subscribe, "--json", KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap_servers)
-    assert decode_alert(as_json.stdout.encode()).window == ["LOGIN", "ADD_RECIPIENT"]
+    alert = decode_alert(as_json.stdout.encode())
+    assert alert.window == ["LOGIN", "ADD_RECIPIENT"]
     words = detector(*subscribe, KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap_servers)
     assert words.stdout.startswith("BLOCK session s account a score ")
+    assert alert.explanation[0].startswith("ADD_RECIPIENT")
+    assert f"| {alert.explanation[0]}" in words.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
