@@ -12,6 +12,7 @@ from rich.table import Table
 
 from detector.backtest.comparing import Group
 from detector.backtest.running import Backtest, LabelsRefusedError, Side, backtest, read_labels
+from detector.contract.topics import ACTIONS_TOPIC
 from detector.model.artifact import ModelRefusedError, load_model
 from detector.runtime.config import ConfigurationError, DetectorConfig
 from detector.runtime.recovery import TopicsUnfitError
@@ -81,16 +82,13 @@ def backtest_command(
 ) -> None:
     """Replay history through two models: who is newly blocked, who no longer, by family where labels exist.
 
-    Nothing is published. Limits of sessions and events are the detector's defaults, or those of its environment
-    variables.
+    Nothing is published. Limits of sessions and events are the detector's defaults.
     """
     sides = _sides(paths, thresholds)
     if (path is None) == (topic is None):
         raise click.UsageError("expected the history in either --file or --topic")
     try:
-        config = DetectorConfig(
-            bootstrap_servers=bootstrap_servers, **({"input_topic": topic} if topic else {})
-        )
+        config = DetectorConfig(bootstrap_servers=bootstrap_servers, input_topic=topic or ACTIONS_TOPIC)
         labels = read_labels(labels_path) if labels_path else {}
         batches = batches_of_file(path, config) if path else batches_of_topic(config)
         with _progress(as_json=as_json) as progress:
