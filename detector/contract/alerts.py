@@ -38,7 +38,7 @@ class Attribution(msgspec.Struct, frozen=True, kw_only=True):
     """What one action of the window, and the gap before it, added to the score."""
 
     action: str
-    gap_ms: Annotated[
+    gap_range_ms: Annotated[
         tuple[int, int | None] | None,
         msgspec.Meta(
             description="range of the gap since the action before: from, and below; no second bound if it is open. "

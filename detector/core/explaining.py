@@ -220,7 +220,9 @@ def _with_explanation(alert: Alert, window: bytes, encoding: Encoding, score: Sc
     explanation = explain(window, encoding, score, uuid.UUID(alert.alert_id))
     buckets = np.frombuffer(window, STEP_DTYPE)["gap"].tolist()
     attributions = [
-        Attribution(action=action, gap_ms=encoding.gap_range_ms(bucket), value=value, gap_value=gap_value)
+        Attribution(
+            action=action, gap_range_ms=encoding.gap_range_ms(bucket), value=value, gap_value=gap_value
+        )
         for action, bucket, value, gap_value in zip(
             alert.window[-MAX_ACTIONS:],
             buckets[-MAX_ACTIONS:],
@@ -258,8 +260,8 @@ def reasons(window: Sequence[str], attributions: Sequence[Attribution]) -> Itera
 
 def _words(attribution: Attribution, before: str | None) -> str:
     words = attribution.action
-    if attribution.gap_ms is not None:
-        words += f" {_span(*attribution.gap_ms)} after {before or 'the action before'}"
+    if attribution.gap_range_ms is not None:
+        words += f" {_span(*attribution.gap_range_ms)} after {before or 'the action before'}"
     elif before is not None:
         words += f" after {before}"
     words += f": {attribution.value:+.2f}"

@@ -165,9 +165,9 @@ def test_an_alert_fits_its_schema() -> None:
         scores=[0.1, 0.2, 0.9],
         baseline=0.05,
         attributions=[
-            Attribution(action="LOGIN", gap_ms=None, value=0.05, gap_value=None),
-            Attribution(action="ADD_RECIPIENT", gap_ms=(2_000, 4_000), value=0.3, gap_value=0.1),
-            Attribution(action="TRANSFER_LARGE", gap_ms=(60_000, None), value=0.5, gap_value=-0.1),
+            Attribution(action="LOGIN", gap_range_ms=None, value=0.05, gap_value=None),
+            Attribution(action="ADD_RECIPIENT", gap_range_ms=(2_000, 4_000), value=0.3, gap_value=0.1),
+            Attribution(action="TRANSFER_LARGE", gap_range_ms=(60_000, None), value=0.5, gap_value=-0.1),
         ],
         attributions_exact=True,
         explanation=["TRANSFER_LARGE 1 min or more after ADD_RECIPIENT: +0.50"],

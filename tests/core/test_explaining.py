@@ -198,7 +198,7 @@ def attribution(
     gap_value: float | None = None,
 ) -> Attribution:
     """Make an attribution."""
-    return Attribution(action=action, gap_ms=gap_ms, value=value, gap_value=gap_value)
+    return Attribution(action=action, gap_range_ms=gap_ms, value=value, gap_value=gap_value)
 
 
 @pytest.mark.parametrize(
