@@ -58,7 +58,11 @@ class DetectorConfig:
         "Longest wait for events before looking after everything else.", 200, unit="ms"
     )
     session_timeout_ms: int = setting("The group gives a silent worker's partitions away.", 10_000, unit="ms")
-    max_poll_interval_ms: int = setting("The same for one stuck in a batch.", 120_000, unit="ms")
+    max_poll_interval_ms: int = setting(
+        "The same for one stuck in a batch; also the longest that a rebalance waits for anybody.",
+        60_000,
+        unit="ms",
+    )
     transaction_timeout_ms: int = setting(
         "The broker aborts a transaction open for longer.", 15_000, unit="ms"
     )

@@ -32,6 +32,7 @@ SETTINGS: dict[str, Any] = {
     "batch_max_events": 60,
     "session_timeout_ms": SESSION_TIMEOUT_MS,
     "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS,
+    "max_poll_interval_ms": 20_000,
     "stall_timeout_ms": STALL_TIMEOUT_MS,
     "snapshot_min_bytes": 30_000,
     "snapshot_ratio": 1,
