@@ -25,9 +25,9 @@ SINGLE_NODE: Mapping[str, str] = {
     # The first member of a group need not wait for others, and a crashed one may be given up quickly.
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
-    # After a crash the controller refuses the broker's new registration until the session of the old one has run
-    # out: 13 s from kill to answer at the default of 9 s.
-    "broker.session.timeout.ms": "3000",
+    # A loaded machine starves the broker for seconds; then the controller would take its partitions away. After a
+    # crash, though, the controller refuses the broker's new registration for as long.
+    "broker.session.timeout.ms": "18000",
     "broker.heartbeat.interval.ms": "500",
     # The cleaner takes 128 MiB of the heap at once by default.
     "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),

@@ -18,7 +18,8 @@ _TOPIC = "kept"
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[EmbeddedBroker]:
     """A broker of the test's own, in a named folder."""
-    with EmbeddedBroker(data_dir=tmp_path / "data") as broker:
+    soon = {"broker.session.timeout.ms": "3000"}  # how long it is refused after a crash
+    with EmbeddedBroker(data_dir=tmp_path / "data", properties=soon) as broker:
         yield broker
 
 

@@ -54,6 +54,7 @@ class Node:
                 "listener.security.protocol.map": ",".join(
                     f"{name}:PLAINTEXT" for name in ["PLAINTEXT", "CONTROLLER", *names]
                 ),
+                "broker.session.timeout.ms": "3000",  # after a crash the new registration waits for so long
                 # A dead worker's transaction is given up soon, so that a run has time for many.
                 "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
                 # As docs/guarantees.md asks: what one broker of three acknowledged, another has.

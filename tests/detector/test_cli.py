@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from kafka import KafkaProducer
 
 from broker import Broker
 from detector.contract.alerts import decode_alert
@@ -120,26 +121,27 @@ def test_missing_topics_are_named_where_none_may_be_created(kafka: Broker) -> No
     assert "--create-topics" in ended.stderr
 
 
-def test_alerts_are_printed_as_json_and_in_words(
-    kafka: Broker, create_topic: CreateTopic, tmp_path: Path
-) -> None:
-    """A subscriber gets what is on the topic: --json one document a line, else one line with what mattered most."""
-    topic = create_topic("alerts")
-    events = tmp_path / "events.jsonl"
+def publish_an_alert(kafka: Broker, topic: str, folder: Path) -> None:
+    """Publish the alert on a quick drain."""
+    events, offline = folder / "events.jsonl", folder / "alerts.jsonl"
     lines = [
         {"event_id": f"e{n}", "session_id": "s", "account_id": "a", "action": action, "occurred_at_ms": n}
         for n, action in enumerate(["LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE"])
     ]
     events.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    offline = tmp_path / "alerts.jsonl"
-    assert detector("replay", "--file", str(events), "--out", str(offline)).stdout.startswith(
-        "1 alerts, dead letters: none"
-    )
-    from kafka import KafkaProducer  # noqa: PLC0415
-
+    replayed = detector("replay", "--file", str(events), "--out", str(offline))
+    assert replayed.stdout.startswith("1 alerts, dead letters: none"), replayed.stderr
     producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers)
     producer.send(topic, offline.read_bytes().strip()).get(timeout=PATIENCE_S)
     producer.close()
+
+
+def test_alerts_are_printed_as_json_and_in_words(
+    kafka: Broker, create_topic: CreateTopic, tmp_path: Path
+) -> None:
+    """A subscriber gets what is on the topic: --json one document a line, else one line with what mattered most."""
+    topic = create_topic("alerts")
+    publish_an_alert(kafka, topic, tmp_path)
     subscribe = ["alerts", "--topic", topic, "--from-beginning", "--max", "1"]
     as_json = detector(*subscribe, "--json", KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap_servers)
     alert = decode_alert(as_json.stdout.encode())
@@ -152,23 +154,18 @@ def test_alerts_are_printed_as_json_and_in_words(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_subscriber_ends_on_a_signal(
-    kafka: Broker, create_topic: CreateTopic, number: signal.Signals
+    kafka: Broker, create_topic: CreateTopic, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """A subscriber without alerts ends with exit code 0 when it is asked to."""
+    """A subscriber that has printed what there is, and waits for more, ends with exit code 0 when it is asked to."""
     topic = create_topic("alerts")
+    publish_an_alert(kafka, topic, tmp_path)
+    servers = ["--bootstrap-servers", kafka.bootstrap_servers]
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "detector",
-            "alerts",
-            "--topic",
-            topic,
-            "--bootstrap-servers",
-            kafka.bootstrap_servers,
-        ]
+        [sys.executable, "-u", "-m", "detector", "alerts", "--from-beginning", "--topic", topic, *servers],
+        stdout=subprocess.PIPE,
     )
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(3)
-    process.send_signal(number)
-    assert process.wait(PATIENCE_S) == 0
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.readline().startswith(b"BLOCK")
+        process.send_signal(number)
+        assert process.wait(PATIENCE_S) == 0
