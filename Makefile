@@ -9,7 +9,7 @@ SEED   ?= 1
 BROKERS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format model schemas docs chaos lock clean
+.PHONY: help demo test lint format model schemas docs screenshots chaos lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ schemas: $(VENV)/.run ## Write the JSON Schemas of the contract again
 
 docs: $(VENV)/.run ## Write the reference of settings and commands again
 	$(BIN)/python -m docs.generate
+
+screenshots: $(VENV)/.test ## Take the console's pictures again; needs Chromium and its driver
+	$(BIN)/python -m tests.console.screenshots
 
 chaos: $(VENV)/.test ## Faults on a real cluster, alerts held against the oracle: RUNS=6 FAULTS=52 SEED=1 BROKERS=1
 	$(BIN)/python -m tests.chaos --runs $(RUNS) --faults $(FAULTS) --seed $(SEED) --brokers $(BROKERS)

@@ -16,6 +16,7 @@ import msgspec
 from kafka.errors import KafkaError
 
 from detector.backtest.command import backtest_command
+from detector.console.command import console
 from detector.contract.alerts import Alert
 from detector.contract.dead_letters import Reason
 from detector.contract.schemas import write_schemas
@@ -226,6 +227,9 @@ def redrive(*, reasons: tuple[str, ...], dry_run: bool, most: int | None, **sett
     click.echo(f"{outcome.redriven.total()} {verb} to {config.input_topic}: {_counts(outcome.redriven)}")
     if outcome.kept:
         click.echo(f"{outcome.kept.total()} kept on {config.dead_letter_topic}: {_counts(outcome.kept)}")
+
+
+main.add_command(console)
 
 
 @main.command()

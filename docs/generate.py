@@ -57,6 +57,7 @@ _ENVIRONMENT = """\
 | variable | read by | meaning |
 |---|---|---|
 | `KAFKA_BOOTSTRAP_SERVERS` | demo, tests | broker to use instead of starting one |
+| `DETECTOR_CONSOLE_TOKEN` | `detector console` | token that viewers must present; no flag, since others can read a command line |
 | `XDG_CACHE_HOME` | embedded broker | where caches are kept; its jars lie below `session-fraud-detector` |
 """
 

@@ -10,6 +10,6 @@ pin() {
   "$venv/bin/uv" pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
     --no-emit-index-url --no-annotate --custom-compile-command "make lock" "$@" pyproject.toml -o "$output"
 }
-pin requirements/run.txt
-pin requirements/test.txt --extra train --extra test
+pin requirements/run.txt --extra console
+pin requirements/test.txt --extra console --extra train --extra test
 deploy/lock.sh "$venv"

@@ -14,8 +14,10 @@ ALLOWED: dict[str, set[str]] = {
     "detector.model": {"detector.contract", "detector.core"},
     "detector.runtime": {"detector.contract", "detector.core", "detector.model"},
     "detector.backtest": {"detector.contract", "detector.core", "detector.model", "detector.runtime"},
+    "detector.console": {"detector.contract", "detector.runtime"},
     "detector": {
         "detector.backtest",
+        "detector.console",
         "detector.contract",
         "detector.core",
         "detector.model",
@@ -89,6 +91,19 @@ def test_contract_and_core_do_no_io(package: str, libraries: set[str]) -> None:
             roots = {name.split(".")[0] for name in imports(path)}
             assert not roots & forbidden, path
             assert roots <= known, f"{path}: {roots - known}"
+
+
+def test_the_console_is_a_subscriber_like_any_other() -> None:
+    """The console knows the contract and how to subscribe, and nothing of how alerts come about; nor do others know it."""
+    allowed = {"detector.runtime.subscription", "detector.runtime.config"}
+    for path in modules():
+        ours = {name for name in imports(path) if package_of(name) == "detector.runtime"}
+        if package_of(name_of(path)) == "detector.console":
+            assert all(any(name == one or name.startswith(f"{one}.") for one in allowed) for name in ours), (
+                path
+            )
+        elif name_of(path) != "detector.cli":
+            assert "detector.console" not in {package_of(name) for name in imports(path)}, path
 
 
 def test_the_detector_never_needs_tensorflow() -> None:

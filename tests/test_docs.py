@@ -10,6 +10,7 @@ from typing import NamedTuple
 import click
 import pytest
 
+from detector.console.config import TOKEN_VARIABLE
 from detector.contract.alerts import decode_alert
 from detector.contract.events import decode_event
 from detector.runtime.config import DetectorConfig
@@ -156,6 +157,7 @@ def test_commands_were_found() -> None:
 def test_variables_and_files_that_are_named_exist(document: Path) -> None:
     """Environment variables of ours are read by some command, and paths of the repository are there."""
     known = {str(parameter.envvar) for command in _every(COMMANDS.values()) for parameter in command.params}
+    known.add(TOKEN_VARIABLE)
     text = document.read_text()
     assert set(re.findall(r"\b(?:DETECTOR|PRODUCER)_[A-Z_]+\b", text)) <= known
     for span in _SPAN.findall(_FENCE.sub("", text)):
@@ -185,7 +187,7 @@ def test_examples_of_records_are_valid(document: Path) -> None:
 
 def test_no_machine_or_registry_is_named() -> None:
     """No text file holds a path of somebody's machine or the host of a registry."""
-    skipped = {"__pycache__", "build", "dist"}
+    skipped = {"__pycache__", "build", "dist", ".git"}
     for path in sorted(ROOT.rglob("*")):
         parts = path.relative_to(ROOT).parts
         hidden = any(part.startswith(".") for part in parts[:-1]) and parts[0] != ".ci"

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 from kafka import KafkaConsumer
@@ -10,6 +11,7 @@ from detector.contract.alerts import Alert, decode_alert
 
 _LOG = logging.getLogger(__name__)
 _POLL_TIMEOUT_MS = 200
+_SEEK_TIMEOUT_MS = 5_000
 
 
 def subscribe(
@@ -29,24 +31,85 @@ def subscribe(
     Raises:
         KafkaError: the broker can't be reached or refuses.
     """
-    consumer = KafkaConsumer(
+    consumer = _consumer(bootstrap_servers, topic, "earliest" if from_beginning else "latest")
+    try:
+        while not stop():
+            yield from _alerts(consumer.poll(timeout_ms=_POLL_TIMEOUT_MS))
+            yield None
+    finally:
+        consumer.close()
+
+
+class RecentAlerts:
+    """A subscription that begins with the newest alerts, and can tell whether the brokers still answer.
+
+    Args:
+        bootstrap_servers: comma-separated.
+        topic: the alerts topic; it may not exist yet.
+        most: of each partition, begin at most about so many alerts before its end.
+    """
+
+    def __init__(self, bootstrap_servers: str, topic: str, *, most: int) -> None:
+        # A partition that is added later, or cut by retention, is read from its start.
+        self._consumer = _consumer(bootstrap_servers, topic, "earliest")
+        self._most = most
+        self._begun = False
+
+    def poll(self) -> list[Alert]:
+        """Return what was committed since, in the order of each partition; wait a moment if there is nothing.
+
+        Raises:
+            KafkaError: the brokers refuse.
+        """
+        records = self._consumer.poll(timeout_ms=_POLL_TIMEOUT_MS)
+        if not self._begun and (sources := self._consumer.assignment()):
+            ends = self._consumer.end_offsets(sources, timeout_ms=_SEEK_TIMEOUT_MS)
+            starts = self._consumer.beginning_offsets(sources, timeout_ms=_SEEK_TIMEOUT_MS)
+            for source in sources:
+                # A transaction's marker takes an offset too, and there is at least one alert to each.
+                self._consumer.seek(source, max(starts[source], ends[source] - 2 * self._most))
+            self._begun = True
+            return []
+        return list(_alerts(records))
+
+    def check(self, timeout_ms: int) -> None:
+        """Ask the brokers for something, as a poll says nothing of a connection that is lost.
+
+        Raises:
+            KafkaError: they did not answer in time.
+        """
+        if sources := self._consumer.assignment():
+            self._consumer.end_offsets(sources, timeout_ms=timeout_ms)
+        else:
+            self._consumer.bootstrap(timeout_ms=timeout_ms, refresh=True)
+
+    @property
+    def has_topic(self) -> bool:
+        """Whether the topic was found."""
+        return bool(self._consumer.assignment())
+
+    def close(self) -> None:
+        """End the subscription."""
+        self._consumer.close()
+
+
+def _consumer(bootstrap_servers: str, topic: str, offset_reset: str) -> KafkaConsumer:
+    return KafkaConsumer(
         topic,
         bootstrap_servers=bootstrap_servers.split(","),
         group_id=None,
         isolation_level="read_committed",
-        auto_offset_reset="earliest" if from_beginning else "latest",
+        auto_offset_reset=offset_reset,
         fetch_max_wait_ms=_POLL_TIMEOUT_MS,
         allow_auto_create_topics=False,
     )
-    try:
-        while not stop():
-            for records in consumer.poll(timeout_ms=_POLL_TIMEOUT_MS).values():
-                for record in records:
-                    try:
-                        yield decode_alert(record.value or b"")
-                    except msgspec.DecodeError as error:
-                        where = f"{record.topic}[{record.partition}] at offset {record.offset}"
-                        _LOG.warning("%s holds no alert (%s): skipped", where, error)
-            yield None
-    finally:
-        consumer.close()
+
+
+def _alerts(polled: dict[Any, list[Any]]) -> Iterator[Alert]:
+    for records in polled.values():
+        for record in records:
+            try:
+                yield decode_alert(record.value or b"")
+            except msgspec.DecodeError as error:
+                where = f"{record.topic}[{record.partition}] at offset {record.offset}"
+                _LOG.warning("%s holds no alert (%s): skipped", where, error)

@@ -20,15 +20,16 @@ import json, sys
 for module in json.loads(sys.argv[1]):
     sys.modules[module] = None  # an import of it raises ModuleNotFoundError
 import producer.cli
+import detector.console.app
 from detector.cli import main
 main(["score", "LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE"])
 """
 
 
 def locked(path: Path) -> dict[str, str]:
-    """Return the pinned requirements of a file, each with its hashes, by its line up to them."""
+    """Return the pinned requirements of a file, each with its hashes, by name and version without its markers."""
     text = path.read_text(encoding="utf-8")
-    blocks = re.findall(r"^(\S[^\\\n]*==[^\\\n]*\S) \\\n((?:    --hash=.*\n?)+)", text, re.MULTILINE)
+    blocks = re.findall(r"^([^\s;]+==[^\s;]+)[^\\\n]* \\\n((?:    --hash=.*\n?)+)", text, re.MULTILINE)
     return dict(blocks)
 
 
@@ -46,9 +47,10 @@ def test_the_image_installs_what_was_tested() -> None:
 
 
 def test_the_image_installs_every_dependency_but_the_embedded_broker() -> None:
-    """All that pyproject.toml asks for is there, save Java and the resolver of Kafka's jars."""
+    """All that pyproject.toml asks for, the console's too, is there, save Java and the resolver of Kafka's jars."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = {canonicalize_name(Requirement(one).name) for one in project["dependencies"]} - EMBEDDED_BROKER
+    required = [*project["dependencies"], *project["optional-dependencies"]["console"]]
+    wanted = {canonicalize_name(Requirement(one).name) for one in required} - EMBEDDED_BROKER
     assert wanted <= names(IMAGE)
     assert not names(IMAGE) & (EMBEDDED_BROKER | {"tensorflow", "keras", "onnx"})
 

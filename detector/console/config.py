@@ -1,0 +1,94 @@
+"""Settings of the console, and the rule that it shows nothing to a network without a token."""
+
+import ipaddress
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from detector.runtime.config import ConfigurationError
+
+TOKEN_VARIABLE = "DETECTOR_CONSOLE_TOKEN"  # noqa: S105  the variable's name
+MIN_TOKEN_CHARS = 16
+"""With so many random characters guessing is hopeless, and needs no lock-out that would shut out its users."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConsoleConfig:
+    """Settings of `python -m detector console`.
+
+    Attributes:
+        bootstrap_servers: comma-separated.
+        topic: of the alerts.
+        host: address, or name of one, to listen on.
+        port: 0 takes a free one.
+        token: what a viewer must present; None asks for none, which only loopback may.
+        metrics_urls: of the workers' /metrics.
+        keep: most alerts held in memory, the newest.
+
+    Raises:
+        ConfigurationError: a setting is out of its bounds, or the console would be open to a network.
+    """
+
+    bootstrap_servers: str
+    topic: str
+    host: str
+    port: int
+    token: str | None = field(repr=False)
+    metrics_urls: tuple[str, ...]
+    keep: int
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        if self.token is not None and len(self.token) < MIN_TOKEN_CHARS:
+            raise ConfigurationError(
+                f"the console's token has {len(self.token)} characters: expected at least {MIN_TOKEN_CHARS}, "
+                'random. python -c "import secrets; print(secrets.token_urlsafe(32))" makes one'
+            )
+        if self.token is not None and not (self.token.isascii() and self.token.isprintable()):
+            raise ConfigurationError(
+                "the console's token has characters that no HTTP header can carry: use ASCII"
+            )
+        if self.token is None and not self.loopback:
+            raise ConfigurationError(
+                f"--host is {self.host}, which others can reach, and there is no token: alerts hold the ids of "
+                f"accounts. Set {TOKEN_VARIABLE}, or --token-file, or listen on 127.0.0.1"
+            )
+        for url in self.metrics_urls:
+            parts = urlsplit(url)
+            if parts.scheme not in {"http", "https"} or not parts.hostname:
+                raise ConfigurationError(
+                    f"--metrics-url is {url!r}: expected such as http://127.0.0.1:9108/metrics"
+                )
+
+    @property
+    def address(self) -> tuple[socket.AddressFamily, str]:
+        """The family and the numeric address to listen on."""
+        try:
+            family, *_, address = socket.getaddrinfo(self.host, None, type=socket.SOCK_STREAM)[0]
+        except OSError as error:
+            raise ConfigurationError(f"--host is {self.host!r}, which names no address: {error}") from error
+        return family, str(address[0])
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the console."""
+        return ipaddress.ip_address(self.address[1].partition("%")[0]).is_loopback
+
+
+def read_token(environment: Mapping[str, str], path: Path | None) -> str | None:
+    """Return the token of the file or else of the environment; None if neither is set.
+
+    Raises:
+        ConfigurationError: the file can't be read, or both are set.
+    """
+    given = environment.get(TOKEN_VARIABLE)
+    if path is None:
+        return given or None
+    if given:
+        raise ConfigurationError(f"both --token-file and {TOKEN_VARIABLE} are set: expected one of them")
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeError) as error:
+        raise ConfigurationError(f"--token-file {path} can't be read: {error}") from error

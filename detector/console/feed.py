@@ -1,0 +1,86 @@
+"""The feed: a thread that reads the alerts topic, outlives its brokers' restarts, and tells how it stands."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from kafka.errors import KafkaError
+
+from detector.console.board import Board, Link, LinkState
+from detector.runtime.subscription import RecentAlerts
+
+_LOG = logging.getLogger(__name__)
+_CHECK_EVERY_S = 2.0
+_CHECK_TIMEOUT_MS = 2_000
+_RETRY_AFTER_S = 2.0
+
+
+class Feed:
+    """Puts the alerts of a topic on a board, from a thread of its own: the Kafka client blocks.
+
+    Args:
+        subscribe: opens a subscription.
+        board: of the event loop `loop`.
+        loop: that everything on the board happens in.
+    """
+
+    def __init__(
+        self, subscribe: Callable[[], RecentAlerts], board: Board, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._subscribe = subscribe
+        self._board = board
+        self._loop = loop
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop reading. Blocks for a check's time limit at most, if the brokers are away."""
+        self._stop.set()
+        self._thread.join(_CHECK_TIMEOUT_MS / 1000 + 1)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                subscription = self._subscribe()
+                try:
+                    self._follow(subscription)
+                finally:
+                    subscription.close()
+            except KafkaError as error:
+                # Refused, or not yet there: a new client asks from the start. What is on the board already is
+                # recognised by its id.
+                self._tell(Link.UNREACHABLE, _words(error))
+                _LOG.warning("no alerts: %s. Trying again", error)
+                self._stop.wait(_RETRY_AFTER_S)
+
+    def _follow(self, subscription: RecentAlerts) -> None:
+        checked_s = float("-inf")
+        while not self._stop.is_set():
+            alerts = subscription.poll()
+            if alerts and not self._stop.is_set():
+                self._loop.call_soon_threadsafe(self._board.add, alerts)
+            now_s = time.monotonic()
+            if now_s - checked_s >= _CHECK_EVERY_S:
+                checked_s = now_s
+                self._check(subscription)
+
+    def _check(self, subscription: RecentAlerts) -> None:
+        try:
+            subscription.check(_CHECK_TIMEOUT_MS)
+        except KafkaError as error:
+            # The client finds its way back by itself, and goes on where it was.
+            self._tell(Link.UNREACHABLE, _words(error))
+        else:
+            self._tell(Link.LIVE if subscription.has_topic else Link.NO_TOPIC)
+
+    def _tell(self, link: Link, detail: str = "") -> None:
+        state = LinkState(link, time.time_ns() // 1_000_000, detail)
+        if not self._stop.is_set():  # the loop may be closed by then
+            self._loop.call_soon_threadsafe(self._board.set_link, state)
+
+
+def _words(error: KafkaError) -> str:
+    return type(error).__name__

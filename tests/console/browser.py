@@ -1,0 +1,58 @@
+"""A real Chromium without a window, driven through its own driver (WebDriver, W3C)."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_DRIVERS = ("chromedriver", "chromium.chromedriver")
+DESKTOP = (1440, 900)
+PHONE = (390, 844)
+
+
+def missing() -> str | None:
+    """Return what is not on this machine, or None if a browser can be started."""
+    for kind, names in (("browser", _BROWSERS), ("driver", _DRIVERS)):
+        if not any(map(shutil.which, names)):
+            return (
+                f"no {kind} found ({', '.join(names)}); on Debian: apt-get install chromium chromium-driver"
+            )
+    return None
+
+
+@contextmanager
+def chromium(profile: Path, size: tuple[int, int] = DESKTOP, *, dark: bool = False) -> Iterator[Chrome]:
+    """Run a browser for the block.
+
+    Args:
+        profile: an empty folder for its files.
+        size: of what the page sees, in CSS pixels; narrower than 500 makes it a phone, with touch.
+        dark: whether its user prefers dark colours.
+    """
+    options = ChromeOptions()
+    options.binary_location = next(filter(None, map(shutil.which, _BROWSERS)))
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+    ):
+        options.add_argument(argument)  # without its sandbox, which a container's root can't have
+    options.add_argument(f"--user-data-dir={profile}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = next(filter(None, map(shutil.which, _DRIVERS)))
+    browser = Chrome(options, ChromeService(driver))
+    try:
+        width, height = size
+        phone = width < 500
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        yield browser
+    finally:
+        browser.quit()
