@@ -30,7 +30,8 @@ from tests.runtime.stack import alerts_of, read_committed
 TOPICS_LATE = "topics created late"
 _START_BEFORE_MS = 48 * 3_600_000
 """Event time begins so long before the clock's: a run's traffic spans hours and must not lie in the future."""
-_MAY_END_WITH = {0, -signal.SIGKILL, 70}
+_MAY_END_WITH = {0, -signal.SIGKILL, -signal.SIGTERM, 70}
+"""SIGTERM ends a worker by itself until Python is up and it listens."""
 
 
 @dataclass(slots=True)

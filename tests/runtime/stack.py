@@ -22,7 +22,7 @@ from detector.runtime.config import DetectorConfig, flag_of
 from detector.runtime.replaying import batches_of_topic, replay
 from detector.runtime.topics import ensure_topics
 
-PATIENCE_S = 90.0
+PATIENCE_S = 150.0
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:

@@ -8,7 +8,7 @@ from kafka.structs import OffsetAndMetadata
 
 from detector.core.partition import Delta
 from detector.runtime.state_log import encode_delta
-from tests.runtime.stack import Stack, without_clock
+from tests.runtime.stack import PATIENCE_S, Stack, without_clock
 from tests.runtime.test_end_to_end import records, sessions
 
 
@@ -74,7 +74,7 @@ def test_refused_state_ends_the_worker_and_is_rebuilt_on_demand(
         stack.wait_until_processed()
     spoil(stack)
     refused = stack.start()
-    assert refused.process.wait(60) == 1
+    assert refused.process.wait(PATIENCE_S) == 1
     said = refused.log.read_text()
     assert message in said
     assert "--rebuild-from-input" in said
