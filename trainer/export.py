@@ -1,5 +1,6 @@
 """Export: the network as an ONNX graph, built operator by operator, and the model file around it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -26,7 +27,6 @@ def build_graph(weights: Weights, window: int) -> Any:
     Raises:
         ValueError: a weight is not finite, or larger than LARGEST_WEIGHT.
     """
-    import onnx  # noqa: PLC0415  only training has it
     from onnx import TensorProto, helper  # noqa: PLC0415
 
     units = len(weights.recurrent)
@@ -41,13 +41,8 @@ def build_graph(weights: Weights, window: int) -> Any:
         "directions": np.array([0], np.int64),
         "flat": np.array([-1], np.int64),
     }
-    for name, tensor in tensors.items():
-        if not (np.abs(tensor) <= LARGEST_WEIGHT).all():
-            raise ValueError(
-                f"{name} has a weight that is not finite or beyond {LARGEST_WEIGHT:g}: expected a training that "
-                "converges; train with other parameters"
-            )
-    graph = helper.make_graph(
+    check_weights(tensors)
+    return checked_model(
         [
             helper.make_node("Transpose", [ACTIONS_INPUT], ["steps"], perm=[1, 0]),
             helper.make_node("Gather", ["embedding", "steps"], ["embedded"]),
@@ -62,9 +57,38 @@ def build_graph(weights: Weights, window: int) -> Any:
             helper.make_node("Sigmoid", ["logit"], ["risk"]),
             helper.make_node("Reshape", ["risk", "flat"], [SCORE_OUTPUT]),
         ],
-        "session-risk",
         [helper.make_tensor_value_info(ACTIONS_INPUT, TensorProto.INT32, ["n", window])],
         [helper.make_tensor_value_info(SCORE_OUTPUT, TensorProto.FLOAT, ["n"])],
+        tensors,
+    )
+
+
+def check_weights(tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Check that weights are finite and of a size that single precision can sum.
+
+    Raises:
+        ValueError: one is not finite, or larger than LARGEST_WEIGHT.
+    """
+    for name, tensor in tensors.items():
+        if not (np.abs(tensor) <= LARGEST_WEIGHT).all():
+            raise ValueError(
+                f"{name} has a weight that is not finite or beyond {LARGEST_WEIGHT:g}: expected a training that "
+                "converges; train with other parameters"
+            )
+
+
+def checked_model(
+    nodes: list[Any], inputs: list[Any], outputs: list[Any], tensors: Mapping[str, NDArray[Any]]
+) -> Any:
+    """Put a graph together; return it as an onnx.ModelProto, checked."""
+    import onnx  # noqa: PLC0415  only training has it
+    from onnx import helper  # noqa: PLC0415
+
+    graph = helper.make_graph(
+        nodes,
+        "session-risk",
+        inputs,
+        outputs,
         [onnx.numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in tensors.items()],
     )
     model = helper.make_model(

@@ -16,6 +16,10 @@ MAX_WINDOW = 4_096
 MAX_GAP_BOUNDS = 253
 
 
+UNKNOWN_ACTION = "<unknown>"
+"""How an action is named that the model does not know, once it is a step."""
+
+
 class UnknownActionError(ValueError):
     """The action is not in the model's vocabulary."""
 
@@ -31,12 +35,20 @@ class Encoding:
         vocabulary: the actions, in code order.
         window: how many of the last actions the model reads.
         gap_bounds_ms: ascending lower bounds of the gap buckets, in milliseconds.
+        unknown_token: give every action beyond the vocabulary the one code after its last, instead of refusing it.
 
     Raises:
         ValueError: the vocabulary, window or bounds break a limit.
     """
 
-    def __init__(self, vocabulary: Sequence[str], window: int, gap_bounds_ms: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        vocabulary: Sequence[str],
+        window: int,
+        gap_bounds_ms: Sequence[int] = (),
+        *,
+        unknown_token: bool = False,
+    ) -> None:
         if not 1 <= len(vocabulary) <= MAX_ACTIONS or len(set(vocabulary)) != len(vocabulary):
             raise ValueError(
                 f"vocabulary of {len(vocabulary)} actions: expected 1 to {MAX_ACTIONS} distinct ones"
@@ -48,10 +60,12 @@ class Encoding:
         self.vocabulary = tuple(vocabulary)
         self.window = window
         self.gap_bounds_ms = tuple(gap_bounds_ms)
+        self.unknown_token = unknown_token
         self.window_bytes = window * STEP_BYTES
         self._codes: Mapping[str, bytes] = {
             action: code.to_bytes(2, "little") for code, action in enumerate(vocabulary, start=1)
         }
+        self._unknown = (len(vocabulary) + 1).to_bytes(2, "little") if unknown_token else None
         buckets = len(gap_bounds_ms) + 3
         self._buckets = [bytes([bucket]) for bucket in range(buckets)]
 
@@ -63,32 +77,34 @@ class Encoding:
     @property
     def fingerprint(self) -> bytes:
         """Eight bytes that differ between encodings whose steps can't be read by each other's models."""
-        layout = msgspec.json.encode([self.vocabulary, self.window, self.gap_bounds_ms])
+        unknown = (
+            [True] if self.unknown_token else []
+        )  # nothing, where none: state of older versions stays readable
+        layout = msgspec.json.encode([self.vocabulary, self.window, self.gap_bounds_ms, *unknown])
         return hashlib.blake2b(layout, digest_size=8).digest()
 
     def knows(self, action: str) -> bool:
-        """Tell whether `action` is in the vocabulary."""
-        return action in self._codes
+        """Tell whether `action` can be encoded: it is in the vocabulary, or there is a token for those that aren't."""
+        return self.unknown_token or action in self._codes
 
     def step(self, action: str, gap_ms: int | None) -> bytes:
         """Encode one action.
 
         Args:
-            action: a name in the vocabulary.
+            action: a name in the vocabulary, or any with an unknown token.
             gap_ms: time since the session's previous action; None for its first.
 
         Returns:
             STEP_BYTES bytes, an element of STEP_DTYPE.
 
         Raises:
-            UnknownActionError: the action is not in the vocabulary.
+            UnknownActionError: the action is not in the vocabulary, and there is no unknown token.
         """
-        try:
-            code = self._codes[action]
-        except KeyError:
+        code = self._codes.get(action, self._unknown)
+        if code is None:
             raise UnknownActionError(
                 f"action {action[:64]!r} is not in the model's vocabulary of {len(self.vocabulary)} actions"
-            ) from None
+            )
         if gap_ms is None or not self.gap_bounds_ms:
             return code + self._buckets[1]
         return code + self._buckets[2 + bisect_right(self.gap_bounds_ms, gap_ms)]
@@ -108,9 +124,10 @@ class Encoding:
         return b"".join(encoded)
 
     def actions(self, steps: bytes) -> list[str]:
-        """Name the actions of packed, unpadded steps."""
+        """Name the actions of packed, unpadded steps; those beyond the vocabulary UNKNOWN_ACTION."""
         codes = np.frombuffer(steps, STEP_DTYPE)["action"]
-        return [self.vocabulary[code - 1] for code in codes.tolist()]
+        names = (*self.vocabulary, UNKNOWN_ACTION)
+        return [names[code - 1] for code in codes.tolist()]
 
     def gap_range_ms(self, bucket: int) -> tuple[int, int | None] | None:
         """Return which gaps a bucket holds: from, and below; None for no bound, or if the bucket is of no gap."""

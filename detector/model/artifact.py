@@ -9,6 +9,7 @@ something else than the one that exported the file.
 import hashlib
 import stat
 from dataclasses import dataclass
+from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class Canary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     times_ms: list[int] | None = None
 
 
-class ModelMetadata(msgspec.Struct, frozen=True, kw_only=True):
+class ModelMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a model is and how it came to be. Holds no wall-clock time, so that a model can be reproduced."""
 
     format: int
@@ -79,6 +80,15 @@ class ModelMetadata(msgspec.Struct, frozen=True, kw_only=True):
     libraries: dict[str, str]
     """Versions of the libraries that trained and exported it."""
     canaries: list[Canary]
+    unknown_token: bool = False
+    """Whether the graph has a row for actions beyond the vocabulary, after those of the vocabulary."""
+
+
+class UnknownActions(StrEnum):
+    """What serving does with an action that the model does not know."""
+
+    DEAD_LETTER = "dead-letter"
+    TOKEN = "token"  # noqa: S105  no secret
 
 
 class _Versioned(msgspec.Struct):
@@ -106,6 +116,11 @@ class Model:
         return self.metadata.threshold
 
     @property
+    def unknown_actions(self) -> UnknownActions:
+        """What becomes of an action beyond the vocabulary."""
+        return UnknownActions.TOKEN if self.encoding.unknown_token else UnknownActions.DEAD_LETTER
+
+    @property
     def reference(self) -> ModelReference:
         """How alerts name this model."""
         return ModelReference(name=self.metadata.name, version=self.metadata.version, sha256=self.sha256)
@@ -122,21 +137,40 @@ class Model:
         return self._scorer.score(windows)
 
 
+PACKAGED_MODELS = ("default", "seed")
+"""Names of the models in the package: the one trained on realistic traffic, and the notebook's."""
+
+
 def default_model_path() -> Path:
     """Return the path of the packaged model."""
-    return Path(str(files("detector.model") / "default.onnx"))
+    return packaged_model_path("default")
 
 
-def load_model(path: Path) -> Model:
+def packaged_model_path(name: str) -> Path:
+    """Return the path of one of PACKAGED_MODELS."""
+    return Path(str(files("detector.model") / f"{name}.onnx"))
+
+
+def resolve_model_path(model: Path | str) -> Path:
+    """Return the file that a setting means: a packaged model by its name, or else a path."""
+    return packaged_model_path(str(model)) if str(model) in PACKAGED_MODELS else Path(model)
+
+
+def load_model(path: Path, unknown_actions: UnknownActions = UnknownActions.DEAD_LETTER) -> Model:
     """Read, check and load a model file. It is read once: what is hashed is what scores.
+
+    Args:
+        path: of the file.
+        unknown_actions: whether the model's encoding has a token for actions beyond the vocabulary.
 
     Raises:
         ModelRefusedError: there is no such file, it is not a model of ours, damaged, of a newer format,
-            contradicts itself, or does not give the scores that it gave when it was exported.
+            contradicts itself, does not give the scores that it gave when it was exported, or has no unknown token
+            where one is asked for.
     """
     data = _read(path)
     try:
-        return _load(data)
+        return _load(data, unknown_actions)
     except ModelRefusedError as error:
         raise ModelRefusedError(f"model file {path} is refused: {error}") from error
     except GraphError as error:
@@ -174,7 +208,7 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _load(data: bytes) -> Model:
+def _load(data: bytes, unknown_actions: UnknownActions) -> Model:
     _check_seal(data)
     if _EXTERNAL_DATA in data:
         raise ModelRefusedError(
@@ -182,9 +216,9 @@ def _load(data: bytes) -> Model:
         )
     scorer = Scorer(data)
     metadata = _metadata(scorer.properties)
-    encoding = _encoding(metadata)
+    encoding = _encoding(metadata, unknown_actions)
     _check_ports(scorer, encoding)
-    _check_tables(scorer, encoding)
+    _check_tables(scorer, encoding, rows=len(encoding.vocabulary) + metadata.unknown_token)
     model = Model(metadata, hashlib.sha256(data).hexdigest(), encoding, scorer)
     _check_canaries(model)
     return model
@@ -229,9 +263,17 @@ def _metadata(properties: dict[str, str]) -> ModelMetadata:
     return metadata
 
 
-def _encoding(metadata: ModelMetadata) -> Encoding:
+def _encoding(metadata: ModelMetadata, unknown_actions: UnknownActions) -> Encoding:
+    with_token = unknown_actions is UnknownActions.TOKEN
+    if with_token and not metadata.unknown_token:
+        raise ModelRefusedError(
+            "it has no token for unknown actions: expected a model that has learned one; train it again, or send such "
+            "actions to the dead letters (--unknown-actions dead-letter)"
+        )
     try:
-        return Encoding(metadata.vocabulary, metadata.window, metadata.gap_bounds_ms)
+        return Encoding(
+            metadata.vocabulary, metadata.window, metadata.gap_bounds_ms, unknown_token=with_token
+        )
     except ValueError as error:
         raise ModelRefusedError(f"its metadata has {error}; {_EXPORT_AGAIN}") from error
 
@@ -256,9 +298,9 @@ def _describe(ports: dict[str, Port]) -> str:
     )
 
 
-def _check_tables(scorer: Scorer, encoding: Encoding) -> None:
+def _check_tables(scorer: Scorer, encoding: Encoding, rows: int) -> None:
     """Check that the graph's embeddings have a row for every code of the metadata, and none beyond."""
-    last_action, last_gap = len(encoding.vocabulary), encoding.gap_buckets - 1
+    last_action, last_gap = rows, encoding.gap_buckets - 1
     fits = scorer.accepts(action_code=last_action, gap_bucket=last_gap)
     beyond = scorer.accepts(action_code=last_action + 1, gap_bucket=last_gap) or (
         bool(encoding.gap_bounds_ms) and scorer.accepts(action_code=last_action, gap_bucket=last_gap + 1)

@@ -55,7 +55,7 @@ class ModelWatch:
             return  # gone for the moment, as between two renames, or the same
         self._seen = signature
         try:
-            model = load_model(self._path)
+            model = load_model(self._path, self._current.unknown_actions)
             self._check_encoding(model)
         except ModelRefusedError as error:
             self._count(REFUSED)
