@@ -8,6 +8,7 @@ from kafka.errors import KafkaError
 
 from detector.runtime.config import DetectorConfig
 from detector.runtime.membership import Membership
+from detector.runtime.owners import Owners
 from detector.runtime.restoring import StateReader
 from detector.runtime.topics import ensure_topics
 from detector.runtime.transaction import Transactor
@@ -35,6 +36,7 @@ class KafkaLink:
             self.transactor = Transactor(config, name)
             self.state_reader = StateReader(config, name, encoding)
             self.membership = Membership(config, name)
+            self.owners = Owners(self.admin, config)
         except BaseException:
             self.close()
             raise

@@ -176,6 +176,7 @@ class Detector:
             _LOG.info("holding partitions %s", sorted(source.partition for source in self._held))
             self._rewind()  # restoring takes time, in which the group may have moved on: what was read is read again
             records = {}
+        link.owners.check()
         self._heartbeat.ready = self._heartbeat.ready or link.membership.joined
         return records
 
