@@ -22,7 +22,13 @@ from detector.contract.dead_letters import Reason
 from detector.contract.schemas import write_schemas
 from detector.contract.topics import ALERTS_TOPIC
 from detector.core.encoding import UnknownActionError
-from detector.model.artifact import Model, ModelRefusedError, default_model_path, load_model
+from detector.model.artifact import (
+    Model,
+    ModelRefusedError,
+    UnknownActions,
+    load_model,
+    resolve_model_path,
+)
 from detector.runtime.config import ConfigurationError, DetectorConfig, environment_variable_of, flag_of
 from detector.runtime.health import HealthServer, Heartbeat, Watchdog
 from detector.runtime.metrics import DetectorMetrics
@@ -77,7 +83,7 @@ def run(**settings: Any) -> None:
     for handler in logging.getLogger().handlers:
         handler.addFilter(Repeats())
     logging.getLogger("kafka").setLevel(max(logging.WARNING, logging.getLevelName(config.log_level)))
-    model = _load(config.model_path)  # before anything is consumed
+    model = _load(config.model_path, config.unknown_actions)  # before anything is consumed
     stop = _stop_on_signals()
     metrics, heartbeat = DetectorMetrics(), Heartbeat()
     stall_timeout_s = config.stall_timeout_ms / 1000
@@ -127,7 +133,10 @@ def alerts(
 
 @main.command()
 @click.option(
-    "--model", "path", type=click.Path(path_type=Path), help="Model file.  [default: the packaged one]"
+    "--model",
+    "path",
+    type=click.Path(path_type=Path),
+    help="Model file, or a packaged model: default, seed.  [default: default]",
 )
 @click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), help="[default: the model's own]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of words.")
@@ -171,7 +180,7 @@ def replay(*, path: Path | None, out: Path, **settings: Any) -> None:
     `detected_at_ms` is 0 in each. Settings that touch neither the log nor the decisions are ignored.
     """
     config = _config(settings)
-    model = _load(config.model_path)
+    model = _load(config.model_path, config.unknown_actions)
     logging.getLogger("kafka").setLevel(logging.ERROR)
     dead_letters: Counter[str] = Counter()
     batches = batches_of_topic(config) if path is None else batches_of_file(path, config)
@@ -265,9 +274,9 @@ def _config(settings: Mapping[str, Any]) -> DetectorConfig:
         raise click.UsageError(str(error)) from error
 
 
-def _load(path: Path | None) -> Model:
+def _load(path: Path | None, unknown_actions: str = UnknownActions.DEAD_LETTER) -> Model:
     try:
-        return load_model(path or default_model_path())
+        return load_model(resolve_model_path(path or "default"), UnknownActions(unknown_actions))
     except ModelRefusedError as error:
         raise click.ClickException(str(error)) from error
 

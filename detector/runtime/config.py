@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.contract.topics import ACTIONS_TOPIC, ALERTS_TOPIC, dead_letter_topic
+from detector.model.artifact import UnknownActions, resolve_model_path
 
 
 class ConfigurationError(ValueError):
@@ -38,7 +39,12 @@ class DetectorConfig:
     replication_factor: int = setting(
         "Replicas of topics created here; -1 takes the broker's default.", -1, minimum=-1
     )
-    model: str = setting("Model file; empty takes the packaged one.", "")
+    model: str = setting("Model file, or the name of a packaged one: default, seed. Empty: default.", "")
+    unknown_actions: str = setting(
+        "An action that the model does not know goes to the dead letters (dead-letter), or is scored as the unknown "
+        "token that the model has learned (token).",
+        UnknownActions.DEAD_LETTER.value,
+    )
     threshold: float = setting("Score that blocks; 0 takes the model's own.", 0.0, minimum=0)
     idle_timeout_ms: int = setting("A session without an action for longer has ended.", 1_800_000, unit="ms")
     max_sessions: int = setting("Most live sessions a partition; beyond, the longest idle goes.", 1_000_000)
@@ -94,6 +100,10 @@ class DetectorConfig:
                 )
         if not 0 <= self.threshold <= 1:
             raise ConfigurationError(f"--threshold is {self.threshold}: expected above 0 and at most 1, or 0")
+        if self.unknown_actions not in set(UnknownActions):
+            raise ConfigurationError(
+                f"--unknown-actions is {self.unknown_actions!r}: expected {' or '.join(UnknownActions)}"
+            )
         if self.log_level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
             raise ConfigurationError(
                 f"--log-level is {self.log_level!r}: expected DEBUG, INFO, WARNING or ERROR"
@@ -117,7 +127,7 @@ class DetectorConfig:
     @property
     def model_path(self) -> Path | None:
         """The model file, or None for the packaged one."""
-        return Path(self.model) if self.model else None
+        return resolve_model_path(self.model) if self.model else None
 
 
 def flag_of(one: Field[Any]) -> str:
