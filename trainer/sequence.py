@@ -40,7 +40,7 @@ class Schedule:
         unknown_share: of the training actions, replaced by the unknown token so that it is learned.
     """
 
-    epochs: int = 12
+    epochs: int = 10
     patience: int = 3
     batch_size: int = 512
     learning_rate: float = 4e-3

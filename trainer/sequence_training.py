@@ -69,7 +69,7 @@ class SequenceConfig:
             **self.data_parameters,
             **self.shape._asdict(),
             **asdict(self.schedule),
-            **asdict(self.weighing),
+            **asdict(self.weighing) | {"every_prefix": int(self.weighing.every_prefix)},
             **(chosen or {"target_fpr": self.target_fpr}),
             "base_rate": base_rate,
             "idle_timeout_ms": self.idle_timeout_ms,
