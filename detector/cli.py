@@ -6,7 +6,8 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from detector.model.artifact import (
 from detector.runtime.config import ConfigurationError, DetectorConfig, environment_variable_of, flag_of
 from detector.runtime.health import HealthServer, Heartbeat, Watchdog
 from detector.runtime.metrics import DetectorMetrics
+from detector.runtime.model_watch import ModelWatch
 from detector.runtime.recovery import (
     BatchAbortedError,
     OutcomeUnknownError,
@@ -97,8 +99,8 @@ def run(**settings: Any) -> None:
         config.group,
     )
     try:
-        with Watchdog(heartbeat, stall_timeout_s):
-            Detector(config, model, metrics, heartbeat).run(stop)
+        with Watchdog(heartbeat, stall_timeout_s), _watch(config, model, metrics) as fresh_model:
+            Detector(config, model, metrics, heartbeat, fresh_model).run(stop)
     except (StateRefusedError, TopicsUnfitError, KafkaError) as error:
         raise click.ClickException(f"{type(error).__name__}: {error}") from error
     finally:
@@ -279,6 +281,21 @@ def _load(path: Path | None, unknown_actions: str = UnknownActions.DEAD_LETTER) 
         return load_model(resolve_model_path(path or "default"), UnknownActions(unknown_actions))
     except ModelRefusedError as error:
         raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def _watch(
+    config: DetectorConfig, model: Model, metrics: DetectorMetrics
+) -> Iterator[Callable[[], Model | None]]:
+    """Watch the model file for the block, if it is to be watched; yields what asks for a new model."""
+    if not config.model_watch_ms:
+        yield lambda: None
+        return
+    path = config.model_path or resolve_model_path("default")
+    with ModelWatch(
+        path, model, config.model_watch_ms / 1000, lambda outcome: metrics.model_reloads.labels(outcome).inc()
+    ) as watch:
+        yield watch.take
 
 
 def _serve_health(

@@ -45,6 +45,12 @@ class DetectorConfig:
         "token that the model has learned (token).",
         UnknownActions.DEAD_LETTER.value,
     )
+    model_watch_ms: int = setting(
+        "Look so often whether the model file changed, and go on with the new one; 0 never does.",
+        10_000,
+        unit="ms",
+        minimum=0,
+    )
     threshold: float = setting("Score that blocks; 0 takes the model's own.", 0.0, minimum=0)
     idle_timeout_ms: int = setting("A session without an action for longer has ended.", 1_800_000, unit="ms")
     max_sessions: int = setting("Most live sessions a partition; beyond, the longest idle goes.", 1_000_000)

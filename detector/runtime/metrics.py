@@ -88,12 +88,17 @@ class DetectorMetrics:
         self.restore_seconds = histogram("restore_seconds", "Time to restore a partition", _RESTORE_BUCKETS)
         self.assigned_partitions = gauge("assigned_partitions", "Input partitions held by this worker")
         self.model = Info("detector_model", "The model that decides", registry=registry)
+        self.model_reloads = counter(
+            "model_reloads", "Changed model files, by what became of them", "outcome"
+        )
         # Known labels exist from the start, at 0: a rate sees no increase in a series' first value.
         self.transactions.labels("committed")
         for reason in Reason:
             self.dead_letters.labels(reason.value)
         for decision in Decision:
             self.alerts.labels(decision.value)
+        self.model_reloads.labels("loaded")
+        self.model_reloads.labels("refused")
         for kind in ("retry", "rejoin", "restore"):
             self.recoveries.labels(kind)
         for kind in ("delta", "snapshot"):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from kafka import TopicPartition
 from kafka.errors import RetriableError
 from kafka.structs import ConsumerGroupMetadata
@@ -75,6 +76,8 @@ class Detector:
         model: scores and names itself on the alerts.
         metrics: counted into after each commit.
         heartbeat: beaten each time the loop comes round.
+        fresh_model: asked before each batch for the model to go on with; None keeps the one in service. It reads the
+            same steps.
         now_ms: wall clock, for `detected_at_ms` and latencies only. No decision depends on it.
     """
 
@@ -84,14 +87,14 @@ class Detector:
         model: Model,
         metrics: DetectorMetrics,
         heartbeat: Heartbeat,
+        fresh_model: Callable[[], Model | None] = lambda: None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._config = config
-        self._model = model
         self._metrics = metrics
         self._heartbeat = heartbeat
+        self._fresh_model = fresh_model
         self._now_ms = now_ms
-        self._policy = Policy(config.threshold or model.threshold, model.reference)
         self._session_limits = SessionLimits(config.idle_timeout_ms, config.max_sessions)
         self._event_limits = EventLimits(
             config.max_event_bytes, config.max_dead_letter_bytes, config.max_future_ms
@@ -99,7 +102,13 @@ class Detector:
         self._held: dict[TopicPartition, _Held] = {}
         self._link: KafkaLink | None = None
         self._stop = threading.Event()
-        metrics.model.info({"name": model.reference.name, "version": model.reference.version})
+        self._use(model)
+
+    def _use(self, model: Model) -> None:
+        """Let a model decide from here on."""
+        self._model = model
+        self._policy = Policy(self._config.threshold or model.threshold, model.reference)
+        self._metrics.model.info(msgspec.structs.asdict(model.reference))
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set, then leave the group.
@@ -133,6 +142,8 @@ class Detector:
 
     def _turn(self) -> None:
         """Take one batch from the input to the outputs: all of it, or nothing."""
+        if (fresh := self._fresh_model()) is not None:
+            self._use(fresh)
         link, timed = self._connect(), self._metrics.timed
         with timed("poll"):
             records = link.membership.poll()

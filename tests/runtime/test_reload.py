@@ -1,0 +1,97 @@
+"""Hot reload: from a batch's edge on the new model decides; nothing is lost or doubled over it."""
+
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from kafka import TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
+
+from detector.contract.alerts import Alert
+from detector.core.partition import Partition
+from detector.model.artifact import load_model
+from detector.runtime.replaying import batches_of_topic, replay
+from tests.model.models import random_file
+from tests.runtime.stack import Stack, Worker, wait_for, without_clock
+from tests.runtime.test_end_to_end import records, sessions
+from tests.runtime.test_model_watch import put
+
+
+def reloads(worker: Worker, outcome: str) -> float:
+    """Return how many changed files came to an outcome, as the worker's metrics tell."""
+    said = worker.log.read_text().partition("metrics on ")[2].split()[0]
+    with urllib.request.urlopen(said, timeout=10) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        return next(
+            sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == "detector_model_reloads_total" and sample.labels["outcome"] == outcome
+        )
+
+
+def ends_of(stack: Stack) -> dict[TopicPartition, int]:
+    """Return the offsets after the last record of each partition of the input."""
+    return {
+        TopicPartition(record.topic, record.partition): record.offset + 1
+        for record in stack.read(stack.config.input_topic)
+    }
+
+
+def test_each_half_is_decided_by_its_model(make_stack: Callable[..., Stack], tmp_path: Path) -> None:
+    """Two halves of a log with a reload between them: alerts are those of one model, then of the other's.
+
+    A file that is refused in between changes nothing, and putting the first model back is a reload as well.
+    """
+    stack = make_stack(partitions=2, metrics_port=0)
+    path = tmp_path / "model.onnx"
+    files = [random_file(1, threshold=0.6), random_file(2, threshold=0.5, version="2")]
+    put(path, files[0])
+    log = list(records(sessions(220)))
+    parts = [log[: len(log) // 3], log[len(log) // 3 : 2 * len(log) // 3], log[2 * len(log) // 3 :]]
+    ends = []
+    with stack.worker("--model", str(path), "--model-watch-ms", "100") as worker:
+        worker.wait_until_logged("metrics on ")
+        for number, (part, file) in enumerate(zip(parts, [*files, files[0]], strict=True)):
+            if number:
+                put(path, file)
+                wait_for(lambda done=number: reloads(worker, "loaded") == done, "the new model")  # type: ignore[misc]
+            stack.publish(part)
+            stack.wait_until_processed()
+            ends.append(ends_of(stack))
+            put(path, b"no model")
+            wait_for(lambda done=number + 1: reloads(worker, "refused") == done, "the refusal")  # type: ignore[misc]
+    expected: list[Alert] = []
+    partitions: dict[object, Partition] = {}
+    for file, end in zip([*files, files[0]], ends, strict=True):
+        put(path, file)
+        batches = (
+            {
+                source: [one for one in batch if one.offset >= partitions[source].next_offset]
+                if source in partitions
+                else batch
+                for source, batch in polled.items()
+            }
+            for polled in batches_of_topic(stack.config, end)
+        )
+        expected += replay(batches, load_model(path), stack.config, partitions=partitions)  # type: ignore[arg-type]
+    found = stack.alerts()
+    assert without_clock(found) == without_clock(expected)
+    assert {alert.model.version for alert in found} == {"1", "2"}
+
+
+@pytest.mark.parametrize("interval_ms", ["0", "60000"])
+def test_a_file_that_is_not_looked_at_changes_nothing(
+    make_stack: Callable[..., Stack], tmp_path: Path, interval_ms: str
+) -> None:
+    """Without a watch, or before its next look, the model at the start decides."""
+    stack = make_stack(partitions=1)
+    path = tmp_path / "model.onnx"
+    put(path, random_file(1, threshold=0.6))
+    with stack.worker("--model", str(path), "--model-watch-ms", interval_ms) as worker:
+        worker.wait_until_logged("holding partitions")
+        put(path, random_file(2, threshold=0.5, version="2"))
+        stack.publish(records(sessions(33)))
+        stack.wait_until_processed()
+    assert {alert.model.version for alert in stack.alerts()} == {"1"}
