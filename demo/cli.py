@@ -71,14 +71,14 @@ def _run(view: View, folder: Path, *, sessions: int, seed: int, rate: float, tim
         port = _free_port()
         labels = folder / "labels.jsonl"
         detector = stack.enter_context(
-            Child("detector", ["run", "--metrics-port", str(port)], environment, folder / "detector.log")
+            Child("detector", ["run", "--model", "seed", "--metrics-port", str(port)], environment, folder / "detector.log")
         )
         deadline_s = time.monotonic() + time_limit_s
         while not read(port).ready:
             detector.finished()
             _check(deadline_s, "the detector was not ready", time_limit_s)
             time.sleep(0.1)
-        view.step("detector is ready, with the packaged model")
+        view.step("detector is ready, with the notebook's model, whose traffic is simulated")
         simulation = [
             "--sessions",
             str(sessions),

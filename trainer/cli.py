@@ -14,10 +14,12 @@ from rich.table import Table
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
 from trainer.backend import BackendMissingError
 from trainer.baselines import score_with_model
+from trainer.comparing import HEADER, LEFT_OUT_HEADER, leave_one_out
+from trainer.comparing import compare as compare_models
 from trainer.config import TrainingConfig
 from trainer.figures import evaluate as evaluate_scores
 from trainer.progress import EpochLines, Terminal, plain_figures
-from trainer.report import figure_rows, group_rows, write_report
+from trainer.report import figure_rows, group_rows, markdown_table, write_report
 from trainer.sequence import Schedule, Shape
 from trainer.sequence_training import DEFAULT_TARGET_FPR, SequenceConfig, train_sequence
 from trainer.sessions import DataError, Session, Splits, read_sessions, simulate, split
@@ -168,9 +170,9 @@ def train(out: Path, *, report: bool, **options: Any) -> None:
         partial.write_bytes(b"")  # that it cannot be written is better known before the training
         try:
             if options["preset"] == "realistic" or _has_data(options):
-                _train_sequence(console, partial, out, options, report=report)
+                parameters = _train_sequence(console, partial, out, options, report=report)
             else:
-                _train_seed(console, partial, options)
+                parameters = _train_seed(console, partial, options)
             partial.replace(out)
         finally:
             partial.unlink(missing_ok=True)
@@ -180,10 +182,10 @@ def train(out: Path, *, report: bool, **options: Any) -> None:
         raise click.ClickException(
             f"{out} cannot be written ({error.strerror}): expected a file in a folder that is there; choose another --out"
         ) from error
-    click.echo(f"{out}: {out.stat().st_size:,} bytes")
+    click.echo(f"{out}: {out.stat().st_size:,} bytes, {parameters:,} parameters")
 
 
-def _train_seed(console: Console, partial: Path, options: dict[str, Any]) -> None:
+def _train_seed(console: Console, partial: Path, options: dict[str, Any]) -> int:
     given = {
         name: options[name]
         for name in ("epochs", "batch_size", "seed", "threshold", "name", "version")
@@ -194,11 +196,12 @@ def _train_seed(console: Console, partial: Path, options: dict[str, Any]) -> Non
         trained = train_and_evaluate(config, progress)
     partial.write_bytes(trained.file)
     plain_figures(console, trained)
+    return trained.parameters
 
 
 def _train_sequence(
     console: Console, partial: Path, out: Path, options: dict[str, Any], *, report: bool
-) -> None:
+) -> int:
     seed = 1 if options["seed"] is None else options["seed"]
     if (options["cost_fn"] is None) != (options["cost_fp"] is None):
         raise click.UsageError(
@@ -236,10 +239,11 @@ def _train_sequence(
             click.echo(str(path))
     _show(console, trained.figures)
     click.echo(
-        f"threshold {trained.figures.threshold:.6g}, {trained.parameters:,} parameters, window "
+        f"threshold {trained.figures.threshold:.6g}, window "
         f"{trained.metadata.window}, {len(trained.metadata.gap_bounds_ms)} gap bounds, Keras against onnxruntime "
         f"{trained.parity_error:.1e}"
     )
+    return trained.parameters
 
 
 @main.command()
@@ -299,6 +303,30 @@ def evaluate(
         click.echo(msgspec.json.encode(figures))
         return
     _show(Console(), figures)
+
+
+@main.command()
+@click.option("--sessions", type=click.IntRange(min=1_000), default=30_000, show_default=True)
+@click.option("--epochs", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option("--window", type=click.IntRange(1, 4_096), default=20, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option("--leave-one-out", "families", is_flag=True, help="Compare left-out families, not models.")
+def compare(*, sessions: int, epochs: int, window: int, seed: int, families: bool) -> None:
+    """Train and evaluate models, ablations and baselines on the same realistic sessions; print Markdown tables."""
+    config = SequenceConfig(
+        schedule=Schedule(seed=seed, epochs=epochs), window=window, base_rate=BASE_RATE, preset="realistic"
+    )
+    if families:
+        header: tuple[str, ...] = LEFT_OUT_HEADER
+        rows = leave_one_out(config, sessions, seed)
+    else:
+        header = HEADER
+        rows = compare_models(config, realistic_splits(sessions, seed))
+    try:
+        for line in markdown_table(header, rows):
+            click.echo(line)
+    except (BackendMissingError, TrainingError) as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _check_vocabulary(sessions: list[Session], knows: Callable[[str], bool]) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from broker import Broker
-from detector.model.artifact import default_model_path
+from detector.model.artifact import packaged_model_path
 from tests.conftest import CreateTopic
 
 PATIENCE_S = 120
-MODEL = str(default_model_path())
+MODEL = str(packaged_model_path("seed"))
 ATTACKS = {"quick_drain", "password_reset"}
 
 

@@ -44,9 +44,9 @@ def detector(*arguments: str, **environment: str) -> "subprocess.CompletedProces
 )
 def test_the_notebooks_sessions_are_judged_as_in_the_notebook(actions: list[str], verdict: str) -> None:
     """predict_session_risk: risk and BLOCKED or ALLOWED, in words and as JSON."""
-    words = detector("score", *actions)
+    words = detector("score", "--model", "seed", *actions)
     assert words.stdout.startswith(verdict), words
-    answer = json.loads(detector("score", "--json", *actions).stdout)
+    answer = json.loads(detector("score", "--model", "seed", "--json", *actions).stdout)
     assert answer["decision"] == verdict
     assert (answer["risk"] >= answer["threshold"]) == (verdict == "BLOCKED")
 
@@ -129,7 +129,7 @@ def publish_an_alert(kafka: Broker, topic: str, folder: Path) -> None:
         for n, action in enumerate(["LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE"])
     ]
     events.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    replayed = detector("replay", "--file", str(events), "--out", str(offline))
+    replayed = detector("replay", "--model", "seed", "--file", str(events), "--out", str(offline))
     assert replayed.stdout.startswith("1 alerts, dead letters: none"), replayed.stderr
     producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers)
     producer.send(topic, offline.read_bytes().strip()).get(timeout=PATIENCE_S)

@@ -26,12 +26,13 @@ from detector.model.artifact import (
     ModelRefusedError,
     default_model_path,
     load_model,
+    packaged_model_path,
     seal,
 )
 from tests.model.models import gap_graph, metadata, random_file, random_graph, with_canaries
 from trainer.export import model_file
 
-PACKAGED = default_model_path().read_bytes()
+PACKAGED = packaged_model_path("seed").read_bytes()
 SMALL = random_file()
 SEAL_BYTES = len(seal(b""))
 

@@ -15,7 +15,7 @@ from detector.core.encoding import Encoding
 from detector.core.explaining import EXACT_ACTIONS, Explanation, Score, explain
 from detector.core.offline import detect
 from detector.core.staging import Entry, SessionLimits
-from detector.model.artifact import default_model_path, load_model
+from detector.model.artifact import load_model, packaged_model_path
 from detector.model.scorer import Scorer
 from producer.behaviour import seed
 from producer.behaviour.interleave import interleave, schedule
@@ -59,7 +59,7 @@ def test_the_bits_do_not_depend_on_how_many_windows_are_scored_at_once(score: Sc
 
 def test_the_packaged_model_explains_alike_in_every_batch() -> None:
     """Alerts of the packaged model, explanations included, are the same in batches of 1, 7 and all events."""
-    model = load_model(default_model_path())
+    model = load_model(packaged_model_path("seed"))
     sessions = schedule(iter(list(seed.sessions(330, 3))), live_sessions=20, rng=stream(1, "schedule"))
     log = [
         Entry(offset, event.occurred_at_ms, event)

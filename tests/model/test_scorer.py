@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from detector.core.encoding import STEP_DTYPE, Encoding
-from detector.model.artifact import default_model_path
+from detector.model.artifact import packaged_model_path
 from detector.model.scorer import CHUNK_WINDOWS, GraphError, Scorer
 from tests.model.models import gap_graph, random_graph, random_windows
 
 WINDOWS = random_windows(7, 3_000)
 RANDOM = Scorer(random_graph().SerializeToString())
-PACKAGED = Scorer(default_model_path().read_bytes())
+PACKAGED = Scorer(packaged_model_path("seed").read_bytes())
 SCORERS = [pytest.param(RANDOM, id="random-weights"), pytest.param(PACKAGED, id="packaged")]
 
 

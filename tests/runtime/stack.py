@@ -17,7 +17,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from detector.contract.alerts import Alert, decode_alert
 from detector.contract.dead_letters import DeadLetter
 from detector.contract.topics import MAX_RECORD_BYTES
-from detector.model.artifact import default_model_path, load_model
+from detector.model.artifact import load_model, packaged_model_path
 from detector.runtime.config import DetectorConfig, flag_of
 from detector.runtime.replaying import batches_of_topic, replay
 from detector.runtime.topics import ensure_topics
@@ -77,7 +77,12 @@ class Stack:
     """
 
     def __init__(self, bootstrap_servers: str, name: str, folder: Path, **settings: Any) -> None:
-        defaults: dict[str, Any] = {"partitions": 4, "metrics_port": -1, "session_timeout_ms": 6_000}
+        defaults: dict[str, Any] = {
+            "model": "seed",
+            "partitions": 4,
+            "metrics_port": -1,
+            "session_timeout_ms": 6_000,
+        }
         self.config = DetectorConfig(
             bootstrap_servers=bootstrap_servers,
             group=f"{name}-group",
@@ -152,7 +157,7 @@ class Stack:
     def expected(self) -> tuple[list[Alert], list[DeadLetter]]:
         """Return what the oracle makes of the input topic."""
         letters: list[DeadLetter] = []
-        model = load_model(default_model_path())
+        model = load_model(packaged_model_path("seed"))
         return list(replay(batches_of_topic(self.config), model, self.config, letters.append)), letters
 
 

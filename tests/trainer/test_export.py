@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from detector.core.encoding import STEP_DTYPE, Encoding
-from detector.model.artifact import default_model_path, load_model
+from detector.model.artifact import load_model, packaged_model_path
 from detector.model.scorer import Scorer
 from tests.model.models import metadata, random_weights, random_windows, seed_windows
 from trainer.backend import deterministic_keras
@@ -67,7 +67,7 @@ def test_parity_with_keras(keras: Any, units: int, embedding: int, window: int, 
 @pytest.fixture(scope="module")
 def packaged_network(keras: Any) -> Any:
     """The packaged model's weights, put back into the Keras network."""
-    model = onnx.load_from_string(default_model_path().read_bytes())
+    model = onnx.load_from_string(packaged_model_path("seed").read_bytes())
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
     def keras_order(gates: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -89,7 +89,7 @@ def test_parity_of_the_packaged_model_on_its_preset(packaged_network: Any) -> No
     """On every prefix of every session that the seed preset can draw it is within 1e-6 of Keras."""
     windows = seed_windows()
     assert len(windows) == 13_121 + 6
-    scores = load_model(default_model_path()).score(windows)
+    scores = load_model(packaged_model_path("seed")).score(windows)
     assert np.abs(scores - _keras_scores(packaged_network, windows)).max() <= 1e-6
 
 
@@ -101,7 +101,7 @@ def test_parity_of_the_packaged_model_on_anything(packaged_network: Any) -> None
     """
     windows = random_windows(1, 20_000)
     expected = _keras_scores(packaged_network, windows)
-    errors = np.abs(load_model(default_model_path()).score(windows) - expected)
+    errors = np.abs(load_model(packaged_model_path("seed")).score(windows) - expected)
     assert ((expected > 0.1) & (expected < 0.9)).sum() > 100
     assert np.quantile(errors, 0.99) <= 1e-6
     assert errors.max() <= 2e-5

@@ -1,0 +1,111 @@
+"""Windows for training and evaluation are those that serving scores, and every prefix weighs what it should."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detector.core.encoding import Encoding
+from trainer.sessions import Session
+from trainer.windows import Packed, Weighing, every_window, examples, pack
+
+IDLE_MS = 1_000
+ENCODING_BOUNDS = [10, 100]
+
+
+@st.composite
+def sessions(draw: st.DrawFn) -> list[Session]:
+    """Draw timed sessions, some longer idle than the timeout."""
+    drawn = []
+    for number in range(draw(st.integers(1, 5))):
+        actions = tuple(draw(st.lists(st.sampled_from("ABC"), min_size=1, max_size=12)))
+        gaps = draw(
+            st.lists(st.sampled_from([0, 5, 50, 500, 5_000]), min_size=len(actions), max_size=len(actions))
+        )
+        label = draw(st.integers(0, 1))
+        start = draw(st.integers(0, len(actions) - 1)) if label else None
+        times = tuple(np.cumsum(gaps).tolist())
+        drawn.append(
+            Session(
+                session_id=str(number), actions=actions, label=label, timestamps_ms=times, attack_from=start
+            )
+        )
+    return drawn
+
+
+def _served(session: Session, encoding: Encoding) -> list[bytes]:
+    """Return the window after each action as the detector's loop builds it, step by step."""
+    steps, last_ms, made = b"", None, []
+    for action, now_ms in zip(session.actions, session.timestamps_ms or (), strict=True):
+        if last_ms is not None and now_ms - last_ms > IDLE_MS:
+            steps, last_ms = b"", None
+        gap_ms = None if last_ms is None else now_ms - last_ms
+        steps = (steps + encoding.step(action, gap_ms))[-encoding.window_bytes :]
+        last_ms = now_ms
+        made.append(steps.ljust(encoding.window_bytes, b"\0"))
+    return made
+
+
+@settings(max_examples=150, deadline=None)
+@given(drawn=sessions(), window=st.integers(1, 6))
+def test_every_window_is_the_one_that_serving_scores(drawn: list[Session], window: int) -> None:
+    """After every action, idle expiry included, the bytes are those of the detector's own loop."""
+    encoding = Encoding("ABC", window, ENCODING_BOUNDS)
+    packed = pack(drawn, encoding, IDLE_MS)
+    made = np.concatenate(list(every_window(packed, window)))
+    expected = [one for session in drawn for one in _served(session, encoding)]
+    assert [row.tobytes() for row in made] == expected
+
+
+def _weighed(packed: Packed, window: int, weighing: Weighing) -> dict[bytes, tuple[float, float]]:
+    """Return, for each prefix's window, its weight as an attack and as lawful."""
+    shown = examples(packed, window, weighing, np.random.RandomState(0))
+    weights: dict[bytes, tuple[float, float]] = {}
+    for row, place in zip(*np.nonzero(shown.weights), strict=True):
+        prefix = shown.windows[row].copy()
+        prefix[place + 1 :] = np.zeros((), prefix.dtype)
+        attack, lawful = weights.get(prefix.tobytes(), (0.0, 0.0))
+        weight = float(shown.weights[row, place])
+        target = shown.targets[row, place]
+        weights[prefix.tobytes()] = (attack + weight * target, lawful + weight * (1 - target))
+    return weights
+
+
+@settings(max_examples=80, deadline=None)
+@given(drawn=sessions(), window=st.integers(1, 5))
+def test_every_prefix_is_trained_on_once(drawn: list[Session], window: int) -> None:
+    """Lawful prefixes weigh 1 each, those of attacks before the attacker's first action too; no other is shown."""
+    encoding = Encoding("ABC", window, ENCODING_BOUNDS)
+    packed = pack(drawn, encoding, IDLE_MS)
+    served = np.concatenate(list(every_window(packed, window)))
+    lawful: dict[bytes, int] = {}
+    for row, is_attack in zip(served, packed.is_attack.tolist(), strict=True):
+        lawful[row.tobytes()] = lawful.get(row.tobytes(), 0) + (not is_attack)
+    weighed = _weighed(packed, window, Weighing())
+    assert {prefix: weight[1] for prefix, weight in weighed.items() if weight[1]} == pytest.approx(
+        {prefix: count for prefix, count in lawful.items() if count}
+    )
+    assert weighed.keys() <= lawful.keys()
+
+
+def test_an_attacks_prefixes_weigh_more_the_further_it_has_come() -> None:
+    """The weights of an attack's prefixes rise, and together are the share asked for."""
+    sessions = [
+        Session(session_id="a", actions=tuple("ABCABC"), label=1),
+        Session(session_id="l", actions=tuple("AAAA"), label=0),
+    ]
+    packed = pack(sessions, Encoding("ABC", 8), IDLE_MS)
+    shown = examples(packed, 8, Weighing(attack_share=0.25), np.random.RandomState(0))
+    attack = shown.weights[0, :6]
+    assert (np.diff(attack) > 0).all()
+    assert attack.sum() / shown.weights.sum() == pytest.approx(0.25)
+    whole = examples(packed, 8, Weighing(every_prefix=False), np.random.RandomState(0))
+    assert (whole.weights > 0).sum(axis=1).tolist() == [1, 1]
+
+
+def test_an_endless_session_is_sampled() -> None:
+    """Of 5,000 actions few windows are taken, and they weigh as much as all would."""
+    sessions = [Session(session_id="l", actions=("A",) * 5_000, label=0)]
+    shown = examples(pack(sessions, Encoding("A", 4), IDLE_MS), 4, Weighing(), np.random.RandomState(0))
+    assert len(shown.windows) < 50
+    assert shown.weights.sum() == pytest.approx(5_000)
