@@ -29,7 +29,7 @@ def chromium(profile: Path, size: tuple[int, int] = DESKTOP, *, dark: bool = Fal
 
     Args:
         profile: an empty folder for its files.
-        size: of what the page sees, in CSS pixels; narrower than 500 makes it a phone, with touch.
+        size: of what the page sees, in CSS pixels; as of `resize`.
         dark: whether its user prefers dark colours.
     """
     options = ChromeOptions()
@@ -47,12 +47,17 @@ def chromium(profile: Path, size: tuple[int, int] = DESKTOP, *, dark: bool = Fal
     driver = next(filter(None, map(shutil.which, _DRIVERS)))
     browser = Chrome(options, ChromeService(driver))
     try:
-        width, height = size
-        phone = width < 500
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        resize(browser, size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         yield browser
     finally:
         browser.quit()
+
+
+def resize(browser: Chrome, size: tuple[int, int]) -> None:
+    """Give the page a size in CSS pixels; one narrower than 500 is a phone's."""
+    width, height = size
+    phone = width < 500
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)

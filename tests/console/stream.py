@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx2
 import msgspec
@@ -11,59 +11,61 @@ import msgspec
 from tests.runtime.stack import PATIENCE_S
 
 
-class Event(NamedTuple):
-    """One event: its kind, its data decoded, and the position after it."""
+class Viewer:
+    """What a page has been told so far.
 
-    kind: str
-    data: Any
-    position: str | None
+    Attributes:
+        alerts: in the order they came.
+        link: the state of the link to Kafka, the last told.
+        position: of the last message that had one.
+    """
+
+    def __init__(self, answer: httpx2.Response) -> None:
+        self.alerts: list[dict[str, Any]] = []
+        self.link: dict[str, Any] = {}
+        self.position = ""
+        self._lines = answer.iter_lines()
+
+    @property
+    def sessions(self) -> list[str]:
+        """The sessions of the alerts."""
+        return [one["session_id"] for one in self.alerts]
+
+    def wait_for(self, condition: Callable[[], bool], what: str) -> None:
+        """Read on until a condition holds."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        fields: dict[str, str] = {}
+        while not condition():
+            line = next(self._lines)  # there is always another: pings come for ever
+            assert time.monotonic() < deadline_s, f"waited {PATIENCE_S:g} s for {what}"
+            name, _, value = line.partition(": ")
+            if name:
+                fields[name] = value
+            elif not line:
+                self._take(fields)
+                fields = {}
+
+    def wait_for_sessions(self, *wanted: str) -> None:
+        """Read on until these sessions' alerts have come."""
+        self.wait_for(lambda: set(wanted) <= set(self.sessions), f"alerts of {wanted}")
+
+    def wait_for_link(self, state: str) -> None:
+        """Read on until the link to Kafka is in a state."""
+        self.wait_for(lambda: self.link.get("link") == state, state)
+
+    def _take(self, fields: dict[str, str]) -> None:
+        if fields.get("event") == "alerts":
+            self.alerts += msgspec.json.decode(fields["data"])
+            self.position = fields["id"]
+        elif fields.get("event") == "link":
+            self.link = msgspec.json.decode(fields["data"])
 
 
 @contextmanager
-def stream(url: str, **headers: str) -> Iterator[Iterator[Event]]:
+def stream(url: str, **headers: str) -> Iterator[Viewer]:
     """Open the stream for the block."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     with httpx2.stream("GET", f"{url}/stream", headers=named, timeout=PATIENCE_S) as answer:
         answer.raise_for_status()
         assert answer.headers["content-type"].startswith("text/event-stream")
-        yield _events(answer)
-
-
-def _events(answer: httpx2.Response) -> Iterator[Event]:
-    fields: dict[str, str] = {}
-    for line in answer.iter_lines():
-        name, _, value = line.partition(": ")
-        if name:
-            fields[name] = value
-        elif fields and not line:
-            if "data" in fields:
-                yield Event(fields["event"], msgspec.json.decode(fields["data"]), fields.get("id"))
-            fields = {}
-
-
-def wait_for_event(events: Iterator[Event], fits: Callable[[Event], bool], what: str) -> Event:
-    """Read on until an event fits."""
-    deadline_s = time.monotonic() + PATIENCE_S
-    for event in events:
-        if fits(event):
-            return event
-        assert time.monotonic() < deadline_s, f"waited {PATIENCE_S:g} s for {what}"
-    raise AssertionError(f"the stream ended before {what}")
-
-
-def wait_for_sessions(events: Iterator[Event], *wanted: str) -> list[str]:
-    """Read on until these sessions' alerts have come; return the sessions of all alerts that did, in order."""
-    came: list[str] = []
-
-    def complete(event: Event) -> bool:
-        if event.kind == "alerts":
-            came.extend(one["session_id"] for one in event.data)
-        return set(wanted) <= set(came)
-
-    wait_for_event(events, complete, f"the alerts of {wanted}")
-    return came
-
-
-def wait_for_link(events: Iterator[Event], state: str) -> Event:
-    """Read on until the link to Kafka is in a state."""
-    return wait_for_event(events, lambda event: event.kind == "link" and event.data["link"] == state, state)
+        yield Viewer(answer)

@@ -16,7 +16,7 @@ from tests.conftest import CreateTopic, UniqueName
 from tests.console.alerts import NOW_MS, alert, publish, transaction
 from tests.console.conftest import TOKEN, Commit
 from tests.console.serving import Console, console
-from tests.console.stream import stream, wait_for_event, wait_for_link, wait_for_sessions
+from tests.console.stream import stream
 
 
 def test_an_alert_is_shown_once_it_is_committed(
@@ -24,49 +24,50 @@ def test_an_alert_is_shown_once_it_is_committed(
 ) -> None:
     """One in an open transaction is not shown, nor one that was aborted; a committed one is, with all its fields."""
     servers, opened, last = kafka.bootstrap_servers, alert("open"), alert("<b>last</b>")
-    with stream(served.url) as events:
-        wait_for_link(events, "live")
+    with stream(served.url) as viewer:
+        viewer.wait_for_link("live")
         with transaction(servers, topic, [alert("aborted")], unique_name("aborted"), 0) as producer:
             producer.abort_transaction()
         with transaction(servers, topic, [opened], unique_name("open"), 0) as producer:
             commit(alert("first"), partition=1)
             commit(alert("second"), partition=1)
-            assert wait_for_sessions(events, "second") == ["first", "second"]
+            viewer.wait_for_sessions("second")
+            assert viewer.sessions == ["first", "second"]
             producer.commit_transaction()
-        assert wait_for_sessions(events, "open") == ["open"]
+        viewer.wait_for_sessions("open")
         commit(last)
-        shown = wait_for_event(events, lambda event: event.kind == "alerts", "the last alert").data
-    assert shown == [msgspec.json.decode(encode_alert(last))]
+        viewer.wait_for_sessions("<b>last</b>")
+    assert viewer.sessions == ["first", "second", "open", "<b>last</b>"]
+    assert viewer.alerts[-1] == msgspec.json.decode(encode_alert(last))
 
 
 def test_a_page_that_lost_its_connection_goes_on_where_it_was(served: Console, commit: Commit) -> None:
     """With the position of its last message it gets what came since, without what it had."""
     commit(alert("before"))
-    with stream(served.url) as events:
-        position = wait_for_event(
-            events,
-            lambda event: event.kind == "alerts" and event.data[-1]["session_id"] == "before",
-            "before",
-        ).position
-    assert position is not None
+    with stream(served.url) as viewer:
+        viewer.wait_for_sessions("before")
     commit(alert("meanwhile"))
-    with stream(served.url, Last_Event_ID=position) as events:
-        assert wait_for_sessions(events, "meanwhile") == ["meanwhile"]
+    with stream(served.url, Last_Event_ID=viewer.position) as again:
+        again.wait_for_sessions("meanwhile")
+    assert again.sessions == ["meanwhile"]
 
 
 def test_a_console_begins_with_the_newest_alerts(
     kafka: Broker, create_topic: CreateTopic, unique_name: UniqueName, tmp_path: Path
 ) -> None:
-    """Started late, it shows the newest alerts of the topic, as many as it keeps, in no way the oldest."""
+    """Started late, it shows the newest alerts of the topic, as many as it keeps."""
     topic = create_topic("console-late", partitions=1)
     for part in range(3):
         alerts = [alert(f"{n}", detected_at_ms=NOW_MS + n) for n in range(part * 20, part * 20 + 20)]
         publish(kafka.bootstrap_servers, topic, alerts, unique_name("late"))
     arguments = ["--bootstrap-servers", kafka.bootstrap_servers, "--topic", topic, "--keep", "15"]
-    with console(arguments, tmp_path / "console.log") as late, stream(late.url) as events:
-        wait_for_sessions(events, "59")
+    with console(arguments, tmp_path / "console.log") as late:
+        with stream(late.url) as viewer:
+            viewer.wait_for_sessions("59")
+            assert set(viewer.sessions).isdisjoint(map(str, range(28)))
         with stream(late.url) as fresh:
-            assert wait_for_sessions(fresh, "59") == [str(n) for n in range(45, 60)]
+            fresh.wait_for_sessions("59")
+    assert fresh.sessions == [str(n) for n in range(45, 60)]
 
 
 def test_a_topic_that_comes_later_is_told_and_then_read(
@@ -80,11 +81,11 @@ def test_a_topic_that_comes_later_is_told_and_then_read(
         assert httpx2.get(f"{exposed.url}/stream").status_code == 401
         assert httpx2.post(f"{exposed.url}/session").status_code == 401
         assert "server" not in httpx2.get(f"{exposed.url}/healthz").headers
-        with stream(exposed.url, Authorization=f"Bearer {TOKEN}") as events:
-            wait_for_link(events, "no_topic")
+        with stream(exposed.url, Authorization=f"Bearer {TOKEN}") as viewer:
+            viewer.wait_for_link("no_topic")
             admin.create_topics([NewTopic(topic, 1, 1)])
             publish(kafka.bootstrap_servers, topic, [alert("late")], unique_name("later"))
-            assert wait_for_sessions(events, "late") == ["late"]
+            viewer.wait_for_sessions("late")
     assert TOKEN not in log.read_text()
 
 
@@ -99,21 +100,21 @@ def own_broker() -> Iterator[EmbeddedBroker]:
 
 
 def test_the_console_outlives_its_broker(own_broker: EmbeddedBroker, tmp_path: Path) -> None:
-    """While the broker is away the stream says so and since when; afterwards it is live, and nothing is missing or twice."""
+    """While the broker is away the stream says so and since when; afterwards nothing is missing or twice."""
     server = own_broker.bootstrap_servers
     publish(server, "session-alerts", [alert("before")], "before")
     with (
         console(["--bootstrap-servers", server], tmp_path / "console.log") as page,
-        stream(page.url) as events,
+        stream(page.url) as viewer,
     ):
-        wait_for_sessions(events, "before")
-        wait_for_link(events, "live")
+        viewer.wait_for_sessions("before")
+        viewer.wait_for_link("live")
         stopped_ms = time.time_ns() // 1_000_000
         own_broker.stop()
-        assert wait_for_link(events, "unreachable").data["since_ms"] >= stopped_ms
+        viewer.wait_for_link("unreachable")
+        assert viewer.link["since_ms"] >= stopped_ms
         own_broker.start()
         publish(server, "session-alerts", [alert("after")], "after")
-        assert wait_for_sessions(events, "after") == ["after"]
-        with stream(page.url) as fresh:
-            wait_for_link(fresh, "live")
-            assert sorted(wait_for_sessions(fresh, "after")) == ["after", "before"]
+        viewer.wait_for_sessions("after")
+        viewer.wait_for_link("live")
+        assert viewer.sessions == ["before", "after"]
