@@ -63,11 +63,11 @@ class ModelWatch:
             return
         if model.sha256 == self._current.sha256:
             return
-        self._count(LOADED)
         _LOG.warning("model %s takes the place of %s", _named(model), _named(self._current))
         self._current = model
         with self._lock:
             self._fresh = model
+        self._count(LOADED)  # from here on whatever is read is the new one's to decide
 
     def _check_encoding(self, model: Model) -> None:
         if model.encoding.fingerprint != self._current.encoding.fingerprint:

@@ -142,8 +142,6 @@ class Detector:
 
     def _turn(self) -> None:
         """Take one batch from the input to the outputs: all of it, or nothing."""
-        if (fresh := self._fresh_model()) is not None:
-            self._use(fresh)
         link, timed = self._connect(), self._metrics.timed
         with timed("poll"):
             records = link.membership.poll()
@@ -151,6 +149,8 @@ class Detector:
             records = self._settle(link, records)
         if not records:
             return
+        if (fresh := self._fresh_model()) is not None:
+            self._use(fresh)
         member = link.membership.identity()
         with timed("decode"):
             decoded = [self._decode(source, records[source]) for source in records]
