@@ -20,8 +20,8 @@ from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 ACTIONS_INPUT = "actions"
 GAPS_INPUT = "gaps"
 SCORE_OUTPUT = "score"
-CHUNK_WINDOWS = 512
-"""Most windows computed at once. Speed is flat from 64 up, so this only bounds the memory that a call takes."""
+CHUNK_WINDOWS = 128
+"""Most windows computed at once. Speed is flat from 64 up; of windows sorted by length, smaller chunks waste less."""
 
 _FATAL_ONLY = 4  # onnxruntime's severities: 0 verbose to 4 fatal
 
@@ -87,10 +87,17 @@ class Scorer:
         Raises:
             GraphError: the graph fails, as on a code beyond its vocabulary.
         """
-        if len(windows) <= CHUNK_WINDOWS:
+        count = len(windows)
+        if count <= CHUNK_WINDOWS:
             return self._score_chunk(windows)
-        starts = range(0, len(windows), CHUNK_WINDOWS)
-        return np.concatenate([self._score_chunk(windows[start : start + CHUNK_WINDOWS]) for start in starts])
+        # A graph that reads a window's length computes as many steps as the longest of a chunk has: among equals
+        # nearly none is wasted. Which windows share a chunk changes no bit of their scores.
+        order = np.argsort(np.count_nonzero(windows["action"], axis=1), kind="stable")
+        by_length, scores = windows[order], np.empty(count, np.float32)
+        for start in range(0, count, CHUNK_WINDOWS):
+            chunk = slice(start, start + CHUNK_WINDOWS)
+            scores[order[chunk]] = self._score_chunk(by_length[chunk])
+        return scores
 
     def accepts(self, *, action_code: int, gap_bucket: int) -> bool:
         """Tell whether the graph's tables reach as far as an action code and a gap bucket."""
