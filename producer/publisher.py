@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, Self
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
 
+from detector.connection import SecurityError, client_options
 from detector.contract.events import SessionEvent
 from detector.contract.headers import ACTION_TYPE, PRODUCER_SOURCE, cloud_event_headers
 from detector.contract.topics import MAX_RECORD_BYTES
@@ -91,7 +92,7 @@ class Publisher:
         self._unacknowledged: deque[Any] = deque()
         try:
             self._producer = KafkaProducer(
-                bootstrap_servers=bootstrap_servers.split(","),
+                **client_options(bootstrap_servers),
                 client_id="session-producer",
                 acks="all",
                 enable_idempotence=True,
@@ -104,6 +105,8 @@ class Publisher:
                 bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
                 max_block_ms=METADATA_TIMEOUT_MS,
             )
+        except SecurityError as error:
+            raise PublishError(str(error)) from error
         except KafkaError as error:
             raise PublishError(
                 f"no Kafka broker answered at {bootstrap_servers} within {BOOTSTRAP_TIMEOUT_MS // 1000} s "

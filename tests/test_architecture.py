@@ -9,10 +9,11 @@ ROOT = Path(__file__).parent.parent
 MAX_LINES = 420
 
 ALLOWED: dict[str, set[str]] = {
+    "detector.connection": set(),
     "detector.contract": set(),
     "detector.core": {"detector.contract"},
     "detector.model": {"detector.contract", "detector.core"},
-    "detector.runtime": {"detector.contract", "detector.core", "detector.model"},
+    "detector.runtime": {"detector.connection", "detector.contract", "detector.core", "detector.model"},
     "detector.backtest": {"detector.contract", "detector.core", "detector.model", "detector.runtime"},
     "detector.console": {"detector.contract", "detector.runtime"},
     "detector": {
@@ -23,8 +24,8 @@ ALLOWED: dict[str, set[str]] = {
         "detector.model",
         "detector.runtime",
     },
-    "producer": {"detector.contract"},
-    "trainer": {"detector.contract", "detector.core", "detector.model", "producer"},
+    "producer": {"detector.connection", "detector.contract"},
+    "trainer": {"detector.connection", "detector.contract", "detector.core", "detector.model", "producer"},
     "broker": set(),
     "demo": {"detector.contract", "detector.runtime", "broker"},
 }

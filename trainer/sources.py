@@ -8,6 +8,7 @@ import msgspec
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
+from detector.connection import client_options
 from detector.contract.events import MalformedEventError, SessionEvent, decode_event
 from producer.behaviour.attacks import ATTACK_FAMILIES
 from producer.behaviour.realistic import RealisticBehaviour
@@ -98,7 +99,7 @@ def events_of_topic(bootstrap_servers: str, topic: str) -> Iterator[SessionEvent
     """
     try:
         consumer = KafkaConsumer(
-            bootstrap_servers=bootstrap_servers, isolation_level="read_committed", enable_auto_commit=False
+            **client_options(bootstrap_servers), isolation_level="read_committed", enable_auto_commit=False
         )
         try:
             partitions = [

@@ -6,6 +6,7 @@ import uuid
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.errors import KafkaError
 
+from detector.connection import client_options
 from detector.runtime.config import DetectorConfig
 from detector.runtime.membership import Membership
 from detector.runtime.owners import Owners
@@ -30,7 +31,7 @@ class KafkaLink:
         # its own, and the broker's transaction timeout ends what a dead worker left.
         name = f"{config.group}-{config.instance_id or uuid.uuid4().hex[:12]}"
         self._state_topic = config.state_topic
-        self.admin = KafkaAdminClient(bootstrap_servers=config.bootstrap_servers.split(","), client_id=name)
+        self.admin = KafkaAdminClient(**client_options(config.bootstrap_servers), client_id=name)
         try:
             ensure_topics(self.admin, config)
             self.transactor = Transactor(config, name)

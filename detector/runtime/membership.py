@@ -9,6 +9,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 from kafka.structs import ConsumerGroupMetadata, MemberState
 
+from detector.connection import client_options
 from detector.contract.topics import MAX_RECORD_BYTES
 from detector.runtime.config import DetectorConfig
 from detector.runtime.recovery import MemberFencedError
@@ -53,7 +54,7 @@ class Membership:
         self._poll_timeout_ms = config.poll_timeout_ms
         self._max_records = config.batch_max_events
         self.consumer = KafkaConsumer(
-            bootstrap_servers=config.bootstrap_servers.split(","),
+            **client_options(config.bootstrap_servers),
             client_id=client_id,
             group_id=config.group,
             group_instance_id=config.instance_id or None,

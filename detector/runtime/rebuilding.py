@@ -14,6 +14,7 @@ import msgspec
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import OffsetSpec
 
+from detector.connection import client_options
 from detector.contract.alerts import decode_alert
 from detector.contract.events import SessionEvent
 from detector.core.decision import Policy, decide
@@ -232,7 +233,7 @@ def _read(
 
 def _consumer(config: DetectorConfig) -> KafkaConsumer:
     return KafkaConsumer(
-        bootstrap_servers=config.bootstrap_servers.split(","),
+        **client_options(config.bootstrap_servers),
         client_id=f"{config.group}-rebuild",
         group_id=None,
         enable_auto_commit=False,

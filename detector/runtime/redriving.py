@@ -18,6 +18,7 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from detector.connection import client_options
 from detector.contract.dead_letters import (
     DeadLetter,
     NoDeadLetterError,
@@ -258,7 +259,7 @@ class Redriver:
 
 def _servers(config: DetectorConfig) -> dict[str, Any]:
     return {
-        "bootstrap_servers": config.bootstrap_servers.split(","),
+        **client_options(config.bootstrap_servers),
         "client_id": f"{config.dead_letter_topic}.redrive",
     }
 

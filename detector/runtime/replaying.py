@@ -11,6 +11,7 @@ from typing import IO, Any, NamedTuple
 from kafka import KafkaConsumer, TopicPartition
 from kafka.partitioner.default import murmur2
 
+from detector.connection import client_options
 from detector.contract.alerts import Alert
 from detector.contract.dead_letters import DeadLetter
 from detector.contract.events import MalformedEventError, decode_event
@@ -96,7 +97,7 @@ def batches_of_topic(
         KafkaError: the broker can't be reached or refuses.
     """
     consumer = KafkaConsumer(
-        bootstrap_servers=config.bootstrap_servers.split(","),
+        **client_options(config.bootstrap_servers),
         group_id=None,
         enable_auto_commit=False,
         isolation_level="read_committed",

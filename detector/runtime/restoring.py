@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from kafka import KafkaConsumer, TopicPartition
 
+from detector.connection import client_options
 from detector.core.partition import Partition
 from detector.runtime.config import DetectorConfig
 from detector.runtime.membership import Membership
@@ -49,7 +50,7 @@ class StateReader:
         self._topic = config.state_topic
         self._encoding = encoding
         self._consumer = KafkaConsumer(
-            bootstrap_servers=config.bootstrap_servers.split(","),
+            **client_options(config.bootstrap_servers),
             client_id=f"{client_id}-restore",
             group_id=None,
             enable_auto_commit=False,

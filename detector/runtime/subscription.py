@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from kafka import KafkaConsumer
 
+from detector.connection import client_options
 from detector.contract.alerts import Alert, decode_alert
 
 _LOG = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ class RecentAlerts:
 def _consumer(bootstrap_servers: str, topic: str, offset_reset: str) -> KafkaConsumer:
     return KafkaConsumer(
         topic,
-        bootstrap_servers=bootstrap_servers.split(","),
+        **client_options(bootstrap_servers),
         group_id=None,
         isolation_level="read_committed",
         auto_offset_reset=offset_reset,

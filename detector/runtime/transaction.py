@@ -11,6 +11,7 @@ from kafka.errors import CommitFailedError, FencedInstanceIdError, KafkaConnecti
 from kafka.net.compat import KafkaNetClient
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
+from detector.connection import client_options
 from detector.contract.topics import MAX_RECORD_BYTES
 from detector.runtime.config import DetectorConfig
 from detector.runtime.recovery import BatchAbortedError, MemberFencedError, OutcomeUnknownError
@@ -53,7 +54,7 @@ class Transactor:
 
     def __init__(self, config: DetectorConfig, transactional_id: str) -> None:
         self._producer = KafkaProducer(
-            bootstrap_servers=config.bootstrap_servers.split(","),
+            **client_options(config.bootstrap_servers),
             client_id=transactional_id,
             transactional_id=transactional_id,
             transaction_timeout_ms=config.transaction_timeout_ms,
