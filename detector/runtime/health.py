@@ -17,7 +17,7 @@ EXIT_STALLED = 70
 
 
 class Heartbeat:
-    """When the loop last came round, and whether it is ready. Shared between threads: two plain fields."""
+    """When the loop last made progress, and whether it is ready. Shared between threads: two plain fields."""
 
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._clock_s = clock_s
@@ -25,7 +25,7 @@ class Heartbeat:
         self.ready = False
 
     def beat(self) -> None:
-        """Tell that the loop came round."""
+        """Tell that the loop made progress: it committed a batch, or found nothing to do."""
         self._last_s = self._clock_s()
 
     def age_s(self) -> float:
@@ -39,7 +39,7 @@ class _SilentHandler(WSGIRequestHandler):
 
 
 class HealthServer:
-    """Serves /metrics, /healthz (the loop turns) and /readyz (it holds partitions, or waits for some).
+    """Serves /metrics, /healthz (the loop makes progress) and /readyz (it holds partitions, or waits for some).
 
     Raises:
         OSError: the port is taken or the address is not this machine's.
@@ -58,7 +58,7 @@ class HealthServer:
             age_s = heartbeat.age_s()
             alive = age_s < stall_timeout_s
             answers = {
-                "/healthz": (alive, f"loop last came round {age_s:.1f} s ago\n"),
+                "/healthz": (alive, f"the loop last made progress {age_s:.1f} s ago\n"),
                 "/readyz": (
                     alive and heartbeat.ready,
                     "ready\n" if heartbeat.ready else "not in the group yet\n",

@@ -150,6 +150,13 @@ class Membership:
         if source in self.consumer.assignment():
             self.consumer.seek(source, offset)
 
+    def at_end(self, source: TopicPartition) -> bool:
+        """Tell whether `source` was read to its end, as far as the last answer of the broker told."""
+        if source not in self.consumer.assignment():
+            return True
+        highwater = self.consumer.highwater(source)
+        return highwater is not None and bool(self.consumer.position(source) >= highwater)
+
     def close(self) -> None:
         """Leave the group."""
         self.consumer.close(autocommit=False, timeout_ms=5_000)

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 from kafka import TopicPartition
-from kafka.errors import RetriableError
+from kafka.errors import KafkaError, RetriableError
 from kafka.structs import ConsumerGroupMetadata
 
 from detector.contract.dead_letters import DeadLetter
@@ -75,7 +75,7 @@ class Detector:
         config: all settings.
         model: scores and names itself on the alerts.
         metrics: counted into after each commit.
-        heartbeat: beaten each time the loop comes round.
+        heartbeat: beaten whenever a turn of the loop succeeds, and while a partition is restored.
         fresh_model: asked before each batch for the model to go on with; None keeps the one in service. It reads the
             same steps.
         now_ms: wall clock, for `detected_at_ms` and latencies only. No decision depends on it.
@@ -122,10 +122,10 @@ class Detector:
         self._stop = stop
         try:
             while not stop.is_set():
-                self._heartbeat.beat()
                 try:
-                    self._turn()
-                    failures = 0
+                    if self._turn() or not failures or self._caught_up():
+                        self._heartbeat.beat()  # else nothing was committed since a failure: no progress
+                        failures = 0
                     continue
                 except BatchAbortedError as error:
                     self._recover("retry", error, self._rewind)
@@ -140,15 +140,15 @@ class Detector:
         finally:
             self._disconnect()
 
-    def _turn(self) -> None:
-        """Take one batch from the input to the outputs: all of it, or nothing."""
+    def _turn(self) -> bool:
+        """Take one batch from the input to the outputs, all of it or nothing; tell whether there was one."""
         link, timed = self._connect(), self._metrics.timed
         with timed("poll"):
             records = link.membership.poll()
         with timed("settle"):
             records = self._settle(link, records)
         if not records:
-            return
+            return False
         if (fresh := self._fresh_model()) is not None:
             self._use(fresh)
         member = link.membership.identity()
@@ -168,6 +168,7 @@ class Detector:
             for one, outcome in zip(decoded, decided, strict=True):
                 self._held[one.source].partition.apply(outcome.delta)
         self._count(link, records, decoded, staged, decided)
+        return True
 
     # The phases, in their order.
 
@@ -269,7 +270,6 @@ class Detector:
         )
 
     def _explain(self, decided: Decided) -> Decided:
-        self._heartbeat.beat()  # a model that alerts on everything has much to explain
         return explained(decided, self._model.encoding, self._model.score)
 
     def _commit(
@@ -337,9 +337,18 @@ class Detector:
             for source, held in self._held.items():
                 self._link.membership.seek(source, held.partition.next_offset)
 
+    def _caught_up(self) -> bool:
+        """Tell whether everything held was read to its end; so if nothing is held."""
+        link = self._link
+        return link is not None and all(link.membership.at_end(source) for source in self._held)
+
     def _connect(self) -> KafkaLink:
         if self._link is None:
-            self._link = KafkaLink(self._config, self._model.encoding.fingerprint)
+            try:
+                self._link = KafkaLink(self._config, self._model.encoding.fingerprint)
+            except KafkaError:
+                self._heartbeat.beat()  # a broker that is away is no reason to end: nothing here would mend it
+                raise
         return self._link
 
     def _disconnect(self) -> None:
