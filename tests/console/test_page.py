@@ -41,7 +41,8 @@ def page(browser: Chrome, served: Console) -> Chrome:
 
 def complaints(browser: Chrome) -> list[str]:
     """Return the errors that the browser told of since the last call, a refused sign-in aside."""
-    told = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    log: list[dict[str, str]] = browser.get_log("browser")  # type: ignore[no-untyped-call]
+    told = [entry["message"] for entry in log if entry["level"] == "SEVERE"]
     return [message for message in told if "401 (Unauthorized)" not in message]
 
 
