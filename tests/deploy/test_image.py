@@ -22,7 +22,7 @@ for module in json.loads(sys.argv[1]):
 import producer.cli
 import detector.console.app
 from detector.cli import main
-main(["score", "LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE"])
+main(["score", "--model", "seed", "LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE"])
 """
 
 

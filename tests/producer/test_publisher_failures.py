@@ -19,7 +19,8 @@ TOPIC = "actions"
 @pytest.fixture
 def own_broker() -> Iterator[EmbeddedBroker]:
     """Start a broker that may be killed, with an empty topic of two partitions."""
-    with EmbeddedBroker() as broker:
+    soon = {"broker.session.timeout.ms": "3000"}  # how long it is refused after a crash
+    with EmbeddedBroker(properties=soon) as broker:
         admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
         admin.create_topics({TOPIC: {"num_partitions": 2, "replication_factor": 1}}, wait_for_metadata=True)
         admin.close()
