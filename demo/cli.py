@@ -71,7 +71,12 @@ def _run(view: View, folder: Path, *, sessions: int, seed: int, rate: float, tim
         port = _free_port()
         labels = folder / "labels.jsonl"
         detector = stack.enter_context(
-            Child("detector", ["run", "--model", "seed", "--metrics-port", str(port)], environment, folder / "detector.log")
+            Child(
+                "detector",
+                ["run", "--model", "seed", "--metrics-port", str(port)],
+                environment,
+                folder / "detector.log",
+            )
         )
         deadline_s = time.monotonic() + time_limit_s
         while not read(port).ready:
