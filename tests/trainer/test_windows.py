@@ -19,7 +19,7 @@ def sessions(draw: st.DrawFn) -> list[Session]:
     drawn = []
     for number in range(draw(st.integers(1, 5))):
         actions = tuple(draw(st.lists(st.sampled_from("ABC"), min_size=1, max_size=12)))
-        gaps = draw(
+        gaps: list[int] = draw(
             st.lists(st.sampled_from([0, 5, 50, 500, 5_000]), min_size=len(actions), max_size=len(actions))
         )
         label = draw(st.integers(0, 1))
