@@ -19,7 +19,7 @@ def sessions(draw: st.DrawFn) -> list[Session]:
     drawn = []
     for number in range(draw(st.integers(1, 5))):
         actions = tuple(draw(st.lists(st.sampled_from("ABC"), min_size=1, max_size=12)))
-        gaps: list[int] = draw(
+        gaps = draw(
             st.lists(st.sampled_from([0, 5, 50, 500, 5_000]), min_size=len(actions), max_size=len(actions))
         )
         label = draw(st.integers(0, 1))
@@ -35,7 +35,8 @@ def sessions(draw: st.DrawFn) -> list[Session]:
 
 def _served(session: Session, encoding: Encoding) -> list[bytes]:
     """Return the window after each action as the detector's loop builds it, step by step."""
-    steps, last_ms, made = b"", None, []
+    steps, made = b"", []
+    last_ms: int | None = None
     for action, now_ms in zip(session.actions, session.timestamps_ms or (), strict=True):
         if last_ms is not None and now_ms - last_ms > IDLE_MS:
             steps, last_ms = b"", None
