@@ -9,7 +9,7 @@ SEED   ?= 1
 BROKERS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format model schemas docs screenshots chaos lock clean
+.PHONY: help demo test lint format model schemas docs screenshots chaos bench bench-check lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,12 @@ screenshots: $(VENV)/.test ## Take the console's pictures again; needs Chromium 
 chaos: $(VENV)/.test ## Faults on a real cluster, alerts held against the oracle: RUNS=6 FAULTS=52 SEED=1 BROKERS=1
 	$(BIN)/python -m tests.chaos --runs $(RUNS) --faults $(FAULTS) --seed $(SEED) --brokers $(BROKERS)
 
+bench: $(VENV)/.test .venv-peers/.done ## Benchmarks side by side, into docs/performance.md; ARGS="--quick" or names of some
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-check: $(VENV)/.test .venv-peers/.done ## Measure again and fail where a ratio has fallen beyond noise
+	$(BIN)/python -m benchmarks --check $(ARGS)
+
 lock: ## Pin the newest dependencies that pyproject.toml allows
 	sh requirements/lock.sh $(VENV)
 
@@ -57,6 +63,11 @@ $(BIN)/python:
 
 $(VENV)/.run: requirements/run.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.venv-peers/.done: requirements/peers.txt | $(BIN)/python
+	$(BIN)/python -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 $(VENV)/.test: requirements/test.txt | $(BIN)/python

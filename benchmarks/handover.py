@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from restore import fill  # type: ignore[import-not-found]  # beside this script
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.restore import fill
 from broker import EmbeddedBroker
 from detector.contract.events import SessionEvent, encode_event
 from detector.runtime.config import DetectorConfig

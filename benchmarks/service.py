@@ -1,0 +1,200 @@
+"""The whole service on the real broker beside a loop that does nothing, and beside others that do the same work."""
+
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+
+from kafka import KafkaAdminClient, KafkaProducer
+
+from benchmarks.results import Ratio, Result, Row, quotients, repeated
+from broker import EmbeddedBroker
+from detector.contract.events import encode_event
+from detector.model.artifact import PACKAGED_MODELS, load_model, packaged_model_path
+from detector.runtime.config import DetectorConfig
+from detector.runtime.health import Heartbeat
+from detector.runtime.membership import Membership
+from detector.runtime.metrics import DetectorMetrics
+from detector.runtime.service import Detector
+from detector.runtime.topics import ensure_topics
+from detector.runtime.transaction import Transactor
+from producer.behaviour import seed
+from producer.behaviour.interleave import interleave, schedule
+from producer.behaviour.session import stream
+
+INPUT = "benchmark-actions"
+BATCHES = (500, 2_000, 5_000)
+PEER_BATCH = 2_000
+LIVE_SESSIONS = 5_000
+QUIX_BATCHES = f"Quix Streams, a checkpoint every {PEER_BATCH:,} events"
+QUIX_DEFAULT = "Quix Streams, a checkpoint every 5 s (its default)"
+_PATIENCE_S = 120.0
+_PARTITIONS = 4
+_PEERS = Path(__file__).parent / "peers"
+
+
+def config_of(
+    bootstrap_servers: str, batch_events: int, input_topic: str = INPUT, partitions: int = _PARTITIONS
+) -> DetectorConfig:
+    """Return settings with a group, and so a state log, of its own."""
+    return DetectorConfig(
+        bootstrap_servers=bootstrap_servers,
+        group=f"b-{uuid.uuid4().hex[:8]}",
+        input_topic=input_topic,
+        partitions=partitions,
+        batch_max_events=batch_events,
+        metrics_port=-1,
+    )
+
+
+def publish(
+    bootstrap_servers: str, events: int, input_topic: str = INPUT, partitions: int = _PARTITIONS
+) -> int:
+    """Publish about so many events of sessions simulated with a fixed seed; return how many."""
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    ensure_topics(admin, config_of(bootstrap_servers, 1, input_topic, partitions))
+    admin.close()
+    producer = KafkaProducer(bootstrap_servers=bootstrap_servers, linger_ms=20, batch_size=256 * 1024)
+    simulated = seed.sessions(max(1, events // 5), 1)
+    scheduled = schedule(simulated, live_sessions=LIVE_SESSIONS, rng=stream(1, "schedule"))
+    start_ms = time.time_ns() // 1_000_000 - 3_600_000
+    count = 0
+    for count, event in enumerate(interleave(scheduled, start_ms=start_ms), start=1):
+        producer.send(input_topic, encode_event(event), key=event.session_id.encode())
+        if count % 20_000 == 0:
+            producer.flush()
+    producer.flush()
+    producer.close()
+    return count
+
+
+def detector(bootstrap_servers: str, model: str, batch_events: int, events: int) -> float:
+    """Read the topic from its start with one worker; return events a second, from its first batch to its last."""
+    metrics, stop = DetectorMetrics(), threading.Event()
+    config = config_of(bootstrap_servers, batch_events)
+    worker = Detector(config, load_model(packaged_model_path(model)), metrics, Heartbeat())
+    thread = threading.Thread(target=worker.run, args=(stop,))
+    thread.start()
+
+    def scored() -> float:
+        value = metrics.registry.get_sample_value("detector_events_total", {"outcome": "scored"})
+        return value or 0.0
+
+    deadline_s = time.monotonic() + _PATIENCE_S
+    try:
+        while not (first := scored()):
+            _wait(deadline_s)
+        began_s = time.monotonic()
+        while (seen := scored()) < events:
+            _wait(deadline_s)
+        return (seen - first) / (time.monotonic() - began_s)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _wait(deadline_s: float) -> None:
+    if time.monotonic() > deadline_s:
+        raise TimeoutError(
+            f"not every event was scored in {_PATIENCE_S:.0f} s: expected fewer events, or a free machine"
+        )
+    time.sleep(0.002)
+
+
+def bare(bootstrap_servers: str, batch_events: int, events: int) -> float:
+    """Poll and commit the offsets in a transaction, with the detector's own clients, and do nothing else."""
+    config = config_of(bootstrap_servers, batch_events)
+    membership = Membership(config, config.group)
+    deadline_s, read, began_s = time.monotonic() + _PATIENCE_S, 0, 0.0
+    try:
+        with Transactor(config, config.group) as transactor:
+            while read < events:
+                records = membership.poll()
+                dropped, gained = membership.settle(set())
+                if gained:
+                    beginnings = membership.consumer.beginning_offsets(list(gained))
+                    for source in gained - dropped:
+                        membership.seek(source, beginnings[source])
+                    continue
+                if not records:
+                    _wait(deadline_s)
+                    continue
+                positions = {source: part[-1].offset + 1 for source, part in records.items()}
+                transactor.commit([], positions, membership.identity())
+                count = sum(map(len, records.values()))
+                if not read:
+                    began_s, first = time.monotonic(), count
+                read += count
+            return (read - first) / (time.monotonic() - began_s)
+    finally:
+        membership.close()
+
+
+def peer(script: str, python: str, bootstrap_servers: str, events: int, *more: str) -> float:
+    """Run another's program on the same topic; it prints events a second, from its first event to its last."""
+    arguments = [
+        bootstrap_servers,
+        INPUT,
+        f"p-{uuid.uuid4().hex[:8]}",
+        str(events),
+        str(packaged_model_path("seed")),
+        *more,
+    ]
+    done = subprocess.run(
+        [python, str(_PEERS / script), *arguments], capture_output=True, text=True, timeout=300, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{script} ended with {done.returncode}: {done.stderr[-2_000:]}")
+    return float(done.stdout.split()[-1])
+
+
+def run(repetitions: int, events: int, peers_python: str | None) -> list[Result]:
+    """Measure both models at each batch size in turns with the bare loop, and the peers beside them."""
+    with EmbeddedBroker() as broker:
+        servers = broker.bootstrap_servers
+        count = publish(servers, events)
+        contenders = {
+            f"bare loop, batches of {size:,}": (lambda size=size: bare(servers, size, count))
+            for size in BATCHES  # type: ignore[misc]
+        }
+        contenders |= {
+            f"{name} model, batches of {size:,}": (
+                lambda name=name, size=size: detector(servers, name, size, count)
+            )  # type: ignore[misc]
+            for name in PACKAGED_MODELS
+            for size in BATCHES
+        }
+        contenders["newcomer's script"] = lambda: peer("newcomer.py", sys.executable, servers, 100)
+        if peers_python is not None:
+            some = min(count, 40_000)
+            contenders[QUIX_BATCHES] = lambda: peer("quix.py", peers_python, servers, some, str(PEER_BATCH))
+            contenders[QUIX_DEFAULT] = lambda: peer("quix.py", peers_python, servers, some, "0")
+        runs = repeated(contenders, repetitions)
+    ratios = [
+        Ratio(
+            f"{name} model by the bare loop, batches of {size:,}",
+            quotients(runs[f"{name} model, batches of {size:,}"], runs[f"bare loop, batches of {size:,}"]),
+            0.6,
+        )
+        for name in PACKAGED_MODELS
+        for size in BATCHES
+    ]
+    own = runs[f"seed model, batches of {PEER_BATCH:,}"]
+    for name, target in ((QUIX_BATCHES, 30.0), (QUIX_DEFAULT, 30.0), ("newcomer's script", None)):
+        if name in runs:
+            ratios.append(
+                Ratio(f"seed model, batches of {PEER_BATCH:,}, by {name}", quotients(own, runs[name]), target)
+            )
+    rows = [Row(name, "events/s", figures) for name, figures in runs.items()]
+    targets = {f"{name} model, batches of {PEER_BATCH:,}": 60_000.0 for name in PACKAGED_MODELS}
+    how = (
+        f"One worker on the embedded broker reads {count:,} events, published before, exactly once with state; 2 cores "
+        f"shared with the broker; {repetitions} repetitions in turns. The bare loop polls and commits offsets in a "
+        "transaction with the same clients. Quix Streams keeps a window a session in its state, scores each event with "
+        "the same seed model in onnxruntime and publishes alerts, exactly once, up to 40,000 events, until its last checkpoint is committed. By default "
+        "it commits every 5 s, and an alert is readable only then; so it is measured with our batches too. The newcomer's script reads "
+        "with kafka-python and json and calls `model.predict` for each of 100 events."
+    )
+    return [Result("service", "Whole service", how, rows, ratios, targets)]
