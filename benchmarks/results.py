@@ -102,19 +102,20 @@ def markdown(result: Result, image: str) -> str:
             sign = "≤" if ratio.lower_is_better else "≥"
             target = "" if ratio.target is None else f"{sign} {_number(ratio.target)}"
             verdict = {None: "", True: "reached", False: "**not reached**"}[ratio.reached]
-            median = _number(statistics.median(ratio.runs))
-            lines.append(f"| {ratio.name} | {median} | {_spread(ratio.runs)} | {target} | {verdict} |")
+            middle = _number(statistics.median(ratio.runs))
+            lines.append(f"| {ratio.name} | {middle} | {_spread(ratio.runs)} | {target} | {verdict} |")
         lines.append("")
     lines += ["| measured | median | range | unit | target | |", "|---|---|---|---|---|---|"]
     for row in result.rows:
         median, bound = statistics.median(row.runs), result.targets.get(row.name)
         below = row.unit in {"ms", "s"}
-        shown, state = "", ""
+        limit, state = "", ""
         if bound is not None:
-            shown = f"{'≤' if below else '≥'} {_number(bound)}"
-            state = "reached" if (median <= bound if below else median >= bound) else "**not reached**"
+            limit = f"{'≤' if below else '≥'} {_number(bound)}"
+            met = median <= bound if below else median >= bound
+            state = "reached" if met else "**not reached**"
         lines.append(
-            f"| {row.name} | {_number(median)} | {_spread(row.runs)} | {row.unit} | {shown} | {state} |"
+            f"| {row.name} | {_number(median)} | {_spread(row.runs)} | {row.unit} | {limit} | {state} |"
         )
     lines += ["", f"![{result.title}]({image})", ""]
     return "\n".join(lines)

@@ -111,8 +111,8 @@ def run(repetitions: int, events: int) -> list[Result]:
         "scaling",
         "Workers",
         f"{count:,} events in {max(WORKERS)} partitions, default model, each worker a process; events a second over the "
-        f"middle 80 %; {repetitions} repetitions in turns. Two cores hold the broker and the workers: beyond the second "
-        "worker there is no core left, and what is seen is that more of them do no harm.",
+        f"middle 80 %; {repetitions} repetitions in turns. The broker, this "
+        "program and the workers share 2 cores: a third worker has none left to itself.",
         [Row(name, "events/s", figures) for name, figures in runs.items()],
         ratios,
     )

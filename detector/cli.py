@@ -31,6 +31,7 @@ from detector.model.artifact import (
     resolve_model_path,
 )
 from detector.runtime.config import ConfigurationError, DetectorConfig, environment_variable_of, flag_of
+from detector.runtime.garbage import relax_garbage_collection
 from detector.runtime.health import HealthServer, Heartbeat, Watchdog
 from detector.runtime.metrics import DetectorMetrics
 from detector.runtime.model_watch import ModelWatch
@@ -98,6 +99,7 @@ def run(**settings: Any) -> None:
         config.threshold or model.threshold,
         config.group,
     )
+    relax_garbage_collection()
     try:
         with Watchdog(heartbeat, stall_timeout_s), _watch(config, model, metrics) as fresh_model:
             Detector(config, model, metrics, heartbeat, fresh_model).run(stop)
