@@ -100,8 +100,12 @@ def main(names: tuple[str, ...], *, quick: bool, check: bool, out: Path) -> None
         if quick
         else Scale(3, 150_000, 30_000, (1_000, 10_000, 100_000, 1_000_000), 10, 0.2, peers)
     )
-    if quick and out == DOCS and not check:
+    if quick and out == DOCS:
         out = Path("bench-quick")
+    if quick and check:
+        raise click.UsageError(
+            "--quick and --check exclude each other: one repetition shows no noise to judge by"
+        )
     known = benchmarks(scale)
     if unknown := set(names) - set(known):
         raise click.BadParameter(f"{', '.join(sorted(unknown))}: expected some of {', '.join(known)}")

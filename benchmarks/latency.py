@@ -217,6 +217,7 @@ def run(repetitions: int, seconds: float) -> list[Result]:
         f"Open load for {seconds:.0f} s on 2 partitions, {_ALERTS_PER_S} attacks a second in it; from the intended send "
         "time to the alert read by a read_committed subscriber. Worker, broker, load generator and subscriber share 2 "
         f"cores; {repetitions} repetitions in turns. 'Generator late' is how far the load itself was behind at its end: "
-        "where it is large, the machine could not produce the rate."
+        "where it is large, the machine could not produce the rate. "
+        f"A run has about {_ALERTS_PER_S * seconds:.0f} alerts: of so few, p99.9 is all but the longest."
     )
     return [Result("latency", "Latency, event to alert", how, rows, ratios, targets)]
