@@ -16,6 +16,7 @@ import click
 import msgspec
 from kafka.errors import KafkaError
 
+from detector.accounts import accounts
 from detector.backtest.command import backtest_command
 from detector.console.command import console
 from detector.contract.alerts import Alert
@@ -242,6 +243,7 @@ def redrive(*, reasons: tuple[str, ...], dry_run: bool, most: int | None, **sett
         click.echo(f"{outcome.kept.total()} kept on {config.dead_letter_topic}: {_counts(outcome.kept)}")
 
 
+main.add_command(accounts)
 main.add_command(console)
 
 
@@ -267,7 +269,7 @@ def describe(alert: Alert) -> str:
     because = f" | {'; '.join(alert.explanation[:_SHOWN_REASONS])}" if alert.explanation else ""
     return (
         f"{alert.decision} session {alert.session_id} account {alert.account_id} score {alert.score:.4f} "
-        f"≥ {alert.threshold:g} after {latency_ms} ms: {actions}{because}"
+        f"{'≥' if alert.score >= alert.threshold else '<'} {alert.threshold:g} after {latency_ms} ms: {actions}{because}"
     )
 
 

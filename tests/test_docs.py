@@ -11,6 +11,7 @@ import click
 import pytest
 
 from detector.console.config import TOKEN_VARIABLE
+from detector.contract.accounts import decode_listing, is_listing
 from detector.contract.alerts import decode_alert
 from detector.contract.events import decode_event
 from detector.runtime.config import DetectorConfig
@@ -178,11 +179,16 @@ def test_flags_that_are_named_exist(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=identify)
 def test_examples_of_records_are_valid(document: Path) -> None:
-    """A block of JSON is an event or an alert as the contract has it."""
+    """A block of JSON is an event, an alert or a listing as the contract has it."""
     for language, block in _FENCE.findall(document.read_text()):
         if language == "json":
-            decode = decode_alert if "alert_id" in block else decode_event
-            decode(block.encode())
+            value = block.encode()
+            if is_listing(value):
+                decode_listing(value)
+            elif "alert_id" in block:
+                decode_alert(value)
+            else:
+                decode_event(value)
 
 
 def test_no_machine_or_registry_is_named() -> None:

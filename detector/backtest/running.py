@@ -110,7 +110,8 @@ def backtest(
     blocks: tuple[dict[str, Blocked], ...] = ({}, {})
     for batch in batches:
         for side, live, found in zip(sides, partitions, blocks, strict=True):
-            settings = replace(config, threshold=side.threshold)
+            # What each model wants is compared, not what the circuit breaker would leave of it.
+            settings = replace(config, threshold=side.threshold, breaker_max_block_share=0.0)
             alerts: Iterable[Alert] = replay_log([batch], side.model, settings, partitions=live)
             for session, block in first_blocks(alerts).items():
                 found.setdefault(session, block)

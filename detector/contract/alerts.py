@@ -13,9 +13,18 @@ ALERT_NAMESPACE = uuid.UUID("6f0b2e1c-3f58-5d3a-9c1b-7a4f0d2c8e51")
 
 
 class Decision(StrEnum):
-    """What to do with the session."""
+    """What to do with the session. What is to be allowed is not published."""
 
     BLOCK = "BLOCK"
+    REVIEW = "REVIEW"
+
+
+class Cause(StrEnum):
+    """Why the decision is what it is."""
+
+    SCORE = "score"
+    CIRCUIT_BREAKER = "circuit_breaker"  # it would be a block, were there not too many
+    DENY_LIST = "deny_list"
 
 
 class ModelReference(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +72,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     session_id: Identifier
     account_id: Identifier
     score: Annotated[float, msgspec.Meta(ge=0, le=1, description="the model's risk of the window")]
-    threshold: Annotated[float, msgspec.Meta(gt=0, le=1, description="the score that blocks")]
+    threshold: Annotated[float, msgspec.Meta(gt=0, le=1, description="the score that it took")]
     action: Annotated[Identifier, msgspec.Meta(description="the deciding action")]
     event_id: Annotated[Identifier, msgspec.Meta(description="the deciding event")]
     action_number: Annotated[int, msgspec.Meta(ge=1, description="of the deciding action in its session")]
@@ -73,6 +82,10 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     occurred_at_ms: Annotated[TimeMs, msgspec.Meta(description="when the deciding action happened")]
     received_at_ms: Annotated[TimeMs, msgspec.Meta(description="when the broker took it: its record's time")]
     detected_at_ms: Annotated[TimeMs, msgspec.Meta(description="when the detector decided, its own clock")]
+    cause: Annotated[
+        Cause,
+        msgspec.Meta(description="the score alone, or what overruled it; a listed account needs no score"),
+    ] = Cause.SCORE
     scores: Annotated[
         list[float],
         msgspec.Meta(description="the score after each action explained, the last one's the alert's"),

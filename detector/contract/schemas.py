@@ -5,11 +5,13 @@ from typing import Any
 
 import msgspec
 
+from detector.contract.accounts import AccountListing
 from detector.contract.alerts import Alert
 from detector.contract.events import SessionEvent
 
 SCHEMAS: dict[str, type[msgspec.Struct]] = {
     "session-action.v1.schema.json": SessionEvent,
+    "account-listing.v1.schema.json": AccountListing,
     "session-alert.v1.schema.json": Alert,
 }
 

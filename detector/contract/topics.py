@@ -35,6 +35,18 @@ def redriven_specification(input_topic: str) -> TopicSpecification:
     )
 
 
+def accounts_topic(input_topic: str) -> str:
+    """Return the name of the topic that keeps the listed accounts of `input_topic`."""
+    return f"{input_topic}.accounts"
+
+
+def accounts_specification(input_topic: str) -> TopicSpecification:
+    """Return the topic of the listed accounts: the last listing by account, none for one that was cleared."""
+    return TopicSpecification(
+        name=accounts_topic(input_topic), partitions=1, configs={"cleanup.policy": "compact"}
+    )
+
+
 def topic_specifications(input_topic: str, alerts_topic: str, partitions: int) -> list[TopicSpecification]:
     """Return the topics of one detector, all with the same number of partitions."""
     return [

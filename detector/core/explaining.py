@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.contract.alerts import Alert, Attribution
+from detector.contract.alerts import Alert, Attribution, Cause
 from detector.core.decision import Decided
 from detector.core.encoding import STEP_BYTES, STEP_DTYPE, Encoding
 
@@ -35,7 +35,8 @@ MAX_GAP_ALTERNATIVES = 16
 MAX_REASONS = 5
 MIN_REASON = 0.01
 """Smallest value, of an action or its gap, that is put into words."""
-
+_BREAKER_IS_OPEN = "review instead of block: the circuit breaker is open"
+_DENIED = "the account is on the deny list"
 _FIRST_GAP_BUCKET = 2  # 0 pads, 1 is a session's first action
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000), ("ms", 1))
 _TO = "–"  # noqa: RUF001  the dash of ranges
@@ -60,7 +61,11 @@ class Explanation(NamedTuple):
 
 
 def explained(decided: Decided, encoding: Encoding, score: Score) -> Decided:
-    """Give each alert of a batch its explanation. The scores of one alert are computed in one call."""
+    """Give each alert of a batch its explanation. The scores of one alert are computed in one call.
+
+    What an open circuit breaker turned into reviews is only told so: such reviews come in masses, and explaining them
+    all would hold up everybody else.
+    """
     alerts = [
         _with_explanation(alert, steps, encoding, score)
         for alert, steps in zip(decided.alerts, decided.windows, strict=True)
@@ -217,6 +222,8 @@ def _gap_values(
 
 
 def _with_explanation(alert: Alert, window: bytes, encoding: Encoding, score: Score) -> Alert:
+    if alert.cause is Cause.CIRCUIT_BREAKER:
+        return msgspec.structs.replace(alert, explanation=[_BREAKER_IS_OPEN])
     explanation = explain(window, encoding, score, uuid.UUID(alert.alert_id))
     buckets = np.frombuffer(window, STEP_DTYPE)["gap"].tolist()
     attributions = [
@@ -237,7 +244,10 @@ def _with_explanation(alert: Alert, window: bytes, encoding: Encoding, score: Sc
         baseline=explanation.baseline,
         attributions=attributions,
         attributions_exact=explanation.exact,
-        explanation=list(reasons(alert.window, attributions)),
+        explanation=[
+            *([_DENIED] if alert.cause is Cause.DENY_LIST else []),
+            *reasons(alert.window, attributions),
+        ],
     )
 
 

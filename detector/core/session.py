@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 _HEAD = Struct("<qqIHB")
 _FLAGS_AT = _HEAD.size - 1
-_BLOCKED = 1
 _ENDED = 2
+BLOCKED, REVIEWED, REACHED = 1, 4, 8
+"""Marks of a session: a BLOCK was published, a REVIEW was, its score has reached the blocking threshold."""
+_MARKS = BLOCKED | REVIEWED | REACHED
 EVENT_HASH_BYTES = 8
 
 
@@ -18,7 +20,7 @@ class Session(NamedTuple):
         last_ms: event time of its last action.
         touched_ms: stream time of its partition when the last action was read; never runs backwards in the log.
         actions: how many actions it had so far.
-        blocked: a BLOCK was decided.
+        marks: BLOCKED, REVIEWED and REACHED, or none of them.
         ended: it logged out. Kept until it expires, so that a repeated event is still known as one.
         steps: packed steps of its last actions, at most a window.
         event_hashes: hashes of its last event ids, EVENT_HASH_BYTES each, at most as many as a window has steps.
@@ -27,7 +29,7 @@ class Session(NamedTuple):
     last_ms: int
     touched_ms: int
     actions: int
-    blocked: bool
+    marks: int
     ended: bool
     steps: bytes
     event_hashes: bytes
@@ -54,7 +56,7 @@ def holds(event_hashes: bytes, wanted: bytes) -> bool:
 
 def pack(session: Session) -> bytes:
     """Pack a session for the table and the state log."""
-    flags = session.blocked * _BLOCKED | session.ended * _ENDED
+    flags = session.marks | session.ended * _ENDED
     head = _HEAD.pack(session.last_ms, session.touched_ms, session.actions, len(session.steps), flags)
     return head + session.steps + session.event_hashes
 
@@ -67,7 +69,7 @@ def unpack(packed: bytes) -> Session:
         last_ms,
         touched_ms,
         actions,
-        bool(flags & _BLOCKED),
+        flags & _MARKS,
         bool(flags & _ENDED),
         packed[_HEAD.size : steps_end],
         packed[steps_end:],
@@ -79,6 +81,11 @@ def touched_ms(packed: bytes) -> int:
     return int.from_bytes(packed[8:16], "little", signed=True)
 
 
-def with_blocked(packed: bytes) -> bytes:
-    """Return the packed session with its blocked flag set."""
-    return packed[:_FLAGS_AT] + bytes([packed[_FLAGS_AT] | _BLOCKED]) + packed[_FLAGS_AT + 1 :]
+def marks(packed: bytes) -> int:
+    """Read the marks without unpacking the rest."""
+    return packed[_FLAGS_AT] & _MARKS
+
+
+def with_marks(packed: bytes, marks: int) -> bytes:
+    """Return the packed session with these marks, and those that it has."""
+    return packed[:_FLAGS_AT] + bytes([packed[_FLAGS_AT] | marks]) + packed[_FLAGS_AT + 1 :]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from detector.contract.accounts import AccountListing, Listing
 from detector.contract.actions import Action
 from detector.contract.events import SessionEvent
 from detector.core.encoding import Encoding
@@ -30,19 +31,32 @@ class SessionLimits:
 
 
 class Entry(NamedTuple):
-    """An event and where it lies in the log: its offset, and when the broker took it (its record's timestamp)."""
+    """An event or listing and where it lies in the log: its offset, and when the broker took it (its timestamp)."""
+
+    offset: int
+    received_at_ms: int
+    event: SessionEvent | AccountListing
+
+
+class Candidate(NamedTuple):
+    """One event to be scored.
+
+    Attributes:
+        offset: of the event, as is `received_at_ms`, the time of its record.
+        event: itself.
+        action_number: its number in its session, from 1.
+        steps: of its window.
+        stream_time_ms: of the partition, this event included.
+        listing: its account's.
+    """
 
     offset: int
     received_at_ms: int
     event: SessionEvent
-
-
-class Candidate(NamedTuple):
-    """One event to be scored: the `action_number`-th of its session, with the steps of its window."""
-
-    entry: Entry
     action_number: int
     steps: bytes
+    stream_time_ms: int
+    listing: Listing | None
 
 
 @dataclass(slots=True)
@@ -53,6 +67,8 @@ class Staged:
     candidates: list[Candidate] = field(default_factory=list)
     touched: dict[str, bytes] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
+    listed: dict[str, Listing | None] = field(default_factory=dict)
+    listings: int = 0
     duplicates: int = 0
     clamped: int = 0
     expired: int = 0
@@ -86,7 +102,8 @@ def stage(
     """Stage the next events of a partition.
 
     A repeated event id within the session's window is a duplicate: counted, and otherwise ignored. A time
-    before the session's last is clamped to it. LOGOUT ends the session: the next action begins a new one.
+    before the session's last is clamped to it. LOGOUT ends the session: the next action begins a new one. A listing
+    holds for the events after it.
 
     Args:
         partition: the committed state; not changed.
@@ -110,6 +127,10 @@ def stage(
 
     for entry in entries:
         event = entry.event
+        if isinstance(event, AccountListing):
+            staged.listed[event.account_id] = event.listing
+            staged.listings += 1
+            continue
         session_id = event.session_id
         now_ms = max(staged.stream_time_ms, event.occurred_at_ms)
         packed = touched.get(session_id)
@@ -128,13 +149,13 @@ def stage(
         staged.stream_time_ms = now_ms
         if session is None or session.ended:
             step = encoding.step(event.action, None)
-            steps, number, last_ms, blocked = step, 1, event.occurred_at_ms, False
+            steps, number, last_ms, marks = step, 1, event.occurred_at_ms, 0
         else:
             last_ms = max(event.occurred_at_ms, session.last_ms)
             staged.clamped += last_ms != event.occurred_at_ms
             step = encoding.step(event.action, last_ms - session.last_ms)
             steps = (session.steps + step)[-encoding.window_bytes :]
-            number, blocked = session.actions + 1, session.blocked
+            number, marks = session.actions + 1, session.marks
         hashes = hashed if session is None else (session.event_hashes + hashed)[-hashes_bytes:]
         ended = event.action == Action.LOGOUT.value
 
@@ -144,9 +165,18 @@ def stage(
             live += 1
         touched.pop(session_id, None)  # to the end: `touched` is in the order of the last touch
         kept = b"" if ended else steps
-        touched[session_id] = pack(Session(last_ms, now_ms, number, blocked, ended, kept, hashes))
-        staged.candidates.append(Candidate(entry, number, steps))
+        touched[session_id] = pack(Session(last_ms, now_ms, number, marks, ended, kept, hashes))
+        listing = _listing(event.account_id, staged, partition)
+        staged.candidates.append(
+            Candidate(entry.offset, entry.received_at_ms, event, number, steps, now_ms, listing)
+        )
     return staged
+
+
+def _listing(account_id: str, staged: Staged, partition: Partition) -> Listing | None:
+    if account_id in staged.listed:
+        return staged.listed[account_id]
+    return partition.listed.get(account_id)
 
 
 def _expired(packed: bytes, stream_time_ms: int, limits: SessionLimits) -> bool:

@@ -5,7 +5,10 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from detector.contract.topics import ACTIONS_TOPIC, ALERTS_TOPIC, dead_letter_topic
+from detector.contract.alerts import ModelReference
+from detector.contract.topics import ACTIONS_TOPIC, ALERTS_TOPIC, accounts_topic, dead_letter_topic
+from detector.core.breaker import BreakerLimits
+from detector.core.decision import Policy
 from detector.model.artifact import UnknownActions, resolve_model_path
 
 
@@ -52,6 +55,19 @@ class DetectorConfig:
         minimum=0,
     )
     threshold: float = setting("Score that blocks; 0 takes the model's own.", 0.0, minimum=0)
+    review_threshold: float = setting(
+        "Score that is published for review, once a session; below the one that blocks. 0 reviews nothing.",
+        0.0,
+        minimum=0,
+    )
+    breaker_max_block_share: float = setting(
+        "The circuit breaker turns blocks into reviews while more sessions of a partition reach the threshold, of "
+        "those that begin; it closes at half of it. 0 switches it off.",
+        0.25,
+        minimum=0,
+    )
+    breaker_min_blocks: int = setting("… and at least so many in its window.", 20)
+    breaker_window_ms: int = setting("Its sliding window, of event time.", 600_000, unit="ms")
     idle_timeout_ms: int = setting("A session without an action for longer has ended.", 1_800_000, unit="ms")
     max_sessions: int = setting("Most live sessions a partition; beyond, the longest idle goes.", 1_000_000)
     max_event_bytes: int = setting(
@@ -106,6 +122,14 @@ class DetectorConfig:
                 )
         if not 0 <= self.threshold <= 1:
             raise ConfigurationError(f"--threshold is {self.threshold}: expected above 0 and at most 1, or 0")
+        if not 0 <= self.review_threshold <= 1:
+            raise ConfigurationError(
+                f"--review-threshold is {self.review_threshold}: expected above 0 and at most 1, or 0"
+            )
+        if 0 < self.threshold <= self.review_threshold:
+            raise ConfigurationError(
+                f"--review-threshold is {self.review_threshold}: expected less than --threshold, {self.threshold}, or 0"
+            )
         if self.unknown_actions not in set(UnknownActions):
             raise ConfigurationError(
                 f"--unknown-actions is {self.unknown_actions!r}: expected {' or '.join(UnknownActions)}"
@@ -119,6 +143,26 @@ class DetectorConfig:
                 raise ConfigurationError(
                     f"{topic!r} names no topic: expected up to 200 of the characters A-Z a-z 0-9 . _ -"
                 )
+
+    def policy(self, threshold: float, model: ModelReference) -> Policy:
+        """Return what decides with a model.
+
+        Args:
+            threshold: the model's own, which `--threshold` overrules.
+            model: how alerts name it.
+        """
+        breaker = BreakerLimits(self.breaker_max_block_share, self.breaker_min_blocks, self.breaker_window_ms)
+        return Policy(
+            self.threshold or threshold,
+            model,
+            self.review_threshold or None,
+            breaker if self.breaker_max_block_share else None,
+        )
+
+    @property
+    def accounts_topic(self) -> str:
+        """Where the listed accounts are kept."""
+        return accounts_topic(self.input_topic)
 
     @property
     def dead_letter_topic(self) -> str:

@@ -1,9 +1,10 @@
-"""Decoding: from a consumed record to an event, or to a dead letter with the reason."""
+"""Decoding: from a consumed record to an event or an account's listing, or to a dead letter with the reason."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from detector.contract.accounts import AccountListing, MalformedListingError, decode_listing, is_listing
 from detector.contract.dead_letters import DeadLetter, Reason, history_of, original_headers
 from detector.contract.events import MalformedEventError, SessionEvent, decode_event
 
@@ -28,8 +29,10 @@ class EventLimits:
     max_future_ms: int
 
 
-def decode(record: Any, knows: Callable[[str], bool], limits: EventLimits) -> SessionEvent | DeadLetter:
-    """Decode one consumed record.
+def decode(
+    record: Any, knows: Callable[[str], bool], limits: EventLimits
+) -> SessionEvent | AccountListing | DeadLetter:
+    """Decode one consumed record. What is an event is one, whatever else it says.
 
     Args:
         record: a kafka-python ConsumerRecord with raw bytes.
@@ -45,7 +48,7 @@ def decode(record: Any, knows: Callable[[str], bool], limits: EventLimits) -> Se
     try:
         event = decode_event(value)
     except MalformedEventError as error:
-        return _dead_letter(record, Reason.MALFORMED, str(error), limits)
+        return _decode_listing(record, value, limits, str(error))
     if not knows(event.action):
         detail = f"action {event.action[:64]!r}: expected one of the model's vocabulary"
         return _dead_letter(record, Reason.UNKNOWN_ACTION, detail, limits)
@@ -54,6 +57,17 @@ def decode(record: Any, knows: Callable[[str], bool], limits: EventLimits) -> Se
         detail = f"{ahead_ms} ms ahead of the broker's time: expected at most {limits.max_future_ms} ms"
         return _dead_letter(record, Reason.TIME_IN_FUTURE, detail, limits)
     return event
+
+
+def _decode_listing(
+    record: Any, value: bytes, limits: EventLimits, why_no_event: str
+) -> AccountListing | DeadLetter:
+    if not is_listing(value):
+        return _dead_letter(record, Reason.MALFORMED, why_no_event, limits)
+    try:
+        return decode_listing(value)
+    except MalformedListingError as error:
+        return _dead_letter(record, Reason.MALFORMED, f"account listing: {error}", limits)
 
 
 def _dead_letter(record: Any, reason: Reason, detail: str, limits: EventLimits) -> DeadLetter:

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from detector.contract.alerts import Decision
 from detector.contract.dead_letters import DeadLetter, Reason
-from detector.core.decision import Decided
+from detector.core.decision import Decided, Suppression
 from detector.core.staging import Staged
 
 _BATCH_BUCKETS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_000, 5_000, 10_000)
@@ -63,7 +63,12 @@ class DetectorMetrics:
         )
         self.scores = counter("scores", "Windows scored and committed")
         self.alerts = counter("alerts", "Alerts committed", "decision")
-        self.suppressed = counter("suppressed", "Scores that would block a session already blocked")
+        self.suppressed = counter(
+            "suppressed", "Scores at or above a threshold that were not published", "reason"
+        )
+        self.breaker_open = gauge("breaker_open", "1 while blocks are turned into reviews", "partition")
+        self.breaker_trips = counter("breaker_trips", "How often the circuit breaker opened")
+        self.listed_accounts = gauge("listed_accounts", "Accounts that are allowed or denied", "partition")
         self.dead_letters = counter("dead_letters", "Records committed to the dead-letter topic", "reason")
         self.clamped = counter("clamped_times", "Events before their session's last one, clamped to it")
         self.expired = counter("expired_sessions", "Sessions dropped: idle too long")
@@ -103,7 +108,9 @@ class DetectorMetrics:
             self.recoveries.labels(kind)
         for kind in ("delta", "snapshot"):
             self.state_bytes.labels(kind)
-        for outcome in ("scored", "duplicate", "dead_letter"):
+        for suppression in Suppression:
+            self.suppressed.labels(suppression.value)
+        for outcome in ("scored", "duplicate", "listing", "dead_letter"):
             self.events.labels(outcome)
 
     @contextmanager
@@ -121,11 +128,14 @@ class DetectorMetrics:
         self.scores.inc(len(staged.candidates))
         self.events.labels("scored").inc(len(staged.candidates))
         self.events.labels("duplicate").inc(staged.duplicates)
+        self.events.labels("listing").inc(staged.listings)
         self.events.labels("dead_letter").inc(len(letters))
         self.clamped.inc(staged.clamped)
         self.expired.inc(staged.expired)
         self.evicted.inc(staged.evicted)
-        self.suppressed.inc(decided.suppressed)
+        for suppression, count in decided.suppressed.items():
+            self.suppressed.labels(suppression.value).inc(count)
+        self.breaker_trips.inc(decided.trips)
         for alert in decided.alerts:
             self.alerts.labels(alert.decision.value).inc()
         for letter in letters:
@@ -133,5 +143,5 @@ class DetectorMetrics:
 
     def forget(self, partition: int) -> None:
         """Stop exposing a partition that is another worker's now."""
-        for one in (self.live_sessions, self.lag):
+        for one in (self.live_sessions, self.lag, self.breaker_open, self.listed_accounts):
             one.remove(str(partition))

@@ -15,8 +15,8 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import OffsetSpec
 
 from detector.connection import client_options
-from detector.contract.alerts import decode_alert
-from detector.contract.events import SessionEvent
+from detector.contract.alerts import Alert, Decision, decode_alert
+from detector.contract.dead_letters import DeadLetter
 from detector.core.decision import Policy, decide
 from detector.core.partition import Partition
 from detector.core.staging import Candidate, Entry, SessionLimits, stage
@@ -27,6 +27,8 @@ from detector.runtime.decoding import EventLimits, decode
 _LOG = logging.getLogger(__name__)
 _POLL_TIMEOUT_MS = 200
 _FOREVER_MS = 2**63
+_VERDICTS: Mapping[Decision | None, float] = {Decision.BLOCK: 1.0, Decision.REVIEW: 0.5}
+"""Scores that lead to what was decided, under thresholds of the same."""
 
 Tell = Callable[..., None]
 """Called with a text and its arguments as the work goes on; logs it now and then, and keeps the worker alive."""
@@ -37,14 +39,14 @@ class _Published:
     """What the alerts topic says of one input partition.
 
     Attributes:
-        offsets: deciding offsets that the input still holds.
-        earlier: of alerts whose deciding event retention deleted: its time, by session.
+        offsets: decisions by deciding offset, of those that the input still holds.
+        earlier: of alerts whose deciding event retention deleted: the last of each session, a block before a review.
         next_offset: the input was read up to there at least.
         complete_from_ms: alerts older than that may have been deleted by retention; 0 if none was.
     """
 
-    offsets: set[int] = field(default_factory=set)
-    earlier: dict[str, int] = field(default_factory=dict)
+    offsets: dict[int, Decision] = field(default_factory=dict)
+    earlier: dict[str, Alert] = field(default_factory=dict)
     next_offset: int = 0
     complete_from_ms: int = 0
 
@@ -127,16 +129,18 @@ def _replay(
     entries = [
         Entry(record.offset, max(0, record.timestamp), event)
         for record, event in decoded
-        if isinstance(event, SessionEvent)
+        if not isinstance(event, DeadLetter)
     ]
     staged = stage(
         partition, entries, model.encoding, SessionLimits(config.idle_timeout_ms, config.max_sessions)
     )
+    # What was published is known, whatever the lists said then.
+    staged.candidates = [one._replace(listing=None) for one in staged.candidates]
     decided = decide(
         partition,
         staged,
-        _blocked(staged.candidates, published, model, config),
-        policy=Policy(1.0, model.reference),
+        _verdicts(staged.candidates, published, model, config),
+        policy=Policy(_VERDICTS[Decision.BLOCK], model.reference, _VERDICTS[Decision.REVIEW]),
         encoding=model.encoding,
         source=source,
         next_offset=records[-1].offset + 1,
@@ -145,27 +149,33 @@ def _replay(
     partition.apply(decided.delta)
 
 
-def _blocked(
+def _verdicts(
     candidates: Sequence[Candidate], published: _Published, model: Model, config: DetectorConfig
 ) -> list[float]:
-    """Return 1.0 for each event that blocked its session, as far as can be known, else 0.0."""
-    threshold = config.threshold or model.threshold
-    unknown = [one for one in candidates if one.entry.received_at_ms < published.complete_from_ms]
+    """Return for each event what it led to, as far as can be known, as a score that leads there again."""
+    policy = config.policy(model.threshold, model.reference)
+    unknown = [one for one in candidates if one.received_at_ms < published.complete_from_ms]
     scores = model.score(model.encoding.windows([one.steps for one in unknown])).tolist()
-    decided = {one.entry.offset for one, score in zip(unknown, scores, strict=True) if score >= threshold}
+    decided = {}
+    for one, score in zip(unknown, scores, strict=True):
+        if score >= policy.threshold:
+            decided[one.offset] = Decision.BLOCK
+        elif policy.review_threshold is not None and score >= policy.review_threshold:
+            decided[one.offset] = Decision.REVIEW
 
-    def blocked(candidate: Candidate) -> bool:
-        entry = candidate.entry
-        if entry.offset in published.offsets or entry.offset in decided:
-            return True
-        earlier_ms = published.earlier.get(entry.event.session_id)
-        return (
-            earlier_ms is not None
+    def decision(candidate: Candidate) -> Decision | None:
+        known = published.offsets.get(candidate.offset) or decided.get(candidate.offset)
+        earlier = published.earlier.get(candidate.event.session_id)
+        if (
+            known is None
+            and earlier is not None
             and candidate.action_number == 1
-            and entry.event.occurred_at_ms - earlier_ms <= config.idle_timeout_ms
-        )
+            and candidate.event.occurred_at_ms - earlier.occurred_at_ms <= config.idle_timeout_ms
+        ):
+            return earlier.decision
+        return known
 
-    return [float(blocked(candidate)) for candidate in candidates]
+    return [_VERDICTS.get(decision(candidate), 0.0) for candidate in candidates]
 
 
 def _published(
@@ -197,14 +207,20 @@ def _published(
                 continue
             published.next_offset = max(published.next_offset, alert.source.offset + 1)
             if alert.source.offset >= begin:
-                published.offsets.add(alert.source.offset)
-            else:
-                published.earlier[alert.session_id] = alert.occurred_at_ms
+                published.offsets[alert.source.offset] = alert.decision
+            elif alert.decision is Decision.BLOCK or _is_all_there_is(alert, published.earlier):
+                published.earlier[alert.session_id] = alert
         count += len(records)
         tell("rebuilding %s[%d]: %d alerts read", *source, count)
     if cut and all(target.partition in oldest_ms for target in cut):
         published.complete_from_ms = max(oldest_ms[target.partition] for target in cut)
     return published
+
+
+def _is_all_there_is(review: Alert, earlier: Mapping[str, Alert]) -> bool:
+    """Tell whether no block of the review's session is known."""
+    known = earlier.get(review.session_id)
+    return known is None or known.decision is Decision.REVIEW
 
 
 def _bounds(

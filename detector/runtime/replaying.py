@@ -12,10 +12,10 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.partitioner.default import murmur2
 
 from detector.connection import client_options
+from detector.contract.accounts import is_listing
 from detector.contract.alerts import Alert
 from detector.contract.dead_letters import DeadLetter
 from detector.contract.events import MalformedEventError, decode_event
-from detector.core.decision import Policy
 from detector.core.offline import detect
 from detector.core.partition import Partition
 from detector.core.staging import Entry, SessionLimits
@@ -61,6 +61,7 @@ def replay(
         partitions: live sessions to go on from, by partition; changed. New ones without it.
     """
     event_limits = EventLimits(config.max_event_bytes, config.max_dead_letter_bytes, config.max_future_ms)
+    policy = config.policy(model.threshold, model.reference)
     partitions = {} if partitions is None else partitions
     for batch in batches:
         for source, records in batch.items():
@@ -76,7 +77,7 @@ def replay(
                 source=source,
                 encoding=model.encoding,
                 score=model.score,
-                policy=Policy(config.threshold or model.threshold, model.reference),
+                policy=policy,
                 limits=SessionLimits(config.idle_timeout_ms, config.max_sessions),
                 now_ms=lambda: 0,
                 partition=partitions.setdefault(source, Partition()),
@@ -129,7 +130,8 @@ def batches_of_topic(
 def batches_of_file(path: Path, config: DetectorConfig) -> Iterator[Batch]:
     """Read a file of JSON lines (.gz is unpacked) as if it had been published, in that order, to the input topic.
 
-    A line lies in the partition that Kafka's default partitioner gives its session id, of `config.partitions`. A
+    A line lies in the partition that Kafka's default partitioner gives its session id, of `config.partitions`; an
+    account's listing lies in all of them. A
     file has no broker's time: the times of its events are held against none.
 
     Raises:
@@ -142,19 +144,20 @@ def batches_of_file(path: Path, config: DetectorConfig) -> Iterator[Batch]:
             batch: dict[TopicPartition, list[LoggedLine]] = defaultdict(list)
             for line in chunk:
                 value = line.rstrip(b"\r\n")
-                number = _partition_of(_session_of(value), config.partitions)
-                source = TopicPartition(config.input_topic, number)
-                batch[source].append(
-                    LoggedLine(config.input_topic, number, next(offsets[number]), -1, None, value)
-                )
+                for number in _partitions_of(value, config.partitions):
+                    source = TopicPartition(config.input_topic, number)
+                    batch[source].append(
+                        LoggedLine(config.input_topic, number, next(offsets[number]), -1, None, value)
+                    )
             yield batch
 
 
-def _session_of(value: bytes) -> str:
+def _partitions_of(value: bytes, partitions: int) -> Iterable[int]:
+    """Return where a line lies: an event in its session's partition, an account's listing in all."""
     try:
-        return decode_event(value).session_id
+        return (_partition_of(decode_event(value).session_id, partitions),)
     except MalformedEventError:
-        return ""
+        return range(partitions) if is_listing(value) else (_partition_of("", partitions),)
 
 
 @lru_cache(maxsize=100_000)

@@ -20,8 +20,7 @@ from kafka.errors import KafkaError, RetriableError
 from kafka.structs import ConsumerGroupMetadata
 
 from detector.contract.dead_letters import DeadLetter
-from detector.contract.events import SessionEvent
-from detector.core.decision import Decided, Policy, decide
+from detector.core.decision import Decided, decide
 from detector.core.explaining import explained
 from detector.core.partition import Partition
 from detector.core.staging import Entry, SessionLimits, Staged, stage
@@ -107,7 +106,13 @@ class Detector:
     def _use(self, model: Model) -> None:
         """Let a model decide from here on."""
         self._model = model
-        self._policy = Policy(self._config.threshold or model.threshold, model.reference)
+        self._policy = policy = self._config.policy(model.threshold, model.reference)
+        if policy.review_threshold is not None and policy.review_threshold >= policy.threshold:
+            _LOG.warning(
+                "scores from %s on block, so the review threshold of %s reviews nothing: expected less",
+                policy.threshold,
+                policy.review_threshold,
+            )
         self._metrics.model.info(msgspec.structs.asdict(model.reference))
 
     def run(self, stop: threading.Event) -> None:
@@ -166,7 +171,7 @@ class Detector:
             self._commit(link, decoded, decided, member)
         with timed("apply"):
             for one, outcome in zip(decoded, decided, strict=True):
-                self._held[one.source].partition.apply(outcome.delta)
+                self._apply(one.source, outcome)
         self._count(link, records, decoded, staged, decided)
         return True
 
@@ -239,10 +244,10 @@ class Detector:
         knows, limits = self._model.encoding.knows, self._event_limits
         for record in records:
             decoded = decode(record, knows, limits)
-            if isinstance(decoded, SessionEvent):
-                entries.append(Entry(record.offset, max(0, record.timestamp), decoded))
-            else:
+            if isinstance(decoded, DeadLetter):
                 letters.append(decoded)
+            else:
+                entries.append(Entry(record.offset, max(0, record.timestamp), decoded))
         return _Decoded(source, records[-1].offset + 1, entries, letters)
 
     def _stage(self, decoded: _Decoded) -> Staged:
@@ -304,6 +309,20 @@ class Detector:
                 self._metrics.state_bytes.labels("snapshot").inc(sum(map(len, snapshot)))
                 link.cut_state_log(source.partition, published[first])
 
+    def _apply(self, source: TopicPartition, decided: Decided) -> None:
+        partition = self._held[source].partition
+        was_open = partition.breaker.is_open
+        partition.apply(decided.delta)
+        if decided.trips:
+            _LOG.error(
+                "%s[%d]: the circuit breaker opened: too many sessions reach the threshold of model %s. Until it "
+                "closes they are published for review and not blocked; see 'Circuit breaker' in docs/operations.md",
+                *source,
+                self._model.reference.name,
+            )
+        if (was_open or decided.trips) and not partition.breaker.is_open:
+            _LOG.warning("%s[%d]: the circuit breaker closed: sessions are blocked again", *source)
+
     def _count(
         self,
         link: KafkaLink,
@@ -318,7 +337,10 @@ class Detector:
         for one, stage_of_one, outcome in zip(decoded, staged, decided, strict=True):
             metrics.partition_batch(stage_of_one, outcome, one.letters)
             number = one.source.partition
-            metrics.live_sessions.labels(number).set(len(self._held[one.source].partition.sessions))
+            partition = self._held[one.source].partition
+            metrics.live_sessions.labels(number).set(len(partition.sessions))
+            metrics.listed_accounts.labels(number).set(len(partition.listed))
+            metrics.breaker_open.labels(number).set(partition.breaker.is_open)
             highwater = link.membership.consumer.highwater(one.source)
             metrics.lag.labels(number).set(max(0, (highwater or one.next_offset) - one.next_offset))
             for alert in outcome.alerts:

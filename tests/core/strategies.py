@@ -6,16 +6,21 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from detector.contract.accounts import AccountListing, Listing
 from detector.contract.actions import Action
 from detector.contract.alerts import ModelReference
 from detector.contract.events import SessionEvent
+from detector.core.breaker import BreakerLimits
 from detector.core.decision import Policy
 from detector.core.encoding import Encoding
 from detector.core.staging import Entry
 
 ACTIONS = [action.value for action in Action]
 ENCODING = Encoding(ACTIONS, window=4, gap_bounds_ms=[1_000, 60_000])
-POLICY = Policy(threshold=0.5, model=ModelReference(name="sum", version="1", sha256="0" * 64))
+MODEL = ModelReference(name="sum", version="1", sha256="0" * 64)
+POLICY = Policy(threshold=0.5, model=MODEL)
+GUARDED = Policy(0.6, MODEL, review_threshold=0.4, breaker=BreakerLimits(0.4, 2, window_ms=100_000))
+"""All guard rails at once, set so that random logs meet all of them."""
 SOURCE = ("session-actions", 3)
 
 
@@ -28,9 +33,15 @@ def score(windows: NDArray[np.void]) -> NDArray[np.float32]:
     return np.asarray((mixed * 2_654_435_761 % 1_000) / 1_000, np.float32)
 
 
+def event_of(entry: Entry) -> SessionEvent:
+    """Return the entry's event; it must not be a listing."""
+    assert isinstance(entry.event, SessionEvent)
+    return entry.event
+
+
 @st.composite
-def logs(draw: st.DrawFn) -> list[Entry]:
-    """Draw entries with repeated ids, times that jump both ways and gaps between offsets."""
+def logs(draw: st.DrawFn, *, listings: bool = False) -> list[Entry]:
+    """Draw entries with repeated ids, times that jump both ways, gaps between offsets and, on demand, listings."""
     count = draw(st.integers(1, 60))
     offsets = itertools.accumulate(draw(st.lists(st.integers(1, 3), min_size=count, max_size=count)))
     events = []
@@ -40,6 +51,11 @@ def logs(draw: st.DrawFn) -> list[Entry]:
             0, now_ms + draw(st.sampled_from([0, 1, 999, 1_000, 30_000, 90_000, 700_000, -5_000, -800_000]))
         )
         session = draw(st.sampled_from(["a", "b", "c", "d"]))
+        if listings and draw(st.integers(0, 9)) == 0:
+            listing = draw(st.sampled_from([Listing.ALLOW, Listing.DENY, None]))
+            listed = AccountListing(account_id=f"account-{session}", listing=listing)
+            events.append(Entry(offset, now_ms, listed))
+            continue
         event = SessionEvent(
             event_id=f"e{draw(st.integers(0, 40))}",
             session_id=session,

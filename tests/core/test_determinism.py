@@ -6,26 +6,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.contract.alerts import Alert, encode_alert
-from detector.core.decision import decide
+from detector.core.decision import Policy, decide
 from detector.core.explaining import explained
 from detector.core.offline import detect
 from detector.core.partition import Partition
 from detector.core.staging import Entry, SessionLimits, stage
 from detector.runtime.state_log import decode_state, encode_delta, encode_snapshot, replay
-from tests.core.strategies import ENCODING, POLICY, SOURCE, logs, score
+from tests.core.strategies import ENCODING, GUARDED, POLICY, SOURCE, event_of, logs, score
 
 LIMITS = SessionLimits(idle_timeout_ms=60_000, max_sessions=3)
 Log = list[Entry]
 
 
-def alerts(log: Log, batch_events: int, limits: SessionLimits = LIMITS) -> list[Alert]:
-    """Run the core over a log."""
+def alerts(
+    log: Log, batch_events: int, limits: SessionLimits = LIMITS, policy: Policy = GUARDED
+) -> list[Alert]:
+    """Run the core over a log, with all guard rails."""
     found = detect(
         log,
         source=SOURCE,
         encoding=ENCODING,
         score=score,
-        policy=POLICY,
+        policy=policy,
         limits=limits,
         now_ms=lambda: 0,
         batch_events=batch_events,
@@ -38,20 +40,23 @@ def encoded(found: list[Alert]) -> list[bytes]:
     return [encode_alert(alert) for alert in found]
 
 
-def contents(partition: Partition) -> tuple[int, int, list[tuple[str, bytes]]]:
+def contents(partition: Partition) -> tuple[object, ...]:
     """Return all that a partition is, the order of its sessions included."""
-    return partition.next_offset, partition.stream_time_ms, list(partition.sessions.items())
+    return (
+        partition.next_offset, partition.stream_time_ms, list(partition.sessions.items()), partition.listed,
+        partition.breaker,
+    )  # fmt: skip
 
 
 @settings(max_examples=400)
-@given(logs(), st.integers(1, 60), st.integers(1, 60))
+@given(logs(listings=True), st.integers(1, 60), st.integers(1, 60))
 def test_any_cut_into_batches_gives_the_same_alerts(log: Log, one: int, other: int) -> None:
     """Alerts depend on the log, not on how many events are taken at a time."""
     assert encoded(alerts(log, one)) == encoded(alerts(log, other))
 
 
 @settings(max_examples=400)
-@given(logs(), st.data())
+@given(logs(listings=True), st.data())
 def test_a_partition_handed_over_anywhere_goes_on_the_same(log: Log, data: st.DataObject) -> None:
     """A worker that restores snapshot and deltas and goes on gives what one worker would have given."""
     cuts = sorted(data.draw(st.lists(st.integers(0, len(log)), max_size=6)))
@@ -68,7 +73,7 @@ def test_a_partition_handed_over_anywhere_goes_on_the_same(log: Log, data: st.Da
         staged = stage(partition, batch, ENCODING, LIMITS)
         scores = score(ENCODING.windows([one.steps for one in staged.candidates])).tolist()
         decided = decide(
-            partition, staged, scores, policy=POLICY, encoding=ENCODING, source=SOURCE,
+            partition, staged, scores, policy=GUARDED, encoding=ENCODING, source=SOURCE,
             next_offset=batch[-1].offset + 1, now_ms=lambda: 0,
         )  # fmt: skip
         if number in snapshots:
@@ -77,6 +82,7 @@ def test_a_partition_handed_over_anywhere_goes_on_the_same(log: Log, data: st.Da
         found += encoded(explained(decided, ENCODING, score).alerts)
         live = Partition()
         live.sessions = dict(partition.sessions)
+        live.listed = dict(partition.listed)
         live.apply(decided.delta)
         restored = Partition()
         replay(restored, (decode_state(value, fingerprint) for value in state_log))
@@ -88,8 +94,8 @@ def test_a_partition_handed_over_anywhere_goes_on_the_same(log: Log, data: st.Da
 def test_a_session_is_blocked_once_while_it_lasts(log: Log, batch_events: int) -> None:
     """Between two alerts of a session id lies an end of the session: the second counts from a new beginning."""
     unlimited = SessionLimits(idle_timeout_ms=10**15, max_sessions=100)
-    found = alerts(log, batch_events, unlimited)
-    by_offset = {entry.offset: entry.event for entry in log}
+    found = alerts(log, batch_events, unlimited, POLICY)
+    by_offset = {entry.offset: event_of(entry) for entry in log}
     for first, second in itertools.combinations(found, 2):
         if first.session_id == second.session_id:
             between = range(first.source.offset, second.source.offset)

@@ -28,7 +28,7 @@ def damage(stack: Stack) -> None:
 
 def write_newer_format(stack: Stack) -> None:
     """Write a record of a format that is yet to come."""
-    write_state(stack, b"\x02" + encode_delta(Delta(0, 0, [], {}), b"encoding")[1:])
+    write_state(stack, b"\x03" + encode_delta(Delta(0, 0, [], {}), b"encoding")[1:])
 
 
 def write_other_encoding(stack: Stack) -> None:
@@ -56,7 +56,7 @@ def move_offsets(stack: Stack) -> None:
     ("spoil", "message"),
     [
         (damage, "checksum does not match"),
-        (write_newer_format, "of format 02, expected 01"),
+        (write_newer_format, "of format 03, expected 01 or 02"),
         (write_other_encoding, "another model's vocabulary"),
         (delete_state, "holds no state: it was deleted"),
         (move_offsets, "somebody moved the group's offsets"),

@@ -1,0 +1,111 @@
+"""The commands `python -m detector accounts …`: accounts that are always allowed, or blocked at once."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import click
+import msgspec
+from kafka.errors import KafkaError
+
+from detector.contract.accounts import AccountListing, Listing
+from detector.contract.events import MAX_ID_CHARS
+from detector.contract.topics import ACTIONS_TOPIC
+from detector.runtime.accounts import Accounts
+from detector.runtime.config import ConfigurationError, DetectorConfig
+from detector.runtime.recovery import BatchAbortedError, OutcomeUnknownError, TopicsUnfitError
+
+
+@click.group()
+def accounts() -> None:
+    """List accounts to be allowed or blocked whatever they score.
+
+    A listing travels through the input topic, into each of its partitions, and holds for the events behind it.
+    """
+
+
+def _where(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say which accounts are meant."""
+    command = click.option(
+        "--input-topic", default=ACTIONS_TOPIC, envvar="DETECTOR_INPUT_TOPIC", show_envvar=True
+    )(command)
+    return click.option(
+        "--bootstrap-servers", default="127.0.0.1:9092", envvar="KAFKA_BOOTSTRAP_SERVERS", show_envvar=True
+    )(command)
+
+
+@accounts.command()
+@_where
+@click.argument("account_ids", metavar="ACCOUNT...", nargs=-1, required=True)
+def allow(*, account_ids: tuple[str, ...], **where: Any) -> None:
+    """Publish no alerts on these accounts, whatever they score."""
+    _publish(where, account_ids, Listing.ALLOW)
+
+
+@accounts.command()
+@_where
+@click.argument("account_ids", metavar="ACCOUNT...", nargs=-1, required=True)
+def deny(*, account_ids: tuple[str, ...], **where: Any) -> None:
+    """Block each session of these accounts at its next action, whatever it scores."""
+    _publish(where, account_ids, Listing.DENY)
+
+
+@accounts.command()
+@_where
+@click.argument("account_ids", metavar="ACCOUNT...", nargs=-1, required=True)
+def clear(*, account_ids: tuple[str, ...], **where: Any) -> None:
+    """Judge these accounts by their scores again."""
+    _publish(where, account_ids, None)
+
+
+@accounts.command(name="list")
+@_where
+def list_(**where: Any) -> None:
+    """Print the listed accounts as JSON lines."""
+
+    def show(lists: Accounts) -> None:
+        for account_id, listing in sorted(lists.listed().items()):
+            click.echo(msgspec.json.encode({"account_id": account_id, "listing": listing}))
+
+    _with_accounts(where, show)
+
+
+@accounts.command()
+@_where
+def sync(**where: Any) -> None:
+    """Publish all listings to every partition again: after partitions were added, or state was rebuilt."""
+
+    def publish(lists: Accounts) -> None:
+        listed = lists.listed()
+        to = lists.publish(AccountListing(account_id=one, listing=listed[one]) for one in sorted(listed))
+        counts = Counter(listing.value.lower() for listing in listed.values())
+        click.echo(f"{len(listed)} accounts to {to} partitions: {dict(sorted(counts.items()))}")
+
+    _with_accounts(where, publish)
+
+
+def _publish(where: dict[str, Any], account_ids: Iterable[str], listing: Listing | None) -> None:
+    distinct = list(dict.fromkeys(account_ids))
+    for one in distinct:
+        if not 0 < len(one) <= MAX_ID_CHARS:
+            raise click.UsageError(f"an account of {len(one)} characters: expected 1 to {MAX_ID_CHARS}")
+
+    def publish(lists: Accounts) -> None:
+        to = lists.publish(AccountListing(account_id=one, listing=listing) for one in distinct)
+        verb = "cleared" if listing is None else f"listed as {listing.value}"
+        click.echo(f"{len(distinct)} accounts {verb}, in {to} partitions of the input")
+
+    _with_accounts(where, publish)
+
+
+def _with_accounts(where: dict[str, Any], work: Callable[[Accounts], None]) -> None:
+    logging.getLogger("kafka").setLevel(logging.ERROR)
+    try:
+        work(Accounts(DetectorConfig(**where)))
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from error
+    except (BatchAbortedError, OutcomeUnknownError, TopicsUnfitError, KafkaError) as error:
+        raise click.ClickException(
+            f"{type(error).__name__}: {error}. What was published before holds; run it again for the rest"
+        ) from error
