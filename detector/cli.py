@@ -144,14 +144,23 @@ def alerts(
     help="Model file, or a packaged model: default, seed.  [default: default]",
 )
 @click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), help="[default: the model's own]")
+@click.option(
+    "--gaps-s",
+    "gaps",
+    help="Seconds before each action but the first, such as 12,40,6; for a model that reads times.  "
+    "[default: 0 before each]",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of words.")
 @click.argument("actions", nargs=-1, required=True)
-def score(*, path: Path | None, threshold: float | None, as_json: bool, actions: tuple[str, ...]) -> None:
+def score(
+    *, path: Path | None, threshold: float | None, gaps: str | None, as_json: bool, actions: tuple[str, ...]
+) -> None:
     """Score one session, given its ACTIONS in order, and say BLOCKED or ALLOWED."""
     model = _load(path)
     limit = model.threshold if threshold is None else threshold
+    times_ms = _times_ms(gaps, len(actions))
     try:
-        windows = model.encoding.windows([model.encoding.steps(actions)])
+        windows = model.encoding.windows([model.encoding.steps(actions, times_ms)])
     except UnknownActionError as error:
         raise click.UsageError(f"{error}: expected {', '.join(model.encoding.vocabulary)}") from error
     risk = float(model.score(windows)[0])
@@ -256,6 +265,21 @@ def schemas(folder: Path) -> None:
 
 
 main.add_command(backtest_command)
+
+
+def _times_ms(gaps: str | None, actions: int) -> list[int]:
+    """Return when each action happens, from the seconds before each but the first."""
+    try:
+        seconds = [float(gap) for gap in gaps.split(",")] if gaps else [0.0] * (actions - 1)
+        times_ms = [round(1000 * at_s) for at_s in itertools.accumulate(seconds, initial=0.0)]
+    except (ValueError, OverflowError):
+        seconds, times_ms = [], []
+    if len(times_ms) != actions or min(seconds, default=0.0) < 0:
+        raise click.UsageError(
+            f"--gaps-s is {gaps!r}: expected {actions - 1} numbers of seconds of 0 or more, separated by commas, one "
+            "for each action but the first"
+        )
+    return times_ms
 
 
 def _counts(counter: Mapping[Any, int]) -> str:

@@ -121,6 +121,28 @@ def test_missing_topics_are_named_where_none_may_be_created(kafka: Broker) -> No
     assert "--create-topics" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("gaps", "actions", "verdict"),
+    [
+        ("5,8", ["LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE"], "BLOCKED"),
+        ("10,10,12", ["LOGIN", "VIEW_BALANCE", "ADD_RECIPIENT", "TRANSFER_LARGE"], "BLOCKED"),
+        ("20,90,60", ["LOGIN", "VIEW_BALANCE", "ADD_RECIPIENT", "TRANSFER_LARGE"], "ALLOWED"),
+        ("15,30", ["LOGIN", "CHANGE_PASSWORD", "LOGOUT"], "ALLOWED"),
+    ],
+)
+def test_the_packaged_model_reads_times(gaps: str, actions: list[str], verdict: str) -> None:
+    """The same actions are an attack in seconds and lawful in minutes; a password change alone is lawful."""
+    assert detector("score", "--gaps-s", gaps, *actions).stdout.startswith(verdict)
+
+
+@pytest.mark.parametrize("gaps", ["4", "4,x", "4,-1", "1,2,3", "inf,1"])
+def test_gaps_that_do_not_fit_are_refused(gaps: str) -> None:
+    """Exit code 2, and how many numbers were expected."""
+    ended = detector("score", "--gaps-s", gaps, "LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE")
+    assert ended.returncode == 2
+    assert "expected 2 numbers of seconds" in ended.stderr
+
+
 def publish_an_alert(kafka: Broker, topic: str, folder: Path) -> None:
     """Publish the alert on a quick drain."""
     events, offline = folder / "events.jsonl", folder / "alerts.jsonl"
