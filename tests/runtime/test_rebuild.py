@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
+from detector.contract.accounts import AccountListing, Listing, encode_listing
+from detector.contract.alerts import Cause, Decision
 from detector.core.partition import Partition
 from detector.runtime.link import KafkaLink
 from detector.runtime.recovery import StateRefusedError
@@ -74,6 +77,31 @@ def test_sessions_that_nobody_blocked_can_still_be(make_stack: MakeStack) -> Non
         f"s{number}" for number in range(10)
     )
     assert {alert.action_number for alert in stack.alerts()} == {4}
+
+
+def test_what_was_reviewed_is_not_reviewed_again_and_lists_come_back(make_stack: MakeStack) -> None:
+    """A review counts as one, so that a block may still follow; who was allowed or denied on the input still is."""
+    stack = make_stack(partitions=1)
+    listings = {"denied": Listing.DENY, "allowed": Listing.ALLOW}
+    stack.publish(
+        (b"k", encode_listing(AccountListing(account_id=account, listing=listing)))
+        for account, listing in listings.items()
+    )
+    reviewing = ("--threshold", "1", "--review-threshold", "0.5")
+    run_and_damage(stack, takeovers(slice(0, 3)), *reviewing)
+    reviewed = stack.alerts()
+    assert [alert.decision for alert in reviewed] == [Decision.REVIEW] * 10
+    stack.publish(takeovers(slice(3, None)))
+    with stack.worker("--rebuild-from-input", *reviewing):
+        stack.wait_until_processed()
+    assert stack.alerts() == reviewed
+    stack.publish([event("d", 0, "LOGIN", account_id="denied")])
+    stack.publish(event("a", number, action, account_id="allowed") for number, action in enumerate(TAKEOVER))
+    stack.publish(event(f"s{session}", 9, "TRANSFER_LARGE") for session in range(10))
+    with stack.worker("--breaker-max-block-share", "0"):
+        stack.wait_until_processed()
+    decided = Counter((alert.account_id, alert.decision, alert.cause) for alert in stack.alerts()[10:])
+    assert decided == {("a", Decision.BLOCK, Cause.SCORE): 10, ("denied", Decision.BLOCK, Cause.DENY_LIST): 1}
 
 
 def test_alerts_that_retention_deleted_are_decided_again_in_silence(make_stack: MakeStack) -> None:
