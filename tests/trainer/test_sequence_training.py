@@ -1,0 +1,199 @@
+"""A sequence model from data file to detector: one command each, the same bytes, and what Keras computed."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detector.model.artifact import UnknownActions, load_model
+from detector.model.scorer import Scorer
+from tests.model.models import metadata, with_canaries
+from trainer.baselines import fit_boosted, rules, score_with
+from trainer.export import model_file
+from trainer.sequence import Shape, Tensors, build_sequence_graph
+from trainer.sequence_training import SequenceConfig, encoding_for
+from trainer.sessions import Session, simulate, split, write_sessions
+from trainer.windows import Weighing
+
+ROOT = Path(__file__).parents[2]
+TINY = [
+    "--window",
+    "6",
+    "--units",
+    "6",
+    "--embedding-units",
+    "4",
+    "--epochs",
+    "2",
+    "--batch-size",
+    "32",
+    "--seed",
+    "3",
+]
+
+
+def _trainer(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "trainer", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def _shop(count: int) -> list[Session]:
+    """Return sessions of a vocabulary of their own, where BUY after PEEK is what gives an attack away."""
+    rng = np.random.RandomState(0)
+    drawn = []
+    for number in range(count):
+        actions = rng.choice(["OPEN", "READ", "PEEK", "CLOSE"], rng.randint(2, 9)).tolist()
+        label = int(rng.random_sample() < 0.3)
+        drawn.append(
+            Session(
+                session_id=f"s{number}", actions=(*actions, *(("PEEK", "BUY") if label else ())), label=label
+            )
+        )
+    return drawn
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model trained by the command on a data file without times, and the file."""
+    folder = tmp_path_factory.mktemp("own")
+    data, out = folder / "shop.jsonl.gz", folder / "shop.onnx"
+    write_sessions(data, _shop(1_200))
+    done = _trainer("train", "--data", str(data), "--out", str(out), *TINY, "--learning-rate", "0.03")
+    assert done.returncode == 0, done.stderr
+    return out, data
+
+
+def test_own_data_trains_with_one_command(trained: tuple[Path, Path]) -> None:
+    """The file loads with the data's vocabulary, without times, and has learned what tells; a card lies beside it."""
+    out, _ = trained
+    model = load_model(out)
+    assert set(model.encoding.vocabulary) == {"OPEN", "READ", "PEEK", "CLOSE", "BUY"}
+    assert model.encoding.gap_bounds_ms == ()
+    steps = [model.encoding.steps(actions) for actions in (["OPEN", "PEEK", "BUY"], ["OPEN", "PEEK", "READ"])]
+    attack, lawful = model.score(model.encoding.windows(steps)).tolist()
+    assert attack > 0.5 > lawful
+    assert out.with_suffix(".md").read_text().startswith("# session-lstm 1\n")
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert "data:image/png" in out.with_suffix(".html").read_text()
+
+
+def test_the_same_command_writes_the_same_bytes(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    """A second process writes the file again, byte for byte."""
+    again = tmp_path / "again.onnx"
+    done = _trainer(
+        "train",
+        "--data",
+        str(trained[1]),
+        "--out",
+        str(again),
+        *TINY,
+        "--learning-rate",
+        "0.03",
+        "--no-report",
+    )
+    assert done.returncode == 0, done.stderr
+    assert again.read_bytes() == trained[0].read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["again.onnx"]
+
+
+def test_evaluate_gives_what_the_training_said(trained: tuple[Path, Path]) -> None:
+    """`evaluate --json` on the held-out part gives the figures in the model file."""
+    done = _trainer("evaluate", "--model", str(trained[0]), "--data", str(trained[1]), "--json")
+    assert done.returncode == 0, done.stderr
+    said, kept = json.loads(done.stdout), load_model(trained[0]).metadata.metrics
+    assert said["roc_auc"] == pytest.approx(kept["roc_auc"])
+    assert said["recall"] == pytest.approx(kept["recall"])
+    assert said["roc_auc"] > 0.95
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["evaluate", "--model", "seed"], "expected one of --preset, --data, --events, --topic"),
+        (["evaluate", "--model", "nowhere.onnx", "--preset", "realistic"], "nowhere.onnx"),
+        (["train", "--data", "nowhere.jsonl", "--out", "{out}"], "nowhere.jsonl cannot be read"),
+        (["train", "--preset", "realistic", "--cost-fn", "5", "--out", "{out}"], "expected both"),
+        (["train", "--topic", "t", "--out", "{out}"], "without --labels"),
+    ],
+)
+def test_what_cannot_be_done_is_one_message(tmp_path: Path, arguments: list[str], wanted: str) -> None:
+    """Exit code not 0, a message that says what was expected, no traceback, no file."""
+    done = _trainer(*(one.format(out=tmp_path / "m.onnx") for one in arguments))
+    assert done.returncode in {1, 2}
+    assert wanted in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_graph_masks_padding_and_keeps_its_bits(cell: str) -> None:
+    """Random networks of either cell: a window's score has one value in every batch, and padding changes none."""
+    rng = np.random.RandomState(1)
+    units, width, gates = 12, 6, 4 if cell == "lstm" else 3
+
+    def draw(*shape: int) -> np.ndarray:
+        return rng.normal(0, 0.6, shape).astype(np.float32)
+
+    tensors = Tensors(
+        draw(10, width), draw(5, width), draw(width, gates * units), draw(units, gates * units),
+        draw(gates * units) if cell == "lstm" else draw(2, gates * units), draw(units, 1), draw(1),
+    )  # fmt: skip
+    shape = Shape(cell, units, width)  # type: ignore[arg-type]
+    told = metadata(window=9, gap_bounds_ms=[10, 100], unknown_token=True)
+    scorers = {
+        window: Scorer(build_sequence_graph(tensors, shape, window).SerializeToString()) for window in (5, 9)
+    }
+    file = model_file(graph := build_sequence_graph(tensors, shape, 9), with_canaries(graph, told))
+    assert file
+    sessions = [rng.randint(1, 10, rng.randint(1, 6)) for _ in range(300)]
+    windows = {}
+    for window in scorers:
+        made = np.zeros((300, window), [("action", "<u2"), ("gap", "u1")])
+        for row, codes in enumerate(sessions):
+            made["action"][row, : len(codes)] = codes
+            made["gap"][row, : len(codes)] = 1 + codes % 4
+        windows[window] = made
+    short, long = (scorers[window].score(windows[window]) for window in scorers)
+    np.testing.assert_allclose(short, long, atol=1e-6)
+    alone = np.concatenate([scorers[9].score(windows[9][row : row + 1]) for row in range(300)])
+    assert alone.view(np.uint32).tolist() == long.view(np.uint32).tolist()
+    assert len(np.unique(long)) > 200
+
+
+def test_unknown_actions_have_a_learned_row(trained: tuple[Path, Path]) -> None:
+    """With the token an action never seen is scored; the token's own row was trained, not left as drawn."""
+    model = load_model(trained[0], UnknownActions.TOKEN)
+    windows = model.encoding.windows([model.encoding.steps(["OPEN", "FLY", "PEEK", "BUY"])])
+    assert float(model.score(windows)[0]) > 0.3
+
+
+def test_baselines_learn_and_follow_the_same_rules() -> None:
+    """Boosted trees tell attacks from lawful sessions on realistic traffic; rules score a drain, not browsing."""
+    parts = split(simulate(1_500, 600, 5))
+    config = SequenceConfig(window=12)
+    encoding = encoding_for(config, parts.train)
+    boosted = fit_boosted(parts.train, encoding, Weighing(), config.idle_timeout_ms, 1)
+    scored = score_with(boosted.score, encoding, parts.test, config.idle_timeout_ms)
+    attack = scored.labels == 1
+    assert np.median(scored.highest()[attack]) > np.quantile(scored.highest()[~attack], 0.9)
+    drain = encoding.steps(["LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE"], [0, 3_000, 8_000])
+    views = encoding.steps(["LOGIN", "VIEW_BALANCE", "VIEW_BALANCE"], [0, 3_000, 8_000])
+    high, low = rules(encoding)(encoding.windows([drain, views])).tolist()
+    assert high > 0.3
+    assert low == 0
+
+
+def test_a_window_and_buckets_are_chosen_from_the_data() -> None:
+    """Unless told: a window that most sessions fit into, at most 24, and bounds of equal ratio over most gaps."""
+    sessions = simulate(300, 50, 5)
+    encoding = encoding_for(SequenceConfig(), sessions)
+    assert 10 <= encoding.window <= 24
+    ratios = np.diff(np.log(encoding.gap_bounds_ms))
+    assert len(encoding.gap_bounds_ms) == 23
+    assert ratios.max() < 1.2 * ratios.min()
+    assert encoding_for(replace(SequenceConfig(), window=7, gap_buckets=0), sessions).window == 7
