@@ -2,17 +2,19 @@
 
     PYTHONPATH=. python benchmarks/restore.py [SESSIONS] [REPETITIONS]
 
-The state log is filled with sessions of full windows (ids of 32 characters, the packaged model's window), written
-with the detector's own codec; a worker then restores it. Memory is the process's resident size beside that of a
-worker without sessions, in the same run.
+The state log is filled with sessions (ids of 32 characters), written with the detector's own codec; a worker then
+restores it. They have as many actions as those of the `realistic` preset, or a full window each, the packaged
+model's. Memory is the process's resident size beside that of a worker without sessions, in the same run.
 """
 
+import itertools
 import secrets
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -23,20 +25,32 @@ from rich.console import Console
 from rich.table import Table
 
 from broker import EmbeddedBroker
+from detector.core.encoding import STEP_BYTES
 from detector.core.partition import Partition
 from detector.core.session import EVENT_HASH_BYTES, Session, pack
 from detector.model.artifact import default_model_path, load_model
 from detector.runtime.config import DetectorConfig
 from detector.runtime.state_log import encode_snapshot
 from detector.runtime.topics import ensure_topics
+from producer.behaviour import realistic
 
 METRICS_PORT = 19_108
 PATIENCE_S = 300.0
 
 
-def fill(config: DetectorConfig, sessions: int) -> int:
-    """Write a snapshot of `sessions` live sessions; return its size in bytes."""
+def realistic_lengths() -> list[int]:
+    """Return the numbers of actions of some sessions of the `realistic` preset."""
+    return [len(session.actions) for session in realistic.sessions(5_000, 1)]
+
+
+def fill(config: DetectorConfig, sessions: int, lengths: Sequence[int] = ()) -> int:
+    """Write a snapshot of `sessions` live sessions of these lengths in turn, full windows by default.
+
+    Returns:
+        its size in bytes.
+    """
     encoding = load_model(default_model_path()).encoding
+    actions = itertools.cycle([min(length, encoding.window) for length in lengths] or [encoding.window])
     now_ms = time.time_ns() // 1_000_000
     steps = encoding.steps(["LOGIN", *["VIEW_BALANCE"] * (encoding.window - 1)])
     admin = KafkaAdminClient(bootstrap_servers=config.bootstrap_servers)
@@ -48,8 +62,9 @@ def fill(config: DetectorConfig, sessions: int) -> int:
         partition = Partition()
         partition.stream_time_ms = now_ms
         for _ in range(sessions // config.partitions):
-            hashes = secrets.token_bytes(EVENT_HASH_BYTES * encoding.window)
-            packed = pack(Session(now_ms, now_ms, encoding.window, False, False, steps, hashes))  # noqa: FBT003
+            count = next(actions)
+            hashes = secrets.token_bytes(EVENT_HASH_BYTES * count)
+            packed = pack(Session(now_ms, now_ms, count, 0, False, steps[: count * STEP_BYTES], hashes))  # noqa: FBT003
             partition.sessions[secrets.token_hex(16)] = packed
         for value in encode_snapshot(partition, encoding.fingerprint):
             producer.send(config.state_topic, value, partition=number)
@@ -109,14 +124,18 @@ def main() -> None:
     sessions = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     repetitions = int(sys.argv[2]) if len(sys.argv) > 2 else 3  # noqa: PLR2004
     with EmbeddedBroker() as broker, tempfile.TemporaryDirectory() as name:
-        full, empty = (
+        usual, full, empty = (
             DetectorConfig(bootstrap_servers=broker.bootstrap_servers, group=group, input_topic=f"{group}-in")
-            for group in ("full", "empty")
+            for group in ("usual", "full", "empty")
         )
-        written = fill(full, sessions)
+        written = {
+            "realistic lengths": fill(usual, sessions, realistic_lengths()),
+            "full windows": fill(full, sessions),
+        }
         fill(empty, 0)
         table = Table(
             "run",
+            "sessions",
             "restored in",
             "start to ready",
             "resident",
@@ -125,12 +144,15 @@ def main() -> None:
         )
         for run in range(repetitions):
             _, _, without = measure(empty, Path(name))
-            restored_s, ready_s, resident = measure(full, Path(name))
-            table.add_row(
-                str(run + 1), f"{restored_s:.2f} s", f"{ready_s:.2f} s", f"{resident / 2**20:,.0f} MiB",
-                f"{(resident - without) / sessions:.0f}",
-            )  # fmt: skip
-        Console(width=100).print(table, f"state log: {written / sessions:.0f} bytes a session")
+            for kind, config in zip(written, (usual, full), strict=True):
+                restored_s, ready_s, resident = measure(config, Path(name))
+                table.add_row(
+                    str(run + 1), kind, f"{restored_s:.2f} s", f"{ready_s:.2f} s", f"{resident / 2**20:,.0f} MiB",
+                    f"{(resident - without) / sessions:.0f}",
+                )  # fmt: skip
+        Console(width=100).print(table)
+        for kind, size in written.items():
+            Console(width=100).print(f"state log, {kind}: {size / sessions:.0f} bytes a session")
 
 
 if __name__ == "__main__":
