@@ -86,12 +86,19 @@ def decide(
     suppressed: Counter[Suppression] = Counter()
     breaker = Breaker(policy.breaker, partition.breaker)
     marked: dict[str, int] = {}
+    lowest = (
+        policy.threshold
+        if policy.review_threshold is None
+        else min(policy.review_threshold, policy.threshold)
+    )
     for candidate, score in zip(staged.candidates, scores, strict=True):
-        session_id = candidate.event.session_id
         if candidate.action_number == 1:  # a session that begins, or begins again, has no marks
-            marked[session_id] = 0
+            marked[candidate.event.session_id] = 0
             breaker.is_open(candidate.stream_time_ms, begun=1)
-        elif session_id not in marked:
+        if score < lowest and candidate.listing is None:
+            continue
+        session_id = candidate.event.session_id
+        if session_id not in marked:
             marked[session_id] = _marks_before(partition, session_id)
         verdict = _judge(candidate, score, marked[session_id], policy, breaker)
         if verdict is None:

@@ -8,6 +8,7 @@ rounded, so that nothing depends on the batch, the worker or a BLAS, but only on
 alternatives and the errors measured.
 """
 
+import functools
 import itertools
 import math
 import uuid
@@ -113,15 +114,24 @@ def _all_coalitions(steps: Sequence[bytes]) -> list[bytes]:
 
 def _exact_values(scores: NDArray[np.float64], count: int) -> list[float]:
     """Weigh the gain of each action over every coalition without it (Shapley's formula)."""
+    without, joined, weights = _pairs(count)
+    gains = (scores[joined] - scores[without]) * weights
+    return [math.fsum(of_one) for of_one in gains.tolist()]
+
+
+@functools.cache  # for counts up to EXACT_ACTIONS
+def _pairs(count: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """List for each action the coalitions without it, the same joined by it, and their weights.
+
+    Returns:
+        three arrays of shape (count, 2 ** (count - 1)).
+    """
     numbers = np.arange(1 << count)
     sizes = np.sum([numbers >> bit & 1 for bit in range(count)], axis=0)
-    weights = np.array([1 / (count * math.comb(count - 1, size)) for size in range(count)])
-    values = []
-    for bit in range(count):
-        without = numbers[numbers >> bit & 1 == 0]
-        gains = scores[without | 1 << bit] - scores[without]
-        values.append(math.fsum((gains * weights[sizes[without]]).tolist()))
-    return values
+    by_size = np.array([1 / (count * math.comb(count - 1, size)) for size in range(count)])
+    without = np.array([numbers[numbers >> bit & 1 == 0] for bit in range(count)])
+    joined = without | 1 << np.arange(count)[:, None]
+    return without, joined, by_size[sizes[without]]
 
 
 class _Layer(NamedTuple):
@@ -201,14 +211,13 @@ def _other_gaps(steps: Sequence[bytes], encoding: Encoding) -> tuple[list[int], 
     """Put other gaps in the place of each: return which step each variant is of, and the variants."""
     buckets = range(_FIRST_GAP_BUCKET, encoding.gap_buckets)
     buckets = buckets[:: -(-len(buckets) // MAX_GAP_ALTERNATIVES) or 1]
-    whole = np.frombuffer(b"".join(steps), STEP_DTYPE)
-    at_gap, variants = [], []
-    for index in np.flatnonzero(whole["gap"] >= _FIRST_GAP_BUCKET).tolist():
-        for bucket in buckets:
-            variant = whole.copy()
-            variant["gap"][index] = bucket
-            at_gap.append(index)
-            variants.append(variant.tobytes())
+    window, at_gap, variants = b"".join(steps), [], []
+    for index, step in enumerate(steps):
+        if step[-1] < _FIRST_GAP_BUCKET:
+            continue
+        end = (index + 1) * STEP_BYTES  # a step's last byte is its gap bucket
+        at_gap += [index] * len(buckets)
+        variants += [window[: end - 1] + bytes([bucket]) + window[end:] for bucket in buckets]
     return at_gap, variants
 
 

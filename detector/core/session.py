@@ -2,37 +2,16 @@
 
 import hashlib
 from struct import Struct
-from typing import NamedTuple
 
 _HEAD = Struct("<qqIHB")
+HEAD_BYTES = _HEAD.size
 _FLAGS_AT = _HEAD.size - 1
-_ENDED = 2
+ENDED = 2
+"""Flag of a session that logged out. Kept until it expires, so that a repeated event is still known as one."""
 BLOCKED, REVIEWED, REACHED = 1, 4, 8
 """Marks of a session: a BLOCK was published, a REVIEW was, its score has reached the blocking threshold."""
-_MARKS = BLOCKED | REVIEWED | REACHED
+MARKS = BLOCKED | REVIEWED | REACHED
 EVENT_HASH_BYTES = 8
-
-
-class Session(NamedTuple):
-    """One session, unpacked. Packed it is plain bytes: 23 and 3 a step and 8 an event id, not Python objects.
-
-    Attributes:
-        last_ms: event time of its last action.
-        touched_ms: stream time of its partition when the last action was read; never runs backwards in the log.
-        actions: how many actions it had so far.
-        marks: BLOCKED, REVIEWED and REACHED, or none of them.
-        ended: it logged out. Kept until it expires, so that a repeated event is still known as one.
-        steps: packed steps of its last actions, at most a window.
-        event_hashes: hashes of its last event ids, EVENT_HASH_BYTES each, at most as many as a window has steps.
-    """
-
-    last_ms: int
-    touched_ms: int
-    actions: int
-    marks: int
-    ended: bool
-    steps: bytes
-    event_hashes: bytes
 
 
 def event_hash(event_id: str) -> bytes:
@@ -44,36 +23,37 @@ def event_hash(event_id: str) -> bytes:
     return hashlib.blake2b(event_id.encode(), digest_size=EVENT_HASH_BYTES).digest()
 
 
-def holds(event_hashes: bytes, wanted: bytes) -> bool:
-    """Tell whether `wanted` is one of the packed hashes; a match across two neighbours is none."""
-    at = event_hashes.find(wanted)
-    while at >= 0:
-        if at % EVENT_HASH_BYTES == 0:
-            return True
-        at = event_hashes.find(wanted, at + 1)
-    return False
+def pack(last_ms: int, touched_ms: int, actions: int, flags: int, steps: bytes, event_hashes: bytes) -> bytes:
+    """Pack a session for the table and the state log: plain bytes, 23 and 3 a step and 8 an event id.
+
+    Args:
+        last_ms: event time of its last action.
+        touched_ms: stream time of its partition when the last action was read; never runs backwards in the log.
+        actions: how many actions it had so far.
+        flags: its marks, and ENDED.
+        steps: packed steps of its last actions, at most a window.
+        event_hashes: hashes of its last event ids, EVENT_HASH_BYTES each, at most as many as a window has steps.
+    """
+    return _HEAD.pack(last_ms, touched_ms, actions, len(steps), flags) + steps + event_hashes
 
 
-def pack(session: Session) -> bytes:
-    """Pack a session for the table and the state log."""
-    flags = session.marks | session.ended * _ENDED
-    head = _HEAD.pack(session.last_ms, session.touched_ms, session.actions, len(session.steps), flags)
-    return head + session.steps + session.event_hashes
+def head(packed: bytes) -> tuple[int, int, int, int, int]:
+    """Unpack the head: `last_ms`, `touched_ms`, `actions`, where in `packed` the steps end, `flags`.
 
-
-def unpack(packed: bytes) -> Session:
-    """Unpack what `pack` packed."""
+    The steps begin at HEAD_BYTES, the event hashes where the steps end.
+    """
     last_ms, touched_ms, actions, steps_bytes, flags = _HEAD.unpack_from(packed)
-    steps_end = _HEAD.size + steps_bytes
-    return Session(
-        last_ms,
-        touched_ms,
-        actions,
-        flags & _MARKS,
-        bool(flags & _ENDED),
-        packed[_HEAD.size : steps_end],
-        packed[steps_end:],
-    )
+    return last_ms, touched_ms, actions, HEAD_BYTES + steps_bytes, flags
+
+
+def holds(packed: bytes, hashes_at: int, wanted: bytes) -> bool:
+    """Tell whether `wanted` is one of the event hashes from `hashes_at` on; a match across two neighbours is none."""
+    at = packed.find(wanted, hashes_at)
+    while at >= 0:
+        if (at - hashes_at) % EVENT_HASH_BYTES == 0:
+            return True
+        at = packed.find(wanted, at + 1)
+    return False
 
 
 def touched_ms(packed: bytes) -> int:
@@ -83,7 +63,7 @@ def touched_ms(packed: bytes) -> int:
 
 def marks(packed: bytes) -> int:
     """Read the marks without unpacking the rest."""
-    return packed[_FLAGS_AT] & _MARKS
+    return packed[_FLAGS_AT] & MARKS
 
 
 def with_marks(packed: bytes, marks: int) -> bytes:

@@ -14,7 +14,19 @@ from detector.contract.actions import Action
 from detector.contract.events import SessionEvent
 from detector.core.encoding import Encoding
 from detector.core.partition import Partition
-from detector.core.session import EVENT_HASH_BYTES, Session, event_hash, holds, pack, touched_ms, unpack
+from detector.core.session import (
+    ENDED,
+    EVENT_HASH_BYTES,
+    HEAD_BYTES,
+    MARKS,
+    event_hash,
+    head,
+    holds,
+    pack,
+    touched_ms,
+)
+
+_LOGOUT = Action.LOGOUT.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,59 +129,51 @@ def stage(
     staged = Staged(partition.stream_time_ms)
     committed, touched, removed = partition.sessions, staged.touched, staged.removed
     longest_idle = _LongestIdle(partition, staged)
-    hashes_bytes = encoding.window * EVENT_HASH_BYTES
-    live = len(committed)
+    window_bytes, hashes_bytes = encoding.window_bytes, encoding.window * EVENT_HASH_BYTES
+    live, stream_time_ms = len(committed) - _expire(longest_idle, staged, limits), staged.stream_time_ms
 
-    while (oldest := longest_idle.peek()) and _expired(oldest[1], staged.stream_time_ms, limits):
-        removed.add(oldest[0])
-        staged.expired += 1
-        live -= 1
-
-    for entry in entries:
-        event = entry.event
+    for offset, received_at_ms, event in entries:
         if isinstance(event, AccountListing):
             staged.listed[event.account_id] = event.listing
             staged.listings += 1
             continue
-        session_id = event.session_id
-        now_ms = max(staged.stream_time_ms, event.occurred_at_ms)
+        session_id, action, occurred_at_ms = event.session_id, event.action, event.occurred_at_ms
+        now_ms = max(stream_time_ms, occurred_at_ms)
         packed = touched.get(session_id)
         if packed is None and session_id not in removed:
             packed = committed.get(session_id)
         known = packed is not None
-        if packed is not None and _expired(packed, now_ms, limits):
-            staged.expired += 1
-            packed = None
         hashed = event_hash(event.event_id)
-        session = None if packed is None else unpack(packed)
-        if session is not None and holds(session.event_hashes, hashed):
-            staged.duplicates += 1
-            continue
 
-        staged.stream_time_ms = now_ms
-        if session is None or session.ended:
-            step = encoding.step(event.action, None)
-            steps, number, last_ms, marks = step, 1, event.occurred_at_ms, 0
+        begins, hashes = True, hashed
+        if packed is not None:
+            before_ms, touched_at_ms, number, steps_end, flags = head(packed)
+            if now_ms - touched_at_ms > limits.idle_timeout_ms:
+                staged.expired += 1
+            elif holds(packed, steps_end, hashed):
+                staged.duplicates += 1
+                continue
+            else:
+                begins = flags & ENDED != 0
+                hashes = (packed[steps_end:] + hashed)[-hashes_bytes:]
+        if packed is None or begins:
+            steps, number, last_ms, flags = encoding.step(action, None), 1, occurred_at_ms, 0
         else:
-            last_ms = max(event.occurred_at_ms, session.last_ms)
-            staged.clamped += last_ms != event.occurred_at_ms
-            step = encoding.step(event.action, last_ms - session.last_ms)
-            steps = (session.steps + step)[-encoding.window_bytes :]
-            number, marks = session.actions + 1, session.marks
-        hashes = hashed if session is None else (session.event_hashes + hashed)[-hashes_bytes:]
-        ended = event.action == Action.LOGOUT.value
+            last_ms = max(occurred_at_ms, before_ms)
+            staged.clamped += last_ms != occurred_at_ms
+            steps = (packed[HEAD_BYTES:steps_end] + encoding.step(action, last_ms - before_ms))[
+                -window_bytes:
+            ]
+            number, flags = number + 1, flags & MARKS
+        staged.stream_time_ms = stream_time_ms = now_ms
 
         if not known:
-            if live >= limits.max_sessions:
-                live -= _evict(longest_idle, staged, committed, limits)
-            live += 1
+            live += 1 - _make_room(live, longest_idle, staged, committed, limits)
         touched.pop(session_id, None)  # to the end: `touched` is in the order of the last touch
-        kept = b"" if ended else steps
-        touched[session_id] = pack(Session(last_ms, now_ms, number, marks, ended, kept, hashes))
+        ended = ENDED if action == _LOGOUT else 0
+        touched[session_id] = pack(last_ms, now_ms, number, flags | ended, b"" if ended else steps, hashes)
         listing = _listing(event.account_id, staged, partition)
-        staged.candidates.append(
-            Candidate(entry.offset, entry.received_at_ms, event, number, steps, now_ms, listing)
-        )
+        staged.candidates.append(Candidate(offset, received_at_ms, event, number, steps, now_ms, listing))
     return staged
 
 
@@ -183,10 +187,25 @@ def _expired(packed: bytes, stream_time_ms: int, limits: SessionLimits) -> bool:
     return stream_time_ms - touched_ms(packed) > limits.idle_timeout_ms
 
 
-def _evict(
-    longest_idle: _LongestIdle, staged: Staged, committed: dict[str, bytes], limits: SessionLimits
+def _expire(longest_idle: _LongestIdle, staged: Staged, limits: SessionLimits) -> int:
+    """Remove what has expired before the batch; return how many were removed."""
+    before = staged.expired
+    while (oldest := longest_idle.peek()) and _expired(oldest[1], staged.stream_time_ms, limits):
+        staged.removed.add(oldest[0])
+        staged.expired += 1
+    return staged.expired - before
+
+
+def _make_room(
+    live: int,
+    longest_idle: _LongestIdle,
+    staged: Staged,
+    committed: dict[str, bytes],
+    limits: SessionLimits,
 ) -> int:
-    """Remove the longest idle session; return how many were removed."""
+    """Remove the longest idle session if one more would be too many; return how many were removed."""
+    if live < limits.max_sessions:
+        return 0
     oldest = longest_idle.peek()
     if oldest is not None:
         session_id, packed = oldest

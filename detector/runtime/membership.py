@@ -1,7 +1,8 @@
 """Membership in the consumer group: which partitions are this worker's, and the records read from them."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
@@ -18,7 +19,7 @@ _HEARTBEAT_INTERVAL_MS = 250
 """Members learn of a rebalance from a heartbeat's answer, and a cooperative hand-over takes two (KIP-429): while
 one waits for it, the partitions on their way stand still."""
 
-Records = Mapping[TopicPartition, Sequence[Any]]
+Records = dict[TopicPartition, list[Any]]
 
 
 class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -46,14 +47,19 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
 
 
 class Membership:
-    """This worker's place in the consumer group."""
+    """This worker's place in the consumer group.
+
+    The consumer is one thread's at a time: while `poll_ahead` reads on its own thread, all else waits for it.
+    """
 
     def __init__(self, config: DetectorConfig, client_id: str) -> None:
         self._rebalances = _Rebalances()
         self._member_id = ""
         self._poll_timeout_ms = config.poll_timeout_ms
         self._max_records = config.batch_max_events
-        self.consumer = KafkaConsumer(
+        self._reader = ThreadPoolExecutor(1, "poll-ahead")
+        self._ahead: Future[Records] | None = None
+        self._consumer = KafkaConsumer(
             **client_options(config.bootstrap_servers),
             client_id=client_id,
             group_id=config.group,
@@ -72,11 +78,32 @@ class Membership:
             metadata_max_age_ms=30_000,
             reconnect_backoff_max_ms=1_000,
         )
-        self.consumer.subscribe([config.input_topic], listener=self._rebalances)
+        self._consumer.subscribe([config.input_topic], listener=self._rebalances)
+
+    @property
+    def consumer(self) -> KafkaConsumer:
+        """The client, once nothing reads ahead with it."""
+        if self._ahead is not None:
+            wait([self._ahead])
+        return self._consumer
 
     def poll(self) -> Records:
         """Read the next records, at most a batch; empty when there are none yet or positions are missing."""
-        return self._poll(self._poll_timeout_ms)
+        if self._ahead is None:
+            return self._poll(self._poll_timeout_ms, self._max_records)
+        ahead, self._ahead = self._ahead, None
+        records = ahead.result()
+        count = sum(map(len, records.values()))
+        if not count:
+            return self._poll(self._poll_timeout_ms, self._max_records)
+        if count < self._max_records:  # what came in meanwhile goes into the same batch
+            for source, more in self._poll(0, self._max_records - count).items():
+                records.setdefault(source, []).extend(more)
+        return records
+
+    def poll_ahead(self) -> None:
+        """Begin to read the next batch while the broker is waited for in the commit of this one."""
+        self._ahead = self._reader.submit(self._poll, 0, self._max_records)
 
     def stay(self) -> None:
         """Stay in the group in the middle of something that takes longer than the group waits; reads nothing.
@@ -86,12 +113,14 @@ class Membership:
         """
         consumer = self.consumer
         consumer.pause(*consumer.assignment())
-        self._poll(0)  # what it brings is of partitions just assigned, whose positions are yet to be set
+        self._poll(
+            0, self._max_records
+        )  # what it brings is of partitions just assigned, whose positions are yet to be set
         consumer.resume(*consumer.paused())
 
-    def _poll(self, timeout_ms: int) -> Records:
+    def _poll(self, timeout_ms: int, max_records: int) -> Records:
         try:
-            records: Records = self.consumer.poll(timeout_ms=timeout_ms, max_records=self._max_records)
+            records: Records = self._consumer.poll(timeout_ms=timeout_ms, max_records=max_records)
         except NoOffsetForPartitionError:
             return {}  # partitions just assigned: restoring sets their positions
         except OffsetOutOfRangeError as error:  # retention overtook the reading
@@ -146,9 +175,11 @@ class Membership:
         return bool(self.consumer.group_metadata().state == MemberState.STABLE)
 
     def seek(self, source: TopicPartition, offset: int) -> None:
-        """Read `source` from `offset` on, unless it was taken away meanwhile."""
+        """Read `source` from `offset` on, unless it was taken away meanwhile. What was read ahead is dropped."""
         if source in self.consumer.assignment():
             self.consumer.seek(source, offset)
+        if self._ahead is not None and not self._ahead.exception():
+            self._ahead.result().pop(source, None)
 
     def at_end(self, source: TopicPartition) -> bool:
         """Tell whether `source` was read to its end, as far as the last answer of the broker told."""
@@ -160,3 +191,4 @@ class Membership:
     def close(self) -> None:
         """Leave the group."""
         self.consumer.close(autocommit=False, timeout_ms=5_000)
+        self._reader.shutdown()

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
-from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
@@ -28,11 +27,11 @@ class ScoreDistribution(Collector):
         self._counts = np.zeros(len(_SCORE_BUCKETS), np.int64)
         self._sum = 0.0
 
-    def observe(self, scores: NDArray[np.float32]) -> None:
+    def observe(self, scores: Sequence[float]) -> None:
         """Count scores, each in 0 … 1."""
         buckets = np.searchsorted(_SCORE_BUCKETS, scores)
         self._counts += np.bincount(buckets, minlength=len(_SCORE_BUCKETS))
-        self._sum += float(scores.sum())
+        self._sum += sum(scores)
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """Expose the histogram."""

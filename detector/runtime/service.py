@@ -22,6 +22,7 @@ from kafka.structs import ConsumerGroupMetadata
 from detector.contract.dead_letters import DeadLetter
 from detector.core.decision import Decided, decide
 from detector.core.explaining import explained
+from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.staging import Entry, SessionLimits, Staged, stage
 from detector.model.artifact import Model
@@ -106,6 +107,7 @@ class Detector:
     def _use(self, model: Model) -> None:
         """Let a model decide from here on."""
         self._model = model
+        self._memo = ScoreMemo(model.encoding, model.score)
         self._policy = policy = self._config.policy(model.threshold, model.reference)
         if policy.review_threshold is not None and policy.review_threshold >= policy.threshold:
             _LOG.warning(
@@ -168,6 +170,7 @@ class Detector:
         with timed("explain"):
             decided = [self._explain(outcome) for outcome in decided]
         with timed("commit"):
+            link.membership.poll_ahead()
             self._commit(link, decoded, decided, member)
         with timed("apply"):
             for one, outcome in zip(decoded, decided, strict=True):
@@ -256,10 +259,9 @@ class Detector:
 
     def _score(self, staged: Sequence[Staged]) -> list[list[float]]:
         """Score the windows of all partitions in one call."""
-        steps = [candidate.steps for one in staged for candidate in one.candidates]
-        scores = self._model.score(self._model.encoding.windows(steps))
+        scores = self._memo.scores([candidate.steps for one in staged for candidate in one.candidates])
         self._metrics.score.observe(scores)
-        flat = iter(scores.tolist())
+        flat = iter(scores)
         return [list(itertools.islice(flat, len(one.candidates))) for one in staged]
 
     def _decide(self, decoded: _Decoded, staged: Staged, scores: Sequence[float]) -> Decided:
@@ -275,7 +277,7 @@ class Detector:
         )
 
     def _explain(self, decided: Decided) -> Decided:
-        return explained(decided, self._model.encoding, self._model.score)
+        return explained(decided, self._model.encoding, self._memo)
 
     def _commit(
         self,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from detector.contract.events import SessionEvent
 from detector.core.encoding import Encoding, UnknownActionError
 from detector.core.partition import Delta, Partition
-from detector.core.session import unpack
+from detector.core.session import touched_ms
 from detector.core.staging import Entry, SessionLimits, Staged, stage
 from tests.core.strategies import ENCODING, logs
 
@@ -160,7 +160,7 @@ def test_every_event_is_scored_or_a_duplicate(log: list[Entry]) -> None:
 def test_sessions_lie_in_the_order_of_their_last_touch(log: list[Entry]) -> None:
     """The front of the table is what expires, and is evicted, next."""
     result = stage(Partition(), log, ENCODING, LIMITS)
-    touched = [unpack(packed).touched_ms for packed in result.touched.values()]
+    touched = [touched_ms(packed) for packed in result.touched.values()]
     assert touched == sorted(touched)
 
 

@@ -1,0 +1,48 @@
+"""A memo of scores: a window that was scored before is not scored again."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.core.encoding import Encoding
+from detector.core.explaining import Score
+
+MAX_WINDOWS = 131_072
+"""Windows kept at most, some 20 MB. Sessions begin alike, so most of what repeats is short and soon seen again."""
+
+
+class ScoreMemo:
+    """Scores windows, each distinct one once while it is remembered.
+
+    A window's score does not depend on the others that it is scored with, so a remembered score is the one that
+    would be computed, bit for bit. When the memo is full it is emptied: what is common is back in a few batches.
+
+    Args:
+        encoding: of the model.
+        score: of the model.
+        max_windows: remembered at most.
+    """
+
+    def __init__(self, encoding: Encoding, score: Score, max_windows: int = MAX_WINDOWS) -> None:
+        self._encoding = encoding
+        self._score = score
+        self._max_windows = max_windows
+        self._scores: dict[bytes, float] = {}
+
+    def scores(self, steps: Sequence[bytes]) -> list[float]:
+        """Return the score of each window, given as its packed steps, at most a window of them."""
+        known = self._scores
+        if new := [one for one in dict.fromkeys(steps) if one not in known]:
+            if len(known) + len(new) > self._max_windows:
+                known = self._scores = {one: known[one] for one in steps if one in known}
+            known.update(zip(new, self._score(self._encoding.windows(new)).tolist(), strict=True))
+        return [known[one] for one in steps]
+
+    def __call__(self, windows: NDArray[np.void]) -> NDArray[np.float32]:
+        """Score windows as the model does: shape (n, window), dtype STEP_DTYPE, to n scores."""
+        rows = np.ascontiguousarray(windows).view(np.dtype((np.void, self._encoding.window_bytes)))
+        packed: list[Any] = rows.ravel().tolist()
+        # A step's last byte, its gap bucket, is never 0: what is stripped is padding.
+        return np.array(self.scores([window.rstrip(b"\0") for window in packed]), np.float32)
