@@ -14,7 +14,7 @@ from rich.table import Table
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
 from trainer.backend import BackendMissingError
 from trainer.baselines import score_with_model
-from trainer.comparing import HEADER, LEFT_OUT_HEADER, leave_one_out
+from trainer.comparing import CANDIDATES, HEADER, LEFT_OUT_HEADER, leave_one_out
 from trainer.comparing import compare as compare_models
 from trainer.config import TrainingConfig
 from trainer.figures import evaluate as evaluate_scores
@@ -310,8 +310,16 @@ def evaluate(
 @click.option("--epochs", type=click.IntRange(min=1), default=4, show_default=True)
 @click.option("--window", type=click.IntRange(1, 4_096), default=20, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option(
+    "--only",
+    type=click.Choice([candidate.name for candidate in CANDIDATES]),
+    multiple=True,
+    help="Beside the baselines, train these instead of all; may be repeated.",
+)
 @click.option("--leave-one-out", "families", is_flag=True, help="Compare left-out families, not models.")
-def compare(*, sessions: int, epochs: int, window: int, seed: int, families: bool) -> None:
+def compare(
+    *, sessions: int, epochs: int, window: int, seed: int, only: tuple[str, ...], families: bool
+) -> None:
     """Train and evaluate models, ablations and baselines on the same realistic sessions; print Markdown tables."""
     config = SequenceConfig(
         schedule=Schedule(seed=seed, epochs=epochs), window=window, base_rate=BASE_RATE, preset="realistic"
@@ -321,7 +329,8 @@ def compare(*, sessions: int, epochs: int, window: int, seed: int, families: boo
         rows = leave_one_out(config, sessions, seed)
     else:
         header = HEADER
-        rows = compare_models(config, realistic_splits(sessions, seed))
+        chosen = [one for one in CANDIDATES if not only or one.name in only]
+        rows = compare_models(config, realistic_splits(sessions, seed), chosen)
     try:
         for line in markdown_table(header, rows):
             click.echo(line)

@@ -1,7 +1,7 @@
 """Comparisons: networks of several sizes, ablations, baselines and a left-out family, all on the same sessions."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -62,7 +62,9 @@ CANDIDATES: Final = (
 )
 
 
-def compare(config: SequenceConfig, parts: Splits) -> Iterator[tuple[str, ...]]:
+def compare(
+    config: SequenceConfig, parts: Splits, candidates: Sequence[Candidate] = CANDIDATES
+) -> Iterator[tuple[str, ...]]:
     """Yield a row, of HEADER's columns, for each baseline and each candidate.
 
     All thresholds are those that give 0.1 % of the lawful test sessions an alarm, so that what is caught is compared
@@ -95,7 +97,7 @@ def compare(config: SequenceConfig, parts: Splits) -> Iterator[tuple[str, ...]]:
     yield row(
         "gradient-boosted trees", score_with(boosted.score, encoding, parts.test, idle_ms), "200 trees", ""
     )
-    for candidate in CANDIDATES:
+    for candidate in candidates:
         trained = train_sequence(candidate.change(config), parts)
         yield row(candidate.name, trained.test, f"{trained.parameters:,}", f"{windows_per_s(trained):,.0f}")
 
