@@ -76,7 +76,7 @@ def read_sessions(path: Path, *, skip_bad_lines: bool = False) -> tuple[list[Ses
     sessions: list[Session] = []
     bad: list[BadLine] = []
     seen: set[str] = set()
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(lines_of(path), start=1):
         if not line.strip():
             continue
         try:
@@ -223,7 +223,12 @@ def sha256_of(parts: Splits) -> str:
     return digest.hexdigest()
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def lines_of(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file, gzip by the suffix .gz, each of at most MAX_LINE_BYTES.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
     number = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:

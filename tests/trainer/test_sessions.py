@@ -1,5 +1,6 @@
 """Data files: what is read, what is refused and where, how sessions are split, and where else they come from."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -170,6 +171,20 @@ def test_events_and_labels_make_the_sessions_they_came_from(tmp_path: Path) -> N
         assert (one.label, one.attack_from, one.type) == (origin.label, origin.attack_from, origin.kind)
     with pytest.raises(DataError, match="1 of 40 sessions have no label"):
         labelled_sessions(events_of_file(events), dict(list(read_labels(labels).items())[1:]))
+
+
+def test_a_label_file_may_say_no_more_than_the_label(tmp_path: Path) -> None:
+    """A session's id and its label are enough; gzip goes by the suffix; what is no label is told with its line."""
+    least = b'{"session_id": "a", "label": 1}\n{"session_id": "b", "label": 0, "case": "4711"}\n'
+    (tmp_path / "labels.jsonl.gz").write_bytes(gzip.compress(least))
+    read = read_labels(tmp_path / "labels.jsonl.gz")
+    assert {name: (one.label, one.type, one.attack_from) for name, one in read.items()} == {
+        "a": (1, "", None),
+        "b": (0, "", None),
+    }
+    (tmp_path / "labels.jsonl").write_bytes(least + b'{"session_id": "c", "label": 2}\n')
+    with pytest.raises(DataError, match=r"line 3: Invalid enum value 2.*Expected session_id and label"):
+        read_labels(tmp_path / "labels.jsonl")
 
 
 def test_a_left_out_family_is_tested_on_alone() -> None:
