@@ -16,6 +16,7 @@ from detector.model.artifact import PACKAGED_MODELS, Model, load_model, packaged
 
 _START_MS = 1_790_000_000_000
 _LIMITS = SessionLimits(1_800_000, 2_000_000)
+LENGTHS = (1, 5, 20, 1_000)
 _ACTIONS = ("VIEW_BALANCE", "TRANSFER_SMALL")
 
 
@@ -63,12 +64,14 @@ def consume(partition: Partition, values: list[bytes], model: Model, score: Any,
     return len(values) / (time.perf_counter() - began_s)
 
 
-def filled(live_sessions: int, model: Model) -> Partition:
-    """Return a partition with so many live sessions, of full windows, each with bytes of its own."""
+def filled(live_sessions: int, model: Model, actions: int | None = None) -> Partition:
+    """Return a partition with so many live sessions of so many actions, each with bytes of its own.
+
+    Without `actions` their windows are full.
+    """
     partition = Partition()
-    values = [
-        encode_event(_event(f"f-{turn}", 0, "VIEW_BALANCE", 0)) for turn in range(model.encoding.window)
-    ]
+    turns = range(model.encoding.window if actions is None else actions)
+    values = [encode_event(_event(f"f-{turn}", 0, "VIEW_BALANCE", 0)) for turn in turns]
     consume(partition, values, model, lambda windows: np.zeros(len(windows), np.float32), len(values))
     template = bytearray(next(iter(partition.sessions.values())))
     for number in range(live_sessions):
@@ -79,7 +82,7 @@ def filled(live_sessions: int, model: Model) -> Partition:
 def run(repetitions: int, events: int, live: tuple[int, ...]) -> list[Result]:
     """Measure the core of both models, and its cost by live sessions."""
     results = [_by_batch(name, repetitions, events) for name in PACKAGED_MODELS]
-    return [*results, _by_sessions(repetitions, events, live)]
+    return [*results, _by_sessions(repetitions, events, live), _by_length(repetitions, events)]
 
 
 def _by_batch(name: str, repetitions: int, events: int) -> Result:
@@ -111,17 +114,54 @@ def _by_batch(name: str, repetitions: int, events: int) -> Result:
     return Result(f"core-{name}", f"Core without Kafka, {name} model", how, rows, ratios)
 
 
+def _bytes_each(partition: Partition) -> float:
+    """Return what a session weighs: key, value, and its share of the table."""
+    held = sum(sys.getsizeof(key) + sys.getsizeof(value) for key, value in partition.sessions.items())
+    return (sys.getsizeof(partition.sessions) + held) / len(partition.sessions)
+
+
+def _by_length(repetitions: int, events: int) -> Result:
+    """Measure what the number of actions that a session has had does to the next one's cost."""
+    model = load_model(packaged_model_path("default"))
+    live = max(1_000, events)  # so many that few sessions get a second event, which would make them longer
+
+    def measure(actions: int) -> float:
+        values = values_of(live, events, 0)
+        return consume(filled(live, model, actions), values, model, model.score, 2_000)
+
+    runs = repeated(
+        {f"sessions of {count:,} actions": (lambda count=count: measure(count)) for count in LENGTHS},  # type: ignore[misc]
+        repetitions,
+    )
+    shortest = runs[f"sessions of {LENGTHS[0]:,} actions"]
+    ratios = [
+        Ratio(
+            f"events/s in sessions of {count:,} by {LENGTHS[0]:,} actions",
+            quotients(runs[f"sessions of {count:,} actions"], shortest),
+        )
+        for count in LENGTHS[1:]
+    ]
+    rows = [Row(label, "events/s", figures) for label, figures in runs.items()]
+    rows += [
+        Row(
+            f"sessions of {count:,} actions, memory",
+            "bytes a session",
+            [_bytes_each(filled(1_000, model, count))],
+        )
+        for count in LENGTHS
+    ]
+    how = (
+        f"{events:,} events drawn at random among {live:,} sessions that have had so many actions before, batches of 2,000, "
+        f"default model, no Kafka and no memo; {repetitions} repetitions in turns. From {model.encoding.window} actions on "
+        "the window is full, and neither cost nor memory grows."
+    )
+    return Result("session-lengths", "Session lengths", how, rows, ratios)
+
+
 def _by_sessions(repetitions: int, events: int, live: tuple[int, ...]) -> Result:
     model = load_model(packaged_model_path("default"))
     partitions = {count: filled(count, model) for count in live}
-    bytes_each = {
-        count: (
-            sys.getsizeof(one.sessions)
-            + sum(sys.getsizeof(k) + sys.getsizeof(v) for k, v in one.sessions.items())
-        )
-        / count
-        for count, one in partitions.items()
-    }
+    bytes_each = {count: _bytes_each(one) for count, one in partitions.items()}
     turn = iter(range(1, 1 << 30))
 
     def measure(count: int) -> float:
