@@ -9,7 +9,7 @@ SEED   ?= 1
 BROKERS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format model schemas docs screenshots chaos bench bench-check lock clean
+.PHONY: help demo test lint format model schemas docs site docs-check venv screenshots chaos bench bench-check lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,14 @@ schemas: $(VENV)/.run ## Write the JSON Schemas of the contract again
 
 docs: $(VENV)/.run ## Write the reference of settings and commands again
 	$(BIN)/python -m docs.generate
+
+site: $(VENV)/.docs ## Build the documentation's pages into build/site
+	$(BIN)/mkdocs build --strict --quiet
+
+docs-check: $(VENV)/.test ## Run the commands of the documentation, in minutes; ARGS="tutorial" for some pages
+	$(BIN)/python -m tests.documentation $(ARGS)
+
+venv: $(VENV)/.test ## Install everything into .venv, the trainer included
 
 screenshots: $(VENV)/.test ## Take the console's pictures again; needs Chromium and its driver
 	$(BIN)/python -m tests.console.screenshots
@@ -68,6 +76,10 @@ $(VENV)/.run: requirements/run.txt | $(BIN)/python
 .venv-peers/.done: requirements/peers.txt | $(BIN)/python
 	$(BIN)/python -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.docs: requirements/docs.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 $(VENV)/.test: requirements/test.txt | $(BIN)/python

@@ -1,5 +1,6 @@
-"""Writes docs/configuration.md from the settings and commands themselves: `python -m docs.generate`."""  # noqa: INP001
+"""Writes docs/configuration.md and docs/commands.md from the settings and commands themselves: `python -m docs.generate`."""  # noqa: INP001
 
+import inspect
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
@@ -16,6 +17,7 @@ import trainer.cli
 from detector.runtime.config import DetectorConfig, environment_variable_of, flag_of
 
 TARGET = Path(__file__).with_name("configuration.md")
+COMMANDS_TARGET = Path(__file__).with_name("commands.md")
 
 COMMANDS: dict[str, click.Command] = {
     "detector": detector.cli.main,
@@ -48,6 +50,12 @@ _REPLAY = """\
 Compute offline the alerts that the detector must publish for a log. It takes the settings of `run`, ignores those that touch neither the log nor the decisions, and has two of its own. `--partitions` is how many the input topic has that a `--file` stands for: time runs by partition.
 """
 
+_COMMANDS_INTRODUCTION = """\
+# Commands
+
+Written by `make docs` from the code; a test holds the two alike. Every command prints the same with `--help`, and ends with exit code 2 and a message if it is called wrongly; the exit codes of the detector are in [operations](operations.md#exit-codes).
+"""
+
 _TAKE_SETTINGS = (detector.cli.replay, detector.cli.redrive)
 """Commands that take the settings of `run` and list only options of their own here."""
 
@@ -65,7 +73,26 @@ _ENVIRONMENT = """\
 def configuration() -> str:
     """Return the whole document."""
     settings = _table(("flag", "variable", "default", "unit", "meaning"), _settings())
-    return "\n".join([_INTRODUCTION, _DETECTOR, settings, *map(_section, _leaves()), _ENVIRONMENT])
+    sections = [
+        _section(leaf) for leaf in _leaves() if leaf[1] is not detector.cli.run
+    ]  # its options are the settings
+    return "\n".join([_INTRODUCTION, _DETECTOR, settings, *sections, _ENVIRONMENT])
+
+
+def commands() -> str:
+    """Return the reference of commands."""
+    return "\n".join([_COMMANDS_INTRODUCTION, *(_command(name, command) for name, command in _leaves())])
+
+
+def _command(name: str, command: click.Command) -> str:
+    program = f"python -m {name}"
+    usage = click.Context(command, info_name=program, terminal_width=100).get_usage()
+    paragraphs = [
+        paragraph.replace("\n", " ") for paragraph in inspect.cleandoc(command.help or "").split("\n\n")
+    ]
+    anchor = program.replace(" ", "-")
+    told = f"Its options: [configuration](configuration.md#{anchor})."
+    return "\n\n".join([f"## `{program}`", f"```text\n{usage}\n```", *paragraphs, told]) + "\n"
 
 
 def _section(leaf: tuple[str, click.Command]) -> str:
@@ -82,12 +109,15 @@ def _section(leaf: tuple[str, click.Command]) -> str:
 
 def _leaves() -> Iterator[tuple[str, click.Command]]:
     for module, command in COMMANDS.items():
-        if isinstance(command, click.Group):
-            for name, one in command.commands.items():
-                if one is not detector.cli.run:  # its options are the settings
-                    yield f"{module} {name}", one
-        else:
-            yield module, command
+        yield from _below(module, command)
+
+
+def _below(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        for word, one in command.commands.items():
+            yield from _below(f"{name} {word}", one)
+    else:
+        yield name, command
 
 
 def _settings() -> Iterator[tuple[str, ...]]:
@@ -150,4 +180,5 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 if __name__ == "__main__":
     TARGET.write_text(configuration(), encoding="utf-8")
-    click.echo(f"wrote {TARGET.name}")
+    COMMANDS_TARGET.write_text(commands(), encoding="utf-8")
+    click.echo(f"wrote {TARGET.name} and {COMMANDS_TARGET.name}")

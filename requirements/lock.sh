@@ -12,6 +12,8 @@ pin() {
 }
 pin requirements/run.txt --extra console
 pin requirements/test.txt --extra console --extra train --extra test
+# Shares the environment with the above, and so their versions.
+pin requirements/docs.txt --constraints requirements/test.txt --group docs
 # The peers of the benchmarks live in an environment of their own.
 "$venv/bin/uv" pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url \
   --no-annotate --custom-compile-command "make lock" requirements/peers.in -o requirements/peers.txt
