@@ -1,4 +1,4 @@
-"""The commands of the detector: run, alerts, score, replay, redrive, backtest, schemas."""
+"""The commands of the detector: run, alerts, score, replay, redrive, schemas, and those of the modules beside."""
 
 import itertools
 import logging
@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 import msgspec
-from kafka.errors import KafkaError
+from kafka.errors import AuthorizationError, KafkaError
 
 from detector.accounts import accounts
 from detector.backtest.command import backtest_command
@@ -36,6 +36,7 @@ from detector.runtime.garbage import relax_garbage_collection
 from detector.runtime.health import HealthServer, Heartbeat, Watchdog
 from detector.runtime.metrics import DetectorMetrics
 from detector.runtime.model_watch import ModelWatch
+from detector.runtime.pseudonyms import KeyRefusedError, Pseudonyms
 from detector.runtime.recovery import (
     BatchAbortedError,
     OutcomeUnknownError,
@@ -48,6 +49,7 @@ from detector.runtime.replaying import batches_of_file, batches_of_topic
 from detector.runtime.replaying import replay as replay_log
 from detector.runtime.service import Detector
 from detector.runtime.subscription import subscribe
+from detector.security import permissions, pseudonym
 
 _LOG = logging.getLogger("detector")
 _SHOWN_REASONS = 3
@@ -88,6 +90,7 @@ def run(**settings: Any) -> None:
         handler.addFilter(Repeats())
     logging.getLogger("kafka").setLevel(max(logging.WARNING, logging.getLevelName(config.log_level)))
     model = _load(config.model_path, config.unknown_actions)  # before anything is consumed
+    pseudonyms = _pseudonyms(config)
     stop = _stop_on_signals()
     metrics, heartbeat = DetectorMetrics(), Heartbeat()
     stall_timeout_s = config.stall_timeout_ms / 1000
@@ -103,8 +106,14 @@ def run(**settings: Any) -> None:
     relax_garbage_collection()
     try:
         with Watchdog(heartbeat, stall_timeout_s), _watch(config, model, metrics) as fresh_model:
-            Detector(config, model, metrics, heartbeat, fresh_model).run(stop)
-    except (StateRefusedError, TopicsUnfitError, KafkaError) as error:
+            Detector(config, model, metrics, heartbeat, fresh_model, pseudonyms.of).run(stop)
+    except AuthorizationError as error:
+        raise click.ClickException(
+            f"{error}. Expected the broker to allow what `python -m detector permissions` lists"
+        ) from error
+    except KafkaError as error:
+        raise click.ClickException(str(error)) from error
+    except (StateRefusedError, TopicsUnfitError) as error:
         raise click.ClickException(f"{type(error).__name__}: {error}") from error
     finally:
         if health is not None:
@@ -254,6 +263,8 @@ def redrive(*, reasons: tuple[str, ...], dry_run: bool, most: int | None, **sett
 
 main.add_command(accounts)
 main.add_command(console)
+main.add_command(permissions)
+main.add_command(pseudonym)
 
 
 @main.command()
@@ -309,6 +320,13 @@ def _load(path: Path | None, unknown_actions: str = UnknownActions.DEAD_LETTER) 
         return load_model(resolve_model_path(path or "default"), UnknownActions(unknown_actions))
     except ModelRefusedError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _pseudonyms(config: DetectorConfig) -> Pseudonyms:
+    try:
+        return Pseudonyms.from_file(Path(config.pseudonym_key_file) if config.pseudonym_key_file else None)
+    except KeyRefusedError as error:
+        raise click.UsageError(f"--pseudonym-key-file: {error}") from error
 
 
 @contextmanager

@@ -5,14 +5,22 @@ command, a password is in no process list, repr, log line or metric, and a secre
 for the next client. Imports nothing of ours, for the producer and the trainer use it too.
 """
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kafka.errors import KafkaConfigurationError
+from kafka.errors import (
+    BrokerResponseError,
+    KafkaConfigurationError,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+)
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
 
@@ -138,6 +146,19 @@ class KafkaSecurity:
         )
 
 
+class AccessRefusedError(KafkaError):  # type: ignore[misc]  # as above
+    """The brokers can be reached and don't let this client in. The message says what was seen and what to check."""
+
+
+class _Secret(str):
+    """A text that shows itself to nobody who only prints it: kafka-python logs its configuration at DEBUG."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'…'"
+
+
 class _FileToken(AbstractTokenProvider):  # type: ignore[misc]  # kafka-python is untyped
     """The token that a file holds at the moment: what rotates it (a kubelet, an agent) replaces the file."""
 
@@ -189,12 +210,81 @@ def client_options(bootstrap_servers: str, environment: Mapping[str, str] = os.e
     return options
 
 
+@contextmanager
+def access_explained(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
+    """Make the client's first connection in this block; says why it was refused, where kafka-python only waits.
+
+    kafka-python tries a refused login again until its time is up, and then tells of nothing but the time
+    (seen with 3.0.12). What it saw at each attempt is in its log only.
+
+    Raises:
+        AccessRefusedError: the brokers answer, and refuse this client.
+        KafkaTimeoutError: no broker answers; it may come back.
+    """
+    attempts = _Attempts()
+    log = logging.getLogger("kafka.net.manager")
+    level = log.level
+    log.addHandler(attempts)
+    log.setLevel(min(log.getEffectiveLevel(), logging.WARNING))
+    try:
+        yield
+    except KafkaTimeoutError as error:
+        if refusal := attempts.refusal(KafkaSecurity.from_environment(environment)):
+            raise AccessRefusedError(refusal) from error
+        raise
+    finally:
+        log.setLevel(level)
+        log.removeHandler(attempts)
+
+
+class _Attempts(logging.Handler):
+    """How kafka-python's connections failed, as told by the exceptions in its log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._errors: list[Exception] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Remember the exceptions that a line is about."""
+        if isinstance(record.args, tuple):
+            self._errors += [one for one in record.args if isinstance(one, Exception)]
+
+    def refusal(self, security: KafkaSecurity) -> str:
+        """Return what to tell of the refusal, or nothing if there was none."""
+        for error in self._errors:
+            if isinstance(error, BrokerResponseError):
+                return (
+                    f"the broker refuses this client: {error}. Expected a user, password or token that it knows: "
+                    f"{_CHECK_LOGIN}"
+                )
+        if tls := [str(error) for error in self._errors if _TLS in str(error)]:
+            return (
+                f"no TLS connection: {tls[-1]}. Expected a port that speaks TLS, whose certificate is for the name it "
+                f"is called by and of an authority in KAFKA_SSL_CA_FILE; {_CHECK_CERTIFICATE}"
+            )
+        closed = [error for error in self._errors if _CLOSED in str(error)]
+        if closed and security.protocol is not Protocol.PLAINTEXT and len(closed) == len(self._errors):
+            # The broker's last word gets lost in kafka-python when the end of the connection comes with it.
+            asked = _CHECK_LOGIN if security.protocol.sasl else _CHECK_CERTIFICATE
+            return (
+                f"the broker accepted and then closed all of {len(closed)} connections before they were ready. "
+                f"Expected to be let in: {asked}; its log has the reason"
+            )
+        return ""
+
+
+_TLS = "[SSL: "
+_CLOSED = str(KafkaConnectionError("socket disconnected"))
+_CHECK_LOGIN = "check KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and the password or token (docs/security.md)"
+_CHECK_CERTIFICATE = "check KAFKA_SSL_CERTIFICATE_FILE and KAFKA_SSL_KEY_FILE if it asks for a client's certificate (docs/security.md)"
+
+
 def _secret(name: str, environment: Mapping[str, str]) -> str:
     """Return a secret of the variable, or of the file that the variable `<name>_FILE` names; "" without either."""
     given, path = environment.get(name, ""), environment.get(f"{name}_FILE", "")
     if given and path:
         raise SecurityError(f"both {name} and {name}_FILE are set: expected one of them")
-    return _content(f"{name}_FILE", Path(path)) if path else given
+    return _Secret(_content(f"{name}_FILE", Path(path)) if path else given)
 
 
 def _content(name: str, path: Path) -> str:

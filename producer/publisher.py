@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, Self
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
 
-from detector.connection import SecurityError, client_options
+from detector.connection import AccessRefusedError, SecurityError, access_explained, client_options
 from detector.contract.events import SessionEvent
 from detector.contract.headers import ACTION_TYPE, PRODUCER_SOURCE, cloud_event_headers
 from detector.contract.topics import MAX_RECORD_BYTES
@@ -91,21 +91,22 @@ class Publisher:
         self._topic = topic
         self._unacknowledged: deque[Any] = deque()
         try:
-            self._producer = KafkaProducer(
-                **client_options(bootstrap_servers),
-                client_id="session-producer",
-                acks="all",
-                enable_idempotence=True,
-                linger_ms=20,
-                batch_size=128 * 1024,
-                max_request_size=MAX_RECORD_BYTES,
-                allow_auto_create_topics=False,
-                request_timeout_ms=REQUEST_TIMEOUT_MS,
-                delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
-                bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
-                max_block_ms=METADATA_TIMEOUT_MS,
-            )
-        except SecurityError as error:
+            with access_explained():
+                self._producer = KafkaProducer(
+                    **client_options(bootstrap_servers),
+                    client_id="session-producer",
+                    acks="all",
+                    enable_idempotence=True,
+                    linger_ms=20,
+                    batch_size=128 * 1024,
+                    max_request_size=MAX_RECORD_BYTES,
+                    allow_auto_create_topics=False,
+                    request_timeout_ms=REQUEST_TIMEOUT_MS,
+                    delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
+                    bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
+                    max_block_ms=METADATA_TIMEOUT_MS,
+                )
+        except (SecurityError, AccessRefusedError) as error:
             raise PublishError(str(error)) from error
         except KafkaError as error:
             raise PublishError(

@@ -106,7 +106,14 @@ class DetectorConfig:
     )
     metrics_host: str = setting("Address of /metrics, /healthz and /readyz.", "127.0.0.1")
     metrics_port: int = setting("Their port; 0 takes a free one, -1 serves none.", 9108, minimum=-1)
-    log_level: str = setting("DEBUG, INFO, WARNING or ERROR.", "INFO")
+    log_level: str = setting(
+        "DEBUG, INFO, WARNING or ERROR. DEBUG names each alert, with pseudonyms for its ids.", "INFO"
+    )
+    pseudonym_key_file: str = setting(
+        "File with the key of the pseudonyms that stand for ids in the log: 16 to 64 random bytes. Empty: a key made "
+        "up at each start.",
+        "",
+    )
 
     def __post_init__(self) -> None:
         """Check the bounds.

@@ -6,7 +6,7 @@ import uuid
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.errors import KafkaError
 
-from detector.connection import client_options
+from detector.connection import access_explained, client_options
 from detector.runtime.config import DetectorConfig
 from detector.runtime.membership import Membership
 from detector.runtime.owners import Owners
@@ -15,6 +15,8 @@ from detector.runtime.topics import ensure_topics
 from detector.runtime.transaction import Transactor
 
 _LOG = logging.getLogger(__name__)
+_BOOTSTRAP_TIMEOUT_MS = 10_000
+"""After which a refusal is told, or the broker's absence; the loop tries again."""
 _DELETE_TIMEOUT_MS = 10_000
 
 
@@ -22,7 +24,8 @@ class KafkaLink:
     """The clients of one worker. After a failure whose outcome is unknown it is closed and opened anew.
 
     Raises:
-        KafkaError: the broker can't be reached or refuses.
+        AccessRefusedError: the brokers don't let this client in.
+        KafkaError: the broker can't be reached, or refuses something.
         TopicsUnfitError: a topic is missing and may not be created.
     """
 
@@ -31,7 +34,12 @@ class KafkaLink:
         # its own, and the broker's transaction timeout ends what a dead worker left.
         name = f"{config.group}-{config.instance_id or uuid.uuid4().hex[:12]}"
         self._state_topic = config.state_topic
-        self.admin = KafkaAdminClient(**client_options(config.bootstrap_servers), client_id=name)
+        with access_explained():
+            self.admin = KafkaAdminClient(
+                **client_options(config.bootstrap_servers),
+                client_id=name,
+                bootstrap_timeout_ms=_BOOTSTRAP_TIMEOUT_MS,
+            )
         try:
             ensure_topics(self.admin, config)
             self.transactor = Transactor(config, name)

@@ -78,6 +78,7 @@ class Detector:
         heartbeat: beaten whenever a turn of the loop succeeds, and while a partition is restored.
         fresh_model: asked before each batch for the model to go on with; None keeps the one in service. It reads the
             same steps.
+        pseudonym: of an id, for the log.
         now_ms: wall clock, for `detected_at_ms` and latencies only. No decision depends on it.
     """
 
@@ -88,12 +89,14 @@ class Detector:
         metrics: DetectorMetrics,
         heartbeat: Heartbeat,
         fresh_model: Callable[[], Model | None] = lambda: None,
+        pseudonym: Callable[[str], str] = lambda _: "…",
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._config = config
         self._metrics = metrics
         self._heartbeat = heartbeat
         self._fresh_model = fresh_model
+        self._pseudonym = pseudonym
         self._now_ms = now_ms
         self._session_limits = SessionLimits(config.idle_timeout_ms, config.max_sessions)
         self._event_limits = EventLimits(
@@ -347,6 +350,11 @@ class Detector:
             metrics.lag.labels(number).set(max(0, (highwater or one.next_offset) - one.next_offset))
             for alert in outcome.alerts:
                 metrics.alert_latency_seconds.observe(max(0, now_ms - alert.received_at_ms) / 1000)
+                if _LOG.isEnabledFor(logging.DEBUG):
+                    session, account = self._pseudonym(alert.session_id), self._pseudonym(alert.account_id)
+                    _LOG.debug(
+                        "%s session %s of account %s: %s", alert.decision, session, account, alert.cause
+                    )
 
     # The recoveries.
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from kafka import KafkaConsumer
 
-from detector.connection import client_options
+from detector.connection import access_explained, client_options
 from detector.contract.alerts import Alert, decode_alert
 
 _LOG = logging.getLogger(__name__)
@@ -95,15 +95,16 @@ class RecentAlerts:
 
 
 def _consumer(bootstrap_servers: str, topic: str, offset_reset: str) -> KafkaConsumer:
-    return KafkaConsumer(
-        topic,
-        **client_options(bootstrap_servers),
-        group_id=None,
-        isolation_level="read_committed",
-        auto_offset_reset=offset_reset,
-        fetch_max_wait_ms=_POLL_TIMEOUT_MS,
-        allow_auto_create_topics=False,
-    )
+    with access_explained():
+        return KafkaConsumer(
+            topic,
+            **client_options(bootstrap_servers),
+            group_id=None,
+            isolation_level="read_committed",
+            auto_offset_reset=offset_reset,
+            fetch_max_wait_ms=_POLL_TIMEOUT_MS,
+            allow_auto_create_topics=False,
+        )
 
 
 def _alerts(polled: dict[Any, list[Any]]) -> Iterator[Alert]:

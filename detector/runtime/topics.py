@@ -48,8 +48,9 @@ def create_missing(
     if missing and not config.create_topics:
         names = ", ".join(one.name for one in missing)
         raise TopicsUnfitError(
-            f"topics missing: {names}. Expected them to exist, since --no-create-topics is set: create them as "
-            "docs/operations.md lists them, or let the detector do it with --create-topics"
+            f"topics missing: {names}. Expected them to exist and to be this user's to describe, since "
+            "--no-create-topics is set: create them as docs/operations.md lists them, allow what docs/security.md "
+            "lists, or let the detector create them with --create-topics"
         )
     for one in missing:
         partitions = one.partitions

@@ -7,7 +7,13 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from kafka import KafkaProducer, TopicPartition
-from kafka.errors import CommitFailedError, FencedInstanceIdError, KafkaConnectionError, KafkaError
+from kafka.errors import (
+    AuthorizationError,
+    CommitFailedError,
+    FencedInstanceIdError,
+    KafkaConnectionError,
+    KafkaError,
+)
 from kafka.net.compat import KafkaNetClient
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
@@ -92,6 +98,7 @@ class Transactor:
             the offset of each record.
 
         Raises:
+            AuthorizationError: nothing was published; the broker does not allow this client to.
             BatchAbortedError: nothing was published; the batch can be tried again.
             MemberFencedError: nothing was published; the partitions are another worker's.
             OutcomeUnknownError: published or not; this object can't be used any more.
@@ -124,11 +131,15 @@ class Transactor:
         )
 
     def _abort(self, cause: Exception) -> Exception:
-        """Abort, and return the exception that names the recovery."""
+        """Abort, and return the exception that names the recovery, or the cause if there is none."""
+        refused = isinstance(cause, AuthorizationError)
         try:
             self._producer.abort_transaction()
         except KafkaError as error:
-            return OutcomeUnknownError(f"abort after '{cause}' failed: {error}")
+            if not refused:
+                return OutcomeUnknownError(f"abort after '{cause}' failed: {error}")
+        if refused:
+            return cause
         if isinstance(cause, CommitFailedError | FencedInstanceIdError):
             return MemberFencedError(str(cause))
         if isinstance(cause, ValueError):

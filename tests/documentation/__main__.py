@@ -85,18 +85,18 @@ def _walk(
     with (
         _broker(folder) as bootstrap_servers,
         Walkthrough(folder, bootstrap_servers, {"DETECTOR_GROUP": "beside"}) as beside,
-        Walkthrough(folder, bootstrap_servers) as walk,
     ):
-        try:
-            for text in ("python -m detector run", "python -m producer replay events.jsonl.gz --speed max"):
-                beside.run(Command(folder, text, (), ""))
-            for command in shown:
-                walk.run(command)
-            walk.end()
-            beside.end()
-        except WalkthroughError as error:
-            return walk.seconds, error
-        return walk.seconds, None
+        for text in ("python -m detector run", "python -m producer replay events.jsonl.gz --speed max"):
+            beside.run(Command(folder, text, (), ""))
+        with Walkthrough(folder, bootstrap_servers, metrics_port=beside.metrics_port) as walk:
+            try:
+                for command in shown:
+                    walk.run(command)
+                walk.end()
+                beside.end()
+            except WalkthroughError as error:
+                return walk.seconds, error
+            return walk.seconds, None
 
 
 @contextmanager

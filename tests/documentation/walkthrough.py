@@ -43,15 +43,20 @@ class Walkthrough:
         folder: to work in; gets a link to each part of the project.
         bootstrap_servers: of the broker to use, instead of the one at 127.0.0.1:9092.
         environment: variables beyond those of this process, whose own settings of ours are left out.
+        metrics_port: of a detector that runs already, which pages call by 9108 until they start another.
     """
 
     def __init__(
-        self, folder: Path, bootstrap_servers: str, environment: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        bootstrap_servers: str,
+        environment: Mapping[str, str] | None = None,
+        metrics_port: int = 0,
     ) -> None:
         self.folder = folder
         self.seconds: list[tuple[str, float]] = []
         self._processes: list[_Process] = []
-        self._ports = {9108: _free_port(), 9109: _free_port()}
+        self._ports = {9108: metrics_port or _free_port(), 9109: _free_port()}
         self._bootstrap_servers = bootstrap_servers
         for part in ROOT.iterdir():
             if not (folder / part.name).exists():
@@ -65,10 +70,14 @@ class Walkthrough:
             **inherited,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
-            "DETECTOR_METRICS_PORT": str(self._ports[9108]),
             "DETECTOR_CONSOLE_PORT": str(self._ports[9109]),
             **(environment or {}),
         }
+
+    @property
+    def metrics_port(self) -> int:
+        """Where the detector that was started last serves its metrics."""
+        return self._ports[9108]
 
     def __enter__(self) -> Self:
         return self
@@ -141,6 +150,12 @@ class Walkthrough:
             )
 
     def _start(self, command: Command, text: str) -> None:
+        port = None
+        if text.startswith("python -m detector run"):
+            told = re.search(r"--metrics-port (\d+)", text)
+            port = int(told[1]) if told else _free_port()  # a page may start several, one after the other
+            text = text if told else f"{text} --metrics-port {port}"
+            self._ports[9108] = port
         log = self.folder / f"stays-{_free_port()}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -153,9 +168,7 @@ class Walkthrough:
             )
         one = _Process(command, process, log)
         self._processes.append(one)
-        if text.startswith("python -m detector run"):
-            told = re.search(r"--metrics-port (\d+)", text)
-            port = told[1] if told else self._environment["DETECTOR_METRICS_PORT"]
+        if port is not None:
             self._wait(one, lambda: _answers(f"http://127.0.0.1:{port}/readyz"), "be ready")
         elif text.startswith("python -m detector console"):
             self._wait(one, lambda: _answers(f"http://127.0.0.1:{self._ports[9109]}/"), "answer")

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -34,16 +34,19 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 
 class Worker:
-    """One `python -m detector run`."""
+    """One `python -m detector run`; `environment` comes on top of this process's, less the detector's own."""
 
-    def __init__(self, arguments: Sequence[str], log: Path) -> None:
+    def __init__(
+        self, arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "detector", "run", *arguments],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={name: value for name, value in os.environ.items() if not name.startswith("DETECTOR_")},
+                env={name: value for name, value in os.environ.items() if not name.startswith("DETECTOR_")}
+                | dict(environment or {}),
             )
 
     def kill(self) -> None:

@@ -94,12 +94,14 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]
     }
     with EmbeddedBroker(port=int(plain.rpartition(":")[2]), properties=properties) as broker:
         admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
-        admin.alter_user_scram_credentials(
-            [
-                UserScramCredentialUpsertion("detector", mechanism, password=PASSWORD)
-                for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512)
-            ]
-        )
+        for mechanism in (
+            ScramMechanism.SCRAM_SHA_256,
+            ScramMechanism.SCRAM_SHA_512,
+        ):  # one a request for a user
+            told = admin.alter_user_scram_credentials(
+                [UserScramCredentialUpsertion("detector", mechanism, password=PASSWORD)]
+            )
+            assert told == {"detector": None}
         admin.close()
         yield SecuredBroker(plain, sasl, tls, folder)
 

@@ -1,0 +1,59 @@
+"""The commands about security: `python -m detector permissions` and `pseudonym`."""
+
+from pathlib import Path
+
+import click
+
+from detector.contract.topics import ACTIONS_TOPIC, ALERTS_TOPIC
+from detector.runtime.config import ConfigurationError, DetectorConfig
+from detector.runtime.permissions import permissions as needed
+from detector.runtime.pseudonyms import KeyRefusedError, Pseudonyms
+
+
+@click.command()
+@click.option("--principal", default="User:detector", help="Who the detector is to the brokers.")
+@click.option("--group", default="session-detector", envvar="DETECTOR_GROUP", show_envvar=True)
+@click.option("--input-topic", default=ACTIONS_TOPIC, envvar="DETECTOR_INPUT_TOPIC", show_envvar=True)
+@click.option("--alerts-topic", default=ALERTS_TOPIC, envvar="DETECTOR_ALERTS_TOPIC", show_envvar=True)
+@click.option(
+    "--create-topics/--no-create-topics",
+    default=True,
+    envvar="DETECTOR_CREATE_TOPICS",
+    show_envvar=True,
+    help="Whether it is to create missing topics.",
+)
+def permissions(
+    *, principal: str, group: str, input_topic: str, alerts_topic: str, create_topics: bool
+) -> None:
+    """Print what the detector must be allowed, as calls of Kafka's kafka-acls.
+
+    They lack --bootstrap-server and --command-config, which are yours.
+    """
+    try:
+        config = DetectorConfig(
+            group=group, input_topic=input_topic, alerts_topic=alerts_topic, create_topics=create_topics
+        )
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from error
+    for permission in needed(config):
+        click.echo(f"{permission.command(principal)}  # {permission.reason}")
+
+
+@click.command()
+@click.option(
+    "--key-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="DETECTOR_PSEUDONYM_KEY_FILE",
+    show_envvar=True,
+    required=True,
+    help="The key that the detector was started with.",
+)
+@click.argument("identifiers", metavar="ID...", nargs=-1, required=True)
+def pseudonym(*, key_file: Path, identifiers: tuple[str, ...]) -> None:
+    """Print what stands for the ids of sessions or accounts in the detector's log."""
+    try:
+        pseudonyms = Pseudonyms.from_file(key_file)
+    except KeyRefusedError as error:
+        raise click.ClickException(str(error)) from error
+    for identifier in identifiers:
+        click.echo(f"{pseudonyms.of(identifier)} {identifier}")
