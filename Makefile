@@ -7,9 +7,10 @@ RUNS   ?= 6
 FAULTS ?= 52
 SEED   ?= 1
 BROKERS ?= 1
+SECONDS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format model schemas docs site docs-check venv screenshots chaos bench bench-check lock clean
+.PHONY: help demo test lint format model schemas docs site docs-check venv fuzz sbom audit screenshots chaos bench bench-check lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +48,16 @@ docs-check: $(VENV)/.test ## Run the commands of the documentation, in minutes; 
 
 venv: $(VENV)/.test ## Install everything into .venv, the trainer included
 
+fuzz: $(VENV)/.test ## Hostile records on the decoder: SECONDS=300
+	$(BIN)/python -m tests.fuzzing --seconds $(SECONDS) --seed $(SEED)
+
+sbom: .venv-audit/.done ## Write the bill of materials of what runs (CycloneDX) to build/sbom.json
+	@mkdir -p build
+	.venv-audit/bin/cyclonedx-py requirements requirements/run.txt --pyproject pyproject.toml --output-reproducible --output-file build/sbom.json
+
+audit: .venv-audit/.done ## Hold what runs and what tests against known vulnerabilities; needs the index's advisories
+	.venv-audit/bin/pip-audit --strict --require-hashes --disable-pip -r requirements/run.txt -r requirements/test.txt
+
 screenshots: $(VENV)/.test ## Take the console's pictures again; needs Chromium and its driver
 	$(BIN)/python -m tests.console.screenshots
 
@@ -76,6 +87,11 @@ $(VENV)/.run: requirements/run.txt | $(BIN)/python
 .venv-peers/.done: requirements/peers.txt | $(BIN)/python
 	$(BIN)/python -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.venv-audit/.done: requirements/audit.txt
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 $(VENV)/.docs: requirements/docs.txt | $(BIN)/python

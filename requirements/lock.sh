@@ -14,7 +14,13 @@ pin requirements/run.txt --extra console
 pin requirements/test.txt --extra console --extra train --extra test
 # Shares the environment with the above, and so their versions.
 pin requirements/docs.txt --constraints requirements/test.txt --group docs
-# The peers of the benchmarks live in an environment of their own.
-"$venv/bin/uv" pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url \
-  --no-annotate --custom-compile-command "make lock" requirements/peers.in -o requirements/peers.txt
+# These live in environments of their own: the peers of the benchmarks, and what looks for vulnerabilities.
+alone() {
+  output=$1
+  shift
+  "$venv/bin/uv" pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
+    --no-emit-index-url --no-annotate --custom-compile-command "make lock" "$@" -o "$output"
+}
+alone requirements/peers.txt requirements/peers.in
+alone requirements/audit.txt --group audit
 deploy/lock.sh "$venv"

@@ -1,10 +1,16 @@
 """What secures a connection: settings that don't fit together are refused, and secrets are shown nowhere."""
 
+import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from detector.cli import main
 from detector.connection import KafkaSecurity, SecurityError, client_options
+from detector.runtime.config import DetectorConfig
+from detector.runtime.permissions import permissions
+from detector.runtime.pseudonyms import KeyRefusedError, Pseudonyms
 
 
 def test_nothing_set_is_plain_text() -> None:
@@ -38,7 +44,9 @@ def test_the_settings_hold_no_secret() -> None:
         "KAFKA_SASL_PASSWORD": "correct-horse",
     }
     assert "correct-horse" not in repr(KafkaSecurity.from_environment(environment))
-    assert client_options("a:1", environment)["sasl_plain_password"] == environment["KAFKA_SASL_PASSWORD"]
+    options = client_options("a:1", environment)
+    assert options["sasl_plain_password"] == environment["KAFKA_SASL_PASSWORD"]
+    assert "correct-horse" not in f"{options}", "kafka-python logs them at DEBUG"
 
 
 _SCRAM = {
@@ -68,3 +76,56 @@ def test_what_does_not_fit_is_refused(environment: dict[str, str], named: str) -
     """A setting that is unknown, missing, unreadable or would be ignored is refused, by its variable's name."""
     with pytest.raises(SecurityError, match=named):
         client_options("a:1", environment)
+
+
+def test_the_page_lists_the_least_privilege() -> None:
+    """docs/security.md lists the very permissions that the test on a real broker applies, and no other."""
+    page = (Path(__file__).parent.parent.parent / "docs/security.md").read_text()
+    rows = re.findall(
+        r"^\| (topic|group|transactional-id) \| `([^`]+)`( and what begins with it)? \| (\w+) \|",
+        page,
+        re.MULTILINE,
+    )
+    needed = permissions(DetectorConfig(create_topics=False))
+    assert [(kind, name, bool(prefixed), operation) for kind, name, prefixed, operation in rows] == [
+        (one.resource.value, one.name, one.prefixed, one.operation) for one in needed
+    ]
+
+
+def test_a_permission_is_a_call_of_kafkas_tool() -> None:
+    """The command prints one call for each permission, with the names in use; creating topics needs more."""
+    told = CliRunner().invoke(main, ["permissions", "--group", "g", "--principal", "User:d"])
+    assert told.exit_code == 0
+    assert (
+        "kafka-acls --add --allow-principal User:d --operation Write --transactional-id g- "
+        "--resource-pattern-type prefixed"
+    ) in told.output
+    fewer = CliRunner().invoke(main, ["permissions", "--no-create-topics"])
+    assert len(fewer.output.splitlines()) < len(told.output.splitlines())
+    assert "--operation Create" in told.output
+    assert "--operation Create" not in fewer.output
+
+
+def test_pseudonyms_are_alike_for_one_key_and_differ_between_two(tmp_path: Path) -> None:
+    """The same id and key give the same pseudonym, in the command too; another key or id gives another."""
+    key = tmp_path / "key"
+    key.write_bytes(b"0123456789abcdef\n")
+    here = Pseudonyms.from_file(key)
+    assert here.of("account-42") == Pseudonyms(b"0123456789abcdef").of("account-42")
+    assert here.of("account-42") != here.of("account-43")
+    assert here.of("account-42") != Pseudonyms(b"0123456789abcdeX").of("account-42")
+    assert Pseudonyms.from_file(None).of("a") != Pseudonyms.from_file(None).of("a")
+    told = CliRunner().invoke(main, ["pseudonym", "--key-file", str(key), "account-42"])
+    assert told.output == f"{here.of('account-42')} account-42\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"too short", b"x" * 65], ids=["empty", "short", "long"])
+def test_a_weak_key_is_refused(tmp_path: Path, content: bytes) -> None:
+    """A key that is too short to be secret, or longer than the hash takes, is refused with its length."""
+    key = tmp_path / "key"
+    key.write_bytes(content)
+    with pytest.raises(KeyRefusedError, match=f"{len(content)} bytes"):
+        Pseudonyms.from_file(key)
+    refused = CliRunner().invoke(main, ["run", "--pseudonym-key-file", str(key)])
+    assert refused.exit_code == 2
+    assert "16 to 64" in refused.output

@@ -1,0 +1,1 @@
+"""Hostile records for the decoder: some in every test run, many with `make fuzz`."""
