@@ -270,7 +270,7 @@ main.add_command(pseudonym)
 @main.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 def schemas(folder: Path) -> None:
-    """Write the JSON Schemas of events and alerts into FOLDER."""
+    """Write the contract into FOLDER: JSON Schemas of events and alerts, and an AsyncAPI document."""
     for path in write_schemas(folder):
         click.echo(path.name)
 

@@ -17,6 +17,20 @@ MAX_HISTORY = 10
 """Failures a record's history holds at most: the first, and the last ones. The count says if any are left out."""
 _MAX_FAILURE_BYTES = 1_024
 
+OUR_HEADERS = {
+    "dlq-reason": "why it could not be scored; a reader may meet reasons that it does not know",
+    "dlq-detail": "for people: what was seen and what was expected",
+    "dlq-source-topic": "where the original lies",
+    "dlq-source-partition": "where the original lies",
+    "dlq-source-offset": "where the original lies",
+    "dlq-source-timestamp-ms": "the original record's timestamp",
+    "dlq-value-bytes": "size of the original's value, or null",
+    "dlq-headers-omitted": "how many of the original's headers are left out, where they are",
+    "dlq-redrive-count": "how often the event was redriven, where it was",
+    "dlq-history": "an earlier failure, as JSON; may be repeated",
+}
+"""The headers of a dead letter that are ours, and what they say."""
+
 Headers = Sequence[tuple[str, bytes | None]]
 
 

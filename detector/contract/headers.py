@@ -8,6 +8,17 @@ ALERT_TYPE = "session.alert.v1"
 PRODUCER_SOURCE = "/session-producer"
 DETECTOR_SOURCE = "/session-detector"
 
+CLOUD_EVENT_HEADERS = {
+    "ce_specversion": "version of CloudEvents",
+    "ce_type": "what the record is, with its version",
+    "ce_source": "URI reference of the publisher",
+    "ce_id": "unique for its source: the event's or the alert's id",
+    "ce_subject": "the session id",
+    "ce_time": "when it occurred, RFC 3339",
+    "content-type": "of the value",
+}
+"""The headers of a record of ours, and what they say."""
+
 
 def cloud_event_headers(
     *, event_type: str, event_id: str, source: str, subject: str, time_ms: int

@@ -1,4 +1,4 @@
-"""JSON Schemas (2020-12) of what crosses Kafka, generated from the types and checked in under docs/schemas."""
+"""The contract as documents, generated from the types and checked in under docs/schemas: JSON Schemas and AsyncAPI."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ import msgspec
 
 from detector.contract.accounts import AccountListing
 from detector.contract.alerts import Alert
+from detector.contract.asyncapi import asyncapi
 from detector.contract.events import SessionEvent
 
 SCHEMAS: dict[str, type[msgspec.Struct]] = {
@@ -21,12 +22,17 @@ def schema(kind: type[msgspec.Struct]) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(kind)}
 
 
+def documents() -> dict[str, dict[str, Any]]:
+    """Return every document by the name of its file."""
+    return {name: schema(kind) for name, kind in SCHEMAS.items()} | {"asyncapi.json": asyncapi()}
+
+
 def write_schemas(folder: Path) -> list[Path]:
-    """Write all schemas into `folder`; return their paths."""
+    """Write all documents into `folder`; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, kind in SCHEMAS.items():
-        text = msgspec.json.format(msgspec.json.encode(schema(kind), order="sorted"), indent=2)
+    for name, document in documents().items():
+        text = msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=2)
         path = folder / name
         path.write_bytes(text + b"\n")
         written.append(path)

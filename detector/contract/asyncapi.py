@@ -1,0 +1,92 @@
+"""The AsyncAPI 3.0 document of what crosses Kafka, generated from the types (https://www.asyncapi.com, version 3.0.0)."""
+
+from typing import Any, Final
+
+import msgspec
+
+from detector.contract.accounts import AccountListing
+from detector.contract.alerts import Alert
+from detector.contract.dead_letters import OUR_HEADERS
+from detector.contract.events import SessionEvent
+from detector.contract.headers import ACTION_TYPE, ALERT_TYPE, CLOUD_EVENT_HEADERS
+from detector.contract.topics import ACTIONS_TOPIC, ALERTS_TOPIC, dead_letter_topic
+
+VERSION: Final = "1.0.0"
+"""Of the contract, not of the software: the first number changes when readers or writers break."""
+
+_KEY = {"type": "string", "description": "the session id, UTF-8; murmur2 of it chooses the partition"}
+_DESCRIPTION = (
+    "Write user actions to the first channel, read decisions from the second with isolation.level=read_committed. "
+    "Fields that a reader does not know are to be ignored."
+)
+
+
+def asyncapi() -> dict[str, Any]:
+    """Return the document: channels, operations as the detector sees them, messages with key, headers and payload."""
+    (action, listing, alert), schemas = msgspec.json.schema_components(
+        [SessionEvent, AccountListing, Alert], ref_template="#/components/schemas/{name}"
+    )
+    messages = {
+        "sessionAction": _message("One action of a session", action, ACTION_TYPE),
+        "accountListing": _message("From here on, how an account's sessions are judged", listing, None),
+        "sessionAlert": _message("A decision on a session", alert, ALERT_TYPE),
+        "deadLetter": {
+            "title": "A record of the input that could not be scored",
+            "contentType": "application/octet-stream",
+            "headers": {
+                "type": "object",
+                "properties": {
+                    name: {"type": "string", "description": text} for name, text in OUR_HEADERS.items()
+                },
+            },
+            "payload": {"description": "the original's bytes"},
+            "bindings": {"kafka": {"key": {"type": "string", "description": "the original's"}}},
+        },
+    }
+    channels = {
+        "sessionActions": _channel(ACTIONS_TOPIC, "What users do", ["sessionAction", "accountListing"]),
+        "sessionAlerts": _channel(ALERTS_TOPIC, "Decisions, exactly once", ["sessionAlert"]),
+        "deadLetters": _channel(dead_letter_topic(ACTIONS_TOPIC), "What could not be scored", ["deadLetter"]),
+    }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": "Session fraud detector", "version": VERSION, "description": _DESCRIPTION},
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": {
+            "scoreActions": _operation("receive", "sessionActions", "Rescores the session on every action"),
+            "publishAlerts": _operation(
+                "send", "sessionAlerts", "At most one alert of a kind for each session"
+            ),
+            "keepDeadLetters": _operation("send", "deadLetters", "Loses nothing, scores nothing twice"),
+        },
+        "components": {"messages": messages, "schemas": schemas},
+    }
+
+
+def _message(title: str, payload: dict[str, Any], event_type: str | None) -> dict[str, Any]:
+    message: dict[str, Any] = {
+        "title": title,
+        "contentType": "application/json",
+        "payload": payload,
+        "bindings": {"kafka": {"key": _KEY}},
+    }
+    if event_type is not None:
+        described: dict[str, Any] = {
+            name: {"type": "string", "description": text} for name, text in CLOUD_EVENT_HEADERS.items()
+        }
+        described["ce_type"]["const"] = event_type
+        message["headers"] = {"type": "object", "properties": described}
+    return message
+
+
+def _channel(topic: str, title: str, messages: list[str]) -> dict[str, Any]:
+    return {
+        "address": topic,
+        "title": title,
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
+    }
+
+
+def _operation(action: str, channel: str, summary: str) -> dict[str, Any]:
+    return {"action": action, "channel": {"$ref": f"#/channels/{channel}"}, "summary": summary}
