@@ -45,8 +45,8 @@ def cache_dir() -> Path:
     return base / "session-fraud-detector" / f"kafka-{KAFKA_VERSION}"
 
 
-def class_path() -> list[Path]:
-    """The verified jars of the broker, fetched first where the cache lacks them or holds a damaged one.
+def class_path(lock: Path = _LOCK) -> list[Path]:
+    """The verified jars of the broker, or of another lock file, fetched where the cache lacks them or they are damaged.
 
     Safe against a second process doing the same and against being killed half way: a jar reaches the cache by a
     rename, after its digest has been checked.
@@ -54,7 +54,7 @@ def class_path() -> list[Path]:
     Raises:
         JarsUnavailableError: the cache folder cannot be written, a jar cannot be fetched, or is not the pinned one.
     """
-    locked: dict[str, str] = json.loads(_LOCK.read_bytes())
+    locked: dict[str, str] = json.loads(lock.read_bytes())
     cache = cache_dir()
     paths = {coordinate: cache / _file_name(coordinate) for coordinate in locked}
     missing = {

@@ -25,6 +25,7 @@ from producer.interrupt import Interrupt
 from producer.progress import ProgressReport
 from producer.publisher import Pace, Publisher, PublishError, Record, at_rate, at_speed
 from producer.recording import Recording, RecordingError, create, labelled
+from producer.tables import FIELDS, Table, TimeUnit, is_table
 
 FILE: Final = click.Path(dir_okay=False, path_type=Path)
 
@@ -249,6 +250,16 @@ class _Speed(click.ParamType[float]):
         return speed
 
 
+def _pairs(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    pairs = {}
+    for value in values:
+        name, equals, what = value.partition("=")
+        if not (equals and name and what):
+            raise click.BadParameter(f"{value!r}: expected two names with = between them.")
+        pairs[name] = what
+    return pairs
+
+
 @main.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
@@ -267,15 +278,60 @@ class _Speed(click.ParamType[float]):
     show_envvar=True,
     help="Leave out lines that are no event, and report them at the end.  [default: stop at the first]",
 )
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="FIELD=COLUMN",
+    callback=_pairs,
+    help=f"Of a CSV or Parquet file, the column that holds a field, of {', '.join(FIELDS)}; may be given more than "
+    "once.  [default: the columns of these names]",
+)
+@click.option(
+    "--rename",
+    "renames",
+    multiple=True,
+    metavar="NAME=ACTION",
+    callback=_pairs,
+    help="Of a CSV or Parquet file, what an action is to be called; may be given more than once.",
+)
+@click.option(
+    "--time-unit",
+    type=click.Choice([unit.value for unit in TimeUnit]),
+    default=TimeUnit.MILLISECONDS.value,
+    show_default=True,
+    help="Of a CSV or Parquet file, what times that are numbers count since 1970; texts are ISO 8601.",
+)
 @_kafka_options
-def replay(*, file: Path, speed: float, skip_bad_lines: bool, topic: str, bootstrap_servers: str) -> None:
-    """Publish the events of FILE: JSON lines as `simulate --out` writes them; .gz is unpacked.
+def replay(
+    *,
+    file: Path,
+    speed: float,
+    skip_bad_lines: bool,
+    columns: dict[str, str],
+    renames: dict[str, str],
+    time_unit: str,
+    topic: str,
+    bootstrap_servers: str,
+) -> None:
+    """Publish the events of FILE: JSON lines as `simulate --out` writes them, or a CSV or Parquet export.
 
-    Each line is published byte for byte, in the file's order, its times untouched. Event ids are the file's too,
+    The suffix says which: .csv, .csv.gz, .parquet; anything else is JSON lines, with .gz unpacked. A JSON line is
+    published byte for byte. A row of an export becomes the event that --column, --rename and --time-unit make of it.
+    The file's order is kept, its times are untouched. Event ids are the file's too, or its name and the row's number:
     so a detector that has seen them takes a second replay for repeats.
     """
     console = Console(stderr=True)
-    with _errors_reported(), Recording(file, skip_bad_lines=skip_bad_lines) as recording:
+    if not is_table(file) and (columns or renames):
+        raise click.UsageError(
+            f"{file}: --column and --rename are for CSV and Parquet files, by their suffix"
+        )
+    with (
+        _errors_reported(),
+        Table(file, columns, renames=renames, time_unit=TimeUnit(time_unit), skip_bad_lines=skip_bad_lines)
+        if is_table(file)
+        else Recording(file, skip_bad_lines=skip_bad_lines) as recording,
+    ):
         pace = None if math.isinf(speed) else at_speed(speed)
         exit_code = _publish(
             console,

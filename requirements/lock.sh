@@ -11,7 +11,7 @@ pin() {
     --no-emit-index-url --no-annotate --custom-compile-command "make lock" "$@" pyproject.toml -o "$output"
 }
 pin requirements/run.txt --extra console
-pin requirements/test.txt --extra console --extra train --extra test
+pin requirements/test.txt --extra console --extra parquet --extra train --extra test
 # Shares the environment with the above, and so their versions.
 pin requirements/docs.txt --constraints requirements/test.txt --group docs
 # These live in environments of their own: the peers of the benchmarks, and what looks for vulnerabilities.

@@ -13,7 +13,7 @@ from rich.table import Table
 from detector.backtest.comparing import Group
 from detector.backtest.running import Backtest, LabelsRefusedError, Side, backtest, read_labels
 from detector.contract.topics import ACTIONS_TOPIC
-from detector.model.artifact import ModelRefusedError, load_model
+from detector.model.artifact import ModelRefusedError, load_model, resolve_model_path
 from detector.runtime.config import ConfigurationError, DetectorConfig
 from detector.runtime.recovery import TopicsUnfitError
 from detector.runtime.replaying import batches_of_file, batches_of_topic
@@ -39,10 +39,11 @@ class _Summary(msgspec.Struct, kw_only=True):
 @click.option(
     "--model",
     "paths",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     multiple=True,
     required=True,
-    help="Model file; twice: the one in service, and the other. The same file twice compares two thresholds.",
+    help="Model file, or a packaged model: default, seed. Twice: the one in service, and the other. The same twice "
+    "compares two thresholds.",
 )
 @click.option(
     "--threshold",
@@ -115,7 +116,7 @@ def _sides(paths: tuple[Path, ...], thresholds: tuple[float, ...]) -> tuple[Side
             "twice, the one in service first, and --threshold at most twice"
         )
     try:
-        models = [load_model(path) for path in paths]
+        models = [load_model(resolve_model_path(path)) for path in paths]
     except ModelRefusedError as error:
         raise click.ClickException(str(error)) from error
     limits = thresholds * (_TWO // len(thresholds)) if thresholds else [model.threshold for model in models]
