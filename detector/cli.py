@@ -20,10 +20,12 @@ from detector.accounts import accounts
 from detector.backtest.command import backtest_command
 from detector.console.command import console
 from detector.contract.alerts import Alert
-from detector.contract.dead_letters import Reason
+from detector.contract.dead_letters import DeadLetter, Reason
 from detector.contract.schemas import write_schemas
 from detector.contract.topics import ALERTS_TOPIC
 from detector.core.encoding import UnknownActionError
+from detector.core.memo import ScoreMemo
+from detector.core.shadowing import Challenger
 from detector.model.artifact import (
     Model,
     ModelRefusedError,
@@ -32,6 +34,7 @@ from detector.model.artifact import (
     resolve_model_path,
 )
 from detector.runtime.config import ConfigurationError, DetectorConfig, environment_variable_of, flag_of
+from detector.runtime.epochs import ModelMissingError, epochs_of_group, models_of, replay_epochs
 from detector.runtime.garbage import relax_garbage_collection
 from detector.runtime.health import HealthServer, Heartbeat, Watchdog
 from detector.runtime.metrics import DetectorMetrics
@@ -90,9 +93,12 @@ def run(**settings: Any) -> None:
         handler.addFilter(Repeats())
     logging.getLogger("kafka").setLevel(max(logging.WARNING, logging.getLevelName(config.log_level)))
     model = _load(config.model_path, config.unknown_actions)  # before anything is consumed
+    challenger = _challenger(config, model)
     pseudonyms = _pseudonyms(config)
     stop = _stop_on_signals()
     metrics, heartbeat = DetectorMetrics(), Heartbeat()
+    if challenger is not None:
+        metrics.shadow_model.info(msgspec.structs.asdict(challenger.policy.model))
     stall_timeout_s = config.stall_timeout_ms / 1000
     health = _serve_health(config, metrics, heartbeat, stall_timeout_s)
     _LOG.info(
@@ -106,7 +112,7 @@ def run(**settings: Any) -> None:
     relax_garbage_collection()
     try:
         with Watchdog(heartbeat, stall_timeout_s), _watch(config, model, metrics) as fresh_model:
-            Detector(config, model, metrics, heartbeat, fresh_model, pseudonyms.of).run(stop)
+            Detector(config, model, metrics, heartbeat, fresh_model, challenger, pseudonyms.of).run(stop)
     except AuthorizationError as error:
         raise click.ClickException(
             f"{error}. Expected the broker to allow what `python -m detector permissions` lists"
@@ -195,9 +201,16 @@ def score(
     help="Replay a file of JSON lines (.gz too) instead of the input topic.",
 )
 @click.option(
+    "--models",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of every model that was in service: each part of the topic is decided by the one of then, under its "
+    "thresholds, as <group>.models has it.",
+)
+@click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Alerts as JSON lines."
 )
-def replay(*, path: Path | None, out: Path, **settings: Any) -> None:
+def replay(*, path: Path | None, folder: Path | None, out: Path, **settings: Any) -> None:
     """Compute offline, with the same core, the alerts that the detector must publish for a log.
 
     `detected_at_ms` is 0 in each. Settings that touch neither the log nor the decisions are ignored.
@@ -206,16 +219,27 @@ def replay(*, path: Path | None, out: Path, **settings: Any) -> None:
     model = _load(config.model_path, config.unknown_actions)
     logging.getLogger("kafka").setLevel(logging.ERROR)
     dead_letters: Counter[str] = Counter()
+    if path and folder:
+        raise click.UsageError(
+            "--models goes with the input topic, not with --file: a file has no history of models"
+        )
     batches = batches_of_topic(config) if path is None else batches_of_file(path, config)
     count = 0
+
+    def dead_letter(one: DeadLetter) -> None:
+        dead_letters.update([one.reason.value])
+
     try:
+        alerts = (
+            replay_log(batches, model, config, dead_letter)
+            if folder is None
+            else replay_epochs(batches, models_of(folder), epochs_of_group(config), config, dead_letter)
+        )
         with out.open("wb") as file:
-            for alert in replay_log(
-                batches, model, config, lambda one: dead_letters.update([one.reason.value])
-            ):
+            for alert in alerts:
                 file.write(msgspec.json.encode(alert) + b"\n")
                 count += 1
-    except (TopicsUnfitError, KafkaError, OSError) as error:
+    except (TopicsUnfitError, ModelMissingError, ModelRefusedError, KafkaError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{count} alerts, dead letters: {_counts(dead_letters)}")
 
@@ -320,6 +344,21 @@ def _load(path: Path | None, unknown_actions: str = UnknownActions.DEAD_LETTER) 
         return load_model(resolve_model_path(path or "default"), UnknownActions(unknown_actions))
     except ModelRefusedError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _challenger(config: DetectorConfig, champion: Model) -> Challenger | None:
+    if not config.shadow_model:
+        return None
+    model = _load(resolve_model_path(config.shadow_model), config.unknown_actions)
+    if model.encoding.fingerprint != champion.encoding.fingerprint:
+        raise click.UsageError(
+            f"--shadow-model {config.shadow_model} has another vocabulary, window or gap buckets than the model that "
+            "decides, in whose steps the live sessions are kept: expected the same ones. A model of other steps runs "
+            "beside as a detector of its own, with another --group and --alerts-topic"
+        )
+    return Challenger(
+        config.challenger(model.threshold, model.reference), ScoreMemo(model.encoding, model.score)
+    )
 
 
 def _pseudonyms(config: DetectorConfig) -> Pseudonyms:

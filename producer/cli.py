@@ -284,8 +284,7 @@ def _pairs(_context: click.Context, _parameter: click.Parameter, values: tuple[s
     multiple=True,
     metavar="FIELD=COLUMN",
     callback=_pairs,
-    help=f"Of a CSV or Parquet file, the column that holds a field, of {', '.join(FIELDS)}; may be given more than "
-    "once.  [default: the columns of these names]",
+    help=f"Of a CSV or Parquet file, the column of a field: {', '.join(FIELDS)}.  [default: those of these names]",
 )
 @click.option(
     "--rename",

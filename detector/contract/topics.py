@@ -23,6 +23,11 @@ def dead_letter_topic(input_topic: str) -> str:
     return f"{input_topic}.dlq"
 
 
+def shadow_topic(alerts_topic: str) -> str:
+    """Return the name of the topic that takes what a challenger in shadow would block."""
+    return f"{alerts_topic}.shadow"
+
+
 def redriven_topic(input_topic: str) -> str:
     """Return the name of the topic that remembers which dead letters were redriven."""
     return f"{dead_letter_topic(input_topic)}.redriven"

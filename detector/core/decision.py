@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from detector.contract.accounts import Listing
 from detector.contract.alerts import Alert, Cause, Decision, ModelReference, SourcePosition, alert_id
@@ -39,6 +40,26 @@ class Suppression(StrEnum):
     ALLOW_LIST = "allow_list"
 
 
+class Verdicts(NamedTuple):
+    """Whether the champion's and the challenger's score of an event reached their thresholds."""
+
+    champion: bool
+    challenger: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shadowed:
+    """What a challenger comes to in a batch of one partition.
+
+    Attributes:
+        alerts: its blocks, the first of each session, in the order of the log and without explanations.
+        agreement: scored events, by the verdicts of both.
+    """
+
+    alerts: list[Alert]
+    agreement: Counter[Verdicts]
+
+
 @dataclass(frozen=True, slots=True)
 class Decided:
     """The outcome of a batch of one partition.
@@ -49,6 +70,7 @@ class Decided:
         delta: what the batch changes, to be committed with the alerts and then applied.
         windows: packed steps that each alert was decided on.
         trips: how often the circuit breaker opened.
+        shadowed: what a challenger comes to, if there is one.
     """
 
     alerts: list[Alert]
@@ -56,6 +78,7 @@ class Decided:
     delta: Delta
     windows: list[bytes] = field(default_factory=list)
     trips: int = 0
+    shadowed: Shadowed | None = None
 
 
 def decide(
@@ -99,7 +122,7 @@ def decide(
             continue
         session_id = candidate.event.session_id
         if session_id not in marked:
-            marked[session_id] = _marks_before(partition, session_id)
+            marked[session_id] = marks_before(partition, session_id)
         verdict = _judge(candidate, score, marked[session_id], policy, breaker)
         if verdict is None:
             continue
@@ -108,7 +131,7 @@ def decide(
         else:
             decision, cause = verdict
             marked[session_id] |= BLOCKED if decision is Decision.BLOCK else REVIEWED
-            alerts.append(_alert(candidate, score, decision, cause, policy, encoding, source, now_ms()))
+            alerts.append(alert_of(candidate, score, decision, cause, policy, encoding, source, now_ms()))
             windows.append(candidate.steps)
         if score >= policy.threshold and candidate.listing is None:
             marked[session_id] |= REACHED
@@ -126,7 +149,8 @@ def decide(
     return Decided(alerts, suppressed, delta, windows, breaker.opened)
 
 
-def _marks_before(partition: Partition, session_id: str) -> int:
+def marks_before(partition: Partition, session_id: str) -> int:
+    """Return the marks that a session has in the committed state; 0 if there is none."""
     packed = partition.sessions.get(session_id)
     return 0 if packed is None else marks(packed)
 
@@ -157,7 +181,7 @@ def _judge(
     return decision, cause
 
 
-def _alert(
+def alert_of(
     candidate: Candidate,
     score: float,
     decision: Decision,
@@ -167,6 +191,7 @@ def _alert(
     source: tuple[str, int],
     detected_at_ms: int,
 ) -> Alert:
+    """Return the alert of a scored event, without explanation."""
     event = candidate.event
     topic, partition = source
     by_review = cause is Cause.SCORE and decision is Decision.REVIEW

@@ -10,7 +10,9 @@ ENDED = 2
 """Flag of a session that logged out. Kept until it expires, so that a repeated event is still known as one."""
 BLOCKED, REVIEWED, REACHED = 1, 4, 8
 """Marks of a session: a BLOCK was published, a REVIEW was, its score has reached the blocking threshold."""
-MARKS = BLOCKED | REVIEWED | REACHED
+SHADOWED = 16
+"""Mark of a session: a challenger in shadow would have blocked it."""
+MARKS = BLOCKED | REVIEWED | REACHED | SHADOWED
 EVENT_HASH_BYTES = 8
 
 

@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from detector.contract.alerts import ModelReference
-from detector.contract.topics import ACTIONS_TOPIC, ALERTS_TOPIC, accounts_topic, dead_letter_topic
+from detector.contract.topics import (
+    ACTIONS_TOPIC,
+    ALERTS_TOPIC,
+    accounts_topic,
+    dead_letter_topic,
+    shadow_topic,
+)
 from detector.core.breaker import BreakerLimits
 from detector.core.decision import Policy
 from detector.model.artifact import UnknownActions, resolve_model_path
@@ -60,6 +66,12 @@ class DetectorConfig:
         0.0,
         minimum=0,
     )
+    shadow_model: str = setting(
+        "A challenger, as --model: it scores the same windows, and what it would block goes to the shadow topic, "
+        "<alerts-topic>.shadow, only. Empty: none.",
+        "",
+    )
+    shadow_threshold: float = setting("Score that the challenger blocks at; 0 takes its own.", 0.0, minimum=0)
     breaker_max_block_share: float = setting(
         "The circuit breaker turns blocks into reviews while more sessions of a partition reach the threshold, of "
         "those that begin; it closes at half of it. 0 switches it off.",
@@ -127,12 +139,10 @@ class DetectorConfig:
                 raise ConfigurationError(
                     f"{flag_of(one)} is {value}: expected at least {minimum} {one.metadata['unit']}".strip()
                 )
-        if not 0 <= self.threshold <= 1:
-            raise ConfigurationError(f"--threshold is {self.threshold}: expected above 0 and at most 1, or 0")
-        if not 0 <= self.review_threshold <= 1:
-            raise ConfigurationError(
-                f"--review-threshold is {self.review_threshold}: expected above 0 and at most 1, or 0"
-            )
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name.endswith("threshold") and not 0 <= value <= 1:
+                raise ConfigurationError(f"{flag_of(one)} is {value}: expected above 0 and at most 1, or 0")
         if 0 < self.threshold <= self.review_threshold:
             raise ConfigurationError(
                 f"--review-threshold is {self.review_threshold}: expected less than --threshold, {self.threshold}, or 0"
@@ -166,6 +176,10 @@ class DetectorConfig:
             breaker if self.breaker_max_block_share else None,
         )
 
+    def challenger(self, threshold: float, model: ModelReference) -> Policy:
+        """Return what judges in shadow: a challenger's own threshold, which `--shadow-threshold` overrules."""
+        return Policy(self.shadow_threshold or threshold, model)
+
     @property
     def accounts_topic(self) -> str:
         """Where the listed accounts are kept."""
@@ -180,6 +194,16 @@ class DetectorConfig:
     def state_topic(self) -> str:
         """Where the live sessions are kept, partition by partition of the input."""
         return f"{self.group}.state"
+
+    @property
+    def shadow_topic(self) -> str:
+        """Where a challenger's blocks go."""
+        return shadow_topic(self.alerts_topic)
+
+    @property
+    def models_topic(self) -> str:
+        """Where it is kept from which offset on which model decides."""
+        return f"{self.group}.models"
 
     @property
     def model_path(self) -> Path | None:

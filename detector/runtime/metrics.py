@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from detector.contract.alerts import Decision
 from detector.contract.dead_letters import DeadLetter, Reason
 from detector.core.decision import Decided, Suppression
+from detector.core.partition import Partition
 from detector.core.staging import Staged
 
 _BATCH_BUCKETS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_000, 5_000, 10_000)
@@ -67,6 +68,13 @@ class DetectorMetrics:
         )
         self.breaker_open = gauge("breaker_open", "1 while blocks are turned into reviews", "partition")
         self.breaker_trips = counter("breaker_trips", "How often the circuit breaker opened")
+        self.shadow_alerts = counter("shadow_alerts", "Sessions that the challenger would have blocked")
+        self.shadow_scores = counter(
+            "shadow_scores",
+            "Scored events, by whether each model's score reached its threshold",
+            "champion",
+            "challenger",
+        )
         self.listed_accounts = gauge("listed_accounts", "Accounts that are allowed or denied", "partition")
         self.dead_letters = counter("dead_letters", "Records committed to the dead-letter topic", "reason")
         self.clamped = counter("clamped_times", "Events before their session's last one, clamped to it")
@@ -91,6 +99,7 @@ class DetectorMetrics:
         self.state_bytes = counter("state_bytes", "Written to the state topic", "kind")
         self.restore_seconds = histogram("restore_seconds", "Time to restore a partition", _RESTORE_BUCKETS)
         self.assigned_partitions = gauge("assigned_partitions", "Input partitions held by this worker")
+        self.shadow_model = Info("detector_shadow_model", "The challenger in shadow", registry=registry)
         self.model = Info("detector_model", "The model that decides", registry=registry)
         self.model_reloads = counter(
             "model_reloads", "Changed model files, by what became of them", "outcome"
@@ -139,6 +148,18 @@ class DetectorMetrics:
             self.alerts.labels(alert.decision.value).inc()
         for letter in letters:
             self.dead_letters.labels(letter.reason.value).inc()
+
+        if decided.shadowed is not None:
+            self.shadow_alerts.inc(len(decided.shadowed.alerts))
+            for verdicts, count in decided.shadowed.agreement.items():
+                self.shadow_scores.labels(*("reached" if one else "below" for one in verdicts)).inc(count)
+
+    def partition(self, number: int, partition: Partition, *, lag: int) -> None:
+        """Expose the state of a partition that is this worker's."""
+        self.live_sessions.labels(number).set(len(partition.sessions))
+        self.listed_accounts.labels(number).set(len(partition.listed))
+        self.breaker_open.labels(number).set(partition.breaker.is_open)
+        self.lag.labels(number).set(lag)
 
     def forget(self, partition: int) -> None:
         """Stop exposing a partition that is another worker's now."""

@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from detector.runtime.config import DetectorConfig
+from detector.runtime.topics import specifications
 
 
 class Resource(StrEnum):
@@ -45,6 +46,7 @@ def permissions(config: DetectorConfig) -> list[Permission]:
         Permission(Resource.TOPIC, config.input_topic, "Read", "the events"),
         Permission(Resource.TOPIC, config.alerts_topic, "Write", "the alerts"),
         Permission(Resource.TOPIC, config.dead_letter_topic, "Write", "what could not be scored"),
+        Permission(Resource.TOPIC, config.models_topic, "Write", "which model decides from where on"),
         Permission(Resource.TOPIC, config.state_topic, "Read", "restoring live sessions"),
         Permission(Resource.TOPIC, config.state_topic, "Write", "keeping live sessions"),
         Permission(Resource.TOPIC, config.state_topic, "Delete", "cutting it behind a snapshot"),
@@ -53,8 +55,10 @@ def permissions(config: DetectorConfig) -> list[Permission]:
             Resource.TRANSACTIONAL_ID, transactions, "Write", "one transaction a batch", prefixed=True
         ),
     ]
+    if config.shadow_model:
+        needed.append(Permission(Resource.TOPIC, config.shadow_topic, "Write", "what the challenger blocks"))
     if config.create_topics:
-        created = (config.input_topic, config.alerts_topic, config.dead_letter_topic, config.state_topic)
+        created = [one.name for one in specifications(config)]
         needed += [
             Permission(Resource.TOPIC, topic, "Create", "creating it at the start") for topic in created
         ]

@@ -16,8 +16,10 @@ from detector.contract.accounts import is_listing
 from detector.contract.alerts import Alert
 from detector.contract.dead_letters import DeadLetter
 from detector.contract.events import MalformedEventError, decode_event
+from detector.core.decision import Policy
 from detector.core.offline import detect
 from detector.core.partition import Partition
+from detector.core.shadowing import Challenger
 from detector.core.staging import Entry, SessionLimits
 from detector.model.artifact import Model
 from detector.runtime.config import DetectorConfig
@@ -48,6 +50,10 @@ def replay(
     config: DetectorConfig,
     dead_letter: Callable[[DeadLetter], None] = lambda _: None,
     partitions: dict[TopicPartition, Partition] | None = None,
+    *,
+    policy: Policy | None = None,
+    challenger: Challenger | None = None,
+    shadow_alert: Callable[[Alert], object] = lambda _: None,
 ) -> Iterator[Alert]:
     """Yield the alerts that the detector must publish for a log, in the order of each partition.
 
@@ -59,9 +65,12 @@ def replay(
         config: limits and threshold, as the detector's.
         dead_letter: called with each record that can't be scored.
         partitions: live sessions to go on from, by partition; changed. New ones without it.
+        policy: decides, instead of that of `config`.
+        challenger: scores the same windows in shadow.
+        shadow_alert: called with each alert of its.
     """
     event_limits = EventLimits(config.max_event_bytes, config.max_dead_letter_bytes, config.max_future_ms)
-    policy = config.policy(model.threshold, model.reference)
+    policy = policy or config.policy(model.threshold, model.reference)
     partitions = {} if partitions is None else partitions
     for batch in batches:
         for source, records in batch.items():
@@ -81,6 +90,8 @@ def replay(
                 limits=SessionLimits(config.idle_timeout_ms, config.max_sessions),
                 now_ms=lambda: 0,
                 partition=partitions.setdefault(source, Partition()),
+                challenger=challenger,
+                shadow_alert=shadow_alert,
             )
 
 

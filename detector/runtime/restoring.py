@@ -164,3 +164,19 @@ class StateReader:
     def close(self) -> None:
         """Close the consumer."""
         self._consumer.close()
+
+
+def skip_lost(consumer: KafkaConsumer, source: TopicPartition, partition: Partition) -> int:
+    """Go on after offsets that retention deleted unread, if there are any; tell the log, and return how many."""
+    begin: int = consumer.beginning_offsets([source])[source]
+    lost = max(0, begin - partition.next_offset)
+    if lost:
+        _LOG.error(
+            "%s[%d]: offsets %d to %d were deleted by retention before they were read; going on after them. "
+            "Raise the topic's retention above the longest time the detector may be down",
+            *source,
+            partition.next_offset,
+            begin - 1,
+        )
+        partition.next_offset = begin
+    return lost

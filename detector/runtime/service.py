@@ -20,10 +20,11 @@ from kafka.errors import KafkaError, RetriableError
 from kafka.structs import ConsumerGroupMetadata
 
 from detector.contract.dead_letters import DeadLetter
-from detector.core.decision import Decided, decide
+from detector.core.decision import Decided, Policy, decide
 from detector.core.explaining import explained
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
+from detector.core.shadowing import Challenger, shadowed
 from detector.core.staging import Entry, SessionLimits, Staged, stage
 from detector.model.artifact import Model
 from detector.runtime.config import DetectorConfig
@@ -32,7 +33,7 @@ from detector.runtime.health import Heartbeat
 from detector.runtime.link import KafkaLink
 from detector.runtime.membership import Records
 from detector.runtime.metrics import DetectorMetrics
-from detector.runtime.outputs import alert_record, dead_letter_record, state_record
+from detector.runtime.outputs import alert_records, dead_letter_record, epoch_record, state_record
 from detector.runtime.rebuilding import rebuild
 from detector.runtime.recovery import (
     BatchAbortedError,
@@ -41,7 +42,7 @@ from detector.runtime.recovery import (
     StateRefusedError,
     StoppedError,
 )
-from detector.runtime.restoring import Progress
+from detector.runtime.restoring import Progress, skip_lost
 from detector.runtime.state_writer import StateWriter
 from detector.runtime.topics import grow_state_topic
 
@@ -50,12 +51,13 @@ _MIN_BACKOFF_S = 0.05
 _MAX_BACKOFF_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Held:
-    """A partition of this worker's."""
+    """A partition of this worker's, and the policy last committed as the one that decides it."""
 
     partition: Partition
     state: StateWriter
+    policy: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Detector:
         config: all settings.
         model: scores and names itself on the alerts.
         metrics: counted into after each commit.
+        challenger: scores the same windows in shadow; it reads the same steps.
         heartbeat: beaten whenever a turn of the loop succeeds, and while a partition is restored.
         fresh_model: asked before each batch for the model to go on with; None keeps the one in service. It reads the
             same steps.
@@ -89,6 +92,7 @@ class Detector:
         metrics: DetectorMetrics,
         heartbeat: Heartbeat,
         fresh_model: Callable[[], Model | None] = lambda: None,
+        challenger: Challenger | None = None,
         pseudonym: Callable[[str], str] = lambda _: "…",
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
@@ -105,6 +109,7 @@ class Detector:
         self._held: dict[TopicPartition, _Held] = {}
         self._link: KafkaLink | None = None
         self._stop = threading.Event()
+        self._challenger = challenger
         self._use(model)
 
     def _use(self, model: Model) -> None:
@@ -170,6 +175,8 @@ class Detector:
             scores = self._score(staged)
         with timed("decide"):
             decided = [self._decide(*each) for each in zip(decoded, staged, scores, strict=True)]
+        with timed("shadow"):
+            decided = [self._shadow(*each) for each in zip(decided, decoded, staged, scores, strict=True)]
         with timed("explain"):
             decided = [self._explain(outcome) for outcome in decided]
         with timed("commit"):
@@ -218,17 +225,7 @@ class Detector:
                     source, refusal.next_offset, model=self._model, config=config, admin=link.admin, tell=tell
                 )
                 log_bytes = None
-        begin = consumer.beginning_offsets([source])[source]
-        if begin > partition.next_offset:
-            self._metrics.lost_offsets.inc(begin - partition.next_offset)
-            _LOG.error(
-                "%s[%d]: offsets %d to %d were deleted by retention before they were read; going on after them. "
-                "Raise the topic's retention above the longest time the detector may be down",
-                *source,
-                partition.next_offset,
-                begin - 1,
-            )
-            partition.next_offset = begin
+        self._metrics.lost_offsets.inc(skip_lost(consumer, source, partition))
         link.membership.seek(source, partition.next_offset)
         state = StateWriter(
             config.snapshot_ratio, config.snapshot_min_bytes, self._model.encoding.fingerprint, log_bytes
@@ -279,6 +276,23 @@ class Detector:
             now_ms=self._now_ms,
         )
 
+    def _shadow(
+        self, decided: Decided, decoded: _Decoded, staged: Staged, scores: Sequence[float]
+    ) -> Decided:
+        if self._challenger is None:
+            return decided
+        return shadowed(
+            decided,
+            self._held[decoded.source].partition,
+            staged,
+            self._challenger,
+            champion_scores=scores,
+            champion=self._policy,
+            encoding=self._model.encoding,
+            source=decoded.source,
+            now_ms=self._now_ms,
+        )
+
     def _explain(self, decided: Decided) -> Decided:
         return explained(decided, self._model.encoding, self._memo)
 
@@ -291,8 +305,13 @@ class Detector:
     ) -> None:
         """Publish everything the batch comes to and commit its offsets, in one transaction."""
         config = self._config
-        records = [alert_record(alert, config) for outcome in decided for alert in outcome.alerts]
+        records = [record for outcome in decided for record in alert_records(outcome, config)]
         records += [dead_letter_record(letter, config) for one in decoded for letter in one.letters]
+        begun = [one.source for one in decoded if self._held[one.source].policy is not self._policy]
+        for source in begun:
+            records.append(
+                epoch_record(source, self._held[source].partition.next_offset, self._policy, config)
+            )
         written = []
         for one, outcome in zip(decoded, decided, strict=True):
             held = self._held[one.source]
@@ -307,6 +326,8 @@ class Detector:
             self._metrics.transactions.labels(type(error).__name__).inc()
             raise
         self._metrics.transactions.labels("committed").inc()
+        for source in begun:
+            self._held[source].policy = self._policy
         for source, state, snapshot, delta, first in written:
             state.committed(snapshot, delta)
             self._metrics.state_bytes.labels("delta").inc(sum(map(len, delta)))
@@ -343,11 +364,8 @@ class Detector:
             metrics.partition_batch(stage_of_one, outcome, one.letters)
             number = one.source.partition
             partition = self._held[one.source].partition
-            metrics.live_sessions.labels(number).set(len(partition.sessions))
-            metrics.listed_accounts.labels(number).set(len(partition.listed))
-            metrics.breaker_open.labels(number).set(partition.breaker.is_open)
-            highwater = link.membership.consumer.highwater(one.source)
-            metrics.lag.labels(number).set(max(0, (highwater or one.next_offset) - one.next_offset))
+            highwater = link.membership.consumer.highwater(one.source) or one.next_offset
+            metrics.partition(number, partition, lag=max(0, highwater - one.next_offset))
             for alert in outcome.alerts:
                 metrics.alert_latency_seconds.observe(max(0, now_ms - alert.received_at_ms) / 1000)
                 if _LOG.isEnabledFor(logging.DEBUG):

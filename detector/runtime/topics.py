@@ -22,7 +22,18 @@ def specifications(config: DetectorConfig) -> list[TopicSpecification]:
         # Old records are deleted once a snapshot replaces them, never by age or size.
         configs={"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"},
     )
-    return [*topic_specifications(config.input_topic, config.alerts_topic, config.partitions), state]
+    models = TopicSpecification(
+        name=config.models_topic,
+        partitions=config.partitions,
+        configs={"retention.ms": "-1", "retention.bytes": "-1"},
+    )
+    shadow = TopicSpecification(name=config.shadow_topic, partitions=config.partitions, configs={})
+    return [
+        *topic_specifications(config.input_topic, config.alerts_topic, config.partitions),
+        state,
+        models,
+        *([shadow] if config.shadow_model else []),
+    ]
 
 
 def ensure_topics(admin: KafkaAdminClient, config: DetectorConfig) -> None:

@@ -86,7 +86,8 @@ def describe(report: Report) -> str:
     line = (
         f"{report.events:,} events, {report.alerts:,} alerts, {report.dead_letters:,} dead letters; "
         f"lost {report.lost}, doubled {report.doubled}, wrong {report.wrong}, disordered {report.disordered}, "
-        f"dead letters off {report.dead_letters_off}, states off {report.states_off}, "
+        f"dead letters off {report.dead_letters_off}, states off {report.states_off}; {report.models} models, "
+        f"{report.shadow_alerts:,} shadow alerts, off {report.shadows_off}; "
         f"unaccounted {report.unaccounted}; exit codes {dict(report.endings)}"
     )
     return "\n  ".join([line, *report.failures])

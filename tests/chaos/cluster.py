@@ -16,11 +16,15 @@ from kafka.admin import NewPartitions
 from kafka.errors import KafkaError
 
 from broker import EmbeddedBroker
+from detector.model.artifact import Model, default_model_path
 from detector.runtime.config import DetectorConfig
+from detector.runtime.epochs import models_of
 from detector.runtime.topics import ensure_topics
 from tests.chaos.nodes import SIDES, Nodes
 from tests.chaos.proxy import Proxy
+from tests.model.models import changed_file
 from tests.runtime.stack import flags_of
+from tests.runtime.test_model_watch import put
 
 SESSION_TIMEOUT_MS = 3_000
 TRANSACTION_TIMEOUT_MS = 1_500
@@ -37,8 +41,13 @@ SETTINGS: dict[str, Any] = {
     "snapshot_min_bytes": 30_000,
     "snapshot_ratio": 1,
     "metrics_port": -1,
+    "model_watch_ms": 200,
+    "shadow_model": "default",
+    "shadow_threshold": 0.3,
 }
 """Of DetectorConfig: short times, so that a run has time for many faults, and limits that the traffic exceeds."""
+VERSIONS = {"1": 0.45, "2": 0.8, "3": 0.2}
+"""Thresholds of the models that may be in service, by their versions."""
 FEWEST_WORKERS = 2
 MOST_FAILURES = 5
 PATIENCE_S = 120.0
@@ -132,6 +141,12 @@ class Cluster:
             **(SETTINGS | settings),
         )
         self.partitions = self.config.partitions
+        self._model_path = folder / "model.onnx"
+        self._models = [
+            changed_file(default_model_path(), threshold=threshold, version=version)
+            for version, threshold in VERSIONS.items()
+        ]
+        self.put_model(0)
         self.workers: list[Worker] = []
         self.endings: Counter[int] = Counter()
         self.failures: list[str] = []
@@ -162,9 +177,26 @@ class Cluster:
         flags = flags_of(self.config)
         flags[flags.index("--bootstrap-servers") + 1] = self._nodes.proxied_servers(number % SIDES)
         log = self.folder / f"worker-{number}.log"
-        worker = Worker(number, [*flags, "--no-create-topics"], log, fault, self.nodes[0].broker)
+        flags += ["--no-create-topics", "--model", str(self._model_path)]
+        worker = Worker(number, flags, log, fault, self.nodes[0].broker)
         self.workers.append(worker)
         return worker
+
+    def put_model(self, number: int) -> None:
+        """Put one of the models in the place of the one in service, as an operator would."""
+        put(self._model_path, self._models[number])
+
+    def put_damaged_model(self) -> None:
+        """Put a file there that is none; no worker may be started until a model is back."""
+        put(self._model_path, self._models[0][:-1_000])
+
+    def models(self) -> dict[str, Model]:
+        """Return all models that may have been in service, by the SHA-256 of their files."""
+        folder = self.folder / "models"
+        folder.mkdir()
+        for number, model in enumerate(self._models):
+            (folder / f"{number}.onnx").write_bytes(model)
+        return models_of(folder)
 
     def proxies_of(self, worker: Worker) -> list[Proxy]:
         """Return the proxies a worker talks through, one for each broker."""

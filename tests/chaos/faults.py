@@ -9,6 +9,7 @@ from tests.chaos.cluster import (
     SESSION_TIMEOUT_MS,
     STALL_TIMEOUT_MS,
     TRANSACTION_TIMEOUT_MS,
+    VERSIONS,
     ChaosError,
     Cluster,
     Worker,
@@ -191,6 +192,15 @@ def add_partition(cluster: Cluster, _: random.Random) -> None:
     cluster.add_partition()
 
 
+def change_model(cluster: Cluster, rng: random.Random) -> None:
+    """Another model is put in service under load, now and then after a file that is none; its workers reload."""
+    if rng.random() < 0.3:
+        cluster.put_damaged_model()
+        time.sleep(0.5)
+    cluster.put_model(rng.randrange(len(VERSIONS)))
+    time.sleep(rng.uniform(0, 1))
+
+
 FAULTS: Mapping[str, tuple[float, Fault]] = {
     "kill worker": (4, kill_worker),
     **{f"kill worker {point}": (1.5, kill_at(point)) for point in DEADLY},
@@ -209,5 +219,6 @@ FAULTS: Mapping[str, tuple[float, Fault]] = {
     "broker away for a minute": (0.3, stop_broker_for_a_minute),
     "disk full": (1.5, fill_disk),
     "partition added": (0.5, add_partition),
+    "model changed": (5, change_model),
 }
 """Each fault with the weight it is drawn with."""

@@ -14,11 +14,13 @@ from kafka import TopicPartition
 
 from detector.contract.alerts import Alert
 from detector.contract.dead_letters import DeadLetter
+from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.session import touched_ms
+from detector.core.shadowing import Challenger
 from detector.model.artifact import Model, default_model_path, load_model
+from detector.runtime.epochs import epochs_of_group, replay_epochs
 from detector.runtime.replaying import batches_of_topic
-from detector.runtime.replaying import replay as replay_input
 from detector.runtime.state_log import decode_state
 from detector.runtime.state_log import replay as replay_state
 from tests.chaos.cluster import Cluster, until
@@ -49,6 +51,9 @@ class Report:
         wrong: alerts that only the topic has.
         disordered: sessions whose alerts lie in another order than the oracle's.
         dead_letters_off: dead letters lost, doubled or wrong.
+        models: how many decided.
+        shadow_alerts: of the challenger, on the shadow topic.
+        shadows_off: of them lost, doubled or wrong.
         states_off: partitions whose state log leads to other sessions than the oracle's.
         unaccounted: records of the input beyond the committed offsets, or short of them.
         endings: exit codes of workers that ended.
@@ -65,6 +70,9 @@ class Report:
     wrong: int = 0
     disordered: int = 0
     dead_letters_off: int = 0
+    models: int = 0
+    shadow_alerts: int = 0
+    shadows_off: int = 0
     states_off: int = 0
     unaccounted: int = 0
     endings: Counter[int] = field(default_factory=Counter)
@@ -74,7 +82,7 @@ class Report:
     def sound(self) -> bool:
         """Whether every promise was kept, and no worker ended but as it should."""
         off = self.lost + self.doubled + self.wrong + self.disordered
-        off += self.dead_letters_off + self.states_off + self.unaccounted
+        off += self.dead_letters_off + self.shadows_off + self.states_off + self.unaccounted
         return off == 0 and set(self.endings) <= _MAY_END_WITH
 
 
@@ -146,11 +154,33 @@ def run(
 
 def judge(cluster: Cluster, report: Report) -> None:
     """Hold what is on the topics against the oracle. Everything published must have been committed."""
-    config, model = cluster.config, load_model(default_model_path())
+    config, models = cluster.config, cluster.models()
+    model = load_model(default_model_path())
+    challenger = Challenger(
+        config.challenger(model.threshold, model.reference), ScoreMemo(model.encoding, model.score)
+    )
+    shadows: list[Alert] = []
     letters: list[DeadLetter] = []
     partitions: dict[TopicPartition, Partition] = {}
-    expected = list(replay_input(batches_of_topic(config), model, config, letters.append, partitions))
+    expected = list(
+        replay_epochs(
+            batches_of_topic(config),
+            models,
+            epochs_of_group(config),
+            config,
+            letters.append,
+            partitions,
+            challenger,
+            shadows.append,
+        )
+    )
     found = alerts_of(config)
+    report.models = len({alert.model.sha256 for alert in found})
+    of_challenger, of_its_oracle = (
+        Counter(map(_comparable, one)) for one in (alerts_of(config, config.shadow_topic), shadows)
+    )
+    report.shadow_alerts = of_challenger.total()
+    report.shadows_off = (of_challenger - of_its_oracle).total() + (of_its_oracle - of_challenger).total()
     published_letters = read_committed(config, config.dead_letter_topic)
     ends, committed = cluster.ends(), cluster.committed()
     report.events = sum(ends.values())

@@ -156,6 +156,21 @@ def _no_state(nth: int) -> None:
     StateWriter.values = changed  # type: ignore[method-assign]
 
 
+def _silent_model(_: int) -> None:
+    """Broken: no model but the first is announced with the first batch that it decides."""
+    original, calls = Detector._use, 0
+
+    def changed(self: Detector, model: Any) -> None:
+        nonlocal calls
+        calls += 1
+        original(self, model)
+        if calls > 1:
+            for held in self._held.values():
+                held.policy = self._policy
+
+    Detector._use = changed  # type: ignore[method-assign]
+
+
 def _alerts_twice(nth: int) -> None:
     """Broken: from the N-th on, alerts and dead letters are published again, as by a blind retry after a commit."""
     commit, calls = Transactor.commit, 0
@@ -185,6 +200,7 @@ BROKEN: dict[str, Callable[[int], None]] = {
     "alerts-apart": _alerts_apart,
     "offsets-first": _offsets_first,
     "no-state": _no_state,
+    "silent-model": _silent_model,
     "alerts-twice": _alerts_twice,
 }
 HANGING: dict[str, Callable[[int], None]] = {

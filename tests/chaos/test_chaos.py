@@ -18,9 +18,11 @@ SHORT_RUN = [
     "kill worker in-commit",
     "zombies in a rebalance",
     "network cut",
+    "model changed",
     "broker killed",
     "kill worker in-snapshot",
     "transaction timeout",
+    "model changed",
     "partition added",
     "workers join or leave",
 ]
@@ -32,6 +34,8 @@ def test_faults_lose_and_double_nothing() -> None:
     report = run(2, SHORT_RUN)
     assert report.sound, describe(report)
     assert report.alerts > 0
+    assert report.shadow_alerts > 0
+    assert report.models > 1
     assert report.dead_letters > 0
 
 
@@ -43,6 +47,7 @@ def test_faults_lose_and_double_nothing() -> None:
         ("alerts-apart", "terminate worker", lambda report: report.lost),
         # These workers stay to the end: a healthy successor would write what it knows of their state anew.
         ("no-state", "short pause", lambda report: report.states_off),
+        ("silent-model", "model changed", lambda report: report.wrong and report.lost),
     ],
 )
 def test_a_broken_build_is_caught(build: str, fault: str, broken: Callable[[Report], bool]) -> None:

@@ -34,7 +34,8 @@ def exposed() -> dict[str, set[str]]:
         for one in vars(metrics).values()
         if isinstance(one, MetricWrapperBase)
     }
-    labels["detector_model"] = {"name", "version", "sha256"}  # an Info's labels are given with its value
+    for one in ("detector_model", "detector_shadow_model"):
+        labels[one] = {"name", "version", "sha256"}  # an Info's labels are given with its value
     return {
         family.name + suffix: labels.get(family.name, set())
         for family in metrics.registry.collect()

@@ -1,6 +1,7 @@
 """Model files made for a test: random weights, and a graph that reads gaps."""
 
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from detector.contract.actions import Action
 from detector.core.encoding import Encoding
-from detector.model.artifact import FORMAT, Canary, ModelMetadata
+from detector.model.artifact import FORMAT, METADATA_KEY, Canary, ModelMetadata
 from detector.model.scorer import Scorer
 from trainer.export import OPSET, build_graph, model_file
 from trainer.network import Weights
@@ -133,6 +134,15 @@ def with_canaries(graph: Any, told: ModelMetadata, times_ms: list[int] | None = 
         score = scorer.score(encoding.windows([encoding.steps(actions, times)]))[0]
         canaries.append(Canary(actions=actions, times_ms=times, score=float(score)))
     return msgspec.structs.replace(told, canaries=canaries)
+
+
+def changed_file(path: Path, **changes: Any) -> bytes:
+    """Return a model file that is another one's but for some of its metadata: its threshold or version, say."""
+    graph = onnx.load(str(path))
+    properties = {one.key: one.value for one in graph.metadata_props}
+    del graph.metadata_props[:]
+    known = msgspec.json.decode(properties[METADATA_KEY], type=ModelMetadata)
+    return model_file(graph, msgspec.structs.replace(known, **changes))
 
 
 def random_file(seed: int = 0, **changes: Any) -> bytes:

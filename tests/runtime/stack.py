@@ -206,6 +206,6 @@ def read_committed(config: DetectorConfig, topic: str) -> list[Any]:
     return records
 
 
-def alerts_of(config: DetectorConfig) -> list[Alert]:
+def alerts_of(config: DetectorConfig, topic: str = "") -> list[Alert]:
     """Return the alerts on the topic, each partition's in order."""
-    return [decode_alert(record.value) for record in read_committed(config, config.alerts_topic)]
+    return [decode_alert(record.value) for record in read_committed(config, topic or config.alerts_topic)]

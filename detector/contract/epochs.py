@@ -1,0 +1,49 @@
+"""Model epochs: from which offset of a partition on which model decides, under which policy.
+
+A record of the topic `<group>.models`, in the transaction of the first batch that it is true of. With the input they
+make every alert computable afterwards, whatever models were put in service when.
+"""
+
+import msgspec
+
+from detector.contract.alerts import ModelReference
+
+
+class ModelEpoch(msgspec.Struct, frozen=True, kw_only=True):
+    """From an offset on, until the partition's next epoch.
+
+    Attributes:
+        topic: of the input, as is `partition`.
+        from_offset: of the first event that the model decides.
+        model: which one.
+        threshold: that blocks.
+        review_threshold: that is published for review; null reviews nothing.
+        breaker_max_block_share: of the circuit breaker, as are the two after it; 0 is none.
+    """
+
+    topic: str
+    partition: int
+    from_offset: int
+    model: ModelReference
+    threshold: float
+    review_threshold: float | None
+    breaker_max_block_share: float
+    breaker_min_blocks: int
+    breaker_window_ms: int
+
+
+_DECODER = msgspec.json.Decoder(ModelEpoch)
+
+
+def encode_epoch(epoch: ModelEpoch) -> bytes:
+    """Encode as JSON."""
+    return msgspec.json.encode(epoch)
+
+
+def decode_epoch(value: bytes) -> ModelEpoch:
+    """Decode one.
+
+    Raises:
+        msgspec.DecodeError: it is none; ValidationError is one.
+    """
+    return _DECODER.decode(value)

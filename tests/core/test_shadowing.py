@@ -1,0 +1,76 @@
+"""Shadow mode: what a challenger comes to depends on the log alone, and changes nothing of what is decided."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detector.contract.accounts import AccountListing, Listing
+from detector.contract.alerts import Alert, Decision, ModelReference
+from detector.core.decision import Policy
+from detector.core.memo import ScoreMemo
+from detector.core.offline import detect
+from detector.core.shadowing import Challenger
+from detector.core.staging import Entry, SessionLimits
+from tests.core.strategies import ENCODING, logs, score
+
+CHALLENGER = ModelReference(name="challenger", version="2", sha256="1" * 64)
+CHAMPION = ModelReference(name="champion", version="1", sha256="0" * 64)
+
+
+def run(
+    log: list[Entry], threshold: float | None, batch_events: int = 7, champion_threshold: float = 0.6
+) -> tuple[list[Alert], list[Alert]]:
+    """Return what is decided, and what the challenger comes to at a threshold; None is no challenger."""
+    shadows: list[Alert] = []
+    challenger = (
+        None if threshold is None else Challenger(Policy(threshold, CHALLENGER), ScoreMemo(ENCODING, score))
+    )
+    alerts = detect(
+        log,
+        source=("actions", 0),
+        encoding=ENCODING,
+        score=score,
+        policy=Policy(champion_threshold, CHAMPION),
+        limits=SessionLimits(idle_timeout_ms=60_000, max_sessions=5),
+        now_ms=lambda: 0,
+        batch_events=batch_events,
+        challenger=challenger,
+        shadow_alert=shadows.append,
+    )
+    return list(alerts), shadows
+
+
+@given(logs(listings=True), st.floats(0.05, 0.95), st.integers(1, 40), st.integers(1, 40))
+def test_the_challengers_blocks_depend_on_the_log_alone(
+    log: list[Entry], threshold: float, one: int, other: int
+) -> None:
+    """However the log is cut into batches, the challenger blocks the same sessions at the same events."""
+    assert run(log, threshold, one)[1] == run(log, threshold, other)[1]
+
+
+@given(logs(listings=True), st.floats(0.05, 0.95))
+def test_a_challenger_changes_no_decision(log: list[Entry], threshold: float) -> None:
+    """What is decided is, bit for bit, what it is without a challenger."""
+    assert run(log, threshold)[0] == run(log, None)[0]
+
+
+@given(logs(), st.floats(0.05, 0.95))
+def test_a_challenger_that_is_the_champion_blocks_the_same(log: list[Entry], threshold: float) -> None:
+    """With the same scores and threshold, and no lists, both block the same sessions at the same events."""
+    events = [one for one in log if not isinstance(one.event, AccountListing)]
+    decided, shadows = run(events, threshold, champion_threshold=threshold)
+    assert [one.alert_id for one in shadows] == [one.alert_id for one in decided]
+    assert {one.model.name for one in shadows} <= {"challenger"}
+    assert {one.decision for one in shadows} <= {Decision.BLOCK}
+
+
+@given(logs())
+def test_lists_do_not_hide_the_model(log: list[Entry]) -> None:
+    """The allow list keeps an account's sessions from being blocked, and not from being judged in shadow."""
+    accounts = {one.event.account_id for one in log}
+    allowed = [
+        Entry(0, 0, AccountListing(account_id=account, listing=Listing.ALLOW)) for account in sorted(accounts)
+    ]
+    decided, shadows = run([*allowed, *log], 0.5, champion_threshold=0.5)
+    blocked, _ = run(log, 0.5, champion_threshold=0.5)
+    assert decided == []
+    assert [one.alert_id for one in shadows] == [one.alert_id for one in blocked]

@@ -1,0 +1,100 @@
+"""Shadow mode on a real broker: the challenger's blocks go to their own topic exactly once, and decide nothing."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click.testing
+import pytest
+
+from detector.cli import main
+from detector.contract.alerts import Alert, decode_alert
+from detector.core.memo import ScoreMemo
+from detector.core.shadowing import Challenger
+from detector.model.artifact import load_model, packaged_model_path
+from detector.runtime.epochs import epochs_of_group
+from detector.runtime.replaying import batches_of_topic, replay
+from tests.model.models import changed_file
+from tests.runtime.stack import Stack, alerts_of, flags_of, without_clock
+from tests.runtime.test_end_to_end import records, sessions
+from tests.runtime.test_model_watch import put
+
+FIRST, SECOND = 0.45, 0.2
+
+
+def test_a_challengers_blocks_go_to_the_shadow_topic_through_a_crash(
+    make_stack: Callable[..., Stack], tmp_path: Path
+) -> None:
+    """Both topics hold what an offline pass gives, after a worker was killed; alerts name the champion only."""
+    path = tmp_path / "challenger.onnx"
+    path.write_bytes(changed_file(packaged_model_path("seed"), name="challenger", version="2"))
+    stack = make_stack(partitions=2, shadow_model=str(path), shadow_threshold=1e-6)
+    log = list(records(sessions(330)))
+    stack.publish(log[: len(log) // 2])
+    worker = stack.start("--batch-max-events", "50")
+    stack.wait_until_processed()
+    stack.publish(log[len(log) // 2 :])
+    worker.kill()
+    with stack.worker("--batch-max-events", "80"):
+        stack.wait_until_processed()
+    champion, challenger = load_model(packaged_model_path("seed")), load_model(path)
+    shadows: list[Alert] = []
+    expected = list(
+        replay(
+            batches_of_topic(stack.config),
+            champion,
+            stack.config,
+            challenger=Challenger(
+                stack.config.challenger(challenger.threshold, challenger.reference),
+                ScoreMemo(challenger.encoding, challenger.score),
+            ),
+            shadow_alert=shadows.append,
+        )
+    )
+    assert without_clock(stack.alerts()) == without_clock(expected)
+    assert without_clock(alerts_of(stack.config, stack.config.shadow_topic)) == without_clock(shadows)
+    assert len(shadows) > len(expected) > 0
+    assert {alert.model.name for alert in shadows} == {"challenger"}
+    assert {alert.model.name for alert in expected} == {champion.reference.name}
+
+
+def test_a_challenger_of_other_steps_is_refused() -> None:
+    """One that reads another vocabulary, window or gaps can't score these sessions: exit code 2, and the way out."""
+    told = click.testing.CliRunner().invoke(main, ["run", "--model", "default", "--shadow-model", "seed"])
+    assert told.exit_code == 2
+    assert "--group" in told.output
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_each_part_of_the_log_is_replayed_by_its_model(
+    make_stack: Callable[..., Stack], tmp_path: Path, *, missing: bool
+) -> None:
+    """`replay --models` computes the alerts of a log whose model was changed meanwhile; it says which file it lacks."""
+    stack = make_stack(partitions=2, metrics_port=-1)
+    folder = tmp_path / "models"
+    folder.mkdir()
+    path = tmp_path / "model.onnx"
+    log = list(records(sessions(220)))
+    for number, (threshold, part) in enumerate(
+        [(FIRST, log[: len(log) // 2]), (SECOND, log[len(log) // 2 :])]
+    ):
+        data = changed_file(packaged_model_path("seed"), threshold=threshold, version=str(number))
+        put(path, data)
+        if not (missing and number):
+            (folder / f"{number}.onnx").write_bytes(data)
+        stack.publish(part)
+        with stack.worker("--model", str(path)):
+            stack.wait_until_processed()
+    epochs = epochs_of_group(stack.config)
+    assert {one.threshold for of_one in epochs.values() for one in of_one} == {FIRST, SECOND}
+    out = tmp_path / "expected.jsonl"
+    told = click.testing.CliRunner().invoke(
+        main, ["replay", *flags_of(stack.config), "--models", str(folder), "--out", str(out)]
+    )
+    if missing:
+        assert told.exit_code == 1
+        assert "expected its file" in told.output
+        return
+    assert told.exit_code == 0, told.output
+    expected = [decode_alert(line) for line in out.read_bytes().splitlines()]
+    assert {alert.model.version for alert in expected} == {"0", "1"}
+    assert without_clock(stack.alerts()) == without_clock(expected)
