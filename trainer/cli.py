@@ -11,6 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from detector.core.encoding import Encoding
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
 from trainer.backend import BackendMissingError
 from trainer.baselines import score_with_model
@@ -91,6 +92,11 @@ def _data_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--leave-out", multiple=True, help="Realistic attack family to train without; may be repeated.")
 @click.option(
     "--window", type=click.IntRange(1, 4_096), help="Actions read.  [default: from the data, at most 24]"
+)
+@click.option(
+    "--like",
+    help="Model file, or a packaged model, whose vocabulary, window and gap buckets to keep: so that the new one can "
+    "take its place, or be its challenger, without a restart.",
 )
 @click.option("--cell", type=click.Choice(["lstm", "gru"]), default=_SHAPE.cell, show_default=True)
 @click.option("--units", type=click.IntRange(1, 1_024), default=_SHAPE.units, show_default=True)
@@ -207,6 +213,10 @@ def _train_sequence(
         raise click.UsageError(
             "--cost-fn and --cost-fp were not both given: expected both, or --target-fpr alone"
         )
+    if options["like"] and (options["window"] or options["no_time"]):
+        raise click.UsageError(
+            "--like keeps a model's window and gap buckets: expected no --window and no --no-time"
+        )
     parts, base_rate, recorded = _splits(options, seed)
     chosen = {"epochs": options["epochs"], "batch_size": options["batch_size"]}
     config = SequenceConfig(
@@ -220,6 +230,7 @@ def _train_sequence(
         weighing=Weighing(every_prefix=not options["no_prefixes"]),
         window=options["window"],
         gap_buckets=0 if options["no_time"] else options["gap_buckets"],
+        encoding=_encoding_of(options["like"]) if options["like"] else None,
         target_fpr=options["target_fpr"],
         cost_fn=options["cost_fn"],
         cost_fp=options["cost_fp"],
@@ -244,6 +255,10 @@ def _train_sequence(
         f"{trained.parity_error:.1e}"
     )
     return trained.parameters
+
+
+def _encoding_of(model: str) -> Encoding:
+    return load_model(resolve_model_path(model), UnknownActions.TOKEN).encoding
 
 
 @main.command()

@@ -18,7 +18,7 @@ from trainer.backend import deterministic_keras
 from trainer.export import model_file
 from trainer.figures import Figures, Scored, evaluate, threshold_for, threshold_of_least_cost
 from trainer.sequence import Fitted, OnBatch, Schedule, Shape, build_sequence_graph, fit, last_logits
-from trainer.sessions import Session, Splits, have_times, sha256_of, vocabulary_of
+from trainer.sessions import DataError, Session, Splits, have_times, sha256_of, vocabulary_of
 from trainer.training import MAX_PARITY_ERROR, TrainingError
 from trainer.windows import Weighing, every_window, examples, pack, windows_ending_at
 
@@ -37,6 +37,7 @@ class SequenceConfig:
     Attributes:
         window: actions that the model reads; None for as many as 95 % of the training sessions have, 24 at most.
         gap_buckets: of equal ratio between the 0.5th and 99.5th percentile of the gaps; 0 uses no time.
+        encoding: the steps to read, those of a model that this one is to take the place of; None chooses them.
         target_fpr: share of lawful validation sessions that may raise an alarm in their life; decides the threshold
             unless costs are given.
         cost_fn: of a missed attack, in any unit.
@@ -50,6 +51,7 @@ class SequenceConfig:
     weighing: Weighing = field(default_factory=Weighing)
     window: int | None = None
     gap_buckets: int = 24
+    encoding: Encoding | None = None
     target_fpr: float = DEFAULT_TARGET_FPR
     cost_fn: float | None = None
     cost_fp: float | None = None
@@ -163,7 +165,18 @@ def train_sequence(
 
 
 def encoding_for(config: SequenceConfig, sessions: Sequence[Session]) -> Encoding:
-    """Choose vocabulary, window and gap buckets for some training sessions, as far as the config does not say."""
+    """Choose vocabulary, window and gap buckets for some training sessions, as far as the config does not say.
+
+    Raises:
+        DataError: the config's steps have gaps, and the sessions no times.
+    """
+    if config.encoding is not None:
+        if config.encoding.gap_bounds_ms and not have_times(sessions):
+            raise DataError(
+                "the model that is to be replaced reads gaps, and not all sessions have times: expected timestamps_ms "
+                "in each"
+            )
+        return config.encoding
     window = config.window
     if window is None:
         typical = np.quantile([len(session.actions) for session in sessions], WINDOW_QUANTILE)

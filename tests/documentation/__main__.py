@@ -22,7 +22,7 @@ from tests.documentation.walkthrough import Walkthrough, WalkthroughError
 _PREPARED = (
     "python -m producer simulate --preset realistic --attack-rate 0.1 --sessions 3000 --seed 5 --out events.jsonl.gz --labels labels.jsonl.gz",
     "gunzip --keep labels.jsonl.gz",
-    "python -m trainer train --preset realistic --sessions 3000 --epochs 2 --window 20 --no-report --out new.onnx",
+    "python -m trainer train --preset realistic --sessions 3000 --epochs 2 --like default --no-report --out new.onnx",
 )
 """What makes the files that pages take for granted: a history with its labels, and models."""
 

@@ -101,6 +101,19 @@ def test_the_same_command_writes_the_same_bytes(trained: tuple[Path, Path], tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["again.onnx"]
 
 
+def test_a_model_can_be_trained_to_take_anothers_place(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    """With --like the new model reads the very steps of the other, whatever its own data would have chosen."""
+    data, out = tmp_path / "part.jsonl", tmp_path / "next.onnx"
+    write_sessions(data, [one for one in _shop(900) if "READ" not in one.actions])
+    tiny = TINY[TINY.index("--units") :]  # the window is the other's
+    done = _trainer(
+        *("train", "--data", str(data), "--like", str(trained[0]), "--out", str(out), "--no-report", *tiny)
+    )
+    assert done.returncode == 0, done.stderr
+    assert load_model(out).encoding.fingerprint == load_model(trained[0]).encoding.fingerprint
+    assert load_model(out).sha256 != load_model(trained[0]).sha256
+
+
 def test_evaluate_gives_what_the_training_said(trained: tuple[Path, Path]) -> None:
     """`evaluate --json` on the held-out part gives the figures in the model file."""
     done = _trainer("evaluate", "--model", str(trained[0]), "--data", str(trained[1]), "--json")
@@ -119,6 +132,10 @@ def test_evaluate_gives_what_the_training_said(trained: tuple[Path, Path]) -> No
         (["train", "--data", "nowhere.jsonl", "--out", "{out}"], "nowhere.jsonl cannot be read"),
         (["train", "--preset", "realistic", "--cost-fn", "5", "--out", "{out}"], "expected both"),
         (["train", "--topic", "t", "--out", "{out}"], "without --labels"),
+        (
+            ["train", "--preset", "realistic", "--like", "default", "--window", "5", "--out", "{out}"],
+            "--like",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_message(tmp_path: Path, arguments: list[str], wanted: str) -> None:
