@@ -9,7 +9,7 @@ from detector.contract.alerts import Alert
 from detector.contract.dead_letters import OUR_HEADERS
 from detector.contract.events import SessionEvent
 from detector.contract.headers import ACTION_TYPE, ALERT_TYPE, CLOUD_EVENT_HEADERS
-from detector.contract.topics import ACTIONS_TOPIC, ALERTS_TOPIC, dead_letter_topic
+from detector.contract.topics import ACTIONS_TOPIC, ALERTS_TOPIC, dead_letter_topic, shadow_topic
 
 VERSION: Final = "1.0.0"
 """Of the contract, not of the software: the first number changes when readers or writers break."""
@@ -46,6 +46,9 @@ def asyncapi() -> dict[str, Any]:
     channels = {
         "sessionActions": _channel(ACTIONS_TOPIC, "What users do", ["sessionAction", "accountListing"]),
         "sessionAlerts": _channel(ALERTS_TOPIC, "Decisions, exactly once", ["sessionAlert"]),
+        "shadowAlerts": _channel(
+            shadow_topic(ALERTS_TOPIC), "What a challenger in shadow would block", ["sessionAlert"]
+        ),
         "deadLetters": _channel(dead_letter_topic(ACTIONS_TOPIC), "What could not be scored", ["deadLetter"]),
     }
     return {
@@ -57,6 +60,9 @@ def asyncapi() -> dict[str, Any]:
             "scoreActions": _operation("receive", "sessionActions", "Rescores the session on every action"),
             "publishAlerts": _operation(
                 "send", "sessionAlerts", "At most one alert of a kind for each session"
+            ),
+            "publishShadowAlerts": _operation(
+                "send", "shadowAlerts", "With a challenger only; decides nothing"
             ),
             "keepDeadLetters": _operation("send", "deadLetters", "Loses nothing, scores nothing twice"),
         },
