@@ -1,11 +1,12 @@
 """A real Chromium without a window, driven through its own driver (WebDriver, W3C)."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+
+from tests.machine import find
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _DRIVERS = ("chromedriver", "chromium.chromedriver")
@@ -15,12 +16,15 @@ PHONE = (390, 844)
 
 def missing() -> str | None:
     """Return what is not on this machine, or None if a browser can be started."""
-    for kind, names in (("browser", _BROWSERS), ("driver", _DRIVERS)):
-        if not any(map(shutil.which, names)):
-            return (
-                f"no {kind} found ({', '.join(names)}); on Debian: apt-get install chromium chromium-driver"
-            )
+    try:
+        _programs()
+    except FileNotFoundError as error:
+        return str(error)
     return None
+
+
+def _programs() -> tuple[str, str]:
+    return find("chromium", *_BROWSERS), find("chromium-driver", *_DRIVERS)
 
 
 @contextmanager
@@ -31,9 +35,12 @@ def chromium(profile: Path, size: tuple[int, int] = DESKTOP, *, dark: bool = Fal
         profile: an empty folder for its files.
         size: of what the page sees, in CSS pixels; as of `resize`.
         dark: whether its user prefers dark colours.
+
+    Raises:
+        FileNotFoundError: the browser or its driver is not installed.
     """
     options = ChromeOptions()
-    options.binary_location = next(filter(None, map(shutil.which, _BROWSERS)))
+    options.binary_location, driver = _programs()
     for argument in (
         "--headless=new",
         "--no-sandbox",
@@ -44,7 +51,6 @@ def chromium(profile: Path, size: tuple[int, int] = DESKTOP, *, dark: bool = Fal
         options.add_argument(argument)  # without its sandbox, which a container's root can't have
     options.add_argument(f"--user-data-dir={profile}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = next(filter(None, map(shutil.which, _DRIVERS)))
     browser = Chrome(options, ChromeService(driver))
     try:
         resize(browser, size)

@@ -15,9 +15,10 @@ from tests.console.alerts import WINDOW, alert, publish
 from tests.console.browser import DESKTOP, PHONE, chromium, missing, resize
 from tests.console.conftest import TOKEN, Commit
 from tests.console.serving import Console, console
+from tests.machine import skip_without
 from tests.runtime.stack import wait_for
 
-pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+pytestmark = skip_without(missing())
 MARKUP = """<img src=x onerror="document.title='taken'"><script>document.title='taken'</script>"""
 
 
