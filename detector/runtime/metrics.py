@@ -93,7 +93,7 @@ class DetectorMetrics:
             _LATENCY_BUCKETS,
         )
         self.live_sessions = gauge("live_sessions", "Sessions in memory", "partition")
-        self.lag = gauge("lag_events", "Input records not yet read", "partition")
+        self.lag = gauge("lag_events", "Input records not yet committed", "partition")
         self.transactions = counter("transactions", "Transactions, by outcome", "outcome")
         self.recoveries = counter("recoveries", "Recoveries, by kind", "kind")
         self.state_bytes = counter("state_bytes", "Written to the state topic", "kind")

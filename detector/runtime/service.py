@@ -164,6 +164,8 @@ class Detector:
             records = self._settle(link, records)
         if not records:
             return False
+        for source in records:
+            self._expose(link, source)  # before the commit: if that fails, the lag must be seen
         if (fresh := self._fresh_model()) is not None:
             self._use(fresh)
         member = link.membership.identity()
@@ -201,6 +203,7 @@ class Detector:
                 grow_state_topic(link.admin, self._config)
             for source in sorted(gained):
                 self._held[source] = self._restore(link, source)
+                self._expose(link, source)
                 self._heartbeat.beat()
             self._metrics.assigned_partitions.set(len(self._held))
             _LOG.info("holding partitions %s", sorted(source.partition for source in self._held))
@@ -362,10 +365,7 @@ class Detector:
         metrics.batch(sum(len(records[source]) for source in records))
         for one, stage_of_one, outcome in zip(decoded, staged, decided, strict=True):
             metrics.partition_batch(stage_of_one, outcome, one.letters)
-            number = one.source.partition
-            partition = self._held[one.source].partition
-            highwater = link.membership.consumer.highwater(one.source) or one.next_offset
-            metrics.partition(number, partition, lag=max(0, highwater - one.next_offset))
+            self._expose(link, one.source)
             for alert in outcome.alerts:
                 metrics.alert_latency_seconds.observe(max(0, now_ms - alert.received_at_ms) / 1000)
                 if _LOG.isEnabledFor(logging.DEBUG):
@@ -373,6 +373,12 @@ class Detector:
                     _LOG.debug(
                         "%s session %s of account %s: %s", alert.decision, session, account, alert.cause
                     )
+
+    def _expose(self, link: KafkaLink, source: TopicPartition) -> None:
+        """Expose a partition's state, and its lag as far as the last answer of the broker told."""
+        partition = self._held[source].partition
+        highwater = link.membership.consumer.highwater(source) or partition.next_offset
+        self._metrics.partition(source.partition, partition, lag=max(0, highwater - partition.next_offset))
 
     # The recoveries.
 
@@ -407,6 +413,7 @@ class Detector:
         for source in self._held:
             self._metrics.forget(source.partition)
         self._held.clear()
+        self._metrics.assigned_partitions.set(0)
         if self._link is not None:
             self._link.close()
             self._link = None

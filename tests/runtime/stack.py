@@ -69,6 +69,12 @@ class Worker:
         wait_for(logged, f"{text!r} in {self.log}")
 
 
+def metrics_address(worker: Worker) -> str:
+    """Return host and port of a worker's metrics, once it serves them."""
+    worker.wait_until_logged("metrics on http://")
+    return worker.log.read_text().partition("metrics on http://")[2].partition("/")[0]
+
+
 class Stack:
     """Topics of one test and the workers on them.
 

@@ -1,0 +1,80 @@
+"""Prometheus itself takes the rules and the dashboard's queries, and sees a real detector through them."""
+
+from pathlib import Path
+
+from broker import Broker
+from detector.model.artifact import packaged_model_path
+from tests.conftest import UniqueName
+from tests.deploy.prometheus import missing, prometheus, promtool
+from tests.deploy.test_alert_rules import NAMES
+from tests.deploy.test_dashboard import QUERIES
+from tests.machine import skip_without
+from tests.runtime.stack import Stack, metrics_address, wait_for
+from tests.runtime.test_guard_rails import sessions, write_bad_model
+from tests.runtime.test_model_watch import put
+
+pytestmark = skip_without(missing())
+LOADED = 'sum(increase(detector_model_reloads_total{outcome="loaded"}[5m]))'
+SHOWN = [
+    'sum(rate(detector_events_total{outcome="dead_letter"}[1m]))',
+    'sum(increase(detector_alerts_total{decision="BLOCK"}[5m]))',
+    'sum(increase(detector_alerts_total{decision="REVIEW"}[5m]))',
+    LOADED,
+    'sum(increase(detector_model_reloads_total{outcome="refused"}[5m]))',
+    "sum(increase(detector_breaker_trips_total[5m]))",
+    "sum(detector_shadow_scores_total)",
+]
+"""What must have been seen to be above nothing."""
+
+
+def test_promtool_takes_the_files() -> None:
+    """Configuration and rules are valid, lint included."""
+    promtool("check", "config", "deploy/prometheus/prometheus.yml")
+    assert f"{len(NAMES)} rules found" in promtool(
+        "check", "rules", "--lint=all", "--lint-fatal", "deploy/prometheus/alerts.yml"
+    )
+
+
+def test_the_rules_fire_when_they_should() -> None:
+    """Every case, series in and alerts out, comes out as written: each rule fires, and stays silent."""
+    promtool("test", "rules", "tests/deploy/alert_rules.yml")
+
+
+def test_prometheus_sees_a_bad_model_and_its_end(
+    kafka: Broker, unique_name: UniqueName, tmp_path: Path
+) -> None:
+    """A breaker that opens is an alert until it closes; every query answers, every rule is evaluated without error.
+
+    The rules are the project's, unchanged. A model that wants to block everybody, dead letters, a refused model
+    file, then a sound one; at last the worker goes.
+    """
+    model, data = tmp_path / "model.onnx", tmp_path / "prometheus"
+    write_bad_model(model)
+    bad, good = model.read_bytes(), packaged_model_path("seed").read_bytes()
+    data.mkdir()
+    stack = Stack(kafka.bootstrap_servers, unique_name("monitored"), tmp_path, partitions=1, metrics_port=0)
+    arguments = ("--model", str(model), "--model-watch-ms", "100", "--shadow-model", "seed")
+    with stack.worker(*arguments) as worker, prometheus(data, metrics_address(worker)) as seen:
+        wait_for(
+            lambda: seen.value("sum(detector_assigned_partitions)") == 1, "a worker that holds its partition"
+        )
+        stack.publish([*sessions(0, 200), *((b"s", b"no event") for _ in range(100))])
+        seen.wait_until("DetectorBreakerOpen", "firing")
+        seen.wait_until("DetectorDeadLetters", "pending")
+
+        put(model, bad[:-100])
+        seen.wait_until("DetectorModelRefused", "firing")
+        put(model, good)
+        wait_for(lambda: seen.value(LOADED) > 0, "the good model")
+        stack.publish(sessions(200, 1_000))
+        seen.wait_until("DetectorBreakerOpen", "inactive")
+
+        for _, expr in QUERIES:
+            assert seen.query(expr.replace("$__rate_interval", "1m").replace("$__range", "5m")), expr
+        for expr in SHOWN:
+            assert seen.value(expr) > 0, expr
+        assert worker.terminate() == 0
+        seen.wait_until("DetectorDown", "pending")
+        rules = seen.rules()
+    found = {name: (rule["health"], rule.get("lastError", "")) for name, rule in rules.items()}
+    assert found == dict.fromkeys(NAMES, ("ok", ""))
