@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from detector.runtime.config import DetectorConfig
 from tests.deploy.compose import ROOT
 from tests.deploy.test_dashboard import ADDED, exposed, metrics_in
 
@@ -49,6 +50,12 @@ def test_every_rule_has_a_case_that_fires_and_one_that_does_not() -> None:
             (fires if expected["exp_alerts"] else silent).add(expected["alertname"])
     assert fires == silent == set(NAMES)
     assert len(NAMES) == len(set(NAMES))
+
+
+def test_the_rule_of_held_partitions_knows_their_number() -> None:
+    """It counts up to the partitions that the detector creates the input with."""
+    (rule,) = (rule for rule in RULES if rule["alert"] == "DetectorPartitionsUnheld")
+    assert rule["expr"] == f"sum(detector_assigned_partitions) < {DetectorConfig().partitions}"
 
 
 def test_prometheus_loads_the_rules() -> None:

@@ -1,10 +1,12 @@
 """The Kubernetes manifests fit Kubernetes' own schemas, the detector's settings, and each other."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import PurePosixPath
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -12,7 +14,7 @@ import yaml
 from detector.cli import run
 from detector.connection import KafkaSecurity
 from detector.runtime.config import DetectorConfig, environment_variable_of
-from detector.runtime.transaction import _FLUSH_TIMEOUT_S
+from detector.runtime.transaction import _CLOSE_TIMEOUT_S, _FLUSH_TIMEOUT_S
 from tests.deploy.compose import ROOT
 from tests.deploy.test_compose import settings
 
@@ -30,7 +32,10 @@ OF_KAFKA_SCALER = {
     ),
     *("sasl", "tls"),
 }
-"""Of the parameters in KEDA's documentation of its Apache Kafka scaler, 2.13, those that are used."""
+"""Of the parameters that KEDA 2.21.0 reads in pkg/scalers/kafka_scaler.go, those that are used."""
+KEDA_SCHEMAS: dict[str, Any] = json.loads(
+    (ROOT / "tests/deploy/vendored/keda-2.21.0.schemas.json").read_text(encoding="utf-8")
+)
 
 Document = dict[str, Any]
 
@@ -78,6 +83,29 @@ def test_a_wrong_manifest_is_noticed() -> None:
     document["spec"]["template"]["spec"]["containers"][0]["readinessProb"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(document, NEWEST, strict=True)
+
+
+def strict(schema: Any) -> Any:
+    """Return a schema of a custom resource that refuses unknown fields, as an API server does when asked to."""
+    if isinstance(schema, list):
+        return [strict(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: strict(value) for key, value in schema.items()}
+    if schema.get("type") == "object" and "properties" in schema:
+        closed.setdefault("additionalProperties", False)
+    return closed
+
+
+@pytest.mark.parametrize("kind", KEDA_SCHEMAS)
+def test_manifests_fit_the_schemas_of_keda(kind: str) -> None:
+    """Both resources are valid by KEDA's own definitions, and one with a field that it does not know is not."""
+    document = one(kind)
+    assert document["apiVersion"] == OF_KEDA
+    validator = jsonschema.Draft202012Validator(strict(KEDA_SCHEMAS[kind]))
+    validator.validate(document)
+    document["spec"]["minReplicas"] = 2
+    assert not validator.is_valid(document)
 
 
 def test_the_settings_are_the_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,8 +160,10 @@ def test_probes_ask_what_the_detector_answers() -> None:
 
 
 def test_a_pod_has_time_to_leave_in_order() -> None:
-    """Between SIGTERM and SIGKILL is more time than a flush may take."""
-    assert one("StatefulSet")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > _FLUSH_TIMEOUT_S
+    """Between SIGTERM and SIGKILL is more time than a last flush, leaving the group and closing may take together."""
+    leaving_s = 5  # Membership.close
+    grace_s = one("StatefulSet")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace_s > _FLUSH_TIMEOUT_S + leaving_s + _CLOSE_TIMEOUT_S
 
 
 def test_the_instance_id_is_the_pods_name() -> None:
@@ -157,6 +187,7 @@ def test_workers_are_scaled_by_lag_up_to_the_partitions(monkeypatch: pytest.Monk
     assert (told["topic"], told["consumerGroup"]) == (config.input_topic, config.group)
     assert told["bootstrapServers"] == data["KAFKA_BOOTSTRAP_SERVERS"]
     assert told["allowIdleConsumers"] == "false"
+    assert "cooldownPeriod" not in scaled  # it is about scaling to nothing, which never happens
     assert 2 <= scaled["minReplicaCount"] < scaled["maxReplicaCount"] == config.partitions
     assert scaled["scaleTargetRef"]["name"] == one("StatefulSet")["metadata"]["name"]
     assert trigger["authenticationRef"]["name"] == one("TriggerAuthentication")["metadata"]["name"]
