@@ -25,6 +25,7 @@ OUR_HEADERS = {
     "dlq-source-offset": "where the original lies",
     "dlq-source-timestamp-ms": "the original record's timestamp",
     "dlq-value-bytes": "size of the original's value, or null",
+    "dlq-key-bytes": "size of the original's key, where it was cut",
     "dlq-headers-omitted": "how many of the original's headers are left out, where they are",
     "dlq-redrive-count": "how often the event was redriven, where it was",
     "dlq-history": "an earlier failure, as JSON; may be repeated",
@@ -39,6 +40,7 @@ class Reason(StrEnum):
 
     NULL_VALUE = "null_value"
     TOO_LARGE = "too_large"
+    BATCH_TOO_LARGE = "batch_too_large"
     MALFORMED = "malformed"
     UNKNOWN_ACTION = "unknown_action"
     TIME_IN_FUTURE = "time_in_future"
@@ -58,7 +60,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """One record that could not be scored.
 
     `value` holds at most the detector's limit of a dead letter; `value_bytes` is the original's size (None for
-    a null value). A value that was cut is still whole on the input topic at its source offset.
+    a null value, or one that was not read). What was cut is still whole on the input topic at its source offset.
 
     Attributes:
         reason: why.
@@ -67,6 +69,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
         timestamp_ms: the original record's.
         headers: the original's, save ours and those without a value.
         headers_omitted: how many of them are left out because they were too large; then `headers` is empty.
+        key_bytes: size of the original's key if it was cut, else None.
         redrives: how often the event was redriven before.
         history: its earlier failures, the oldest first.
     """
@@ -82,13 +85,16 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     value_bytes: int | None
     headers: tuple[tuple[str, bytes], ...] = ()
     headers_omitted: int = 0
+    key_bytes: int | None = None
     redrives: int = 0
     history: tuple[Failure, ...] = ()
 
     @property
     def is_cut(self) -> bool:
-        """Whether the letter holds less than the original's value."""
-        return self.value_bytes != (None if self.value is None else len(self.value))
+        """Whether the letter holds less than the original's value or key."""
+        return self.key_bytes is not None or self.value_bytes != (
+            None if self.value is None else len(self.value)
+        )
 
 
 class NoDeadLetterError(ValueError):
@@ -133,6 +139,8 @@ def dead_letter_headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
         "dlq-source-timestamp-ms": letter.timestamp_ms,
         "dlq-value-bytes": "null" if letter.value_bytes is None else letter.value_bytes,
     }
+    if letter.key_bytes is not None:
+        fields["dlq-key-bytes"] = letter.key_bytes
     if letter.headers_omitted:
         fields["dlq-headers-omitted"] = letter.headers_omitted
     ours = [(name, str(value).encode()) for name, value in fields.items()]
@@ -173,6 +181,7 @@ def read_dead_letter(key: bytes | None, value: bytes | None, headers: Headers) -
             value_bytes=None if size == b"null" else int(size),
             headers=original_headers(headers),
             headers_omitted=int(said.get("dlq-headers-omitted", b"0")),
+            key_bytes=int(said["dlq-key-bytes"]) if "dlq-key-bytes" in said else None,
             redrives=redrives,
             history=history,
         )

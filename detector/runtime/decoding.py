@@ -7,6 +7,7 @@ from typing import Any
 from detector.contract.accounts import AccountListing, MalformedListingError, decode_listing, is_listing
 from detector.contract.dead_letters import DeadLetter, Reason, history_of, original_headers
 from detector.contract.events import MalformedEventError, SessionEvent, decode_event
+from detector.runtime.batches import MAX_BATCH_BYTES, Withheld
 
 MAX_DETAIL_CHARS = 500
 
@@ -16,9 +17,9 @@ class EventLimits:
     """What an event may be.
 
     Attributes:
-        max_event_bytes: a larger value is not decoded.
+        max_event_bytes: a larger value is not decoded, and a dead letter's key is cut there.
         max_dead_letter_bytes: a dead letter's value is cut there; the original's headers are left out if they do
-            not fit in beside it.
+            not fit in beside it. Compressed input holds larger records than the outputs take.
         max_future_ms: how far an event may be ahead of its record's timestamp. The timestamp is the broker's
             (LogAppendTime) and part of the log, so the same log is always judged alike. One event of a wrong
             clock would otherwise move stream time and expire every session of its partition.
@@ -48,7 +49,7 @@ def decode(
     try:
         event = decode_event(value)
     except MalformedEventError as error:
-        return _decode_listing(record, value, limits, str(error))
+        return _decode_other(record, value, limits, str(error))
     if not knows(event.action):
         detail = f"action {event.action[:64]!r}: expected one of the model's vocabulary"
         return _dead_letter(record, Reason.UNKNOWN_ACTION, detail, limits)
@@ -59,9 +60,12 @@ def decode(
     return event
 
 
-def _decode_listing(
+def _decode_other(
     record: Any, value: bytes, limits: EventLimits, why_no_event: str
 ) -> AccountListing | DeadLetter:
+    if isinstance(value, Withheld):
+        detail = f"its batch has more than {MAX_BATCH_BYTES} bytes decompressed: none of it was read"
+        return _dead_letter(record, Reason.BATCH_TOO_LARGE, detail, limits)
     if not is_listing(value):
         return _dead_letter(record, Reason.MALFORMED, why_no_event, limits)
     try:
@@ -71,8 +75,9 @@ def _decode_listing(
 
 
 def _dead_letter(record: Any, reason: Reason, detail: str, limits: EventLimits) -> DeadLetter:
-    value: bytes | None = record.value
+    value: bytes | None = None if isinstance(record.value, Withheld) else record.value
     kept = None if value is None else value[: limits.max_dead_letter_bytes]
+    key: bytes | None = record.key
     headers = original_headers(record.headers)
     headers_bytes = sum(len(name.encode()) + len(text) for name, text in headers)
     fit = len(kept or b"") + headers_bytes <= limits.max_dead_letter_bytes
@@ -84,11 +89,12 @@ def _dead_letter(record: Any, reason: Reason, detail: str, limits: EventLimits) 
         partition=record.partition,
         offset=record.offset,
         timestamp_ms=record.timestamp,
-        key=record.key,
+        key=key[: limits.max_event_bytes] if key is not None else None,
         value=kept,
         value_bytes=None if value is None else len(value),
         headers=headers if fit else (),
         headers_omitted=0 if fit else len(headers),
+        key_bytes=len(key) if key is not None and len(key) > limits.max_event_bytes else None,
         redrives=redrives,
         history=history,
     )

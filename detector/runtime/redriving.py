@@ -40,8 +40,9 @@ _BATCH_OVERHEAD_BYTES = 256
 """Header of a record batch (61 bytes) and lengths within the record, with room to spare: the broker holds the batch
 against max.message.bytes, not the value."""
 
-REDRIVABLE = tuple(reason for reason in Reason if reason != Reason.NULL_VALUE)
-"""A null value has nothing to score: whatever is fixed, it would be dead-lettered again."""
+REDRIVABLE = tuple(reason for reason in Reason if reason not in {Reason.NULL_VALUE, Reason.BATCH_TOO_LARGE})
+"""A null value has nothing to score: whatever is fixed, it would be dead-lettered again. Of a batch that was too large
+nothing was read, and nothing would be."""
 
 Batch = Mapping[TopicPartition, Sequence[Any]]
 Positions = dict[tuple[str, int], int]
@@ -52,6 +53,7 @@ class Kept(StrEnum):
     """Why a dead letter was not redriven. It stays on its topic."""
 
     NULL_VALUE = "null values, with nothing to score"
+    NOT_READ = "of batches that are too large to be read"
     SOURCE_GONE = "cut, and not whole on the input topic any more"
     TOO_LARGE = "with their history larger than the input topic takes"
     UNKNOWN = "no dead letters of this version"
@@ -182,6 +184,9 @@ class Redriver:
             _LOG.warning("%s[%d] at offset %d: %s", record.topic, record.partition, record.offset, error)
             batch.outcome.kept[Kept.UNKNOWN] += 1
             return
+        if letter.reason == Reason.BATCH_TOO_LARGE:
+            batch.outcome.kept[Kept.NOT_READ] += 1
+            return
         if letter.reason == Reason.NULL_VALUE or letter.value is None:
             batch.outcome.kept[Kept.NULL_VALUE] += 1
             return
@@ -202,16 +207,17 @@ class Redriver:
 
     def _event(self, letter: DeadLetter) -> OutputRecord | Kept:
         """Return the record that goes back to the input, or why none can."""
-        value, headers = letter.value, redriven_headers(letter)
+        key, value, headers = letter.key, letter.value, redriven_headers(letter)
         if letter.is_cut or letter.headers_omitted:
             original = self._original(letter)
             if original is not None:
-                value, headers = original.value, [*original_headers(original.headers), *headers]
+                key, value = original.key, original.value
+                headers = [*original_headers(original.headers), *headers]
             elif letter.is_cut:
                 return Kept.SOURCE_GONE
         # The partition it came from and not the key's: its session lies there, whichever partitioner was used.
         partition = letter.partition if letter.partition in self._input_partitions else None
-        event = OutputRecord(self._config.input_topic, letter.key, value, headers, partition)
+        event = OutputRecord(self._config.input_topic, key, value, headers, partition)
         return Kept.TOO_LARGE if _size_bytes(event) > self._max_record_bytes else event
 
     def _original(self, letter: DeadLetter) -> Any | None:
@@ -224,9 +230,9 @@ class Redriver:
             return None
         for polled in _read(consumer, {source: letter.offset}, {source: letter.offset + 1}):
             for record in polled.get(source, ()):
-                value = record.value or b""
-                same = record.key == letter.key and len(value) == letter.value_bytes
-                return record if same and value.startswith(letter.value or b"") else None
+                key, value = record.key or b"", record.value or b""
+                same = len(value) == letter.value_bytes and value.startswith(letter.value or b"")
+                return record if same and key.startswith(letter.key or b"") else None
         return None
 
     # The positions.

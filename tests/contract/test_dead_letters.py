@@ -41,6 +41,7 @@ LETTERS = st.builds(
     value_bytes=OFFSETS,
     headers=st.lists(st.tuples(NAMES, st.binary()), max_size=5).map(tuple),
     headers_omitted=st.integers(0, 5),
+    key_bytes=st.none() | OFFSETS,
     redrives=st.just(3),
     history=st.lists(FAILURES, max_size=MAX_HISTORY).map(tuple),
 )

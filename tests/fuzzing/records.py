@@ -124,8 +124,12 @@ def _spoiled(draw: st.DrawFn) -> bytes:
 
 RECORDS = st.builds(
     FuzzedRecord,
-    value=st.none() | st.binary(max_size=300) | _documents() | _spoiled(),
-    key=st.none() | st.binary(max_size=40),
+    value=st.none()
+    | st.binary(max_size=300)
+    | st.integers(500, 1_100).map(bytes)
+    | _documents()
+    | _spoiled(),
+    key=st.none() | st.binary(max_size=40) | st.integers(500, 600).map(bytes),
     headers=st.lists(
         st.tuples(
             st.sampled_from(["dlq-history", "dlq-redrives", "dlq-reason", "ce_id", ""])
@@ -159,7 +163,8 @@ def outcome(record: FuzzedRecord) -> str:
         return "listing"
     assert isinstance(decoded, DeadLetter)
     assert decoded.value == (None if record.value is None else record.value[: LIMITS.max_dead_letter_bytes])
-    assert decoded.key == record.key
+    assert decoded.key == (None if record.key is None else record.key[: LIMITS.max_event_bytes])
+    assert decoded.is_cut == (decoded.key != record.key or decoded.value != record.value)
     assert 0 < len(decoded.detail) <= MAX_DETAIL_CHARS
     for name, text in dead_letter_headers(decoded):
         name.encode()

@@ -19,17 +19,31 @@ from tests.runtime.test_end_to_end import records, sessions
 
 TOOLS = Path(__file__).with_name("kafka-tools.lock.json")
 """Kafka's console tools, which its broker does without."""
+CODECS = ("none", "gzip", "lz4", "snappy", "zstd")
 
 
 @pytest.fixture
 def scored(make_stack: Callable[..., Stack]) -> Stack:
-    """A detector's topics, after it has scored sessions that were published with confluent-kafka."""
+    """A detector's topics, after it has scored sessions that were published with confluent-kafka.
+
+    A session's events are compressed alike, the sessions by every codec that Kafka has.
+    """
     stack = make_stack(partitions=3)
     failed: list[Any] = []
-    producer = Producer(
-        {"bootstrap.servers": stack.config.bootstrap_servers, "partitioner": "murmur2_random", "acks": "all"}
-    )
+    producers = [
+        Producer(
+            {
+                "bootstrap.servers": stack.config.bootstrap_servers,
+                "partitioner": "murmur2_random",
+                "acks": "all",
+                "compression.type": codec,
+                "linger.ms": 100,
+            }
+        )
+        for codec in CODECS
+    ]
     for key, value in records(sessions(220)):
+        producer = producers[sum(key) % len(producers)]
         producer.produce(
             stack.config.input_topic,
             key=key,
@@ -37,7 +51,8 @@ def scored(make_stack: Callable[..., Stack]) -> Stack:
             on_delivery=lambda error, _message: failed.append(error) if error else None,
         )
         producer.poll(0)
-    assert producer.flush(PATIENCE_S) == 0
+    for producer in producers:
+        assert producer.flush(PATIENCE_S) == 0
     assert failed == []
     with stack.worker("--batch-max-events", "100"):
         stack.wait_until_processed()

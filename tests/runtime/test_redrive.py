@@ -182,9 +182,10 @@ def test_history_and_the_originals_headers_are_carried(make_stack: MakeStack) ->
 
 
 def test_a_letter_that_was_cut_comes_back_whole_or_is_reported(make_stack: MakeStack) -> None:
-    """A cut value and its headers are fetched from the input; what retention deleted there is kept and told."""
+    """A cut value, key and headers are fetched from the input; what retention deleted there is kept and told."""
     stack = make_stack(partitions=1, max_dead_letter_bytes=500)
     lost, found = (event(session, 1, "LOGIN", attributes={"x": "y" * 5_000}) for session in ("lost", "found"))
+    found = (b"k" * 2_000, found[1])
     producer = KafkaProducer(bootstrap_servers=stack.config.bootstrap_servers)
     for key, value in (lost, found):
         producer.send(stack.config.input_topic, key=key, value=value, headers=[("trace", b"t" * 100)])
@@ -194,6 +195,10 @@ def test_a_letter_that_was_cut_comes_back_whole_or_is_reported(make_stack: MakeS
         stack.wait_until_processed()
     letters = stack.read(stack.config.dead_letter_topic)
     assert [(len(one.value), headers_of(one)["dlq-headers-omitted"]) for one in letters] == [(500, "1")] * 2
+    assert [(len(one.key), headers_of(one).get("dlq-key-bytes")) for one in letters] == [
+        (4, None),
+        (1_000, "2000"),
+    ]
     admin = KafkaAdminClient(bootstrap_servers=stack.config.bootstrap_servers)
     admin.delete_records({TopicPartition(stack.config.input_topic, 0): 1})
     admin.close()
