@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from kafka.structs import ConsumerGroupMetadata, MemberState, OffsetAndMetadata
 
 from broker import Broker
 from detector.runtime.config import DetectorConfig
+from detector.runtime.membership import Membership
 from detector.runtime.recovery import BatchAbortedError, MemberFencedError, OutcomeUnknownError
 from detector.runtime.transaction import OutputRecord, Transactor
 from tests.conftest import CreateTopic, UniqueName
@@ -151,6 +153,43 @@ def test_adr_0002_a_partition_just_added_is_written_at_the_second_try(
             except BatchAbortedError:
                 assert time.monotonic() < deadline_s
                 time.sleep(0.1)
+
+
+def test_adr_0002_a_rejoin_that_outlasts_a_poll_is_finished(
+    kafka: Broker, admin: KafkaAdminClient, create_topic: CreateTopic, unique_name: UniqueName
+) -> None:
+    """kafka-python forgets a rejoin that new metadata began if a poll ends in the middle of it; our membership does not.
+
+    What was forgotten: nobody gets the new partition, and no heartbeat is sent any more.
+    """
+    topic = create_topic(partitions=1)
+    config = DetectorConfig(
+        bootstrap_servers=kafka.bootstrap_servers,
+        group=unique_name("group"),
+        input_topic=topic,
+        poll_timeout_ms=1,  # every join outlasts it
+        max_poll_interval_ms=600_000,  # after which it would join anew in any case
+    )
+    held: set[TopicPartition] = set()
+
+    def poll_until_held(partitions: int) -> None:
+        nonlocal held
+        deadline_s = time.monotonic() + PATIENCE_S
+        while len(held) < partitions:
+            assert time.monotonic() < deadline_s, (
+                f"assigned {held or 'nothing'}, {membership.consumer.group_metadata()}"
+            )
+            membership.poll()
+            dropped, gained = membership.settle(held)
+            held = held - dropped | gained
+
+    with closing(Membership(config, unique_name())) as membership:
+        poll_until_held(1)
+        admin.create_partitions({topic: NewPartitions(total_count=2)})
+        while len(membership.consumer.partitions_for_topic(topic)) < 2:
+            membership.consumer._client.cluster.request_update()
+            time.sleep(0.05)
+        poll_until_held(2)
 
 
 def test_adr_0004_markers_take_offsets(kafka: Broker, producer: Any, create_topic: CreateTopic) -> None:

@@ -119,6 +119,10 @@ class Membership:
         consumer.resume(*consumer.paused())
 
     def _poll(self, timeout_ms: int, max_records: int) -> Records:
+        if self._consumer.group_metadata().state == MemberState.REBALANCING:
+            # A rejoin that other metadata began and that outlasts a poll is forgotten: its outcome is never taken,
+            # no heartbeat is sent any more, and the group goes on without this worker (KAFKA-9815, ADR 0002).
+            self._consumer._coordinator.request_rejoin()  # noqa: SLF001  there is no other way to ask for it
         try:
             records: Records = self._consumer.poll(timeout_ms=timeout_ms, max_records=max_records)
         except NoOffsetForPartitionError:

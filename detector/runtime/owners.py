@@ -11,7 +11,8 @@ from detector.runtime.recovery import MemberFencedError
 from detector.runtime.topics import partition_count
 
 _INTERVAL_S = 10.0
-_STABLE = "Stable"
+_SETTLED = {"Stable", "Empty"}
+"""States in which the group waits for nothing. While a worker looks, it is not empty for long."""
 
 
 class Owners:
@@ -58,7 +59,7 @@ class Owners:
         group, topic = self._config.group, self._config.input_topic
         try:
             described = self._admin.describe_groups([group])[group]
-            if described["group_state"] != _STABLE:
+            if described["group_state"] not in _SETTLED:
                 return frozenset()
             every = range(partition_count(self._admin, topic))
         except (KafkaError, KeyError):
