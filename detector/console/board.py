@@ -7,7 +7,7 @@ import asyncio
 import bisect
 import re
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ class Link(StrEnum):
     """How it stands with the brokers."""
 
     CONNECTING = "connecting"
+    READING = "reading"  # what was on the topic before
     LIVE = "live"
     NO_TOPIC = "no_topic"
     UNREACHABLE = "unreachable"
@@ -111,7 +112,7 @@ class Board:
         self._figures = figures
         self._notify()
 
-    async def messages(self, position: str | None) -> AsyncIterator[Message]:
+    async def messages(self, position: str | None) -> AsyncGenerator[Message]:
         """Yield all there is, and then what changes, for ever.
 
         A reader that is slow gets the latest states and those alerts that are still kept: nothing piles up for it.

@@ -16,6 +16,7 @@ from detector.runtime.config import ConfigurationError
 _LOG = logging.getLogger(__name__)
 _LIBRARIES = ("starlette", "uvicorn", "sse_starlette", "httpx2", "itsdangerous")
 _GRACE_S = 3
+SEND_TIMEOUT_S = 60.0
 _MAX_CONNECTIONS = 200
 
 
@@ -56,7 +57,7 @@ _MAX_CONNECTIONS = 200
 )
 @click.option(
     "--keep",
-    type=click.IntRange(1, 100_000),
+    type=click.IntRange(1, 10_000),
     default=1_000,
     envvar="DETECTOR_CONSOLE_KEEP",
     show_envvar=True,
@@ -103,7 +104,7 @@ def console(
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
     try:
-        listening = socket.create_server((address, port), family=family)
+        listening = listen(address, port, family)
     except OSError as error:
         raise click.ClickException(
             f"the console can't listen on {host}:{port}: {error.strerror}. Expected a free port of this machine: "
@@ -111,6 +112,20 @@ def console(
         ) from error
     with listening:
         _serve(config, listening)
+
+
+def listen(address: str, port: int, family: socket.AddressFamily) -> socket.socket:
+    """Return a listening socket whose connections the system ends once a peer takes nothing for a minute.
+
+    Without it a page that stopped reading holds its connection for ever: closing one waits for what is not yet sent.
+
+    Raises:
+        OSError: the port is taken, or the address not this machine's.
+    """
+    listening = socket.create_server((address, port), family=family)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux (RFC 5482)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SEND_TIMEOUT_S * 1000))
+    return listening
 
 
 def _serve(config: ConsoleConfig, listening: socket.socket) -> None:

@@ -57,14 +57,14 @@ class Feed:
                 self._stop.wait(_RETRY_AFTER_S)
 
     def _follow(self, subscription: RecentAlerts) -> None:
-        checked_s = float("-inf")
+        checked_s, caught_up = float("-inf"), False
         while not self._stop.is_set():
             alerts = subscription.poll()
             if alerts and not self._stop.is_set():
                 self._loop.call_soon_threadsafe(self._board.add, alerts)
             now_s = time.monotonic()
-            if now_s - checked_s >= _CHECK_EVERY_S:
-                checked_s = now_s
+            if now_s - checked_s >= _CHECK_EVERY_S or subscription.caught_up != caught_up:
+                checked_s, caught_up = now_s, subscription.caught_up
                 self._check(subscription)
 
     def _check(self, subscription: RecentAlerts) -> None:
@@ -74,7 +74,10 @@ class Feed:
             # The client finds its way back by itself, and goes on where it was.
             self._tell(Link.UNREACHABLE, _words(error))
         else:
-            self._tell(Link.LIVE if subscription.has_topic else Link.NO_TOPIC)
+            if not subscription.has_topic:
+                self._tell(Link.NO_TOPIC)
+            else:
+                self._tell(Link.LIVE if subscription.caught_up else Link.READING)
 
     def _tell(self, link: Link, detail: str = "") -> None:
         state = LinkState(link, time.time_ns() // 1_000_000, detail)

@@ -5,49 +5,18 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 import httpx2
 import msgspec
-from prometheus_client.parser import text_string_to_metric_families
+
+from detector.console.conditions import Condition, Rises, conditions
+from detector.console.workers import Worker, read_worker
 
 EVERY_S = 2.0
-TIMEOUT_S = 2.0
 HISTORY = 150
 """Readings kept for the chart: five minutes."""
 _RATE_OVER = 5
 """Readings that a rate is taken over: a worker counts whole batches, so that two of them alone would jump."""
-
-
-class Worker(msgspec.Struct, frozen=True, kw_only=True):
-    """What one worker says of itself.
-
-    Attributes:
-        name: host and port of its metrics.
-        up: it answered.
-        ready: it is in the group; None where it can't be asked.
-        model: labels of `detector_model_info`.
-        partitions: that it holds.
-        lag: input records it has not read yet.
-        events: input records it has committed, since its start.
-        live_sessions: in its memory.
-        detail: why it did not answer.
-    """
-
-    name: str
-    up: bool
-    ready: bool | None = None
-    model: dict[str, str] = {}
-    partitions: int = 0
-    lag: int = 0
-    events: int = 0
-    alerts: dict[str, int] = {}
-    dead_letters: int = 0
-    suppressed: int = 0
-    live_sessions: int = 0
-    recoveries: int = 0
-    detail: str = ""
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +29,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
         latency_p50_ms: of the deciding event on the broker to its alert committed, since the workers' start.
         latency_p99_ms: the same.
         history: events_per_s, the oldest first, EVERY_S apart.
+        conditions: what is wrong, the worst first.
     """
 
     at_ms: int
@@ -68,13 +38,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     latency_p50_ms: float | None
     latency_p99_ms: float | None
     history: list[float | None]
-
-
-class Reading(msgspec.Struct, frozen=True):
-    """One worker's state and its latency histogram: observations at or below each bound, in seconds."""
-
-    worker: Worker
-    latency: dict[float, float] = {}
+    conditions: list[Condition]
 
 
 class WorkerReader:
@@ -93,14 +57,20 @@ class WorkerReader:
         self._client = client
         self._clock_s = clock_s
         self._counted: deque[tuple[float, dict[str, int]]] = deque(maxlen=_RATE_OVER + 1)
+        self._waiting: deque[bool] = deque(maxlen=_RATE_OVER + 1)
+        self._rises = Rises()
         self._history: deque[float | None] = deque(maxlen=HISTORY)
 
     async def read(self) -> Figures:
         """Ask every worker, and put the answers together."""
-        readings = await asyncio.gather(*map(self._ask, self._urls))
+        readings = await asyncio.gather(*(read_worker(url, self._client) for url in self._urls))
+        now_s = self._clock_s()
         workers = [reading.worker for reading in readings]
-        self._counted.append((self._clock_s(), {one.name: one.events for one in workers if one.up}))
+        up = [one for one in workers if one.up]
+        self._counted.append((now_s, {one.name: one.events for one in up}))
         self._history.append(rate(self._counted))
+        self._waiting.append(any(one.lag for one in up))
+        waiting = len(self._waiting) > _RATE_OVER and all(self._waiting)
         latency = merged(reading.latency for reading in readings)
         return Figures(
             at_ms=time.time_ns() // 1_000_000,
@@ -109,46 +79,13 @@ class WorkerReader:
             latency_p50_ms=quantile_ms(latency, 0.5),
             latency_p99_ms=quantile_ms(latency, 0.99),
             history=list(self._history),
+            conditions=conditions(
+                workers,
+                stands_still=waiting and self._history[-1] == 0,
+                refused=self._rises.lately(up, "refused_models", now_s),
+                lost=self._rises.lately(up, "lost_events", now_s),
+            ),
         )
-
-    async def _ask(self, url: str) -> Reading:
-        name = urlsplit(url).netloc.rpartition("@")[2]  # without the password that a URL may hold
-        try:
-            answer = await self._client.get(url)
-            answer.raise_for_status()
-            samples = [
-                one for family in text_string_to_metric_families(answer.text) for one in family.samples
-            ]
-            ready = (await self._client.get(urljoin(url, "readyz"))).status_code
-        except httpx2.HTTPStatusError as error:
-            return Reading(Worker(name=name, up=False, detail=f"answered {error.response.status_code}"))
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            return Reading(Worker(name=name, up=False, detail=type(error).__name__))
-        except ValueError:
-            return Reading(Worker(name=name, up=False, detail="answered something other than metrics"))
-        return _reading(name, {200: True, 503: False}.get(ready), samples)
-
-
-def _reading(name: str, ready: bool | None, samples: Sequence[Any]) -> Reading:  # noqa: FBT001
-    def total(metric: str, **labels: str) -> int:
-        return int(sum(s.value for s in samples if s.name == metric and labels.items() <= s.labels.items()))
-
-    worker = Worker(
-        name=name,
-        up=True,
-        ready=ready,
-        model=next((dict(s.labels) for s in samples if s.name == "detector_model_info"), {}),
-        partitions=total("detector_assigned_partitions"),
-        lag=total("detector_lag_events"),
-        events=total("detector_events_total"),
-        alerts={s.labels["decision"]: int(s.value) for s in samples if s.name == "detector_alerts_total"},
-        dead_letters=total("detector_dead_letters_total"),
-        suppressed=total("detector_suppressed_total"),
-        live_sessions=total("detector_live_sessions"),
-        recoveries=total("detector_recoveries_total"),
-    )
-    buckets = [s for s in samples if s.name == "detector_alert_latency_seconds_bucket"]
-    return Reading(worker, {float(one.labels["le"]): one.value for one in buckets})
 
 
 def rate(counted: Sequence[tuple[float, Mapping[str, int]]]) -> float | None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
-from kafka import KafkaConsumer
+from kafka import KafkaConsumer, TopicPartition
 
 from detector.connection import access_explained, client_options
 from detector.contract.alerts import Alert, decode_alert
@@ -55,6 +55,7 @@ class RecentAlerts:
         self._consumer = _consumer(bootstrap_servers, topic, "earliest")
         self._most = most
         self._begun = False
+        self._unread: dict[TopicPartition, int] = {}
 
     def poll(self) -> list[Alert]:
         """Return what was committed since, in the order of each partition; wait a moment if there is nothing.
@@ -69,8 +70,12 @@ class RecentAlerts:
             for source in sources:
                 # A transaction's marker takes an offset too, and there is at least one alert to each.
                 self._consumer.seek(source, max(starts[source], ends[source] - 2 * self._most))
+            self._unread = ends
             self._begun = True
             return []
+        self._unread = {
+            source: end for source, end in self._unread.items() if self._consumer.position(source) < end
+        }
         return list(_alerts(records))
 
     def check(self, timeout_ms: int) -> None:
@@ -83,6 +88,11 @@ class RecentAlerts:
             self._consumer.end_offsets(sources, timeout_ms=timeout_ms)
         else:
             self._consumer.bootstrap(timeout_ms=timeout_ms, refresh=True)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything was returned that was there at the beginning."""
+        return self._begun and not self._unread
 
     @property
     def has_topic(self) -> bool:

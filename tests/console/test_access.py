@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from starlette.testclient import TestClient
 
 from detector.cli import main
-from detector.console.app import SECURITY_HEADERS, create_app
+from detector.console.access import SECURITY_HEADERS
+from detector.console.app import create_app
 from detector.console.config import ConsoleConfig, read_token
 from detector.runtime.config import ConfigurationError
 

@@ -88,7 +88,7 @@ def test_an_alert_appears_as_it_commits_and_explains_itself(page: Chrome, commit
     wait_for(lambda: text(page, "#detail h2") == "appears", "its detail")
     steps = [one.text.split("\n") for one in find(page, ".timeline .step:not(.head)")]
     assert [step[2] for step in steps] == WINDOW
-    assert [step[1] for step in steps] == ["start", "1 s – 5 s", "1 min – 5 min", "1 h or more"]  # noqa: RUF001
+    assert [step[1] for step in steps] == ["start", "1–5 s", "1–5 min", "1 h or more"]  # noqa: RUF001
     assert [step[3] for step in steps] == ["0.010", "0.004", "0.550", "0.970"]
     assert [step[4] for step in steps] == ["−0.050", "−0.100", "+0.500", "+0.600"]  # noqa: RUF001
     assert "TRANSFER_LARGE 1 h or more after CHANGE_PASSWORD: +0.60" in text(page, ".why")

@@ -1,0 +1,121 @@
+// One alert: why, the score after each action, the session with its gaps, and where it comes from.
+
+import { $, DAY_MS, bar, cause, chip, drawing, duration, element, gapText, numbers, risk, shortTime, signed, time } from "./dom.js";
+
+export const href = (alert) => `#alert=${encodeURIComponent(alert.alert_id)}`;
+
+export function detail(alert, others) {
+  const attributions = alert.attributions ?? [];
+  const scores = alert.scores ?? [];
+  const overruled = cause(alert);
+  return [
+    element("div", { class: "headline" }, chip(alert),
+      overruled ? element("span", { class: "cause" }, `by ${overruled}`) : null,
+      element("h2", {}, alert.session_id)),
+    element("p", { class: "risk" }, risk(alert.score), element("small", {}, ` risk, threshold ${risk(alert.threshold)} · `), element("small", {}, "account "), element("small", { class: "id" }, alert.account_id)),
+    ...why(alert, attributions),
+    ...(scores.length > 1 ? [element("h3", {}, "Score after each action"), chart(alert)] : []),
+    ...timeline(alert, attributions, scores),
+    ...related(alert, others),
+    element("h3", {}, "Alert"), facts(alert),
+    element("details", { class: "raw" }, element("summary", {}, "As on the topic"), element("pre", { tabindex: "0", "aria-label": "The alert as JSON" }, JSON.stringify(alert, null, 2))),
+  ];
+}
+
+function why(alert, attributions) {
+  const reasons = alert.explanation ?? [];
+  if (!reasons.length) return [];
+  const list = element("ul", { class: "why" }, ...reasons.map((reason) =>
+    element("li", { class: /: \+/.test(reason) ? "raises" : /: -/.test(reason) ? "lowers" : "rule" }, reason)));
+  const baseline = alert.baseline ?? null;
+  const note = baseline === null || !attributions.length ? ""
+    : ` Shapley values, ${alert.attributions_exact ? "exact" : "estimated"}: ${baseline.toFixed(3)} without these actions, ${alert.score.toFixed(3)} with them`;
+  return [element("h3", {}, "Why", element("small", {}, note)), list];
+}
+
+export function chart(alert) {
+  const scores = alert.scores;
+  const width = Math.max(260, $("detail").clientWidth - 40);
+  const height = 150, left = 30, right = 14, top = 14, bottom = 22;
+  const x = (index) => left + (index * (width - left - right)) / (scores.length - 1);
+  const y = (score) => top + (1 - score) * (height - top - bottom);
+  const first = alert.action_number - scores.length + 1;
+  const last = scores.length - 1;
+  const labelled = 10 + 8 * String(alert.action_number).length; // a label's width and some air
+  const every = Math.ceil((labelled * last) / (width - left - right));
+  const nodes = [];
+  for (const score of [0, 0.5, 1]) {
+    nodes.push(drawing("line", { class: "grid", x1: left, x2: width - right, y1: y(score), y2: y(score) }));
+    nodes.push(drawing("text", { x: left - 6, y: y(score) + 4, "text-anchor": "end" }, String(score)));
+  }
+  nodes.push(drawing("line", { class: "threshold", x1: left, x2: width - right, y1: y(alert.threshold), y2: y(alert.threshold) }));
+  nodes.push(drawing("text", { class: "threshold-text", x: left + 4, y: y(alert.threshold) - 4 }, `threshold ${alert.threshold.toFixed(2)}`));
+  nodes.push(drawing("polyline", { class: "curve", points: scores.map((score, index) => `${x(index)},${y(score)}`).join(" ") }));
+  scores.forEach((score, index) => {
+    nodes.push(drawing("circle", { class: score >= alert.threshold ? "over" : "under", cx: x(index), cy: y(score), r: 4 },
+      drawing("title", {}, `${first + index}. ${alert.window.at(index - scores.length)}: ${risk(score)}`)));
+    if (index === last || (index % every === 0 && last - index >= every)) {
+      nodes.push(drawing("text", { class: "step-text", x: x(index), y: height - 5, "text-anchor": "middle" }, String(first + index)));
+    }
+  });
+  const words = `Score after each action: ${scores.map((score) => score.toFixed(3)).join(", ")}; threshold ${risk(alert.threshold)}`;
+  return drawing("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": words }, ...nodes);
+}
+
+function timeline(alert, attributions, scores) {
+  const steps = alert.window.length;
+  const first = alert.action_number - steps + 1;
+  const explained = attributions.length > 0;
+  const timed = attributions.some((one) => one.gap_range_ms);
+  const largest = Math.max(0.05, ...attributions.map((one) => Math.abs(one.value)));
+  const cell = (kind, ...children) => element("div", { class: kind, role: "cell" }, ...children);
+  const rows = alert.window.map((action, index) => {
+    const one = attributions[index - (steps - attributions.length)];
+    const score = scores[index - (steps - scores.length)];
+    return element("div", { class: index === steps - 1 ? "step decides" : "step", role: "row" },
+      cell("number", String(first + index)),
+      timed ? cell("gap", ...gap(one, first + index)) : null,
+      cell("name", action),
+      explained ? cell("after", score === undefined ? "" : bar(score >= alert.threshold ? "meter over" : "meter", score, score.toFixed(3))) : null,
+      explained ? cell("share", one === undefined ? "" : bar(one.value < 0 ? "meter diverging" : "meter diverging raises", Math.abs(one.value) / largest, signed(one.value))) : null);
+  });
+  const names = ["#", ...(timed ? ["Gap before"] : []), "Action", ...(explained ? ["Score after", "Contribution"] : [])];
+  const heads = names.map((text) => element("div", { role: "columnheader" }, text));
+  const note = (first > 1 ? ` the last ${steps} of ${alert.action_number} actions` : "") + (explained ? "" : " not explained, so without scores and gaps");
+  const kind = ["timeline", timed ? "timed" : "untimed", explained ? "explained" : "plain"].join(" ");
+  return [element("h3", {}, "Session", element("small", {}, note)),
+    element("div", { class: kind, role: "table", "aria-label": "Session, action by action", "data-decision": alert.decision }, element("div", { class: "step head", role: "row" }, ...heads), ...rows)];
+}
+
+function gap(attribution, number) {
+  if (number === 1) return ["start"];
+  if (!attribution?.gap_range_ms) return ["–"];
+  const [low, high] = attribution.gap_range_ms;
+  const line = element("i"); // its length grows with the logarithm: from milliseconds to a day
+  line.style.setProperty("--share", Math.min(1, Math.log10(1 + (high ?? 2 * low)) / Math.log10(DAY_MS)).toFixed(3));
+  const text = gapText(attribution.gap_range_ms);
+  return [attribution.gap_value === null ? text : element("span", { title: `the gap itself: ${signed(attribution.gap_value)}` }, text), line];
+}
+
+function related(alert, others) {
+  if (!others.length) return [];
+  const rows = others.slice(0, 5).map((other) => element("li", {}, element("a", { href: href(other) },
+    chip(other), ` ${other.session_id === alert.session_id ? "this session" : other.session_id}, ${risk(other.score)} after ${other.action}, ${shortTime(other.detected_at_ms)}`)));
+  const more = others.length > rows.length ? ` the newest of ${numbers.format(others.length)}` : "";
+  return [element("h3", {}, "Other alerts of this session or account", element("small", {}, more)), element("ul", { class: "related" }, ...rows)];
+}
+
+function facts(alert) {
+  const list = element("dl", { class: "facts" });
+  const add = (name, ...value) => list.append(element("dt", {}, name), element("dd", {}, ...value));
+  const id = (text, title) => element("span", { class: "id", title }, text);
+  add("Account", id(alert.account_id));
+  add("Deciding action", `${alert.action}, number ${numbers.format(alert.action_number)} of the session`);
+  add("It happened", time(alert.occurred_at_ms));
+  add("Alert decided", time(alert.detected_at_ms), ` · ${duration(Math.max(0, alert.detected_at_ms - alert.received_at_ms))} after the broker took the action`);
+  add("Model", `${alert.model.name}, version ${alert.model.version} `, id(alert.model.sha256.slice(0, 12), alert.model.sha256));
+  add("Event", id(alert.event_id));
+  add("Lies at", id(`${alert.source.topic}[${alert.source.partition}] offset ${numbers.format(alert.source.offset)}`));
+  add("Alert id", id(alert.alert_id));
+  return list;
+}
