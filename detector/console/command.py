@@ -9,15 +9,14 @@ from pathlib import Path
 
 import click
 
-from detector.console.config import ConsoleConfig, read_token
+from detector.console.config import SEND_TIMEOUT_S, ConsoleConfig, read_token
 from detector.contract.topics import ALERTS_TOPIC
 from detector.runtime.config import ConfigurationError
 
 _LOG = logging.getLogger(__name__)
 _LIBRARIES = ("starlette", "uvicorn", "sse_starlette", "httpx2", "itsdangerous")
 _GRACE_S = 3
-SEND_TIMEOUT_S = 60.0
-_MAX_CONNECTIONS = 200
+MAX_CONNECTIONS = 200
 
 
 @click.command()
@@ -114,8 +113,10 @@ def console(
         _serve(config, listening)
 
 
-def listen(address: str, port: int, family: socket.AddressFamily) -> socket.socket:
-    """Return a listening socket whose connections the system ends once a peer takes nothing for a minute.
+def listen(
+    address: str, port: int, family: socket.AddressFamily, send_timeout_s: float = SEND_TIMEOUT_S
+) -> socket.socket:
+    """Return a listening socket whose connections the system ends once a peer takes nothing for so long.
 
     Without it a page that stopped reading holds its connection for ever: closing one waits for what is not yet sent.
 
@@ -124,7 +125,7 @@ def listen(address: str, port: int, family: socket.AddressFamily) -> socket.sock
     """
     listening = socket.create_server((address, port), family=family)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux (RFC 5482)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SEND_TIMEOUT_S * 1000))
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(send_timeout_s * 1000))
     return listening
 
 
@@ -142,7 +143,7 @@ def _serve(config: ConsoleConfig, listening: socket.socket) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            limit_concurrency=_MAX_CONNECTIONS,
+            limit_concurrency=MAX_CONNECTIONS,
             timeout_graceful_shutdown=_GRACE_S,
         )
     )

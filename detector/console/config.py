@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from detector.runtime.config import ConfigurationError
 
 TOKEN_VARIABLE = "DETECTOR_CONSOLE_TOKEN"  # noqa: S105  the variable's name
+SEND_TIMEOUT_S = 60.0
+"""A page that takes nothing for so long is cut off."""
 MIN_TOKEN_CHARS = 16
 """With so many random characters guessing is hopeless, and needs no lock-out that would shut out its users."""
 

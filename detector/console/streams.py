@@ -11,10 +11,10 @@ from starlette.types import Receive, Scope, Send
 
 from detector.console.access import ends_s
 from detector.console.board import Board
+from detector.console.config import SEND_TIMEOUT_S
 
 _LOG = logging.getLogger(__name__)
 MOST = 64
-SEND_TIMEOUT_S = 60.0
 _PING_EVERY_S = 15
 
 

@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Mapping
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from detector.console.access import SECURITY_HEADERS
 from detector.console.app import create_app
 from detector.console.config import ConsoleConfig, read_token
 from detector.runtime.config import ConfigurationError
+from tests.console.serving import Console
 
 TOKEN = "a-token-of-some-length-4711"  # noqa: S105  of this test
 PUBLIC = [
@@ -140,6 +142,72 @@ def test_without_a_token_only_this_machines_names_are_answered(host: str) -> Non
     assert local.get("/", headers={"Host": host}).status_code == 400
     for own in ("127.0.0.1:9109", "localhost:9109", "localhost", "[::1]:9109"):
         assert local.get("/", headers={"Host": own}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),  # a program, or a browser of before
+        ({"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "empty"}, 200),
+        ({"Sec-Fetch-Site": "none", "Sec-Fetch-Dest": "document"}, 200),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "document"}, 200),  # a link in a case system
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "script"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "iframe"}, 403),
+        ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Dest": "empty"}, 403),  # another port of this machine
+    ],
+)
+def test_other_pages_requests_are_refused(headers: Mapping[str, str], status: int) -> None:
+    """What the browser says another site's page asks for is refused, but for links; an own page's request is not."""
+    for path in ("/", "/session", "/static/console.js", "/healthz"):
+        answer = client(None, "http://127.0.0.1:9109").get(path, headers=headers)
+        assert answer.status_code == (204 if (path, status) == ("/session", 200) else status)
+    refused = client(TOKEN).delete("/session", headers={"Sec-Fetch-Site": "same-site"} | bearer(TOKEN))
+    assert refused.status_code == 403
+
+
+def test_what_is_kept_in_caches() -> None:
+    """Pages and answers are not stored; files are asked after each time, so that two versions are never mixed."""
+    viewer = client(TOKEN)
+    for path in ("/", "/login", "/session", "/healthz", "/absent", "/static/absent", "/stream"):
+        assert viewer.head(path).headers["cache-control"] == "no-store"
+    for path in ("/static/console.js", "/static/console.css"):
+        answer = viewer.get(path)
+        assert answer.headers["cache-control"] == "no-cache"
+        again = viewer.get(path, headers={"If-None-Match": answer.headers["etag"]})
+        assert (again.status_code, again.headers["cache-control"]) == (304, "no-cache")
+
+
+@pytest.mark.parametrize("path", ["/stream/", "/static", "/login/", "//evil.example/%2e%2e"])
+def test_no_answer_leads_elsewhere(path: str) -> None:
+    """No path is mended by a redirect: it would hold the host that the request named, which with a token is any."""
+    answer = client(TOKEN).get(path, headers={"Host": "evil.example"} | bearer(TOKEN))
+    assert answer.status_code == 404
+    assert "evil.example" not in str(answer.headers) + answer.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../app.py",
+        "/static/%2e%2e/app.py",
+        "/static/..%2fapp.py",
+        "/static/..%5capp.py",
+        "/static//etc/passwd",
+        "/static/%2fetc%2fpasswd",
+        "/static/console.js%00.css",
+        "/static/" + "a" * 5_000,
+        "/../../etc/passwd",
+    ],
+)
+def test_no_other_file_is_served(served: Console, path: str) -> None:
+    """Whatever a path holds, as it stands on the wire: not found, without a word of the file system."""
+    connection = HTTPConnection(served.url.removeprefix("http://"))
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (404, b"Not Found")
+    assert answer.headers["Content-Security-Policy"] == SECURITY_HEADERS["Content-Security-Policy"]
+    connection.close()
+    assert "Traceback" not in served.log.read_text()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7"])  # noqa: S104  that is the point

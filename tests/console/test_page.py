@@ -1,5 +1,6 @@
 """The page in a real Chromium, on a real broker: what it shows, how it is operated, and that ids can do nothing."""
 
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,12 +12,15 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
 from broker import Broker, EmbeddedBroker
-from tests.console.alerts import WINDOW, alert, publish
+from detector.contract.alerts import Cause, Decision
+from detector.runtime.health import HealthServer, Heartbeat
+from detector.runtime.metrics import DetectorMetrics
+from tests.console.alerts import NOW_MS, WINDOW, alert, publish
 from tests.console.browser import DESKTOP, PHONE, chromium, missing, resize
 from tests.console.conftest import TOKEN, Commit
 from tests.console.serving import Console, console
 from tests.machine import skip_without
-from tests.runtime.stack import wait_for
+from tests.runtime.stack import PATIENCE_S, wait_for
 
 pytestmark = skip_without(missing())
 MARKUP = """<img src=x onerror="document.title='taken'"><script>document.title='taken'</script>"""
@@ -211,6 +215,158 @@ def test_the_page_tells_that_its_broker_is_away(browser: Chrome, tmp_path: Path)
         wait_for(lambda: "Console unreachable" in text(browser, "#link"), "the page to say so")
         browser.get("about:blank")
     complaints(browser)  # of the connection that was refused at the end
+
+
+def test_the_page_outlives_its_console(
+    browser: Chrome, kafka: Broker, topic: str, commit: Commit, tmp_path: Path
+) -> None:
+    """While the console is away the page says so; when it is back the page shows what it missed, and what was open."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    arguments = ["--bootstrap-servers", kafka.bootstrap_servers, "--topic", topic, "--port", port]
+    with console(arguments, tmp_path / "first.log") as first:
+        commit(alert("open before"))
+        browser.get(first.url)
+        wait_for(shows(browser, "open before"), "the alert")
+        open_alert(browser, "open before")
+        before = shown(browser)
+    wait_for(lambda: "Console unreachable" in text(browser, "#link"), "the page to say so")
+    assert text(browser, "#detail h2") == "open before"
+    commit(alert("missed"))
+    with console(arguments, tmp_path / "second.log"):
+        wait_for(shows(browser, "missed"), "the alert that was missed")
+        wait_for(lambda: text(browser, "#link") == "Live", "a live page")
+        assert sorted(shown(browser)) == sorted([*before, "missed"])
+        assert text(browser, "#detail h2") == "open before"
+        assert find(browser, "#alerts a[aria-current]")[0].text.count("open before") == 1
+        browser.get("about:blank")
+    complaints(browser)  # of the connections that were refused meanwhile
+
+
+def test_what_overruled_the_score_is_said(page: Chrome, commit: Commit) -> None:
+    """Alerts by deny list and circuit breaker name them in the list and above the reason, and show no empty columns."""
+    bare: dict[str, object] = {"scores": [], "baseline": None, "attributions": [], "attributions_exact": None}
+    commit(
+        alert("denied", cause=Cause.DENY_LIST, explanation=["the account is on the deny list"], **bare),
+        alert(
+            "held back by it", decision=Decision.REVIEW, cause=Cause.CIRCUIT_BREAKER, explanation=[], **bare
+        ),
+    )
+    wait_for(shows(page, "denied", "held back by it"), "the alerts")
+    page.find_element(By.ID, "search").send_keys("deny list")
+    assert shown(page) == ["denied"]
+    open_alert(page, "denied")
+    assert "by deny list" in text(page, ".headline")
+    assert "the account is on the deny list" in text(page, ".why")
+    assert [one.text for one in find(page, ".timeline .head div")] == ["#", "Action"]
+    assert [one.text.split("\n")[1] for one in find(page, ".timeline .step:not(.head)")] == WINDOW
+    page.find_element(By.ID, "search").send_keys(Keys.CONTROL, "a", Keys.DELETE)
+    open_alert(page, "held back by it")
+    assert "REVIEW" in text(page, ".headline")
+    assert "by circuit breaker" in text(page, ".headline")
+
+
+def test_alerts_of_a_session_and_of_an_account_lead_to_each_other(page: Chrome, commit: Commit) -> None:
+    """A review and the block that followed are one step apart, and so is another session of the account."""
+    commit(
+        alert("twice", decision=Decision.REVIEW, score=0.3, account_id="shared"),
+        alert("twice", detected_at_ms=NOW_MS + 1_000, account_id="shared"),
+        alert("elsewhere", account_id="shared"),
+        alert("stranger"),
+    )
+    wait_for(shows(page, "twice", "elsewhere", "stranger"), "the alerts")
+    wait_for(lambda: shown(page).count("twice") == 2, "both alerts of the session")
+    open_alert(page, "elsewhere")
+    links = find(page, ".related a")
+    assert [link.text.split(",")[0] for link in links] == ["BLOCK twice", "REVIEW twice"]
+    links[1].click()
+    wait_for(lambda: "0.3000" in text(page, ".risk"), "the review")
+    assert [link.text.split(",")[0] for link in find(page, ".related a")] == [
+        "BLOCK this session",
+        "BLOCK elsewhere",
+    ]
+
+
+@pytest.mark.parametrize("name", ["none-such", "%", "%E0%A4%A"])
+def test_an_alert_that_is_not_kept_is_told(page: Chrome, served: Console, name: str) -> None:
+    """An address of an alert that is gone, or of none at all, says so; the page works on."""
+    page.get("about:blank")
+    page.get(f"{served.url}/#alert={name}")
+    wait_for(lambda: "not among the newest 1000" in text(page, "#detail"), "the page to say so")
+    assert text(page, "#link") == "Live"
+
+
+def test_many_alerts_at_once_leave_the_reader_alone(page: Chrome, commit: Commit) -> None:
+    """Of 1,500 alerts in one transaction the newest 1,000 are kept; what is open stays open, where it was scrolled to."""
+    commit(alert("being read"))
+    wait_for(shows(page, "being read"), "the alert")
+    open_alert(page, "being read")
+    page.execute_script("document.getElementById('detail').scrollTop = 120")
+    before = page.execute_script("return document.getElementById('detail').scrollTop")
+    commit(*(alert(f"flood {n}", detected_at_ms=NOW_MS + 10_000 + n) for n in range(1_500)))
+    wait_for(lambda: shown(page)[:1] == ["flood 1499"], "the last alert")
+    assert shown(page) == [f"flood {n}" for n in reversed(range(500, 1_500))]
+    assert "1,000 alerts, the newest" in text(page, "#count")
+    assert text(page, "#detail h2") == "being read"
+    assert before > 0
+    assert page.execute_script("return document.getElementById('detail').scrollTop") == before
+
+
+def test_keys_of_one_character_can_be_switched_off(page: Chrome, commit: Commit) -> None:
+    """Off, they do nothing, in this browser from then on (WCAG 2.1.4); arrows and Enter still reach an alert."""
+    commit(alert("by keys", detected_at_ms=NOW_MS + 10**7))
+    wait_for(shows(page, "by keys"), "the alert")
+    page.find_element(By.ID, "keys").click()
+    try:
+        page.refresh()
+        wait_for(shows(page, "by keys"), "the alert")
+        page.find_element(By.TAG_NAME, "body").send_keys("j")
+        assert find(page, "#detail h2") == []
+        find(page, "#alerts a")[0].send_keys(Keys.ENTER)
+        wait_for(
+            lambda: page.switch_to.active_element.get_attribute("id") == "detail", "the focus on the alert"
+        )
+        assert text(page, "#detail h2") == "by keys"
+    finally:
+        page.find_element(By.ID, "keys").click()
+
+
+def test_what_is_wrong_is_said_first(browser: Chrome, kafka: Broker, topic: str, tmp_path: Path) -> None:
+    """An open breaker, a challenger and a worker that goes away are told by what a worker exposes, and end with it."""
+    resize(browser, DESKTOP)
+    metrics, heartbeat = DetectorMetrics(), Heartbeat()
+    heartbeat.ready = True
+    metrics.assigned_partitions.set(2)
+    metrics.model.info({"name": "example", "version": "7", "sha256": "ab" * 32})
+    health = HealthServer("127.0.0.1", 0, metrics.registry, heartbeat, PATIENCE_S)
+    servers = ["--bootstrap-servers", kafka.bootstrap_servers, "--topic", topic]
+    try:
+        url = f"http://127.0.0.1:{health.port}/metrics"
+        with console([*servers, "--metrics-url", url], tmp_path / "console.log") as watching:
+            browser.get(watching.url)
+            wait_for(lambda: text(browser, "#model") == "example 7 · abababab", "the model")
+            assert find(browser, ".condition, #shadow") == []
+            metrics.breaker_open.labels("1").set(1)
+            metrics.shadow_model.info({"name": "next", "version": "8", "sha256": "cd" * 32})
+            metrics.shadow_scores.labels("reached", "below").inc(3)
+            wait_for(lambda: bool(find(browser, ".condition")), "the breaker")
+            said = "Critical Circuit breaker open: blocks are held back as reviews on 1 of 2 partitions"
+            assert text(browser, "#conditions") == said
+            assert "3 the deciding model’s only" in text(browser, "#shadow")  # noqa: RUF001
+            metrics.breaker_open.labels("1").set(0)
+            wait_for(lambda: find(browser, ".condition") == [], "the breaker to close")
+            health.close()
+            wait_for(lambda: "No worker answers" in text(browser, "#conditions"), "the worker to be missed")
+            assert text(browser, "#workers-ready") == "0 of 1"
+            browser.get("about:blank")
+    finally:
+        health.close()
+
+
+def open_alert(page: Chrome, session: str) -> None:
+    """Choose the session's alert in the list, and wait for its detail."""
+    page.find_element(By.CSS_SELECTOR, f"a[href='{_row_of(page, session)}']").click()
+    wait_for(lambda: text(page, "#detail h2") == session, "its detail")
 
 
 def _row_of(page: Chrome, session: str) -> str:
