@@ -16,9 +16,10 @@ from tests.console.alerts import alert
 from tests.console.browser import DESKTOP, PHONE, chromium, missing, resize
 from tests.console.conftest import TOKEN, Commit
 from tests.console.serving import console
+from tests.machine import skip_without
 from tests.runtime.stack import PATIENCE_S, wait_for
 
-pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+pytestmark = skip_without(missing())
 _RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}}
 _ALERTS = [
     alert("blocked", account_id="one"),
