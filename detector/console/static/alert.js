@@ -12,7 +12,8 @@ export function detail(alert, others) {
     element("div", { class: "headline" }, chip(alert),
       overruled ? element("span", { class: "cause" }, `by ${overruled}`) : null,
       element("h2", {}, alert.session_id)),
-    element("p", { class: "risk" }, risk(alert.score), element("small", {}, ` risk, threshold ${risk(alert.threshold)} · `), element("small", {}, "account "), element("small", { class: "id" }, alert.account_id)),
+    element("p", { class: "risk" }, risk(alert.score), element("small", {}, ` risk, threshold ${risk(alert.threshold)}`)),
+    element("p", { class: "account" }, "account ", element("span", { class: "id" }, alert.account_id)),
     ...why(alert, attributions),
     ...(scores.length > 1 ? [element("h3", {}, "Score after each action"), chart(alert)] : []),
     ...timeline(alert, attributions, scores),
@@ -26,7 +27,7 @@ function why(alert, attributions) {
   const reasons = alert.explanation ?? [];
   if (!reasons.length) return [];
   const list = element("ul", { class: "why" }, ...reasons.map((reason) =>
-    element("li", { class: /: \+/.test(reason) ? "raises" : /: -/.test(reason) ? "lowers" : "rule" }, reason)));
+    element("li", { class: { "+": "raises", "-": "lowers" }[reason.match(/: ([+-])/)?.[1]] ?? "rule" }, reason)));
   const baseline = alert.baseline ?? null;
   const note = baseline === null || !attributions.length ? ""
     : ` Shapley values, ${alert.attributions_exact ? "exact" : "estimated"}: ${baseline.toFixed(3)} without these actions, ${alert.score.toFixed(3)} with them`;
