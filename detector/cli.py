@@ -53,6 +53,7 @@ from detector.runtime.replaying import replay as replay_log
 from detector.runtime.service import Detector
 from detector.runtime.subscription import subscribe
 from detector.security import permissions, pseudonym
+from detector.terminal import printable
 
 _LOG = logging.getLogger("detector")
 _SHOWN_REASONS = 3
@@ -326,7 +327,7 @@ def describe(alert: Alert) -> str:
     actions = " → ".join(alert.window)
     latency_ms = alert.detected_at_ms - alert.received_at_ms
     because = f" | {'; '.join(alert.explanation[:_SHOWN_REASONS])}" if alert.explanation else ""
-    return (
+    return printable(
         f"{alert.decision} session {alert.session_id} account {alert.account_id} score {alert.score:.4f} "
         f"{'≥' if alert.score >= alert.threshold else '<'} {alert.threshold:g} after {latency_ms} ms: {actions}{because}"
     )

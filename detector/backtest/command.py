@@ -1,16 +1,15 @@
 """The command: `python -m detector backtest`."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
 from kafka.errors import KafkaError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from detector.backtest.comparing import Group
+from detector.backtest.comparing import Blocked, Group
+from detector.backtest.report import draw, show
 from detector.backtest.running import Backtest, LabelsRefusedError, Side, backtest, read_labels
 from detector.contract.topics import ACTIONS_TOPIC
 from detector.model.artifact import ModelRefusedError, load_model, resolve_model_path
@@ -19,7 +18,6 @@ from detector.runtime.recovery import TopicsUnfitError
 from detector.runtime.replaying import batches_of_file, batches_of_topic
 
 _TWO = 2
-_SHOWN = 10
 
 
 class _Summary(msgspec.Struct, kw_only=True):
@@ -31,8 +29,9 @@ class _Summary(msgspec.Struct, kw_only=True):
     elapsed_s: float
     times_real: float
     groups: list[Group]
-    newly: list[Any]
-    no_longer: list[Any]
+    totals: list[Group]
+    newly: list[Blocked]
+    no_longer: list[Blocked]
 
 
 @click.command("backtest")
@@ -101,12 +100,18 @@ def backtest_command(
         raise click.UsageError(str(error)) from error
     except (LabelsRefusedError, TopicsUnfitError, KafkaError, OSError) as error:
         raise click.ClickException(str(error)) from error
+    names = (sides[0].name, sides[1].name)
     if plot:
-        _draw(outcome, sides, plot)
+        try:
+            draw(outcome.comparison, names, plot)
+        except ImportError as error:
+            raise click.ClickException(
+                "--plot needs matplotlib: expected it installed, as the extra 'train' does"
+            ) from error
     if as_json:
         click.echo(msgspec.json.encode(_summary(outcome, sides)))
     else:
-        _print(outcome, sides)
+        show(outcome, names)
 
 
 def _sides(paths: tuple[Path, ...], thresholds: tuple[float, ...]) -> tuple[Side, Side]:
@@ -143,64 +148,7 @@ def _summary(outcome: Backtest, sides: tuple[Side, Side]) -> _Summary:
         elapsed_s=outcome.elapsed_s,
         times_real=outcome.times_real,
         groups=outcome.comparison.groups,
+        totals=outcome.comparison.totals,
         newly=outcome.comparison.newly,
         no_longer=outcome.comparison.no_longer,
     )
-
-
-def _print(outcome: Backtest, sides: tuple[Side, Side]) -> None:
-    console = Console(highlight=False)
-    console.print(f"A  {sides[0].name}\nB  {sides[1].name}")
-    table = Table("sessions", "label", "of", "A blocks", "B blocks", "newly", "no longer", "earlier", "later")
-    names = {1: "attack", 0: "lawful", None: ""}
-    for group in outcome.comparison.groups:
-        table.add_row(
-            group.name,
-            names[group.label],
-            f"{group.sessions:,}" if group.sessions is not None else "",
-            *(f"{number:,}" for number in group.blocked),
-            f"+{group.newly:,}",
-            f"-{group.no_longer:,}",
-            f"{group.earlier:,}",
-            f"{group.later:,}",
-        )
-    console.print(table)
-    for title, blocks in (
-        ("newly blocked", outcome.comparison.newly),
-        ("no longer", outcome.comparison.no_longer),
-    ):
-        for block in blocks[:_SHOWN]:
-            console.print(
-                f"{title}: session {block.session_id} at action {block.action_number}, {block.action}, "
-                f"score {block.score:.4f}"
-            )
-        if len(blocks) > _SHOWN:
-            console.print(f"{title}: and {len(blocks) - _SHOWN:,} more; --json has all of them")
-    console.print(
-        f"{outcome.events:,} events in {outcome.elapsed_s:.1f} s, by both models: "
-        f"{outcome.events / outcome.elapsed_s:,.0f} events/s, {outcome.times_real:,.0f} x real time"
-    )
-
-
-def _draw(outcome: Backtest, sides: tuple[Side, Side], path: Path) -> None:
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415  the detector itself never draws
-    except ImportError as error:
-        raise click.ClickException(
-            "--plot needs matplotlib: expected it installed, as the extra 'train' does"
-        ) from error
-    groups = outcome.comparison.groups
-    figure = Figure(figsize=(9, 1.5 + 0.45 * len(groups)), layout="constrained")
-    axes = figure.add_subplot()
-    at = range(len(groups))
-    axes.barh(
-        [one + 0.2 for one in at], [group.blocked[0] for group in groups], 0.4, label=f"A  {sides[0].name}"
-    )
-    axes.barh(
-        [one - 0.2 for one in at], [group.blocked[1] for group in groups], 0.4, label=f"B  {sides[1].name}"
-    )
-    axes.set_yticks(list(at), [group.name for group in groups])
-    axes.invert_yaxis()
-    axes.set_xlabel("sessions blocked")
-    axes.legend()
-    figure.savefig(path, dpi=120)

@@ -1,7 +1,7 @@
 """What two models make of the same history: who is newly blocked, and who no longer. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -21,16 +21,18 @@ class Label(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Blocked(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a model blocked a session."""
+    """Where a model blocked a session, and what the session was as far as it is known."""
 
     session_id: str
     action: str
     action_number: int
     score: float
+    type: str = UNLABELLED
+    label: int | None = None
 
 
 class Group(msgspec.Struct, kw_only=True):
-    """Sessions of one kind: an attack family, a lawful kind, or those without a label.
+    """Sessions of one kind: an attack family, a lawful kind, or those without a label; or all of one label.
 
     Attributes:
         name: of the kind.
@@ -59,13 +61,23 @@ class Comparison:
 
     Attributes:
         groups: attacks first, then lawful sessions, then those without a label, each by name.
-        newly: sessions that the second alone blocks, in the order of their ids.
-        no_longer: sessions that the first alone blocks.
+        newly: sessions that the second alone blocks. Those that speak against it come first: lawful ones, then the
+            highest scores.
+        no_longer: sessions that the first alone blocks, likewise: attacks first.
     """
 
     groups: list[Group]
     newly: list[Blocked]
     no_longer: list[Blocked]
+
+    @property
+    def totals(self) -> list[Group]:
+        """All attacks, and all lawful sessions, as far as there are labels."""
+        totals = []
+        for name, label in (("all attacks", 1), ("all lawful", 0)):
+            if groups := [group for group in self.groups if group.label == label]:
+                totals.append(_total(name, label, groups))
+        return totals
 
 
 def first_blocks(alerts: Iterable[Alert]) -> dict[str, Blocked]:
@@ -101,24 +113,42 @@ def compare(
         sizes[label.type, label.label] += 1
     for kind, size in sizes.items():
         groups[kind] = Group(name=kind[0] or UNLABELLED, label=kind[1], sessions=size)
+    newly, no_longer = [], []
     for session in first.keys() | second.keys():
         known = labels.get(session)
         kind = (known.type, known.label) if known else (UNLABELLED, None)
         group = groups.setdefault(kind, Group(name=kind[0], label=kind[1]))
         before, after = first.get(session), second.get(session)
         group.blocked = (group.blocked[0] + (before is not None), group.blocked[1] + (after is not None))
-        group.newly += before is None
-        group.no_longer += after is None
-        if before is not None and after is not None:
+        if before is None and after is not None:
+            newly.append(msgspec.structs.replace(after, type=group.name, label=group.label))
+        elif before is not None and after is None:
+            no_longer.append(msgspec.structs.replace(before, type=group.name, label=group.label))
+        elif before is not None and after is not None:
             group.earlier += after.action_number < before.action_number
             group.later += after.action_number > before.action_number
+        group.newly += before is None
+        group.no_longer += after is None
     return Comparison(
-        groups=sorted(groups.values(), key=_order),
-        newly=[second[session] for session in sorted(second.keys() - first.keys())],
-        no_longer=[first[session] for session in sorted(first.keys() - second.keys())],
+        groups=sorted(groups.values(), key=lambda group: (_rank(group.label, first=1), group.name)),
+        newly=sorted(newly, key=lambda one: (_rank(one.label, first=0), -one.score, one.session_id)),
+        no_longer=sorted(no_longer, key=lambda one: (_rank(one.label, first=1), -one.score, one.session_id)),
     )
 
 
-def _order(group: Group) -> tuple[int, str]:
-    rank = {1: 0, 0: 1}.get(group.label, 2) if group.label is not None else 2
-    return rank, group.name
+def _rank(label: int | None, *, first: int) -> int:
+    """Order by label, that of `first` at the front and sessions without one at the end."""
+    return 2 if label is None else label ^ first
+
+
+def _total(name: str, label: int, groups: Sequence[Group]) -> Group:
+    return Group(
+        name=name,
+        label=label,
+        sessions=sum(group.sessions or 0 for group in groups),
+        blocked=(sum(group.blocked[0] for group in groups), sum(group.blocked[1] for group in groups)),
+        newly=sum(group.newly for group in groups),
+        no_longer=sum(group.no_longer for group in groups),
+        earlier=sum(group.earlier for group in groups),
+        later=sum(group.later for group in groups),
+    )

@@ -1,8 +1,10 @@
 """Running a backtest: one pass over the log, scored by both models through the detector's own core."""
 
 import gzip
+import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -12,6 +14,7 @@ from kafka import TopicPartition
 
 from detector.backtest.comparing import Blocked, Comparison, Label, compare, first_blocks
 from detector.contract.alerts import Alert
+from detector.contract.events import MalformedEventError, decode_event
 from detector.core.partition import Partition
 from detector.model.artifact import Model
 from detector.runtime.config import DetectorConfig
@@ -105,7 +108,7 @@ def backtest(
         KafkaError, OSError: the log can't be read on.
     """
     began_s, events = clock_s(), 0
-    begin_ms, end_ms = None, 0
+    begin_ms: int | None = None
     partitions: tuple[dict[TopicPartition, Partition], ...] = ({}, {})
     blocks: tuple[dict[str, Blocked], ...] = ({}, {})
     for batch in batches:
@@ -115,14 +118,22 @@ def backtest(
             alerts: Iterable[Alert] = replay_log([batch], side.model, settings, partitions=live)
             for session, block in first_blocks(alerts).items():
                 found.setdefault(session, block)
-        times_ms = [partition.stream_time_ms for partition in partitions[0].values()]
-        begin_ms, end_ms = begin_ms or min(times_ms, default=None), max(times_ms, default=0)
+        if begin_ms is None:
+            begin_ms = min(_times_ms(batch), default=None)
         count = sum(map(len, batch.values()))
         events += count
         advance(count)
+    end_ms = max((partition.stream_time_ms for partition in partitions[0].values()), default=0)
     return Backtest(
         comparison=compare(blocks[0], blocks[1], labels),
         events=events,
-        span_ms=end_ms - (begin_ms or end_ms),
+        span_ms=0 if begin_ms is None else end_ms - begin_ms,
         elapsed_s=clock_s() - began_s,
     )
+
+
+def _times_ms(batch: Batch) -> Iterator[int]:
+    """Yield the event times of a batch, of what is an event."""
+    for record in itertools.chain.from_iterable(batch.values()):
+        with suppress(MalformedEventError, TypeError):  # no event, or a null value
+            yield decode_event(record.value).occurred_at_ms

@@ -1,5 +1,6 @@
 """The backtest command on traffic of the simulator, from a file and from a topic of the real broker."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -56,7 +57,9 @@ def test_a_model_against_itself_makes_no_difference(history: tuple[str, str]) ->
     assert attacks.keys() == ATTACKS
     assert all(group["blocked"] == [group["sessions"]] * 2 for group in attacks.values())
     assert said["times_real"] == pytest.approx(said["span_ms"] / 1000 / said["elapsed_s"])
-    assert said["span_ms"] > 0
+    with gzip.open(history[0]) as lines:
+        times_ms = [json.loads(line)["occurred_at_ms"] for line in lines]
+    assert said["span_ms"] == max(times_ms) - min(times_ms)
 
 
 def test_a_lower_threshold_blocks_more_and_earlier(history: tuple[str, str], tmp_path: Path) -> None:
@@ -70,6 +73,20 @@ def test_a_lower_threshold_blocks_more_and_earlier(history: tuple[str, str], tmp
     assert sum(group["newly"] for group in lawful) > 0
     assert groups["quick_drain"]["earlier"] == groups["quick_drain"]["sessions"]
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_report_names_kinds_whole_and_what_speaks_against_the_change_first(
+    history: tuple[str, str],
+) -> None:
+    """In a pipe of no width at all: every kind of session, the shares of both labels, lawful sessions newly blocked."""
+    arguments = ["--file", history[0], "--labels", history[1], "--threshold", "0.8", "--threshold", "1e-12"]
+    done = run("detector", "backtest", "--model", MODEL, "--model", MODEL, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert all(f" {kind} " in done.stdout for kind in ATTACKS)
+    assert "…" not in done.stdout
+    assert "all attacks, 30: A blocks 30 (100.00%), B blocks 30 (100.00%)" in done.stdout
+    first = next(line for line in done.stdout.splitlines() if line.startswith("newly blocked"))
+    assert first.startswith("newly blocked: lawful ")
 
 
 def test_a_topic_gives_what_its_file_gives(

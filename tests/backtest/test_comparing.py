@@ -1,5 +1,7 @@
 """The difference between two models: every session is counted once, on the side where it belongs."""
 
+from collections.abc import Iterable
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,8 +49,45 @@ def test_the_other_way_round_is_the_mirror_image(
 ) -> None:
     """What one model newly blocks against the other, the other no longer blocks against the one."""
     there, back = compare(first, second, labels), compare(second, first, labels)
-    assert (there.newly, there.no_longer) == (back.no_longer, back.newly)
+    assert _ids(there.newly) == _ids(back.no_longer)
+    assert _ids(there.no_longer) == _ids(back.newly)
     assert [(one.name, one.earlier) for one in there.groups] == [(one.name, one.later) for one in back.groups]
+
+
+@given(BLOCKS, BLOCKS, LABELS)
+def test_what_speaks_against_the_change_comes_first(
+    first: dict[str, Blocked], second: dict[str, Blocked], labels: dict[str, Label]
+) -> None:
+    """Lawful sessions newly blocked, attacks no longer blocked, and at the end those that nobody labelled."""
+    found = compare(first, second, labels)
+    for blocks, order in ((found.newly, [0, 1, None]), (found.no_longer, [1, 0, None])):
+        ranks = [order.index(one.label) for one in blocks]
+        assert ranks == sorted(ranks)
+    assert all(
+        (one.type, one.label) == (labels[one.session_id].type, labels[one.session_id].label)
+        if one.session_id in labels
+        else one.label is None
+        for one in found.newly + found.no_longer
+    )
+
+
+@given(BLOCKS, BLOCKS, LABELS)
+def test_totals_are_the_sums_of_their_groups(
+    first: dict[str, Blocked], second: dict[str, Blocked], labels: dict[str, Label]
+) -> None:
+    """One for each label that a session has, with what its sessions come to."""
+    found = compare(first, second, labels)
+    assert {total.label for total in found.totals} == {label.label for label in labels.values()}
+    for total in found.totals:
+        known = {session for session, label in labels.items() if label.label == total.label}
+        assert total.sessions == len(known)
+        assert total.blocked == (len(known & first.keys()), len(known & second.keys()))
+        assert total.newly == len(known & second.keys() - first.keys())
+        assert total.no_longer == len(known & first.keys() - second.keys())
+
+
+def _ids(blocks: Iterable[Blocked]) -> set[str]:
+    return {block.session_id for block in blocks}
 
 
 def test_a_session_counts_by_its_first_block() -> None:
