@@ -8,7 +8,7 @@ from kafka import KafkaConsumer
 
 
 @click.command()
-@click.option("--topic", default="session-alerts", show_default=True)
+@click.option("--topic", envvar="DETECTOR_ALERTS_TOPIC", default="session-alerts", show_default=True)
 @click.option("--max", "most", type=int, help="End after so many alerts.")
 def main(topic: str, most: int | None) -> None:
     """Print what would be done about each alert."""

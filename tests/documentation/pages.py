@@ -10,14 +10,12 @@ PAGES: Final = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "d
 
 NOT_RUN: Final = {
     r"docker compose|^deploy/standin/|^TESTCONTAINERS_": "needs a container engine; tests/deploy checks the files",
-    r"^kafka-console-consumer": "needs Kafka's own scripts",
-    r"^promtool ": "needs Prometheus; tests/deploy checks the rules",
     r"^ssh ": "needs another machine",
-    r"^make demo": "tests/demo runs the same as `python -m demo`",
-    r"^make ": "builds, tests or pins this repository itself; that the target exists is tested",
-    r"^python -m broker up": "a broker started just so is what the other commands talk to",
+    r"^make (?:format|lint|test)\b": "lint and tests are what CI runs, this test among them; format is what lint checks",
+    r"^make (?:audit|lock)\b": "its outcome is the package index's of the day",
+    r"^make (?:fuzz|sbom)\b": "takes minutes, or an environment of its own; tests/fuzzing runs the former for seconds",
 }
-"""Commands, as regular expressions searched for, that no page's walk runs, and why.
+"""Commands, as regular expressions searched for, that are not run, and why.
 
 The first that fits counts. A page can say it itself, in a comment before the block: `<!-- not run: reason -->`.
 """
@@ -32,7 +30,7 @@ class Command(NamedTuple):
     """One command of a page.
 
     Attributes:
-        text: as a shell reads it, continuation lines joined.
+        text: as a shell reads it, continuation lines joined, a comment left out.
         output: the lines shown below it, where the block is a session at the prompt.
         reason: why it is not run; empty if it is.
     """
@@ -59,8 +57,9 @@ def commands(page: Path) -> Iterator[Command]:
 
 def _lines(lines: list[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
     for line in lines:
-        if line.strip() and not line.startswith("#"):
-            yield line, ()
+        text = re.split(r"(?:^|\s+)#", line)[0]
+        if text.strip():
+            yield text, ()
 
 
 def _prompted(lines: list[str]) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from shutil import copytree, ignore_patterns
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -21,9 +22,13 @@ PATIENCE_S: Final = 150.0
 COMMAND_TIMEOUT_S: Final = 900.0
 
 _STAYS: Final = re.compile(
-    r"^python -m detector (?:run|console|alerts(?!.*--from-beginning.*--max)(?!.*--max.*--from-beginning))\b"
+    r"^python -m broker up\b|^kafka-console-consumer"
+    r"|^python -m detector (?:run|console|alerts(?!.*--from-beginning.*--max)(?!.*--max.*--from-beginning))\b"
 )
 """Commands that go on until they are ended; `alerts` from now on waits for alerts that nobody may send."""
+_BROKER: Final = "127.0.0.1:9092"
+_JAVA_ENDED: Final = 128 + signal.SIGTERM
+"""What a Java program ends with on SIGTERM when all is well."""
 
 
 class WalkthroughError(Exception):
@@ -33,46 +38,55 @@ class WalkthroughError(Exception):
 class _Process(NamedTuple):
     command: Command
     process: "subprocess.Popen[bytes]"
-    log: Path
+    output: Path
+    errors: Path
+
+    @property
+    def printed(self) -> str:
+        return self.errors.read_text() + self.output.read_text()
 
 
 class Walkthrough:
     """A reader at the prompt; as a context manager it ends what it started.
 
     Args:
-        folder: to work in; gets a link to each part of the project.
-        bootstrap_servers: of the broker to use, instead of the one at 127.0.0.1:9092.
+        folder: to work in; gets a copy of docs/, and a link to each other part of the project; its bin/ is searched for programs first.
         environment: variables beyond those of this process, whose own settings of ours are left out.
+        words: what to put in the place of words of the pages, such as names of topics.
         metrics_port: of a detector that runs already, which pages call by 9108 until they start another.
     """
 
     def __init__(
         self,
         folder: Path,
-        bootstrap_servers: str,
         environment: Mapping[str, str] | None = None,
+        *,
+        words: Mapping[str, str] | None = None,
         metrics_port: int = 0,
     ) -> None:
         self.folder = folder
-        self.seconds: list[tuple[str, float]] = []
         self._processes: list[_Process] = []
         self._ports = {9108: metrics_port or _free_port(), 9109: _free_port()}
-        self._bootstrap_servers = bootstrap_servers
+        copytree(ROOT / "docs", folder / "docs", ignore=ignore_patterns("__pycache__"), dirs_exist_ok=True)
         for part in ROOT.iterdir():
-            if not (folder / part.name).exists():
+            if part.name not in {".git", "build"} and not (folder / part.name).exists():
                 (folder / part.name).symlink_to(part)
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("DETECTOR_", "PRODUCER_"))
+            if not name.startswith(("DETECTOR_", "PRODUCER_", "KAFKA_BOOTSTRAP_SERVERS"))
         }
         self._environment = {
             **inherited,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+            "PATH": os.pathsep.join(
+                [str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
+            ),
             "DETECTOR_CONSOLE_PORT": str(self._ports[9109]),
             **(environment or {}),
         }
+        self._words = dict(words or {})
+        if "KAFKA_BOOTSTRAP_SERVERS" in self._environment:
+            self._words[_BROKER] = self._environment["KAFKA_BOOTSTRAP_SERVERS"]
 
     @property
     def metrics_port(self) -> int:
@@ -85,7 +99,7 @@ class Walkthrough:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for one in self._processes:
+        for one in reversed(self._processes):
             if one.process.poll() is None:
                 one.process.kill()
                 one.process.wait()
@@ -96,15 +110,15 @@ class Walkthrough:
         Raises:
             WalkthroughError: it failed, ended though it should stay, or printed other lines than the page shows.
         """
-        began_s = time.monotonic()
-        text = command.text.replace("127.0.0.1:9092", self._bootstrap_servers)
-        for port, ours in self._ports.items():
-            text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{ours}")
+        text = command.text
+        for word, ours in self._words.items():
+            text = text.replace(word, ours)
+        for port, own in self._ports.items():
+            text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{own}")
         if _STAYS.match(text):
             self._start(command, text)
         else:
             self._finish(command, text)
-        self.seconds.append((command.text, time.monotonic() - began_s))
 
     def end(self, *, expecting: Callable[[str], bool] | None = None) -> None:
         """End what stayed, once those that show alerts have shown some, or what is expected of them.
@@ -114,15 +128,15 @@ class Walkthrough:
         """
         shown = expecting or bool
         for one in self._processes:
-            if " alerts " in one.command.text and "--from-beginning" in one.command.text:
-                self._wait(one, lambda log=one.log: shown(log.read_text()), "show the alerts")  # type: ignore[misc]
+            if "--from-beginning" in one.command.text:
+                self._wait(one, lambda one=one: shown(one.output.read_text()), "show the alerts")  # type: ignore[misc]
         for one in reversed(self._processes):
             self._check_alive(one)
             one.process.send_signal(signal.SIGTERM)
             code = one.process.wait(PATIENCE_S)
-            if code:
+            if code != (_JAVA_ENDED if one.command.text.startswith("kafka-") else 0):
                 raise WalkthroughError(
-                    f"{one.command.place}: exit code {code} on SIGTERM, expected 0\n{one.log.read_text()}"
+                    f"{one.command.place}: exit code {code} on SIGTERM, expected 0\n{one.printed}"
                 )
         self._processes.clear()
 
@@ -150,28 +164,32 @@ class Walkthrough:
             )
 
     def _start(self, command: Command, text: str) -> None:
-        port = None
-        if text.startswith("python -m detector run"):
+        serves = text.startswith("python -m detector run")
+        if serves:  # a page may start several, one after the other
             told = re.search(r"--metrics-port (\d+)", text)
-            port = int(told[1]) if told else _free_port()  # a page may start several, one after the other
-            text = text if told else f"{text} --metrics-port {port}"
-            self._ports[9108] = port
-        log = self.folder / f"stays-{_free_port()}.log"
-        with log.open("wb") as output:
+            self._ports[9108] = int(told[1]) if told else _free_port()
+        elif text.startswith("python -m broker up"):
+            text += f" --port {_free_port()}"
+        serial = len(list(self.folder.glob("stays-*.out")))
+        output, errors = (self.folder / f"stays-{serial}.{kind}" for kind in ("out", "err"))
+        with output.open("wb") as out, errors.open("wb") as err:
             process = subprocess.Popen(
                 ["bash", "-c", f"exec {text}"],
                 cwd=self.folder,
-                env=self._environment,
+                env=self._environment | {"DETECTOR_METRICS_PORT": str(self._ports[9108])},
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
+                stdout=out,
+                stderr=err,
             )
-        one = _Process(command, process, log)
+        one = _Process(command, process, output, errors)
         self._processes.append(one)
-        if port is not None:
-            self._wait(one, lambda: _answers(f"http://127.0.0.1:{port}/readyz"), "be ready")
+        if serves:
+            self._wait(one, lambda: _answers(f"http://127.0.0.1:{self._ports[9108]}/readyz"), "be ready")
         elif text.startswith("python -m detector console"):
             self._wait(one, lambda: _answers(f"http://127.0.0.1:{self._ports[9109]}/"), "answer")
+        elif text.startswith("python -m broker up"):
+            self._wait(one, lambda: output.read_text().endswith("\n"), "say its address")
+            self._words[_BROKER] = self._environment["KAFKA_BOOTSTRAP_SERVERS"] = output.read_text().strip()
         else:
             self._check_alive(one)
 
@@ -181,7 +199,7 @@ class Walkthrough:
             self._check_alive(one)
             if time.monotonic() > deadline_s:
                 raise WalkthroughError(
-                    f"{one.command.place}: did not {what} in {PATIENCE_S:g} s\n{one.log.read_text()}"
+                    f"{one.command.place}: did not {what} in {PATIENCE_S:g} s\n{one.printed}"
                 )
             time.sleep(0.1)
 
@@ -189,7 +207,7 @@ class Walkthrough:
         code = one.process.poll()
         if code is not None:
             raise WalkthroughError(
-                f"{one.command.place}: ended with code {code}, expected to stay\n{one.log.read_text()}"
+                f"{one.command.place}: ended with code {code}, expected to stay\n{one.printed}"
             )
 
 
