@@ -121,7 +121,8 @@ def test_pages_in_a_browser(address: str, site: Path, pages: dict[Path, Page], t
             assert browser.execute_script(_OVERFLOW) <= 0, f"{name} is too wide"
             asked = browser.execute_script(_ASKED)
             assert {urlsplit(url).netloc for url in asked} <= {urlsplit(address).netloc}, name
-        assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+        log: list[dict[str, str]] = browser.get_log("browser")  # type: ignore[no-untyped-call]
+    assert [entry for entry in log if entry["level"] == "SEVERE"] == []
 
 
 _OVERFLOW = "return document.documentElement.scrollWidth - window.innerWidth"
