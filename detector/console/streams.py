@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from detector.console.access import ends_s
 from detector.console.board import Board
@@ -44,10 +44,19 @@ class Streams:
             await busy(scope, receive, send)
             return
         self._open += 1
+        complete = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal complete
+            complete = message["type"] == "http.response.body" and not message.get("more_body")
+            await send(message)
+
         try:
             events = self._events(request.headers.get("last-event-id"), ends_s(request))
             stream = EventSourceResponse(events, ping=_PING_EVERY_S, send_timeout=self._send_timeout_s)
-            await stream(scope, receive, send)
+            await stream(scope, receive, send_noted)
+            if not complete:  # this process ends: an answer without an end would be an error to the server
+                await send({"type": "http.response.body"})
         except TimeoutError:
             _LOG.info("a page took nothing for %g s and was cut off", self._send_timeout_s)
         finally:

@@ -52,11 +52,12 @@ class Console:
 
 @contextmanager
 def console(arguments: list[str], log: Path, **environment: str) -> Iterator[Console]:
-    """Run a console for the block; it must stop cleanly at its end."""
+    """Run a console for the block; it must stop cleanly at its end, and tell of no error."""
     running = Console(arguments, log, environment)
     try:
         yield running
         assert running.stop() == 0, log.read_text()
+        assert " ERROR " not in log.read_text(), log.read_text()
     finally:
         if running.process.poll() is None:
             running.process.kill()

@@ -1,5 +1,6 @@
 """The page in a real Chromium, on a real broker: what it shows, how it is operated, and that ids can do nothing."""
 
+import itertools
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -168,13 +169,18 @@ def test_the_keyboard_is_enough(page: Chrome, commit: Commit) -> None:
 def test_it_fits_a_phone(page: Chrome, commit: Commit) -> None:
     """At a phone's width nothing overflows; an alert takes the page's whole width, and there is a way back."""
     resize(page, PHONE)
-    commit(alert("on a phone " + "x" * 200))
+    window = ["LOGIN", *["VIEW_BALANCE"] * 19]
+    scores = [number / 25 for number in range(20)]
+    commit(alert("on a phone " + "x" * 200, window=window, scores=scores, action_number=1_020))
     wait_for(lambda: any(one.startswith("on a phone") for one in shown(page)), "the alert")
     assert find(page, "#detail") == []
     find(page, "#alerts a")[0].click()
     wait_for(lambda: bool(find(page, "#detail .timeline")), "the detail")
     assert find(page, "#alerts") == []
     assert page.execute_script("return document.documentElement.scrollWidth") <= PHONE[0]
+    boxes = [one.rect for one in find(page, ".chart .step-text")]
+    assert [one.text for one in find(page, ".chart .step-text")][-1] == "1020"
+    assert all(box["x"] + box["width"] < after["x"] for box, after in itertools.pairwise(boxes))
     find(page, ".back")[0].click()
     assert find(page, "#alerts")
     assert page.execute_script("return document.documentElement.scrollWidth") <= PHONE[0]
@@ -193,6 +199,11 @@ def test_signing_in_and_out(browser: Chrome, kafka: Broker, topic: str, tmp_path
         browser.find_element(By.ID, "token").send_keys(TOKEN, Keys.ENTER)
         wait_for(lambda: bool(find(browser, "#link")) and text(browser, "#link") == "Live", "a live page")
         assert browser.execute_script("return document.cookie") == ""
+        # As by a link from elsewhere, which comes without the cookie: it leads to what it names all the same.
+        browser.get("about:blank")
+        browser.get(f"{guarded.url}/login#alert=named")
+        wait_for(lambda: browser.current_url == f"{guarded.url}/#alert=named", "the page")
+        wait_for(lambda: text(browser, "#link") == "Live", "a live page")
         browser.find_element(By.ID, "sign-out").click()
         wait_for(lambda: bool(find(browser, "#login")), "the sign-in")
         browser.get(guarded.url)
