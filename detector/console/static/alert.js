@@ -19,7 +19,7 @@ export function detail(alert, others) {
     ...timeline(alert, attributions, scores),
     ...related(alert, others),
     element("h3", {}, "Alert"), facts(alert),
-    element("details", { class: "raw" }, element("summary", {}, "As on the topic"), element("pre", { tabindex: "0", "aria-label": "The alert as JSON" }, JSON.stringify(alert, null, 2))),
+    element("details", { class: "raw" }, element("summary", {}, "As on the topic"), element("pre", { tabindex: "0", role: "region", "aria-label": "The alert as JSON" }, JSON.stringify(alert, null, 2))),
   ];
 }
 
