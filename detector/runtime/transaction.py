@@ -13,6 +13,8 @@ from kafka.errors import (
     FencedInstanceIdError,
     KafkaConnectionError,
     KafkaError,
+    MessageSizeTooLargeError,
+    UnknownError,
 )
 from kafka.net.compat import KafkaNetClient
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
@@ -20,12 +22,18 @@ from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 from detector.connection import client_options
 from detector.contract.topics import MAX_RECORD_BYTES
 from detector.runtime.config import DetectorConfig
-from detector.runtime.recovery import BatchAbortedError, MemberFencedError, OutcomeUnknownError
+from detector.runtime.recovery import (
+    BatchAbortedError,
+    MemberFencedError,
+    OutcomeUnknownError,
+    TopicsUnfitError,
+)
 
 _LOG = logging.getLogger(__name__)
 _FLUSH_TIMEOUT_S = 30.0
 _CLOSE_TIMEOUT_S = 5.0
 _AWAY_BACKOFF_S = 0.05
+_SPLIT_BACKOFF_S = 0.01
 
 
 class _PatientClient(KafkaNetClient):  # type: ignore[misc]
@@ -102,19 +110,21 @@ class Transactor:
             BatchAbortedError: nothing was published; the batch can be tried again.
             MemberFencedError: nothing was published; the partitions are another worker's.
             OutcomeUnknownError: published or not; this object can't be used any more.
+            TopicsUnfitError: nothing was published; a topic takes no record as large as one of these.
         """
+        futures: list[Any] = []
         try:
             self._producer.begin_transaction()
-            futures = [self._send(record) for record in records]
+            futures += map(self._send, records)
             positions = {tp: OffsetAndMetadata(offset) for tp, offset in offsets.items()}
             if positions:
                 self._producer.send_offsets_to_transaction(positions, member)
             # Every record acknowledged before the commit is asked for: kafka-python answers a commit with
             # success if the producer's epoch was bumped while batches were still under way (ADR 0003).
-            self._producer.flush(timeout=_FLUSH_TIMEOUT_S)
+            self._flush()
             published = [future.get(timeout=0).offset for future in futures]
         except (KafkaError, ValueError) as error:
-            raise self._abort(error) from error
+            raise self._abort(error, _too_large(records, futures)) from error
         try:
             self._producer.commit_transaction()
         except KafkaError as error:
@@ -130,7 +140,21 @@ class Transactor:
             partition=record.partition,
         )
 
-    def _abort(self, cause: Exception) -> Exception:
+    def _flush(self) -> None:
+        """Send what lingers, and wait until every record is acknowledged or has failed."""
+        deadline_s = time.monotonic() + _FLUSH_TIMEOUT_S
+        while True:
+            try:
+                self._producer.flush(timeout=max(0.0, deadline_s - time.monotonic()))
+                break
+            except UnknownError:
+                # A batch was larger than its topic takes. kafka-python goes on with its halves, and waits here for
+                # the whole, which is never done (ADR 0002).
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(_SPLIT_BACKOFF_S)
+
+    def _abort(self, cause: Exception, too_large: OutputRecord | None) -> Exception:
         """Abort, and return the exception that names the recovery, or the cause if there is none."""
         refused = isinstance(cause, AuthorizationError)
         try:
@@ -140,6 +164,12 @@ class Transactor:
                 return OutcomeUnknownError(f"abort after '{cause}' failed: {error}")
         if refused:
             return cause
+        if too_large is not None:
+            return TopicsUnfitError(
+                f"topic {too_large.topic} refuses a record whose value has {len(too_large.value or b''):,} bytes. Expected "
+                "its max.message.bytes to be what docs/operations.md lists: raise it and start again; nothing is lost, "
+                "the batch was aborted and is read again"
+            )
         if isinstance(cause, CommitFailedError | FencedInstanceIdError):
             return MemberFencedError(str(cause))
         if isinstance(cause, ValueError):
@@ -166,3 +196,11 @@ class Transactor:
     ) -> None:
         """Close."""
         self.close()
+
+
+def _too_large(records: Sequence[OutputRecord], futures: Sequence[Any]) -> OutputRecord | None:
+    """Return the first record that its topic refuses for its size, which no retry mends."""
+    for record, future in zip(records, futures, strict=False):  # fewer futures, if sending was refused halfway
+        if isinstance(future.exception, MessageSizeTooLargeError):
+            return record
+    return None
