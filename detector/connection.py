@@ -245,9 +245,13 @@ class _Attempts(logging.Handler):
         self._errors: list[Exception] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Remember the exceptions that a line is about."""
+        """Remember the exceptions that a line is about, but for the time that is up at the end of the attempts."""
         if isinstance(record.args, tuple):
-            self._errors += [one for one in record.args if isinstance(one, Exception)]
+            self._errors += [
+                one
+                for one in record.args
+                if isinstance(one, Exception) and not isinstance(one, KafkaTimeoutError)
+            ]
 
     def refusal(self, security: KafkaSecurity) -> str:
         """Return what to tell of the refusal, or nothing if there was none."""

@@ -1,5 +1,7 @@
 """TLS, SASL and ACLs on a real broker: what connects, what the detector may, and what is refused how."""
 
+import socketserver
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -170,6 +172,23 @@ def test_a_refused_connection_is_explained(secured: SecuredBroker, wrong: dict[s
         wrong = {"KAFKA_SSL_CA_FILE": str(secured.folder / wrong["KAFKA_SSL_CA_FILE"])}
     with pytest.raises(AccessRefusedError, match=named) as refused:
         _connects(secured.sasl_environment("SCRAM-SHA-512") | wrong, _BOOTSTRAP_TIMEOUT_MS)
+    assert PASSWORD not in str(refused.value)
+
+
+def test_a_refusal_without_a_word_is_explained() -> None:
+    """Each connection closed before it is ready is a refusal too: a loaded client loses the broker's last word."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as closing:
+        threading.Thread(target=closing.serve_forever, daemon=True).start()
+        environment = {
+            "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{closing.server_address[1]}",
+            "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+            "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+            "KAFKA_SASL_USERNAME": "detector",
+            "KAFKA_SASL_PASSWORD": PASSWORD,
+        }
+        with pytest.raises(AccessRefusedError, match="closed all of .*KAFKA_SASL_USERNAME") as refused:
+            _connects(environment, _BOOTSTRAP_TIMEOUT_MS)
+        closing.shutdown()
     assert PASSWORD not in str(refused.value)
 
 
