@@ -186,7 +186,7 @@ def test_a_refusal_without_a_word_is_explained() -> None:
             "KAFKA_SASL_USERNAME": "detector",
             "KAFKA_SASL_PASSWORD": PASSWORD,
         }
-        with pytest.raises(AccessRefusedError, match="closed all of .*KAFKA_SASL_USERNAME") as refused:
+        with pytest.raises(AccessRefusedError, match=r"closed all of .*KAFKA_SASL_USERNAME") as refused:
             _connects(environment, _BOOTSTRAP_TIMEOUT_MS)
         closing.shutdown()
     assert PASSWORD not in str(refused.value)
