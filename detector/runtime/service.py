@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 from kafka import TopicPartition
-from kafka.errors import KafkaError, RetriableError
+from kafka.errors import KafkaError, RetriableError, SaslAuthenticationFailedError
 from kafka.structs import ConsumerGroupMetadata
 
 from detector.contract.dead_letters import DeadLetter
@@ -146,7 +146,8 @@ class Detector:
                     self._recover("retry", error, self._rewind)
                 except MemberFencedError as error:
                     self._recover("rejoin", error, self._disconnect)
-                except (OutcomeUnknownError, RetriableError) as error:
+                except (OutcomeUnknownError, RetriableError, SaslAuthenticationFailedError) as error:
+                    # A password that was rotated: new clients read its file anew, or are told why they are refused.
                     self._recover("restore", error, self._disconnect)
                 except StoppedError:
                     break

@@ -28,12 +28,21 @@ class SecuredBroker:
         sasl: SASL_SSL.
         tls: SSL, which asks for a client's certificate.
         folder: ca.pem, other-ca.pem, client.pem, token.
+        broker: the process.
     """
 
     plain: str
     sasl: str
     tls: str
     folder: Path
+    broker: EmbeddedBroker
+
+    def set_password(self, user: str, password: str) -> None:
+        """Give a user a password for SCRAM-SHA-512; it counts for new connections."""
+        admin = KafkaAdminClient(bootstrap_servers=self.plain)
+        change = UserScramCredentialUpsertion(user, ScramMechanism.SCRAM_SHA_512, password=password)
+        assert admin.alter_user_scram_credentials([change]) == {user: None}
+        admin.close()
 
     def sasl_environment(self, mechanism: str, user: str = "detector") -> dict[str, str]:
         """Return the variables of a client of the SASL listener."""
@@ -103,7 +112,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]
             )
             assert told == {"detector": None}
         admin.close()
-        yield SecuredBroker(plain, sasl, tls, folder)
+        yield SecuredBroker(plain, sasl, tls, folder, broker)
 
 
 def _unsecured_token(subject: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import (
     ACL,
+    ACLFilter,
     ACLOperation,
     ACLPermissionType,
     ACLResourcePatternType,
@@ -62,11 +63,10 @@ def test_mutual_tls_connects_and_needs_the_certificate(secured: SecuredBroker) -
         _connects(environment, _BOOTSTRAP_TIMEOUT_MS)
 
 
-def _allow(secured: SecuredBroker, allowed: Sequence[Permission]) -> None:
-    """Allow the user `detector` these things and no more."""
-    acls = [
+def _acls(allowed: Sequence[Permission], user: str) -> list[ACL]:
+    return [
         ACL(
-            "User:detector",
+            f"User:{user}",
             "*",
             ACLOperation[one.operation.upper()],
             ACLPermissionType.ALLOW,
@@ -78,19 +78,30 @@ def _allow(secured: SecuredBroker, allowed: Sequence[Permission]) -> None:
         )
         for one in allowed
     ]
+
+
+def _allow(secured: SecuredBroker, allowed: Sequence[Permission], user: str = "detector") -> None:
+    """Allow a user these things and no more."""
+    acls = _acls(allowed, user)
     admin = KafkaAdminClient(bootstrap_servers=secured.plain)
     assert len(admin.create_acls(acls)["succeeded"]) == len(acls)
     admin.close()
 
 
 @contextmanager
-def _worker(stack: Stack, secured: SecuredBroker, log: Path, *arguments: str) -> Iterator[Worker]:
+def _worker(
+    stack: Stack,
+    secured: SecuredBroker,
+    log: Path,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Worker]:
     """Run a worker that authenticates itself by SCRAM over TLS, and creates nothing."""
     config = replace(stack.config, bootstrap_servers=secured.sasl)
     worker = Worker(
         ["--no-create-topics", *flags_of(config), *arguments],
         log,
-        secured.sasl_environment("SCRAM-SHA-512"),
+        environment or secured.sasl_environment("SCRAM-SHA-512"),
     )
     try:
         yield worker
@@ -155,6 +166,64 @@ def test_each_privilege_is_needed_and_its_lack_is_told(
             told = text.splitlines()[-1]
             assert missing.name.rstrip("-") in told or "Authorization" in told, told
         assert stack.alerts() == []
+
+
+def test_a_right_that_is_taken_away_ends_the_detector(
+    secured: SecuredBroker, unique_name: UniqueName, tmp_path: Path
+) -> None:
+    """While it runs, too: exit code 1 and what it lacks; given back, the next start misses and repeats nothing."""
+    stack = Stack(secured.plain, unique_name("taken"), tmp_path)
+    needed = permissions(replace(stack.config, create_topics=False))
+    (taken,) = (one for one in needed if one.name == stack.config.alerts_topic)
+    _allow(secured, needed)
+    log = tmp_path / "taken.log"
+    with _worker(stack, secured, log) as worker:
+        stack.publish(records(sessions(44, number=1)))
+        stack.wait_until_processed()
+        admin = KafkaAdminClient(bootstrap_servers=secured.plain)
+        (acl,) = _acls([taken], "detector")
+        admin.delete_acls(
+            [ACLFilter(acl.principal, acl.host, acl.operation, acl.permission_type, acl.resource_pattern)]
+        )
+        admin.close()
+        stack.publish(records(sessions(44, number=2)))
+        wait_for(lambda: worker.process.poll() is not None, "the detector to end")
+        assert worker.process.returncode == 1, log.read_text()
+        assert taken.name in log.read_text().splitlines()[-1]
+    _allow(secured, [taken])
+    with _worker(stack, secured, log):
+        stack.wait_until_processed()
+    assert without_clock(stack.alerts()) == without_clock(stack.expected()[0]) != []
+
+
+def test_a_password_that_is_rotated_counts_from_the_next_connection_on(
+    secured: SecuredBroker, unique_name: UniqueName, tmp_path: Path
+) -> None:
+    """Changed on the broker and in its file, it lets a running detector in when a restart ended its connections."""
+    stack, user = Stack(secured.plain, unique_name("rotated"), tmp_path), unique_name("user")
+    _allow(secured, permissions(replace(stack.config, create_topics=False)), user)
+    secret = tmp_path / "password"
+    environment = secured.sasl_environment("SCRAM-SHA-512", user) | {
+        "KAFKA_SASL_PASSWORD_FILE": str(secret),
+        "KAFKA_SASL_PASSWORD": "",
+    }
+
+    def rotate(password: str) -> None:
+        secret.write_text(password)
+        secured.set_password(user, password)
+
+    rotate("first-password")
+    log = tmp_path / "rotated.log"
+    with _worker(stack, secured, log, environment=environment) as worker:
+        stack.publish(records(sessions(44, number=1)))
+        stack.wait_until_processed()
+        rotate("second-password")
+        secured.broker.restart()
+        stack.publish(records(sessions(44, number=2)))
+        stack.wait_until_processed()
+        assert worker.terminate() == 0, log.read_text()
+    assert without_clock(stack.alerts()) == without_clock(stack.expected()[0]) != []
+    assert "password" not in log.read_text().replace(str(secret), "")
 
 
 @pytest.mark.parametrize(
