@@ -283,9 +283,9 @@ def _words(attribution: Attribution, before: str | None) -> str:
         words += f" {_span(*attribution.gap_range_ms)} after {before or 'the action before'}"
     elif before is not None:
         words += f" after {before}"
-    words += f": {attribution.value:+.2f}"
+    words += f": {attribution.value:+z.2f}"
     if attribution.gap_value is not None and abs(attribution.gap_value) >= MIN_REASON:
-        words += f" (the gap: {attribution.gap_value:+.2f})"
+        words += f" (the gap: {attribution.gap_value:+z.2f})"
     return words
 
 

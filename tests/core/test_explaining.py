@@ -221,15 +221,15 @@ def test_words_give_the_action_the_gap_and_the_value(
 
 
 def test_words_name_what_mattered_most_first() -> None:
-    """By the larger of an action's and its gap's value, whichever their sign; what rounds to nothing is left out."""
+    """By the larger of an action's and its gap's value, whichever their sign; what rounds to nothing has none, or is left out."""
     given_ = [
         attribution("B", -0.5, (0, 10)),
-        attribution("C", 0.02, (0, 10), 0.6),
+        attribution("C", -0.002, (0, 10), 0.6),
         attribution("D", 0.004, (0, 10), -0.004),
         attribution("E", 0.1, (10, None), 0.001),
     ]
     assert list(reasons(["A", "B", "C", "D", "E"], given_)) == [
-        "C under 10 ms after B: +0.02 (the gap: +0.60)",
+        "C under 10 ms after B: +0.00 (the gap: +0.60)",
         "B under 10 ms after A: -0.50",
         "E 10 ms or more after D: +0.10",
     ]
