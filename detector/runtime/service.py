@@ -79,8 +79,8 @@ class Detector:
         metrics: counted into after each commit.
         challenger: scores the same windows in shadow; it reads the same steps.
         heartbeat: beaten whenever a turn of the loop succeeds, and while a partition is restored.
-        fresh_model: asked before each batch for the model to go on with; None keeps the one in service. It reads the
-            same steps.
+        fresh_model: asked in each turn, before its batch, for the model to go on with; None keeps the one in service.
+            It reads the same steps.
         pseudonym: of an id, for the log.
         now_ms: wall clock, for `detected_at_ms` and latencies only. No decision depends on it.
     """
@@ -163,12 +163,12 @@ class Detector:
             records = link.membership.poll()
         with timed("settle"):
             records = self._settle(link, records)
+        if (fresh := self._fresh_model()) is not None:
+            self._use(fresh)
         if not records:
             return False
         for source in records:
             self._expose(link, source)  # before the commit: if that fails, the lag must be seen
-        if (fresh := self._fresh_model()) is not None:
-            self._use(fresh)
         member = link.membership.identity()
         with timed("decode"):
             decoded = [self._decode(source, records[source]) for source in records]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from kafka import TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from detector.contract.alerts import Alert
 from detector.core.partition import Partition
@@ -19,17 +20,21 @@ from tests.runtime.test_end_to_end import records, sessions
 from tests.runtime.test_model_watch import put
 
 
-def reached(worker: Worker, outcome: str, count: int) -> bool:
-    """Tell whether so many changed files came to an outcome, by the worker's metrics."""
+def exposed(worker: Worker, name: str) -> list[Sample]:
+    """Return the samples of a metric that a worker exposes."""
     said = worker.log.read_text().partition("metrics on ")[2].split()[0]
     with urllib.request.urlopen(said, timeout=10) as answer:  # noqa: S310  our own, on loopback
         families = text_string_to_metric_families(answer.read().decode())
-        return count == next(
-            sample.value
-            for family in families
-            for sample in family.samples
-            if sample.name == "detector_model_reloads_total" and sample.labels["outcome"] == outcome
-        )
+        return [sample for family in families for sample in family.samples if sample.name == name]
+
+
+def reached(worker: Worker, outcome: str, count: int) -> bool:
+    """Tell whether so many changed files came to an outcome, by the worker's metrics."""
+    return count == next(
+        sample.value
+        for sample in exposed(worker, "detector_model_reloads_total")
+        if sample.labels["outcome"] == outcome
+    )
 
 
 def ends_of(stack: Stack) -> dict[TopicPartition, int]:
@@ -80,6 +85,20 @@ def test_each_half_is_decided_by_its_model(make_stack: Callable[..., Stack], tmp
     found = stack.alerts()
     assert without_clock(found) == without_clock(expected)
     assert {alert.model.version for alert in found} == {"1", "2"}
+
+
+def test_an_idle_worker_changes_its_model_too(make_stack: Callable[..., Stack], tmp_path: Path) -> None:
+    """Without events it serves the new model all the same, so that a roll-out can be seen to be complete."""
+    stack = make_stack(partitions=1, metrics_port=0)
+    path = tmp_path / "model.onnx"
+    put(path, random_file(3, threshold=0.42))
+    with stack.worker("--model", str(path), "--model-watch-ms", "100") as worker:
+        worker.wait_until_logged("holding partitions")
+        put(path, random_file(4, threshold=0.7, version="2"))
+        wait_for(
+            lambda: [one.labels["version"] for one in exposed(worker, "detector_model_info")] == ["2"],
+            "the new model in service",
+        )
 
 
 @pytest.mark.parametrize("interval_ms", ["0", "60000"])
