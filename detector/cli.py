@@ -8,7 +8,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,8 @@ from detector.model.artifact import (
     load_model,
     resolve_model_path,
 )
-from detector.runtime.config import ConfigurationError, DetectorConfig, environment_variable_of, flag_of
+from detector.options import settings
+from detector.runtime.config import ConfigurationError, DetectorConfig
 from detector.runtime.epochs import ModelMissingError, epochs_of_group, models_of, replay_epochs
 from detector.runtime.garbage import relax_garbage_collection
 from detector.runtime.health import HealthServer, Heartbeat, Watchdog
@@ -65,30 +65,11 @@ def main() -> None:
     """Detect account takeovers in streams of session actions, and publish block alerts exactly once."""
 
 
-def _settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command one option for each field of DetectorConfig."""
-    for one in reversed(fields(DetectorConfig)):
-        unit = one.metadata["unit"]
-        flag = flag_of(one)
-        switch = isinstance(one.default, bool)
-        command = click.option(
-            f"{flag}/--no-{flag[2:]}" if switch else flag,
-            one.name,
-            type=type(one.default),
-            default=one.default,
-            envvar=environment_variable_of(one),
-            show_envvar=True,
-            metavar=None if switch else f"<{unit or type(one.default).__name__}>",
-            help=one.metadata["help"],
-        )(command)
-    return command
-
-
 @main.command()
-@_settings
-def run(**settings: Any) -> None:
+@settings()
+def run(**given: Any) -> None:
     """Score the sessions of the input topic and publish block alerts, until SIGTERM or SIGINT."""
-    config = _config(settings)
+    config = _config(given)
     logging.basicConfig(level=config.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for handler in logging.getLogger().handlers:
         handler.addFilter(Repeats())
@@ -194,7 +175,7 @@ def score(
 
 
 @main.command()
-@_settings
+@settings()
 @click.option(
     "--file",
     "path",
@@ -211,12 +192,12 @@ def score(
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Alerts as JSON lines."
 )
-def replay(*, path: Path | None, folder: Path | None, out: Path, **settings: Any) -> None:
+def replay(*, path: Path | None, folder: Path | None, out: Path, **given: Any) -> None:
     """Compute offline, with the same core, the alerts that the detector must publish for a log.
 
     `detected_at_ms` is 0 in each. Settings that touch neither the log nor the decisions are ignored.
     """
-    config = _config(settings)
+    config = _config(given)
     model = _load(config.model_path, config.unknown_actions)
     logging.getLogger("kafka").setLevel(logging.ERROR)
     dead_letters: Counter[str] = Counter()
@@ -246,7 +227,7 @@ def replay(*, path: Path | None, folder: Path | None, out: Path, **settings: Any
 
 
 @main.command()
-@_settings
+@settings()
 @click.option(
     "--reason",
     "reasons",
@@ -256,13 +237,13 @@ def replay(*, path: Path | None, folder: Path | None, out: Path, **settings: Any
 )
 @click.option("--dry-run", is_flag=True, help="Count what would be redriven; publish nothing.")
 @click.option("--max", "most", type=click.IntRange(min=1), help="End after so many events.")
-def redrive(*, reasons: tuple[str, ...], dry_run: bool, most: int | None, **settings: Any) -> None:
+def redrive(*, reasons: tuple[str, ...], dry_run: bool, most: int | None, **given: Any) -> None:
     """Publish dead-lettered events to the input topic again, once each, after what was wrong is fixed.
 
     Each run goes on where the last one for the same reason ended, and ends where the dead letters ended when it
     began. It may be interrupted at any time.
     """
-    config = _config(settings)
+    config = _config(given)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("kafka").setLevel(logging.ERROR)
     heartbeat = Heartbeat()
@@ -333,9 +314,9 @@ def describe(alert: Alert) -> str:
     )
 
 
-def _config(settings: Mapping[str, Any]) -> DetectorConfig:
+def _config(given: Mapping[str, Any]) -> DetectorConfig:
     try:
-        return DetectorConfig(**settings)
+        return DetectorConfig(**given)
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
 

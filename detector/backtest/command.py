@@ -1,6 +1,7 @@
 """The command: `python -m detector backtest`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -12,7 +13,8 @@ from detector.backtest.comparing import Blocked, Group
 from detector.backtest.report import draw, show
 from detector.backtest.running import Backtest, LabelsRefusedError, Side, backtest, read_labels
 from detector.contract.topics import ACTIONS_TOPIC
-from detector.model.artifact import ModelRefusedError, load_model, resolve_model_path
+from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
+from detector.options import settings
 from detector.runtime.config import ConfigurationError, DetectorConfig
 from detector.runtime.recovery import TopicsUnfitError
 from detector.runtime.replaying import batches_of_file, batches_of_topic
@@ -58,9 +60,7 @@ class _Summary(msgspec.Struct, kw_only=True):
     help="History: JSON lines of events (.gz too).",
 )
 @click.option("--topic", help="History: a topic, from its start to its end as of now.")
-@click.option(
-    "--bootstrap-servers", default="127.0.0.1:9092", envvar="KAFKA_BOOTSTRAP_SERVERS", show_envvar=True
-)
+@settings("bootstrap_servers", "unknown_actions", "idle_timeout_ms", "max_sessions", "max_event_bytes")
 @click.option(
     "--labels",
     "labels_path",
@@ -75,20 +75,20 @@ def backtest_command(
     thresholds: tuple[float, ...],
     path: Path | None,
     topic: str | None,
-    bootstrap_servers: str,
     labels_path: Path | None,
     as_json: bool,
     plot: Path | None,
+    **given: Any,
 ) -> None:
     """Replay history through two models: who is newly blocked, who no longer, by family where labels exist.
 
-    Nothing is published. Limits of sessions and events are the detector's defaults.
+    Nothing is published. Give what the detector in service was given: its variables count here too.
     """
-    sides = _sides(paths, thresholds)
-    if (path is None) == (topic is None):
-        raise click.UsageError("expected the history in either --file or --topic")
     try:
-        config = DetectorConfig(bootstrap_servers=bootstrap_servers, input_topic=topic or ACTIONS_TOPIC)
+        config = DetectorConfig(input_topic=topic or ACTIONS_TOPIC, **given)
+        sides = _sides(paths, thresholds, UnknownActions(config.unknown_actions))
+        if (path is None) == (topic is None):
+            raise click.UsageError("expected the history in either --file or --topic")
         labels = read_labels(labels_path) if labels_path else {}
         batches = batches_of_file(path, config) if path else batches_of_topic(config)
         with _progress(as_json=as_json) as progress:
@@ -114,14 +114,16 @@ def backtest_command(
         show(outcome, names)
 
 
-def _sides(paths: tuple[Path, ...], thresholds: tuple[float, ...]) -> tuple[Side, Side]:
+def _sides(
+    paths: tuple[Path, ...], thresholds: tuple[float, ...], unknown_actions: UnknownActions
+) -> tuple[Side, Side]:
     if len(paths) != _TWO or len(thresholds) > _TWO:
         raise click.UsageError(
             f"--model was given {len(paths)} times and --threshold {len(thresholds)} times: expected --model "
             "twice, the one in service first, and --threshold at most twice"
         )
     try:
-        models = [load_model(resolve_model_path(path)) for path in paths]
+        models = [load_model(resolve_model_path(path), unknown_actions) for path in paths]
     except ModelRefusedError as error:
         raise click.ClickException(str(error)) from error
     limits = thresholds * (_TWO // len(thresholds)) if thresholds else [model.threshold for model in models]

@@ -107,12 +107,25 @@ def test_a_topic_gives_what_its_file_gives(
     assert [group["name"] for group in of_topic["groups"]] == ["unlabelled"]
 
 
+def test_sessions_end_as_they_do_in_service(history: tuple[str, str]) -> None:
+    """With an --idle-timeout-ms shorter than any gap each action is a session of its own, the first and the last."""
+    thresholds = ["--threshold", "1", "--threshold", "0.8"]
+    blocked = [
+        {one["action_number"] for one in backtest("--file", history[0], *thresholds, *more)["newly"]}
+        for more in ([], ["--idle-timeout-ms", "1"])
+    ]
+    assert blocked[0] == {2}
+    assert blocked[1] == {1}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--model", MODEL], "--model was given 1 times"),
         (["--model", MODEL, "--model", MODEL], "in either --file or --topic"),
         (["--model", __file__, "--model", MODEL, "--topic", "t"], "model"),
+        (["--model", MODEL, "--model", MODEL, "--topic", "t", "--idle-timeout-ms", "0"], "--idle-timeout-ms"),
+        (["--model", MODEL, "--model", MODEL, "--topic", "t", "--unknown-actions", "token"], "unknown"),
     ],
 )
 def test_wrong_use_is_told(arguments: list[str], message: str) -> None:

@@ -1,0 +1,33 @@
+"""The settings of the detector as options of its commands."""
+
+from collections.abc import Callable
+from dataclasses import fields
+
+import click
+
+from detector.runtime.config import DetectorConfig, environment_variable_of, flag_of
+
+
+def settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a command an option for each of these fields of DetectorConfig; for all, if none."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for one in reversed(fields(DetectorConfig)):
+            if names and one.name not in names:
+                continue
+            unit = one.metadata["unit"]
+            flag = flag_of(one)
+            switch = isinstance(one.default, bool)
+            command = click.option(
+                f"{flag}/--no-{flag[2:]}" if switch else flag,
+                one.name,
+                type=type(one.default),
+                default=one.default,
+                envvar=environment_variable_of(one),
+                show_envvar=True,
+                metavar=None if switch else f"<{unit or type(one.default).__name__}>",
+                help=one.metadata["help"],
+            )(command)
+        return command
+
+    return decorate
