@@ -6,12 +6,19 @@ import click
 
 from detector.contract.topics import ACTIONS_TOPIC, ALERTS_TOPIC
 from detector.runtime.config import ConfigurationError, DetectorConfig
+from detector.runtime.permissions import Role
 from detector.runtime.permissions import permissions as needed
 from detector.runtime.pseudonyms import KeyRefusedError, Pseudonyms
 
 
 @click.command()
-@click.option("--principal", default="User:detector", help="Who the detector is to the brokers.")
+@click.option(
+    "--role",
+    type=click.Choice([role.value for role in Role]),
+    default=Role.DETECTOR.value,
+    help="Whose: of the detector, of `alerts` and `console`, of the producer, or of the command of that name.",
+)
+@click.option("--principal", help="Who that is to the brokers.  [default: User: and the role's name]")
 @click.option("--group", default="session-detector", envvar="DETECTOR_GROUP", show_envvar=True)
 @click.option("--input-topic", default=ACTIONS_TOPIC, envvar="DETECTOR_INPUT_TOPIC", show_envvar=True)
 @click.option("--alerts-topic", default=ALERTS_TOPIC, envvar="DETECTOR_ALERTS_TOPIC", show_envvar=True)
@@ -23,9 +30,15 @@ from detector.runtime.pseudonyms import KeyRefusedError, Pseudonyms
     help="Whether it is to create missing topics.",
 )
 def permissions(
-    *, principal: str, group: str, input_topic: str, alerts_topic: str, create_topics: bool
+    *,
+    role: str,
+    principal: str | None,
+    group: str,
+    input_topic: str,
+    alerts_topic: str,
+    create_topics: bool,
 ) -> None:
-    """Print what the detector must be allowed, as calls of Kafka's kafka-acls.
+    """Print what the detector, or another command, must be allowed, as calls of Kafka's kafka-acls.
 
     They lack --bootstrap-server and --command-config, which are yours.
     """
@@ -35,8 +48,8 @@ def permissions(
         )
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
-    for permission in needed(config):
-        click.echo(f"{permission.command(principal)}  # {permission.reason}")
+    for permission in needed(config, Role(role)):
+        click.echo(f"{permission.command(principal or f'User:{role}')}  # {permission.reason}")
 
 
 @click.command()

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple, Protocol, Self
 
 from kafka import KafkaProducer
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFailedError
 
 from detector.connection import AccessRefusedError, SecurityError, access_explained, client_options
 from detector.contract.events import SessionEvent
@@ -116,6 +116,12 @@ class Publisher:
             ) from error
         try:
             self._producer.partitions_for(topic)
+        except TopicAuthorizationFailedError as error:
+            self._producer.close(timeout=0)
+            raise PublishError(
+                f"no right to write to topic {topic!r} at {bootstrap_servers}: expected the broker to allow what "
+                "`python -m detector permissions --role producer` lists"
+            ) from error
         except KafkaError as error:
             self._producer.close(timeout=0)
             raise PublishError(

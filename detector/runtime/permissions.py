@@ -1,8 +1,10 @@
-"""Least privilege: what the ACLs of a Kafka cluster must allow a worker, and nothing beyond."""
+"""Least privilege: what the ACLs of a Kafka cluster must allow a worker, or another command, and nothing beyond."""
 
+from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from detector.contract.topics import redriven_topic
 from detector.runtime.config import DetectorConfig
 from detector.runtime.topics import specifications
 
@@ -39,30 +41,101 @@ class Permission(NamedTuple):
         )
 
 
-def permissions(config: DetectorConfig) -> list[Permission]:
-    """Return what a worker with these settings needs; with `create_topics` also what creates its topics."""
+class Role(StrEnum):
+    """Who needs to be allowed something; each may be a principal of its own."""
+
+    DETECTOR = "detector"
+    SUBSCRIBER = "subscriber"
+    PRODUCER = "producer"
+    ACCOUNTS = "accounts"
+    REDRIVE = "redrive"
+    REPLAY = "replay"
+
+
+def permissions(config: DetectorConfig, role: Role = Role.DETECTOR) -> list[Permission]:
+    """Return what a role needs with these settings; with `create_topics` also what creates its topics."""
+    return _NEEDED[role](config)
+
+
+def _detector(config: DetectorConfig) -> list[Permission]:
     transactions = f"{config.group}-"
     needed = [
-        Permission(Resource.TOPIC, config.input_topic, "Read", "the events"),
-        Permission(Resource.TOPIC, config.alerts_topic, "Write", "the alerts"),
-        Permission(Resource.TOPIC, config.dead_letter_topic, "Write", "what could not be scored"),
-        Permission(Resource.TOPIC, config.models_topic, "Write", "which model decides from where on"),
-        Permission(Resource.TOPIC, config.state_topic, "Read", "restoring live sessions"),
-        Permission(Resource.TOPIC, config.state_topic, "Write", "keeping live sessions"),
-        Permission(Resource.TOPIC, config.state_topic, "Delete", "cutting it behind a snapshot"),
+        _topic(config.input_topic, "Read", "the events"),
+        _topic(config.alerts_topic, "Write", "the alerts"),
+        _topic(config.dead_letter_topic, "Write", "what could not be scored"),
+        _topic(config.models_topic, "Write", "which model decides from where on"),
+        _topic(config.state_topic, "Read", "restoring live sessions"),
+        _topic(config.state_topic, "Write", "keeping live sessions"),
+        _topic(config.state_topic, "Delete", "cutting it behind a snapshot"),
         Permission(Resource.GROUP, config.group, "Read", "sharing the partitions, committing offsets"),
         Permission(
             Resource.TRANSACTIONAL_ID, transactions, "Write", "one transaction a batch", prefixed=True
         ),
     ]
     if config.shadow_model:
-        needed.append(Permission(Resource.TOPIC, config.shadow_topic, "Write", "what the challenger blocks"))
+        needed.append(_topic(config.shadow_topic, "Write", "what the challenger blocks"))
     if config.create_topics:
         created = [one.name for one in specifications(config)]
-        needed += [
-            Permission(Resource.TOPIC, topic, "Create", "creating it at the start") for topic in created
-        ]
-        needed.append(
-            Permission(Resource.TOPIC, config.state_topic, "Alter", "growing it as the input grows")
-        )
+        needed += [_topic(topic, "Create", "creating it at the start") for topic in created]
+        needed.append(_topic(config.state_topic, "Alter", "growing it as the input grows"))
     return needed
+
+
+def _subscriber(config: DetectorConfig) -> list[Permission]:
+    return [_topic(config.alerts_topic, "Read", "`detector alerts` and `detector console`")]
+
+
+def _producer(config: DetectorConfig) -> list[Permission]:
+    return [_topic(config.input_topic, "Write", "publishing events")]
+
+
+def _accounts(config: DetectorConfig) -> list[Permission]:
+    kept = config.accounts_topic
+    return [
+        _topic(config.input_topic, "Write", "telling the detector"),
+        _topic(kept, "Read", "the accounts listed so far"),
+        _topic(kept, "Write", "keeping the accounts listed"),
+        _transactions(kept, "both at once"),
+        *([_topic(kept, "Create", "the first listing")] if config.create_topics else []),
+    ]
+
+
+def _redrive(config: DetectorConfig) -> list[Permission]:
+    ledger = redriven_topic(config.input_topic)
+    return [
+        _topic(config.dead_letter_topic, "Read", "the dead letters"),
+        _topic(config.input_topic, "Read", "the originals of dead letters that were cut"),
+        _topic(config.input_topic, "DescribeConfigs", "its max.message.bytes"),
+        _topic(config.input_topic, "Write", "publishing them again"),
+        _topic(ledger, "Read", "how far earlier runs came"),
+        _topic(ledger, "Write", "keeping how far it came"),
+        _transactions(f"{config.dead_letter_topic}.redrive", "both at once"),
+        *([_topic(ledger, "Create", "the first run")] if config.create_topics else []),
+    ]
+
+
+def _replay(config: DetectorConfig) -> list[Permission]:
+    return [
+        _topic(
+            config.input_topic, "Read", "`detector replay`, `detector backtest --topic`, `trainer --topic`"
+        ),
+        _topic(config.models_topic, "Read", "`detector replay --models`"),
+    ]
+
+
+def _topic(name: str, operation: str, reason: str) -> Permission:
+    return Permission(Resource.TOPIC, name, operation, reason)
+
+
+def _transactions(name: str, reason: str) -> Permission:
+    return Permission(Resource.TRANSACTIONAL_ID, name, "Write", reason)
+
+
+_NEEDED: Final[Mapping[Role, Callable[[DetectorConfig], list[Permission]]]] = {
+    Role.DETECTOR: _detector,
+    Role.SUBSCRIBER: _subscriber,
+    Role.PRODUCER: _producer,
+    Role.ACCOUNTS: _accounts,
+    Role.REDRIVE: _redrive,
+    Role.REPLAY: _replay,
+}

@@ -18,7 +18,7 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from detector.connection import client_options
+from detector.connection import AccessRefusedError, client_options
 from detector.contract.dead_letters import (
     DeadLetter,
     NoDeadLetterError,
@@ -327,4 +327,10 @@ def _described(admin: KafkaAdminClient, topic: str) -> dict[str, Any]:
 def _max_message_bytes(admin: KafkaAdminClient, topic: str) -> int:
     name = "max.message.bytes"
     resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs={name: None})
-    return int(admin.describe_configs([resource], config_filter="all")["topic"][topic][name]["value"])
+    settings = admin.describe_configs([resource], config_filter="all")["topic"][topic]
+    if name not in settings:  # kafka-python leaves out what is refused
+        raise AccessRefusedError(
+            f"no right to read the settings of topic {topic}: expected the broker to allow what "
+            "`python -m detector permissions --role redrive` lists"
+        )
+    return int(settings[name]["value"])

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
 
-from detector.connection import access_explained, client_options
+from detector.connection import AccessRefusedError, access_explained, client_options
 from detector.contract.alerts import Alert, decode_alert
 
 _LOG = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def subscribe(
     consumer = _consumer(bootstrap_servers, topic, "earliest" if from_beginning else "latest")
     try:
         while not stop():
-            yield from _alerts(consumer.poll(timeout_ms=_POLL_TIMEOUT_MS))
+            yield from _alerts(_poll(consumer))
             yield None
     finally:
         consumer.close()
@@ -63,7 +63,7 @@ class RecentAlerts:
         Raises:
             KafkaError: the brokers refuse.
         """
-        records = self._consumer.poll(timeout_ms=_POLL_TIMEOUT_MS)
+        records = _poll(self._consumer)
         if not self._begun and (sources := self._consumer.assignment()):
             ends = self._consumer.end_offsets(sources, timeout_ms=_SEEK_TIMEOUT_MS)
             starts = self._consumer.beginning_offsets(sources, timeout_ms=_SEEK_TIMEOUT_MS)
@@ -115,6 +115,17 @@ def _consumer(bootstrap_servers: str, topic: str, offset_reset: str) -> KafkaCon
             fetch_max_wait_ms=_POLL_TIMEOUT_MS,
             allow_auto_create_topics=False,
         )
+
+
+def _poll(consumer: KafkaConsumer) -> dict[Any, list[Any]]:
+    """Return what came; kafka-python waits for a topic that it may not read as for one that is not there yet."""
+    polled: dict[Any, list[Any]] = consumer.poll(timeout_ms=_POLL_TIMEOUT_MS)
+    if refused := consumer._cluster.unauthorized_topics:  # noqa: SLF001  there is no public way
+        raise AccessRefusedError(
+            f"no right to read topic {', '.join(refused)}: expected the broker to allow what "
+            "`python -m detector permissions --role subscriber` lists"
+        )
+    return polled
 
 
 def _alerts(polled: dict[Any, list[Any]]) -> Iterator[Alert]:

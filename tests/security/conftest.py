@@ -2,8 +2,9 @@
 
 import base64
 import json
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +12,35 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 from kafka import KafkaAdminClient
-from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
+from kafka.admin import (
+    ACL,
+    ACLFilter,
+    ACLOperation,
+    ACLPermissionType,
+    ACLResourcePatternType,
+    ResourcePattern,
+    ResourceType,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 
 from broker import EmbeddedBroker
 from broker.probe import free_port
+from detector.runtime.permissions import Permission
 
 PASSWORD = "correct-horse-battery"  # noqa: S105  of a broker that lives as long as the tests
+
+
+def acl_of(user: str, permission: Permission) -> ACL:
+    """Return a permission as Kafka has it."""
+    kind = ACLResourcePatternType.PREFIXED if permission.prefixed else ACLResourcePatternType.LITERAL
+    return ACL(
+        f"User:{user}",
+        "*",
+        ACLOperation[re.sub(r"(?<=[a-z])(?=[A-Z])", "_", permission.operation).upper()],
+        ACLPermissionType.ALLOW,
+        ResourcePattern(ResourceType[permission.resource.name], permission.name, kind),
+    )
 
 
 @dataclass(frozen=True)
@@ -42,6 +66,22 @@ class SecuredBroker:
         admin = KafkaAdminClient(bootstrap_servers=self.plain)
         change = UserScramCredentialUpsertion(user, ScramMechanism.SCRAM_SHA_512, password=password)
         assert admin.alter_user_scram_credentials([change]) == {user: None}
+        admin.close()
+
+    def allow(self, user: str, permissions: Sequence[Permission]) -> None:
+        """Allow a user these things and no more."""
+        acls = [acl_of(user, one) for one in permissions]
+        admin = KafkaAdminClient(bootstrap_servers=self.plain)
+        assert len(admin.create_acls(acls)["succeeded"]) == len(acls)
+        admin.close()
+
+    def forbid(self, user: str, permission: Permission) -> None:
+        """Take a right away that the user was given."""
+        acl = acl_of(user, permission)
+        given = ACLFilter(acl.principal, acl.host, acl.operation, acl.permission_type, acl.resource_pattern)
+        admin = KafkaAdminClient(bootstrap_servers=self.plain)
+        ((_, deleted, _),) = admin.delete_acls([given])
+        assert len(deleted) == 1
         admin.close()
 
     def sasl_environment(self, mechanism: str, user: str = "detector") -> dict[str, str]:

@@ -2,26 +2,17 @@
 
 import socketserver
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient
-from kafka.admin import (
-    ACL,
-    ACLFilter,
-    ACLOperation,
-    ACLPermissionType,
-    ACLResourcePatternType,
-    ResourcePattern,
-    ResourceType,
-)
 
 from detector.connection import AccessRefusedError, access_explained, client_options
 from detector.runtime.config import DetectorConfig
-from detector.runtime.permissions import Permission, permissions
+from detector.runtime.permissions import permissions
 from detector.runtime.pseudonyms import Pseudonyms
 from tests.conftest import UniqueName
 from tests.runtime.stack import Stack, Worker, flags_of, wait_for, without_clock
@@ -63,31 +54,6 @@ def test_mutual_tls_connects_and_needs_the_certificate(secured: SecuredBroker) -
         _connects(environment, _BOOTSTRAP_TIMEOUT_MS)
 
 
-def _acls(allowed: Sequence[Permission], user: str) -> list[ACL]:
-    return [
-        ACL(
-            f"User:{user}",
-            "*",
-            ACLOperation[one.operation.upper()],
-            ACLPermissionType.ALLOW,
-            ResourcePattern(
-                ResourceType[one.resource.name],
-                one.name,
-                ACLResourcePatternType.PREFIXED if one.prefixed else ACLResourcePatternType.LITERAL,
-            ),
-        )
-        for one in allowed
-    ]
-
-
-def _allow(secured: SecuredBroker, allowed: Sequence[Permission], user: str = "detector") -> None:
-    """Allow a user these things and no more."""
-    acls = _acls(allowed, user)
-    admin = KafkaAdminClient(bootstrap_servers=secured.plain)
-    assert len(admin.create_acls(acls)["succeeded"]) == len(acls)
-    admin.close()
-
-
 @contextmanager
 def _worker(
     stack: Stack,
@@ -118,7 +84,7 @@ def test_the_detector_works_with_least_privilege(
     At DEBUG, the most that it tells, it holds pseudonyms of what was alerted, and neither ids nor the password.
     """
     stack = Stack(secured.plain, unique_name("secured"), tmp_path, snapshot_min_bytes=1, snapshot_ratio=1)
-    _allow(secured, permissions(replace(stack.config, create_topics=False)))
+    secured.allow("detector", permissions(replace(stack.config, create_topics=False)))
     simulated = sessions(110)
     stack.publish(records(simulated))
     key, log = tmp_path / "key", tmp_path / "secured.log"
@@ -152,7 +118,7 @@ def test_each_privilege_is_needed_and_its_lack_is_told(
         stack = Stack(secured.plain, unique_name("lack"), tmp_path, snapshot_min_bytes=1, snapshot_ratio=1)
         needed = permissions(replace(stack.config, create_topics=False))
         missing = needed.pop(number)
-        _allow(secured, needed)
+        secured.allow("detector", needed)
         stack.publish(records(sessions(22)))
         log = tmp_path / f"lacks-{number}.log"
         with _worker(stack, secured, log, "--batch-max-events", "20") as worker:
@@ -175,22 +141,17 @@ def test_a_right_that_is_taken_away_ends_the_detector(
     stack = Stack(secured.plain, unique_name("taken"), tmp_path)
     needed = permissions(replace(stack.config, create_topics=False))
     (taken,) = (one for one in needed if one.name == stack.config.alerts_topic)
-    _allow(secured, needed)
+    secured.allow("detector", needed)
     log = tmp_path / "taken.log"
     with _worker(stack, secured, log) as worker:
         stack.publish(records(sessions(44, number=1)))
         stack.wait_until_processed()
-        admin = KafkaAdminClient(bootstrap_servers=secured.plain)
-        (acl,) = _acls([taken], "detector")
-        admin.delete_acls(
-            [ACLFilter(acl.principal, acl.host, acl.operation, acl.permission_type, acl.resource_pattern)]
-        )
-        admin.close()
+        secured.forbid("detector", taken)
         stack.publish(records(sessions(44, number=2)))
         wait_for(lambda: worker.process.poll() is not None, "the detector to end")
         assert worker.process.returncode == 1, log.read_text()
         assert taken.name in log.read_text().splitlines()[-1]
-    _allow(secured, [taken])
+    secured.allow("detector", [taken])
     with _worker(stack, secured, log):
         stack.wait_until_processed()
     assert without_clock(stack.alerts()) == without_clock(stack.expected()[0]) != []
@@ -201,7 +162,7 @@ def test_a_password_that_is_rotated_counts_from_the_next_connection_on(
 ) -> None:
     """Changed on the broker and in its file, it lets a running detector in when a restart ended its connections."""
     stack, user = Stack(secured.plain, unique_name("rotated"), tmp_path), unique_name("user")
-    _allow(secured, permissions(replace(stack.config, create_topics=False)), user)
+    secured.allow(user, permissions(replace(stack.config, create_topics=False)))
     secret = tmp_path / "password"
     environment = secured.sasl_environment("SCRAM-SHA-512", user) | {
         "KAFKA_SASL_PASSWORD_FILE": str(secret),

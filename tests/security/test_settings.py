@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from detector.cli import main
 from detector.connection import KafkaSecurity, SecurityError, client_options
 from detector.runtime.config import DetectorConfig
-from detector.runtime.permissions import permissions
+from detector.runtime.permissions import Role, permissions
 from detector.runtime.pseudonyms import KeyRefusedError, Pseudonyms
 
 
@@ -86,9 +86,19 @@ def test_the_page_lists_the_least_privilege() -> None:
         page,
         re.MULTILINE,
     )
-    needed = permissions(DetectorConfig(create_topics=False))
+    config = DetectorConfig(create_topics=False)
+    needed = permissions(config)
     assert [(kind, name, bool(prefixed), operation) for kind, name, prefixed, operation in rows] == [
         (one.resource.value, one.name, one.prefixed, one.operation) for one in needed
+    ]
+    others = re.findall(
+        r"^\| `(\w+)` \| (topic|group|transactional-id) \| `([^`]+)` \| (\w+) \|", page, re.MULTILINE
+    )
+    assert others == [
+        (role.value, one.resource.value, one.name, one.operation)
+        for role in Role
+        if role is not Role.DETECTOR
+        for one in permissions(config, role)
     ]
 
 
@@ -104,6 +114,11 @@ def test_a_permission_is_a_call_of_kafkas_tool() -> None:
     assert len(fewer.output.splitlines()) < len(told.output.splitlines())
     assert "--operation Create" in told.output
     assert "--operation Create" not in fewer.output
+    other = CliRunner().invoke(main, ["permissions", "--role", "producer", "--input-topic", "in"])
+    assert (
+        other.output.partition("  #")[0]
+        == "kafka-acls --add --allow-principal User:producer --operation Write --topic in"
+    )
 
 
 def test_pseudonyms_are_alike_for_one_key_and_differ_between_two(tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+"""Each command beside the detector with the rights of its role and no others, on a broker with TLS, SCRAM and ACLs."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from shutil import copy
+
+import pytest
+
+from detector.model.artifact import packaged_model_path
+from detector.runtime.config import DetectorConfig
+from detector.runtime.permissions import Role, permissions
+from tests.conftest import UniqueName
+from tests.runtime.stack import PATIENCE_S, Stack
+from tests.runtime.test_end_to_end import records, sessions, valid
+from tests.security.conftest import PASSWORD, SecuredBroker
+
+RUNS: dict[Role, tuple[str, ...]] = {
+    Role.SUBSCRIBER: ("detector alerts --from-beginning --max 1",),
+    Role.PRODUCER: ("producer simulate --sessions 5 --rate 1000",),
+    Role.ACCOUNTS: (
+        "detector accounts deny a-1",
+        "detector accounts allow a-2",
+        "detector accounts list",
+        "detector accounts sync",
+        "detector accounts clear a-1",
+    ),
+    Role.REDRIVE: ("detector redrive --dry-run", "detector redrive --max 1"),
+    Role.REPLAY: (
+        "detector replay --model seed --out {folder}/alerts",
+        "detector replay --model seed --models {folder} --out {folder}/alerts",
+        "detector backtest --model seed --model default --topic {input}",
+    ),
+}
+"""What a role does; the detector itself is in tests/security/test_secured_broker.py."""
+
+
+def run(
+    command: str, config: DetectorConfig, environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run a command on the topics of a detector."""
+    names = {
+        "DETECTOR_GROUP": config.group,
+        "DETECTOR_INPUT_TOPIC": config.input_topic,
+        "DETECTOR_ALERTS_TOPIC": config.alerts_topic,
+        "PRODUCER_TOPIC": config.input_topic,
+    }
+    return subprocess.run(
+        [sys.executable, "-m", *command.split()],
+        env={**os.environ, **names, **environment},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def config(secured: SecuredBroker, tmp_path_factory: pytest.TempPathFactory) -> DetectorConfig:
+    """A detector that has left alerts, which model decided, and dead letters that were cut; all topics are there."""
+    stack = Stack(secured.plain, "roles", tmp_path_factory.mktemp("roles"), max_dead_letter_bytes=50)
+    unknown = [(b"s", valid("s", number, "FLY")) for number in range(20)]
+    stack.publish([*records(sessions(22)), *unknown])
+    with stack.worker():
+        stack.wait_until_processed()
+    assert stack.alerts()
+    for command in ("detector accounts deny a-0", "detector redrive --max 1"):
+        done = run(command, stack.config, {"KAFKA_BOOTSTRAP_SERVERS": secured.plain})
+        assert done.returncode == 0, done.stderr
+    return stack.config
+
+
+@pytest.mark.parametrize("role", list(RUNS))
+def test_a_role_works_with_its_rights_and_no_others(
+    role: Role, secured: SecuredBroker, config: DetectorConfig, unique_name: UniqueName, tmp_path: Path
+) -> None:
+    """Allowed what docs/security.md lists, each of its commands does its work, and shows no password.
+
+    Without any one of the rights some command ends with an error that is told in words.
+    """
+    copy(packaged_model_path("seed"), tmp_path)
+    needed = permissions(replace(config, create_topics=False), role)
+    user = unique_name(role)
+    secured.set_password(user, PASSWORD)
+    secured.allow(user, needed)
+    environment = secured.sasl_environment("SCRAM-SHA-512", user)
+    commands = [one.format(folder=tmp_path, input=config.input_topic) for one in RUNS[role]]
+    for command in commands:
+        done = run(command, config, environment)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        assert PASSWORD not in done.stdout + done.stderr
+    for missing in needed:
+        secured.forbid(user, missing)
+        failed = [done for command in commands if (done := run(command, config, environment)).returncode]
+        assert failed, f"nothing needs {missing}"
+        for done in failed:
+            assert "Traceback" not in done.stderr, done.stderr
+            assert done.stderr.splitlines()[-1].startswith("Error: "), done.stderr
+        secured.allow(user, [missing])
