@@ -11,7 +11,7 @@ from kafka.errors import KafkaError
 
 from detector.contract.accounts import AccountListing, Listing
 from detector.contract.events import MAX_ID_CHARS
-from detector.contract.topics import ACTIONS_TOPIC
+from detector.options import settings
 from detector.runtime.accounts import Accounts
 from detector.runtime.config import ConfigurationError, DetectorConfig
 from detector.runtime.recovery import BatchAbortedError, OutcomeUnknownError, TopicsUnfitError
@@ -25,14 +25,7 @@ def accounts() -> None:
     """
 
 
-def _where(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that say which accounts are meant."""
-    command = click.option(
-        "--input-topic", default=ACTIONS_TOPIC, envvar="DETECTOR_INPUT_TOPIC", show_envvar=True
-    )(command)
-    return click.option(
-        "--bootstrap-servers", default="127.0.0.1:9092", envvar="KAFKA_BOOTSTRAP_SERVERS", show_envvar=True
-    )(command)
+_where = settings("bootstrap_servers", "input_topic", "create_topics", "replication_factor")
 
 
 @accounts.command()

@@ -1,10 +1,11 @@
 """The commands about security: `python -m detector permissions` and `pseudonym`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from detector.contract.topics import ACTIONS_TOPIC, ALERTS_TOPIC
+from detector.options import settings
 from detector.runtime.config import ConfigurationError, DetectorConfig
 from detector.runtime.permissions import Role
 from detector.runtime.permissions import permissions as needed
@@ -19,33 +20,14 @@ from detector.runtime.pseudonyms import KeyRefusedError, Pseudonyms
     help="Whose: of the detector, of `alerts` and `console`, of the producer, or of the command of that name.",
 )
 @click.option("--principal", help="Who that is to the brokers.  [default: User: and the role's name]")
-@click.option("--group", default="session-detector", envvar="DETECTOR_GROUP", show_envvar=True)
-@click.option("--input-topic", default=ACTIONS_TOPIC, envvar="DETECTOR_INPUT_TOPIC", show_envvar=True)
-@click.option("--alerts-topic", default=ALERTS_TOPIC, envvar="DETECTOR_ALERTS_TOPIC", show_envvar=True)
-@click.option(
-    "--create-topics/--no-create-topics",
-    default=True,
-    envvar="DETECTOR_CREATE_TOPICS",
-    show_envvar=True,
-    help="Whether it is to create missing topics.",
-)
-def permissions(
-    *,
-    role: str,
-    principal: str | None,
-    group: str,
-    input_topic: str,
-    alerts_topic: str,
-    create_topics: bool,
-) -> None:
+@settings("group", "input_topic", "alerts_topic", "create_topics", "shadow_model")
+def permissions(*, role: str, principal: str | None, **given: Any) -> None:
     """Print what the detector, or another command, must be allowed, as calls of Kafka's kafka-acls.
 
     They lack --bootstrap-server and --command-config, which are yours.
     """
     try:
-        config = DetectorConfig(
-            group=group, input_topic=input_topic, alerts_topic=alerts_topic, create_topics=create_topics
-        )
+        config = DetectorConfig(**given)
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
     for permission in needed(config, Role(role)):
