@@ -1,6 +1,7 @@
 """Subscribing to the alerts topic: committed alerts only."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from detector.contract.alerts import Alert, decode_alert
 _LOG = logging.getLogger(__name__)
 _POLL_TIMEOUT_MS = 200
 _SEEK_TIMEOUT_MS = 5_000
+_TELL_AFTER_S = 3.0
 
 
 def subscribe(
@@ -33,9 +35,17 @@ def subscribe(
         KafkaError: the broker can't be reached or refuses.
     """
     consumer = _consumer(bootstrap_servers, topic, "earliest" if from_beginning else "latest")
+    tell_at_s = time.monotonic() + _TELL_AFTER_S
     try:
         while not stop():
             yield from _alerts(_poll(consumer))
+            if time.monotonic() > tell_at_s and not consumer.assignment():
+                _LOG.warning(
+                    "no topic %r at %s yet: waiting for it. The detector creates it when it starts",
+                    topic,
+                    bootstrap_servers,
+                )
+                tell_at_s = float("inf")
             yield None
     finally:
         consumer.close()

@@ -9,12 +9,13 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.admin import NewTopic
 
 from broker import Broker
 from detector.contract.alerts import decode_alert
 from detector.runtime.config import DetectorConfig, environment_variable_of, flag_of
-from tests.conftest import CreateTopic
+from tests.conftest import CreateTopic, UniqueName
 
 PATIENCE_S = 60
 
@@ -190,4 +191,37 @@ def test_a_subscriber_ends_on_a_signal(
     with process.stdout:
         assert process.stdout.readline().startswith(b"BLOCK")
         process.send_signal(number)
+        assert process.wait(PATIENCE_S) == 0
+
+
+def test_a_subscriber_tells_of_a_topic_that_is_not_there_and_waits_for_it(
+    kafka: Broker, admin: KafkaAdminClient, unique_name: UniqueName, tmp_path: Path
+) -> None:
+    """A name mistyped is told of on standard error; a topic made later is read like any other."""
+    topic = unique_name("late")
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-u",
+            "-m",
+            "detector",
+            "alerts",
+            "--max",
+            "1",
+            "--topic",
+            topic,
+            "--from-beginning",
+        ],
+        env=os.environ | {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process.stdout, process.stderr:
+        told = process.stderr.readline().decode()
+        assert f"no topic '{topic}'" in told
+        admin.create_topics([NewTopic(topic, 1, 1)])
+        publish_an_alert(kafka, topic, tmp_path)
+        assert process.stdout.readline().startswith(b"BLOCK")
         assert process.wait(PATIENCE_S) == 0
