@@ -11,9 +11,8 @@ from kafka.errors import KafkaError
 
 from detector.contract.accounts import AccountListing, Listing
 from detector.contract.events import MAX_ID_CHARS
-from detector.options import settings
+from detector.options import config_of, settings
 from detector.runtime.accounts import Accounts
-from detector.runtime.config import ConfigurationError, DetectorConfig
 from detector.runtime.recovery import BatchAbortedError, OutcomeUnknownError, TopicsUnfitError
 
 
@@ -94,10 +93,9 @@ def _publish(where: dict[str, Any], account_ids: Iterable[str], listing: Listing
 
 def _with_accounts(where: dict[str, Any], work: Callable[[Accounts], None]) -> None:
     logging.getLogger("kafka").setLevel(logging.ERROR)
+    config = config_of(where)
     try:
-        work(Accounts(DetectorConfig(**where)))
-    except ConfigurationError as error:
-        raise click.UsageError(str(error)) from error
+        work(Accounts(config))
     except (BatchAbortedError, OutcomeUnknownError, TopicsUnfitError, KafkaError) as error:
         raise click.ClickException(
             f"{type(error).__name__}: {error}. What was published before holds; run it again for the rest"

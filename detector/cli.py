@@ -32,8 +32,8 @@ from detector.model.artifact import (
     load_model,
     resolve_model_path,
 )
-from detector.options import settings
-from detector.runtime.config import ConfigurationError, DetectorConfig
+from detector.options import config_of, settings
+from detector.runtime.config import DetectorConfig
 from detector.runtime.epochs import ModelMissingError, epochs_of_group, models_of, replay_epochs
 from detector.runtime.garbage import relax_garbage_collection
 from detector.runtime.health import HealthServer, Heartbeat, Watchdog
@@ -69,7 +69,7 @@ def main() -> None:
 @settings()
 def run(**given: Any) -> None:
     """Score the sessions of the input topic and publish block alerts, until SIGTERM or SIGINT."""
-    config = _config(given)
+    config = config_of(given)
     logging.basicConfig(level=config.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for handler in logging.getLogger().handlers:
         handler.addFilter(Repeats())
@@ -197,7 +197,7 @@ def replay(*, path: Path | None, folder: Path | None, out: Path, **given: Any) -
 
     `detected_at_ms` is 0 in each. Settings that touch neither the log nor the decisions are ignored.
     """
-    config = _config(given)
+    config = config_of(given)
     model = _load(config.model_path, config.unknown_actions)
     logging.getLogger("kafka").setLevel(logging.ERROR)
     dead_letters: Counter[str] = Counter()
@@ -243,7 +243,7 @@ def redrive(*, reasons: tuple[str, ...], dry_run: bool, most: int | None, **give
     Each run goes on where the last one for the same reason ended, and ends where the dead letters ended when it
     began. It may be interrupted at any time.
     """
-    config = _config(given)
+    config = config_of(given)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("kafka").setLevel(logging.ERROR)
     heartbeat = Heartbeat()
@@ -312,13 +312,6 @@ def describe(alert: Alert) -> str:
         f"{alert.decision} session {alert.session_id} account {alert.account_id} score {alert.score:.4f} "
         f"{'≥' if alert.score >= alert.threshold else '<'} {alert.threshold:g} after {latency_ms} ms: {actions}{because}"
     )
-
-
-def _config(given: Mapping[str, Any]) -> DetectorConfig:
-    try:
-        return DetectorConfig(**given)
-    except ConfigurationError as error:
-        raise click.UsageError(str(error)) from error
 
 
 def _load(path: Path | None, unknown_actions: str = UnknownActions.DEAD_LETTER) -> Model:

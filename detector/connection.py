@@ -150,6 +150,11 @@ class AccessRefusedError(KafkaError):  # type: ignore[misc]  # as above
     """The brokers can be reached and don't let this client in. The message says what was seen and what to check."""
 
 
+def right_missing(right: str, role: str) -> str:
+    """Return what to tell a client that lacks a right, such as "to read topic a"."""
+    return f"no right {right}: expected the broker to allow what `python -m detector permissions --role {role}` lists"
+
+
 class _Secret(str):
     """A text that shows itself to nobody who only prints it: kafka-python logs its configuration at DEBUG."""
 

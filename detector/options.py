@@ -1,11 +1,17 @@
-"""The settings of the detector as options of its commands."""
+"""The settings of the detector as options of its commands, and the configuration that was given by them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
+from typing import Any
 
 import click
 
-from detector.runtime.config import DetectorConfig, environment_variable_of, flag_of
+from detector.runtime.config import (
+    ConfigurationError,
+    DetectorConfig,
+    environment_variable_of,
+    flag_of,
+)
 
 
 def settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -31,3 +37,15 @@ def settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]
         return command
 
     return decorate
+
+
+def config_of(given: Mapping[str, Any]) -> DetectorConfig:
+    """Return the configuration with these settings.
+
+    Raises:
+        click.UsageError: one of them is out of its bounds.
+    """
+    try:
+        return DetectorConfig(**given)
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from error

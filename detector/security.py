@@ -5,8 +5,7 @@ from typing import Any
 
 import click
 
-from detector.options import settings
-from detector.runtime.config import ConfigurationError, DetectorConfig
+from detector.options import config_of, settings
 from detector.runtime.permissions import Role
 from detector.runtime.permissions import permissions as needed
 from detector.runtime.pseudonyms import KeyRefusedError, Pseudonyms
@@ -26,11 +25,7 @@ def permissions(*, role: str, principal: str | None, **given: Any) -> None:
 
     They lack --bootstrap-server and --command-config, which are yours.
     """
-    try:
-        config = DetectorConfig(**given)
-    except ConfigurationError as error:
-        raise click.UsageError(str(error)) from error
-    for permission in needed(config, Role(role)):
+    for permission in needed(config_of(given), Role(role)):
         click.echo(f"{permission.command(principal or f'User:{role}')}  # {permission.reason}")
 
 

@@ -9,7 +9,13 @@ from typing import Any, NamedTuple, Protocol, Self
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFailedError
 
-from detector.connection import AccessRefusedError, SecurityError, access_explained, client_options
+from detector.connection import (
+    AccessRefusedError,
+    SecurityError,
+    access_explained,
+    client_options,
+    right_missing,
+)
 from detector.contract.events import SessionEvent
 from detector.contract.headers import ACTION_TYPE, PRODUCER_SOURCE, cloud_event_headers
 from detector.contract.topics import MAX_RECORD_BYTES
@@ -116,18 +122,15 @@ class Publisher:
             ) from error
         try:
             self._producer.partitions_for(topic)
-        except TopicAuthorizationFailedError as error:
-            self._producer.close(timeout=0)
-            raise PublishError(
-                f"no right to write to topic {topic!r} at {bootstrap_servers}: expected the broker to allow what "
-                "`python -m detector permissions --role producer` lists"
-            ) from error
         except KafkaError as error:
             self._producer.close(timeout=0)
-            raise PublishError(
-                f"topic {topic!r} was not found at {bootstrap_servers} ({error}). The detector creates its topics "
-                "when it starts; create the topic, or name another with --topic."
-            ) from error
+            told = (
+                right_missing(f"to write to topic {topic!r} at {bootstrap_servers}", "producer")
+                if isinstance(error, TopicAuthorizationFailedError)
+                else f"topic {topic!r} was not found at {bootstrap_servers} ({error}). The detector creates its "
+                "topics when it starts; create the topic, or name another with --topic."
+            )
+            raise PublishError(told) from error
 
     def __enter__(self) -> Self:
         return self

@@ -14,8 +14,7 @@ from detector.backtest.report import draw, show
 from detector.backtest.running import Backtest, LabelsRefusedError, Side, backtest, read_labels
 from detector.contract.topics import ACTIONS_TOPIC
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
-from detector.options import settings
-from detector.runtime.config import ConfigurationError, DetectorConfig
+from detector.options import config_of, settings
 from detector.runtime.recovery import TopicsUnfitError
 from detector.runtime.replaying import batches_of_file, batches_of_topic
 
@@ -84,11 +83,11 @@ def backtest_command(
 
     Nothing is published. Give what the detector in service was given: its variables count here too.
     """
+    config = config_of({"input_topic": topic or ACTIONS_TOPIC, **given})
+    sides = _sides(paths, thresholds, UnknownActions(config.unknown_actions))
+    if (path is None) == (topic is None):
+        raise click.UsageError("expected the history in either --file or --topic")
     try:
-        config = DetectorConfig(input_topic=topic or ACTIONS_TOPIC, **given)
-        sides = _sides(paths, thresholds, UnknownActions(config.unknown_actions))
-        if (path is None) == (topic is None):
-            raise click.UsageError("expected the history in either --file or --topic")
         labels = read_labels(labels_path) if labels_path else {}
         batches = batches_of_file(path, config) if path else batches_of_topic(config)
         with _progress(as_json=as_json) as progress:
@@ -96,8 +95,6 @@ def backtest_command(
             outcome = backtest(
                 batches, sides, config, labels, advance=lambda count: progress.advance(task, count)
             )
-    except ConfigurationError as error:
-        raise click.UsageError(str(error)) from error
     except (LabelsRefusedError, TopicsUnfitError, KafkaError, OSError) as error:
         raise click.ClickException(str(error)) from error
     names = (sides[0].name, sides[1].name)

@@ -58,7 +58,6 @@ def permissions(config: DetectorConfig, role: Role = Role.DETECTOR) -> list[Perm
 
 
 def _detector(config: DetectorConfig) -> list[Permission]:
-    transactions = f"{config.group}-"
     needed = [
         _topic(config.input_topic, "Read", "the events"),
         _topic(config.alerts_topic, "Write", "the alerts"),
@@ -68,9 +67,7 @@ def _detector(config: DetectorConfig) -> list[Permission]:
         _topic(config.state_topic, "Write", "keeping live sessions"),
         _topic(config.state_topic, "Delete", "cutting it behind a snapshot"),
         Permission(Resource.GROUP, config.group, "Read", "sharing the partitions, committing offsets"),
-        Permission(
-            Resource.TRANSACTIONAL_ID, transactions, "Write", "one transaction a batch", prefixed=True
-        ),
+        _transactions(f"{config.group}-", "one transaction a batch", prefixed=True),
     ]
     if config.shadow_model:
         needed.append(_topic(config.shadow_topic, "Write", "what the challenger blocks"))
@@ -127,8 +124,8 @@ def _topic(name: str, operation: str, reason: str) -> Permission:
     return Permission(Resource.TOPIC, name, operation, reason)
 
 
-def _transactions(name: str, reason: str) -> Permission:
-    return Permission(Resource.TRANSACTIONAL_ID, name, "Write", reason)
+def _transactions(name: str, reason: str, *, prefixed: bool = False) -> Permission:
+    return Permission(Resource.TRANSACTIONAL_ID, name, "Write", reason, prefixed)
 
 
 _NEEDED: Final[Mapping[Role, Callable[[DetectorConfig], list[Permission]]]] = {

@@ -18,7 +18,7 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from detector.connection import AccessRefusedError, client_options
+from detector.connection import AccessRefusedError, client_options, right_missing
 from detector.contract.dead_letters import (
     DeadLetter,
     NoDeadLetterError,
@@ -329,8 +329,5 @@ def _max_message_bytes(admin: KafkaAdminClient, topic: str) -> int:
     resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs={name: None})
     settings = admin.describe_configs([resource], config_filter="all")["topic"][topic]
     if name not in settings:  # kafka-python leaves out what is refused
-        raise AccessRefusedError(
-            f"no right to read the settings of topic {topic}: expected the broker to allow what "
-            "`python -m detector permissions --role redrive` lists"
-        )
+        raise AccessRefusedError(right_missing(f"to read the settings of topic {topic}", "redrive"))
     return int(settings[name]["value"])

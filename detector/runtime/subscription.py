@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
 
-from detector.connection import AccessRefusedError, access_explained, client_options
+from detector.connection import AccessRefusedError, access_explained, client_options, right_missing
 from detector.contract.alerts import Alert, decode_alert
 
 _LOG = logging.getLogger(__name__)
@@ -131,10 +131,7 @@ def _poll(consumer: KafkaConsumer) -> dict[Any, list[Any]]:
     """Return what came; kafka-python waits for a topic that it may not read as for one that is not there yet."""
     polled: dict[Any, list[Any]] = consumer.poll(timeout_ms=_POLL_TIMEOUT_MS)
     if refused := consumer._cluster.unauthorized_topics:  # noqa: SLF001  there is no public way
-        raise AccessRefusedError(
-            f"no right to read topic {', '.join(refused)}: expected the broker to allow what "
-            "`python -m detector permissions --role subscriber` lists"
-        )
+        raise AccessRefusedError(right_missing(f"to read topic {', '.join(refused)}", "subscriber"))
     return polled
 
 

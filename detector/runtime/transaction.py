@@ -200,9 +200,8 @@ class Transactor:
 
 def _too_large(records: Sequence[OutputRecord], futures: Sequence[Any]) -> OutputRecord | None:
     """Return the first record that its topic refuses for its size, which no retry mends."""
-    for record, future in zip(
-        records, futures, strict=False
-    ):  # not all were sent, if one was refused at once
+    # Fewer futures than records, if sending was refused halfway.
+    for record, future in zip(records, futures, strict=False):
         if isinstance(future.exception, MessageSizeTooLargeError):
             return record
     return None

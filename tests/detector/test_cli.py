@@ -175,6 +175,16 @@ def test_alerts_are_printed_as_json_and_in_words(
     assert f"| {alert.explanation[0]}" in words.stdout
 
 
+def subscriber(kafka: Broker, topic: str, *arguments: str) -> "subprocess.Popen[bytes]":
+    """Start a subscriber to all alerts of a topic."""
+    flags = ["--from-beginning", "--topic", topic, "--bootstrap-servers", kafka.bootstrap_servers]
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "detector", "alerts", *flags, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_subscriber_ends_on_a_signal(
     kafka: Broker, create_topic: CreateTopic, tmp_path: Path, number: signal.Signals
@@ -182,13 +192,10 @@ def test_a_subscriber_ends_on_a_signal(
     """A subscriber that has printed what there is, and waits for more, ends with exit code 0 when it is asked to."""
     topic = create_topic("alerts")
     publish_an_alert(kafka, topic, tmp_path)
-    servers = ["--bootstrap-servers", kafka.bootstrap_servers]
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "detector", "alerts", "--from-beginning", "--topic", topic, *servers],
-        stdout=subprocess.PIPE,
-    )
+    process = subscriber(kafka, topic)
     assert process.stdout is not None
-    with process.stdout:
+    assert process.stderr is not None
+    with process.stdout, process.stderr:
         assert process.stdout.readline().startswith(b"BLOCK")
         process.send_signal(number)
         assert process.wait(PATIENCE_S) == 0
@@ -199,23 +206,7 @@ def test_a_subscriber_tells_of_a_topic_that_is_not_there_and_waits_for_it(
 ) -> None:
     """A name mistyped is told of on standard error; a topic made later is read like any other."""
     topic = unique_name("late")
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-u",
-            "-m",
-            "detector",
-            "alerts",
-            "--max",
-            "1",
-            "--topic",
-            topic,
-            "--from-beginning",
-        ],
-        env=os.environ | {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    process = subscriber(kafka, topic, "--max", "1")
     assert process.stdout is not None
     assert process.stderr is not None
     with process.stdout, process.stderr:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -13,6 +14,8 @@ from typing import Any
 
 import msgspec
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from detector.contract.alerts import Alert, decode_alert
 from detector.contract.dead_letters import DeadLetter
@@ -73,6 +76,13 @@ def metrics_address(worker: Worker) -> str:
     """Return host and port of a worker's metrics, once it serves them."""
     worker.wait_until_logged("metrics on http://")
     return worker.log.read_text().partition("metrics on http://")[2].partition("/")[0]
+
+
+def exposed(worker: Worker, name: str) -> list[Sample]:
+    """Return the samples of a series that a worker exposes."""
+    with urllib.request.urlopen(f"http://{metrics_address(worker)}/metrics", timeout=10) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        return [sample for family in families for sample in family.samples if sample.name == name]
 
 
 class Stack:

@@ -1,31 +1,20 @@
 """Hot reload: from a batch's edge on the new model decides; nothing is lost or doubled over it."""
 
-import urllib.request
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 from kafka import TopicPartition
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.samples import Sample
 
 from detector.contract.alerts import Alert
 from detector.core.partition import Partition
 from detector.model.artifact import load_model
 from detector.runtime.replaying import batches_of_topic, replay
 from tests.model.models import random_file
-from tests.runtime.stack import Stack, Worker, wait_for, without_clock
+from tests.runtime.stack import Stack, Worker, exposed, wait_for, without_clock
 from tests.runtime.test_end_to_end import records, sessions
 from tests.runtime.test_model_watch import put
-
-
-def exposed(worker: Worker, name: str) -> list[Sample]:
-    """Return the samples of a metric that a worker exposes."""
-    said = worker.log.read_text().partition("metrics on ")[2].split()[0]
-    with urllib.request.urlopen(said, timeout=10) as answer:  # noqa: S310  our own, on loopback
-        families = text_string_to_metric_families(answer.read().decode())
-        return [sample for family in families for sample in family.samples if sample.name == name]
 
 
 def reached(worker: Worker, outcome: str, count: int) -> bool:

@@ -4,34 +4,23 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from kafka import KafkaAdminClient
-from kafka.admin import ConfigResource, ConfigResourceType
 
+from tests.runtime.conftest import SetTopic
 from tests.runtime.stack import Stack, wait_for, without_clock
 from tests.runtime.test_end_to_end import records, sessions
 
+_LIMIT = "max.message.bytes"
 _LIMIT_BYTES = 20_000
 _TINY_BYTES = 100
 """Less than any record here, and enough for the markers of transactions, which the limit holds for as well."""
-Limit = Callable[[str, int], None]
 
 
-@pytest.fixture
-def limit(admin: KafkaAdminClient) -> Limit:
-    """Return a function that sets the largest batch that a topic takes, in bytes."""
-
-    def to(topic: str, size_bytes: int) -> None:
-        resource = ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": str(size_bytes)})
-        # A topic that is new has no settings that kafka-python could know it by, for a moment.
-        admin.alter_configs([resource], raise_on_unknown=False)
-
-    return to
-
-
-def test_a_batch_beyond_a_topics_limit_is_split(make_stack: Callable[..., Stack], limit: Limit) -> None:
+def test_a_batch_beyond_a_topics_limit_is_split(
+    make_stack: Callable[..., Stack], set_topic: SetTopic
+) -> None:
     """Records that fit one by one and not together are published all the same, each once."""
     stack = make_stack()
-    limit(stack.config.dead_letter_topic, _LIMIT_BYTES)
+    set_topic(stack.config.dead_letter_topic, _LIMIT, str(_LIMIT_BYTES))
     garbage = [(key, b"x" * (_LIMIT_BYTES * 3 // 4)) for key in (b"a", b"b", b"c") for _ in range(12)]
     stack.publish([*garbage, *records(sessions(22))])
     with stack.worker() as worker:
@@ -44,12 +33,12 @@ def test_a_batch_beyond_a_topics_limit_is_split(make_stack: Callable[..., Stack]
 
 @pytest.mark.parametrize("topic", ["dead_letter_topic", "state_topic", "models_topic"])
 def test_a_record_beyond_a_topics_limit_ends_the_detector(
-    make_stack: Callable[..., Stack], limit: Limit, topic: str
+    make_stack: Callable[..., Stack], set_topic: SetTopic, topic: str
 ) -> None:
     """It ends with exit code 1, the topic's name and the setting; with the setting mended nothing is missing."""
     stack = make_stack()
     name = getattr(stack.config, topic)
-    limit(name, _TINY_BYTES)
+    set_topic(name, _LIMIT, str(_TINY_BYTES))
     garbage = (b"a", b"x" * 1_000)
     stack.publish([garbage, *records(sessions(22))])
     worker = stack.start()
@@ -63,7 +52,7 @@ def test_a_record_beyond_a_topics_limit_ends_the_detector(
     assert name in text.splitlines()[-1]
     assert "max.message.bytes" in text.splitlines()[-1]
     assert stack.alerts() == []
-    limit(name, 1_000_000)
+    set_topic(name, _LIMIT, "1000000")
     with stack.worker():
         stack.wait_until_processed()
     assert [one.value for one in stack.read(stack.config.dead_letter_topic)] == [garbage[1]]

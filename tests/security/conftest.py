@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,28 +62,31 @@ class SecuredBroker:
     folder: Path
     broker: EmbeddedBroker
 
-    def set_password(self, user: str, password: str) -> None:
-        """Give a user a password for SCRAM-SHA-512; it counts for new connections."""
-        admin = KafkaAdminClient(bootstrap_servers=self.plain)
-        change = UserScramCredentialUpsertion(user, ScramMechanism.SCRAM_SHA_512, password=password)
-        assert admin.alter_user_scram_credentials([change]) == {user: None}
-        admin.close()
+    def administrator(self) -> closing[KafkaAdminClient]:
+        """Return a client that may do anything, for a with statement."""
+        return closing(KafkaAdminClient(bootstrap_servers=self.plain))
+
+    def set_password(
+        self, user: str, password: str, mechanism: ScramMechanism = ScramMechanism.SCRAM_SHA_512
+    ) -> None:
+        """Give a user a password; it counts for new connections."""
+        change = UserScramCredentialUpsertion(user, mechanism, password=password)
+        with self.administrator() as admin:
+            assert admin.alter_user_scram_credentials([change]) == {user: None}
 
     def allow(self, user: str, permissions: Sequence[Permission]) -> None:
-        """Allow a user these things and no more."""
+        """Allow a user these things, too."""
         acls = [acl_of(user, one) for one in permissions]
-        admin = KafkaAdminClient(bootstrap_servers=self.plain)
-        assert len(admin.create_acls(acls)["succeeded"]) == len(acls)
-        admin.close()
+        with self.administrator() as admin:
+            assert len(admin.create_acls(acls)["succeeded"]) == len(acls)
 
     def forbid(self, user: str, permission: Permission) -> None:
         """Take a right away that the user was given."""
         acl = acl_of(user, permission)
         given = ACLFilter(acl.principal, acl.host, acl.operation, acl.permission_type, acl.resource_pattern)
-        admin = KafkaAdminClient(bootstrap_servers=self.plain)
-        ((_, deleted, _),) = admin.delete_acls([given])
+        with self.administrator() as admin:
+            ((_, deleted, _),) = admin.delete_acls([given])
         assert len(deleted) == 1
-        admin.close()
 
     def sasl_environment(self, mechanism: str, user: str = "detector") -> dict[str, str]:
         """Return the variables of a client of the SASL listener."""
@@ -142,17 +146,10 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]
         + ' unsecuredLoginStringClaim_sub="broker";',
     }
     with EmbeddedBroker(port=int(plain.rpartition(":")[2]), properties=properties) as broker:
-        admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
-        for mechanism in (
-            ScramMechanism.SCRAM_SHA_256,
-            ScramMechanism.SCRAM_SHA_512,
-        ):  # one a request for a user
-            told = admin.alter_user_scram_credentials(
-                [UserScramCredentialUpsertion("detector", mechanism, password=PASSWORD)]
-            )
-            assert told == {"detector": None}
-        admin.close()
-        yield SecuredBroker(plain, sasl, tls, folder, broker)
+        secured = SecuredBroker(plain, sasl, tls, folder, broker)
+        for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
+            secured.set_password("detector", PASSWORD, mechanism)
+        yield secured
 
 
 def _unsecured_token(subject: str) -> str:
