@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
-from detector.core.explaining import Score
+from detector.core.reasons import Score
 
 MAX_WINDOWS = 131_072
 """Windows kept at most, some 20 MB. Sessions begin alike, so most of what repeats is short and soon seen again."""

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from detector.contract.alerts import Alert
 from detector.core.decision import Policy, decide
 from detector.core.encoding import Encoding
-from detector.core.explaining import Score, explained
 from detector.core.partition import Partition
+from detector.core.reasons import Score, with_reasons
 from detector.core.shadowing import Challenger, shadowed
 from detector.core.staging import Entry, SessionLimits, stage
 
@@ -72,4 +72,4 @@ def detect(
         partition.apply(decided.delta)
         for alert in decided.shadowed.alerts if decided.shadowed else ():
             shadow_alert(alert)
-        yield from explained(decided, encoding, score).alerts
+        yield from with_reasons(decided, encoding, score).alerts

@@ -21,9 +21,9 @@ from kafka.structs import ConsumerGroupMetadata
 
 from detector.contract.dead_letters import DeadLetter
 from detector.core.decision import Decided, Policy, decide
-from detector.core.explaining import explained
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
+from detector.core.reasons import with_reasons
 from detector.core.shadowing import Challenger, shadowed
 from detector.core.staging import Entry, SessionLimits, Staged, stage
 from detector.model.artifact import Model
@@ -298,7 +298,7 @@ class Detector:
         )
 
     def _explain(self, decided: Decided) -> Decided:
-        return explained(decided, self._model.encoding, self._memo)
+        return with_reasons(decided, self._model.encoding, self._memo)
 
     def _commit(
         self,

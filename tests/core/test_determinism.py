@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from detector.contract.alerts import Alert, encode_alert
 from detector.core.decision import Policy, decide
-from detector.core.explaining import explained
 from detector.core.offline import detect
 from detector.core.partition import Partition
+from detector.core.reasons import with_reasons
 from detector.core.staging import Entry, SessionLimits, stage
 from detector.runtime.state_log import decode_state, encode_delta, encode_snapshot, replay
 from tests.core.strategies import ENCODING, GUARDED, POLICY, SOURCE, event_of, logs, score
@@ -79,7 +79,7 @@ def test_a_partition_handed_over_anywhere_goes_on_the_same(log: Log, data: st.Da
         if number in snapshots:
             state_log = list(encode_snapshot(partition, fingerprint))
         state_log.append(encode_delta(decided.delta, fingerprint))
-        found += encoded(explained(decided, ENCODING, score).alerts)
+        found += encoded(with_reasons(decided, ENCODING, score).alerts)
         live = Partition()
         live.sessions = dict(partition.sessions)
         live.listed = dict(partition.listed)

@@ -13,8 +13,8 @@ from detector.contract.alerts import Alert, Cause, Decision
 from detector.contract.events import SessionEvent
 from detector.core.breaker import SLOTS, Breaker, BreakerLimits, BreakerState
 from detector.core.decision import Decided, Policy, Suppression, decide
-from detector.core.explaining import explained
 from detector.core.partition import Partition
+from detector.core.reasons import with_reasons
 from detector.core.staging import Entry, SessionLimits, stage
 from tests.core.strategies import ENCODING, GUARDED, MODEL, SOURCE
 
@@ -124,7 +124,7 @@ def test_a_denied_account_is_blocked_at_its_next_action() -> None:
     decided = log.read([*deny, event("s", "VIEW_BALANCE", 1), event("s", "LOGIN", 2), event("t", "LOGIN", 3)])
     assert verdicts(decided.alerts) == [("s", "BLOCK", "deny_list")]
     assert decided.suppressed == {Suppression.ALREADY_BLOCKED: 2}
-    (alert,) = explained(decided, ENCODING, score).alerts
+    (alert,) = with_reasons(decided, ENCODING, score).alerts
     assert alert.explanation[0] == "the account is on the deny list"
     assert alert.score < alert.threshold
 
@@ -173,11 +173,11 @@ def test_a_session_reviewed_by_the_breaker_is_blocked_once_it_has_closed() -> No
 
 
 def test_what_the_breaker_held_back_is_told_and_not_explained() -> None:
-    """Such reviews come in masses; they say why they are none of the model's, without attributions."""
+    """Such reviews come in masses; they say why they are none of the model's, and cost no scoring."""
     log = Log(Policy(0.8, MODEL, breaker=BreakerLimits(0.25, min_blocks=1, window_ms=10_000)))
-    (alert,) = explained(log.read([event("s", "TRANSFER_LARGE")]), ENCODING, score).alerts
+    (alert,) = with_reasons(log.read([event("s", "TRANSFER_LARGE")]), ENCODING, score).alerts
     assert alert.cause is Cause.CIRCUIT_BREAKER
-    assert (alert.attributions, alert.baseline) == ([], None)
+    assert alert.scores == []
     assert alert.explanation == ["review instead of block: the circuit breaker is open"]
 
 
