@@ -16,6 +16,7 @@ from detector.core.decision import Policy
 from detector.core.partition import Partition
 from detector.core.shadowing import Challenger
 from detector.model.artifact import Model, load_model
+from detector.model.at_hand import ModelMissingError
 from detector.runtime.config import DetectorConfig
 from detector.runtime.recovery import TopicsUnfitError
 from detector.runtime.replaying import Batch, replay
@@ -23,10 +24,6 @@ from detector.runtime.replaying import Batch, replay
 _POLL_TIMEOUT_MS = 200
 
 Epochs = Mapping[TopicPartition, Sequence[ModelEpoch]]
-
-
-class ModelMissingError(Exception):
-    """A model decided a part of the log, and its file is not at hand. The message names it."""
 
 
 def epochs_of_group(config: DetectorConfig) -> Epochs:

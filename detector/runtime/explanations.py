@@ -1,0 +1,137 @@
+"""Explaining alerts from their topic: those of one session, or all of them, as a consumer group of its own."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import msgspec
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.errors import CommitFailedError
+
+from detector.connection import client_options
+from detector.contract.alerts import Alert
+from detector.contract.explanations import Explanation
+from detector.contract.headers import DETECTOR_SOURCE, EXPLANATION_TYPE, cloud_event_headers
+from detector.contract.topics import explanations_specification, explanations_topic
+from detector.core.explaining import NotExplainableError
+from detector.runtime.config import DetectorConfig
+from detector.runtime.recovery import TopicsUnfitError
+from detector.runtime.subscription import RecentAlerts, alerts_in
+from detector.runtime.topics import create_missing, partition_count
+
+_LOG = logging.getLogger(__name__)
+_ALERTS_A_TURN = 200
+"""Some seconds of work, of the minutes that the group waits for a member."""
+_POLL_TIMEOUT_MS = 200
+_TOPIC_TIMEOUT_S = 10.0
+
+Explain = Callable[[Alert], Explanation]
+
+
+def alerts_of_session(config: DetectorConfig, session_id: str) -> Iterator[Alert]:
+    """Yield the alerts of one session that are on the topic now; the whole topic is read.
+
+    Raises:
+        TopicsUnfitError: there is no such topic.
+        KafkaError: the broker can't be reached or refuses.
+    """
+    give_up_s = time.monotonic() + _TOPIC_TIMEOUT_S
+    subscription = RecentAlerts(config.bootstrap_servers, config.alerts_topic, most=sys.maxsize)
+    with closing(subscription):
+        while not subscription.caught_up:
+            yield from (alert for alert in subscription.poll() if alert.session_id == session_id)
+            if time.monotonic() > give_up_s and not subscription.has_topic:
+                raise _no_topic(config)
+
+
+def explain_topic(
+    config: DetectorConfig, explain: Explain, stop: Callable[[], bool], most: int | None
+) -> int:
+    """Publish an explanation of each alert to the topic beside, until `stop`; return how many.
+
+    At least once: an explanation is acknowledged before its alert's offset is committed, so that after a crash some
+    come again, the same bits under the same alert id. An alert that can't be explained is told and passed over; one
+    whose model is missing ends it, since that can be mended.
+
+    Args:
+        config: names broker and topics.
+        explain: an alert.
+        stop: asked between batches.
+        most: end after so many alerts; None goes on.
+
+    Raises:
+        ModelMissingError: nothing was committed of the batch; run again with the model, it goes on from there.
+        TopicsUnfitError: a topic is missing.
+        KafkaError: the broker can't be reached or refuses.
+    """
+    topic, seen, explained = explanations_topic(config.alerts_topic), 0, 0
+    _ensure_topic(config)
+    with _clients(config, topic) as (consumer, producer):
+        while not stop() and (most is None or seen < most):
+            room = _ALERTS_A_TURN if most is None else min(_ALERTS_A_TURN, most - seen)
+            polled = consumer.poll(timeout_ms=_POLL_TIMEOUT_MS, max_records=room)
+            alerts = list(alerts_in(polled))
+            sent = [_send(producer, topic, alert, found) for alert, found in _explained(alerts, explain)]
+            producer.flush()
+            for one in sent:
+                one.get(timeout=0)
+            try:
+                consumer.commit()
+            except CommitFailedError as error:
+                _LOG.warning("partitions moved on meanwhile, whose alerts are explained again: %s", error)
+            seen += len(alerts)
+            explained += len(sent)
+    return explained
+
+
+def _explained(alerts: list[Alert], explain: Explain) -> Iterator[tuple[Alert, Explanation]]:
+    for alert in alerts:
+        try:
+            yield alert, explain(alert)
+        except NotExplainableError as error:
+            _LOG.warning("passed over: %s", error)
+
+
+def _send(producer: KafkaProducer, topic: str, alert: Alert, explanation: Explanation) -> Any:
+    headers = cloud_event_headers(
+        event_type=EXPLANATION_TYPE,
+        event_id=alert.alert_id,
+        source=DETECTOR_SOURCE,
+        subject=alert.session_id,
+        time_ms=alert.occurred_at_ms,
+    )
+    value = msgspec.json.encode(explanation)
+    return producer.send(topic, key=alert.session_id.encode(), value=value, headers=headers)
+
+
+def _ensure_topic(config: DetectorConfig) -> None:
+    with closing(KafkaAdminClient(**client_options(config.bootstrap_servers))) as admin:
+        if config.alerts_topic not in admin.list_topics():
+            raise _no_topic(config)
+        partitions = partition_count(admin, config.alerts_topic)
+        create_missing(admin, config, [explanations_specification(config.alerts_topic, partitions)])
+
+
+def _no_topic(config: DetectorConfig) -> TopicsUnfitError:
+    return TopicsUnfitError(
+        f"no topic {config.alerts_topic!r} at {config.bootstrap_servers}: expected that of a detector's alerts"
+    )
+
+
+@contextmanager
+def _clients(config: DetectorConfig, group: str) -> Iterator[tuple[KafkaConsumer, KafkaProducer]]:
+    options = client_options(config.bootstrap_servers)
+    consumer = KafkaConsumer(
+        config.alerts_topic,
+        **options,
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        allow_auto_create_topics=False,
+    )
+    with closing(consumer), closing(KafkaProducer(**options, acks="all", linger_ms=1_000)) as producer:
+        yield consumer, producer
