@@ -15,7 +15,7 @@ import numpy as np
 from detector.contract.alerts import Alert
 from detector.contract.explanations import Attribution, Explanation
 from detector.core.encoding import STEP_BYTES, Encoding
-from detector.core.reasons import Score, reasons
+from detector.core.reasons import Score, reasons, scored
 from detector.core.shapley import all_coalitions, coalitions_of, estimated_values, exact_values, layers
 
 MAX_ACTIONS = 64
@@ -73,10 +73,9 @@ def explain(alert: Alert, encoding: Encoding, score: Score) -> Explanation:
             encoding.step(action, None if gap is None else gap[0])
             for action, gap in zip(alert.window, alert.gap_ranges_ms, strict=True)
         )
-        seed = uuid.UUID(alert.alert_id)
+        found = shapley_values(window, encoding, score, uuid.UUID(alert.alert_id))
     except ValueError as error:
         raise NotExplainableError(f"alert {alert.alert_id}: {error}: expected one of a detector's") from error
-    found = shapley_values(window, encoding, score, seed)
     if not abs(found.score - alert.score) <= SCORE_TOLERANCE:
         raise NotExplainableError(
             f"alert {alert.alert_id} says {alert.score}, and its model gives its window {found.score}: expected the "
@@ -108,6 +107,9 @@ def shapley_values(window: bytes, encoding: Encoding, score: Score, seed: uuid.U
         encoding: of the model.
         score: of the model.
         seed: decides which coalitions are sampled, where they are.
+
+    Raises:
+        ValueError: an answer is no score.
     """
     all_steps = [window[at : at + STEP_BYTES] for at in range(0, len(window), STEP_BYTES)]
     given, steps = b"".join(all_steps[:-MAX_ACTIONS]), all_steps[-MAX_ACTIONS:]
@@ -118,7 +120,7 @@ def shapley_values(window: bytes, encoding: Encoding, score: Score, seed: uuid.U
     at_gap, other_gaps = _other_gaps(steps, encoding)
 
     asked = [given, window, *(given + one for one in (*coalitions, *other_gaps))]
-    answers = iter(score(encoding.windows(asked)).tolist())
+    answers = iter(scored(asked, encoding, score))
     baseline, whole, *of_coalitions = islice(answers, 2 + len(coalitions))
     scores = np.array(of_coalitions)
     values = exact_values(scores, count) if exact else estimated_values(scores, sampled, baseline, whole)

@@ -49,7 +49,7 @@ def with_reasons(decided: Decided, encoding: Encoding, score: Score) -> Decided:
     for begin in range(0, len(sought), _ALERTS_A_CALL):
         part = sought[begin : begin + _ALERTS_A_CALL]
         asked = [_asked(decided.windows[at]) for at in part]
-        answers = iter(score(encoding.windows(list(itertools.chain.from_iterable(asked)))).tolist())
+        answers = iter(scored(list(itertools.chain.from_iterable(asked)), encoding, score))
         for at, windows in zip(part, asked, strict=True):
             alerts[at] = _reasoned(alerts[at], list(itertools.islice(answers, len(windows))))
     return replace(
@@ -61,6 +61,19 @@ def with_reasons(decided: Decided, encoding: Encoding, score: Score) -> Decided:
             for alert in alerts
         ],
     )
+
+
+def scored(windows: list[bytes], encoding: Encoding, score: Score) -> list[float]:
+    """Score packed windows.
+
+    Raises:
+        ValueError: an answer is no score.
+    """
+    scores = score(encoding.windows(windows))
+    if not np.all((scores >= 0) & (scores <= 1)):  # nor is NaN
+        raise ValueError("the model scored a part of the window beyond 0 to 1: expected a number in between")
+    answers: list[float] = scores.tolist()
+    return answers
 
 
 def _asked(window: bytes) -> list[bytes]:

@@ -62,7 +62,7 @@ class ModelsAtHand:
                 continue  # a file that can't be read is none at hand
             if found == reference.sha256:
                 model = load_model(path)
-                return load_model(path, UnknownActions.TOKEN) if model.metadata.unknown_token else model
+                return model.treating(UnknownActions.TOKEN) if model.metadata.unknown_token else model
         where = f"the {len(files)} models in {self._folder}" if self._folder else "the packaged models"
         raise ModelMissingError(
             f"model {reference.name} {reference.version} ({reference.sha256[:12]}…) is not among {where}: expected the "

@@ -4,8 +4,8 @@ import itertools
 import math
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
-from unittest.mock import patch
 
 import msgspec
 import numpy as np
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from detector.contract.alerts import Alert, Decision, SourcePosition, decode_alert, encode_alert
-from detector.core import explaining, offline
+from detector.core import explaining
 from detector.core.decision import Decided
 from detector.core.encoding import STEP_BYTES, STEP_DTYPE, Encoding
 from detector.core.explaining import (
@@ -26,9 +26,9 @@ from detector.core.explaining import (
     explain,
     shapley_values,
 )
-from detector.core.reasons import Score, with_reasons
-from detector.core.staging import Entry, SessionLimits
-from tests.core.strategies import ACTIONS, GUARDED, MODEL, SOURCE, logs
+from detector.core.partition import Partition
+from detector.core.staging import Entry
+from tests.core.strategies import ACTIONS, GUARDED, MODEL, SOURCE, alerts_of, logs, pipeline
 from tests.core.strategies import score as hashed
 
 ROUNDING = 1e-12
@@ -53,7 +53,7 @@ def split(window: bytes) -> list[bytes]:
 
 def additive(windows_: NDArray[np.void]) -> NDArray[np.float32]:
     """Score by a sum of a weight an action, a power of two so that single precision adds without rounding."""
-    terms = 2.0 ** (windows_["action"] - 9.0) * (windows_["action"] > 0)
+    terms = 2.0 ** (windows_["action"] - 15.0) * (windows_["action"] > 0)
     return np.asarray(terms.sum(axis=1), np.float32)
 
 
@@ -124,7 +124,7 @@ def test_in_a_sum_each_action_is_worth_its_term(window: bytes) -> None:
     """Where actions do not interact, estimated values are exact too."""
     explanation = shapley_values(window, WIDE, additive, SEED)
     codes = np.frombuffer(window, STEP_DTYPE)["action"].tolist()
-    assert explanation.values == pytest.approx([2.0 ** (code - 9) for code in codes], abs=1e-9)
+    assert explanation.values == pytest.approx([2.0 ** (code - 15) for code in codes], abs=1e-9)
     assert explanation.baseline == 0
 
 
@@ -192,17 +192,12 @@ def test_an_alert_holds_what_its_explanation_needs(log: list[Entry], *, unknown:
     encoding = Encoding(ACTIONS[:-2], 80, GAPS_MS, unknown_token=True) if unknown else WIDE
     windows_: list[bytes] = []
 
-    def keeping(decided: Decided, encoding: Encoding, score: Score) -> Decided:
+    def keeping(decided: Decided) -> Decided:
         windows_.extend(decided.windows)
-        return with_reasons(decided, encoding, score)
+        return decided
 
-    with patch.object(offline, "with_reasons", keeping):
-        found = list(
-            offline.detect(
-                log, source=SOURCE, encoding=encoding, score=hashed, policy=GUARDED,
-                limits=SessionLimits(), now_ms=lambda: 0,
-            )
-        )  # fmt: skip
+    run = replace(pipeline(hashed, policy=GUARDED, encoding=encoding), explain=keeping)
+    found = alerts_of(run.over(Partition(), log, SOURCE))
     for alert, window in zip(found, windows_, strict=True):
         explanation = explain(decode_alert(encode_alert(alert)), encoding, hashed)
         values = shapley_values(window, encoding, hashed, uuid.UUID(alert.alert_id))

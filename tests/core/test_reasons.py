@@ -19,8 +19,7 @@ from detector.core import explaining
 from detector.core.breaker import BreakerState
 from detector.core.decision import Decided
 from detector.core.encoding import STEP_BYTES, Encoding
-from detector.core.offline import detect
-from detector.core.partition import Delta
+from detector.core.partition import Partition
 from detector.core.reasons import (
     EXACT_ACTIONS,
     MAX_ACTIONS,
@@ -32,7 +31,7 @@ from detector.core.reasons import (
     with_reasons,
 )
 from detector.core.staging import Entry, SessionLimits
-from tests.core.strategies import ACTIONS, MODEL, POLICY, SOURCE, logs
+from tests.core.strategies import ACTIONS, MODEL, POLICY, SOURCE, alerts_of, logs, pipeline
 from tests.core.strategies import score as hashed
 
 GAPS_MS = [1_000, 60_000]
@@ -61,8 +60,8 @@ def alert_of(window: bytes, number: int = 0, **changes: Any) -> Alert:
 def reasoned(window_of_each: Sequence[bytes], score: Score = hashed, **changes: Any) -> list[Alert]:
     """Give alerts of these windows their reasons, all in one batch."""
     alerts = [alert_of(window, number, **changes) for number, window in enumerate(window_of_each)]
-    delta = Delta(1, 0, [], {}, {}, BreakerState())
-    return with_reasons(Decided(alerts, Counter(), delta, list(window_of_each)), WIDE, score).alerts
+    decided = Decided(alerts, list(window_of_each), Counter(), {}, BreakerState(), 0)
+    return with_reasons(decided, WIDE, score).alerts
 
 
 def values_in(alert: Alert) -> list[float]:
@@ -162,14 +161,10 @@ def test_what_overruled_the_score_comes_first(window: bytes) -> None:
 def test_reasons_do_not_depend_on_batches(log: list[Entry], batch_events: int) -> None:
     """Any cut of the log gives the same reasons, bit for bit."""
 
-    def alerts(events: int) -> list[object]:
+    def alerts(events: int) -> list[Alert]:
         limits = SessionLimits(idle_timeout_ms=10**12, max_sessions=9)
-        return list(
-            detect(
-                log, source=SOURCE, encoding=WIDE, score=hashed, policy=POLICY, limits=limits,
-                now_ms=lambda: 0, batch_events=batch_events if events else len(log),
-            )
-        )  # fmt: skip
+        run = pipeline(hashed, policy=POLICY, limits=limits, encoding=WIDE)
+        return alerts_of(run.over(Partition(), log, SOURCE, batch_events if events else len(log)))
 
     assert alerts(0) == alerts(1)
 
