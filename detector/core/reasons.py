@@ -44,23 +44,27 @@ def with_reasons(decided: Decided, encoding: Encoding, score: Score) -> Decided:
     What an open circuit breaker turned into reviews is only told so: such reviews come in masses, and holding up
     everybody else for them would help nobody.
     """
-    alerts = list(decided.alerts)
-    sought = [at for at, alert in enumerate(alerts) if alert.cause is not Cause.CIRCUIT_BREAKER]
-    for begin in range(0, len(sought), _ALERTS_A_CALL):
-        part = sought[begin : begin + _ALERTS_A_CALL]
-        asked = [_asked(decided.windows[at]) for at in part]
-        answers = iter(scored(list(itertools.chain.from_iterable(asked)), encoding, score))
-        for at, windows in zip(part, asked, strict=True):
-            alerts[at] = _reasoned(alerts[at], list(itertools.islice(answers, len(windows))))
-    return replace(
-        decided,
-        alerts=[
-            msgspec.structs.replace(alert, explanation=[_BREAKER_IS_OPEN])
-            if alert.cause is Cause.CIRCUIT_BREAKER
-            else alert
-            for alert in alerts
-        ],
-    )
+    alerts: list[Alert] = []
+    for begin in range(0, len(decided.alerts), _ALERTS_A_CALL):
+        part = slice(begin, begin + _ALERTS_A_CALL)
+        alerts += _reasoned(decided.alerts[part], decided.windows[part], encoding, score)
+    return replace(decided, alerts=alerts)
+
+
+def _reasoned(
+    alerts: Sequence[Alert], windows: Sequence[bytes], encoding: Encoding, score: Score
+) -> Iterator[Alert]:
+    asked = [
+        [] if alert.cause is Cause.CIRCUIT_BREAKER else windows_of(window)
+        for alert, window in zip(alerts, windows, strict=True)
+    ]
+    all_asked = list(itertools.chain.from_iterable(asked))
+    answers = iter(scored(all_asked, encoding, score) if all_asked else ())
+    for alert, of_alert in zip(alerts, asked, strict=True):
+        if of_alert:
+            yield _with_reasons(alert, list(itertools.islice(answers, len(of_alert))))
+        else:
+            yield msgspec.structs.replace(alert, explanation=[_BREAKER_IS_OPEN])
 
 
 def scored(windows: list[bytes], encoding: Encoding, score: Score) -> list[float]:
@@ -76,8 +80,8 @@ def scored(windows: list[bytes], encoding: Encoding, score: Score) -> list[float
     return answers
 
 
-def _asked(window: bytes) -> list[bytes]:
-    """List the windows that a window's reasons are made of, at most MAX_WINDOWS."""
+def windows_of(window: bytes) -> list[bytes]:
+    """List the windows whose scores a window's reasons are made of, at most MAX_WINDOWS."""
     begin = max(0, len(window) - MAX_ACTIONS * STEP_BYTES)
     given, ends = window[:begin], range(begin, len(window) + 1, STEP_BYTES)
     steps = [window[end - STEP_BYTES : end] for end in ends[1:]]
@@ -88,15 +92,10 @@ def _asked(window: bytes) -> list[bytes]:
     return [*(window[:end] for end in ends), *alone, *without]
 
 
-def _reasoned(alert: Alert, answers: Sequence[float]) -> Alert:
-    """Give an alert its reasons, from the scores of what `_asked` listed."""
+def _with_reasons(alert: Alert, answers: Sequence[float]) -> Alert:
+    """Give an alert its reasons, from the scores of what `windows_of` listed."""
     count = min(len(alert.window), MAX_ACTIONS)
-    if count <= EXACT_ACTIONS:
-        scores = [answers[(1 << size) - 1] for size in range(1, count + 1)]
-        values = exact_values(np.array(answers), count)
-    else:
-        baseline, scores = answers[0], list(answers[1 : count + 1])
-        values = _values(baseline, scores[-1], answers[count + 1 : -count], answers[-count:])
+    scores, values = values_of(answers, count)
     attributions = [
         Attribution(action=action, gap_range_ms=gap_range_ms, value=value, gap_value=None)
         for action, gap_range_ms, value in zip(
@@ -109,12 +108,22 @@ def _reasoned(alert: Alert, answers: Sequence[float]) -> Alert:
     )
 
 
-def _values(baseline: float, whole: float, alone: Sequence[float], without: Sequence[float]) -> list[float]:
-    """Take the mean of what each action adds first and last, and scale it down to what the score gained."""
+def values_of(answers: Sequence[float], count: int) -> tuple[list[float], list[float]]:
+    """Return the score after each of the last `count` actions, and the value of each.
+
+    Args:
+        answers: scores of what `windows_of` listed.
+        count: of the actions, at most MAX_ACTIONS.
+    """
+    if count <= EXACT_ACTIONS:
+        scores = [answers[(1 << size) - 1] for size in range(1, count + 1)]
+        return scores, exact_values(np.array(answers), count)
+    baseline, *scores = answers[: count + 1]
+    alone, without, whole = answers[count + 1 : -count], answers[-count:], scores[-1]
     values = [(first - baseline + whole - last) / 2 for first, last in zip(alone, without, strict=True)]
     total, gained = math.fsum(values), whole - baseline
     scale = abs(gained / total) if abs(total) > abs(gained) else 1.0
-    return [value * scale for value in values]
+    return scores, [value * scale for value in values]
 
 
 def reasons(window: Sequence[str], attributions: Sequence[Attribution]) -> Iterator[str]:
