@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -135,7 +135,7 @@ def _poll(consumer: KafkaConsumer) -> dict[Any, list[Any]]:
     return polled
 
 
-def alerts_in(polled: dict[Any, list[Any]]) -> Iterator[Alert]:
+def alerts_in(polled: Mapping[Any, Sequence[Any]]) -> Iterator[Alert]:
     """Decode what a poll returned; what is no alert is told and passed over."""
     for records in polled.values():
         for record in records:
