@@ -36,7 +36,7 @@ from detector.terminal import printable
     help="Explain every alert of the topic into <alerts-topic>.explanations, at least once, until SIGTERM or SIGINT.",
 )
 @click.option("--max", "most", type=click.IntRange(min=1), help="End after so many alerts.")
-@click.argument("file", type=click.File("rb"), default="-")
+@click.argument("file", type=click.File("rb", lazy=True), default="-")
 def explain(
     *, folder: Path | None, session: str | None, follow: bool, most: int | None, file: BinaryIO, **where: Any
 ) -> None:
