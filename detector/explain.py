@@ -2,9 +2,9 @@
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 import msgspec
@@ -36,9 +36,9 @@ from detector.terminal import printable
     help="Explain every alert of the topic into <alerts-topic>.explanations, at least once, until SIGTERM or SIGINT.",
 )
 @click.option("--max", "most", type=click.IntRange(min=1), help="End after so many alerts.")
-@click.argument("file", type=click.File("rb", lazy=True), default="-")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), default="-")
 def explain(
-    *, folder: Path | None, session: str | None, follow: bool, most: int | None, file: BinaryIO, **where: Any
+    *, folder: Path | None, session: str | None, follow: bool, most: int | None, file: str, **where: Any
 ) -> None:
     """Explain alerts by the models that they name: Shapley values, the gaps' worth, and words.
 
@@ -62,18 +62,19 @@ def explain(
             click.echo(msgspec.json.encode(models.explain(alert)))
             explained += 1
     except (NotExplainableError, ModelMissingError, ModelRefusedError, TopicsUnfitError, KafkaError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(printable(str(error))) from error
     if not explained:
         where_from = f"of session {session} on {config.alerts_topic}" if session else "in the input"
         raise click.ClickException(f"no alert {printable(where_from)}: expected one or more")
 
 
-def _decoded(lines: Iterable[bytes]) -> Iterator[Alert]:
-    for number, line in enumerate(lines, start=1):
-        try:
-            if line.strip():
-                yield decode_alert(line)
-        except msgspec.DecodeError as error:
-            raise click.ClickException(
-                f"line {number} is no alert ({error}): expected one JSON document a line, as on the alerts topic"
-            ) from error
+def _decoded(path: str) -> Iterator[Alert]:
+    with click.open_file(path, "rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                if line.strip():
+                    yield decode_alert(line)
+            except msgspec.DecodeError as error:
+                raise click.ClickException(
+                    f"line {number} is no alert ({error}): expected one JSON document a line, as on the alerts topic"
+                ) from error

@@ -67,7 +67,11 @@ def config(secured: SecuredBroker, tmp_path_factory: pytest.TempPathFactory) -> 
     with stack.worker():
         stack.wait_until_processed()
     assert len(stack.alerts()) > 1  # one for each of the runs that explain one
-    for command in ("detector accounts deny a-0", "detector redrive --max 1", "detector explain --follow --max 1"):
+    for command in (
+        "detector accounts deny a-0",
+        "detector redrive --max 1",
+        "detector explain --follow --max 1",
+    ):
         done = run(command, stack.config, {"KAFKA_BOOTSTRAP_SERVERS": secured.plain})
         assert done.returncode == 0, done.stderr
     return stack.config
