@@ -31,10 +31,10 @@ from detector.model.artifact import (
     load_model,
     resolve_model_path,
 )
-from detector.model.at_hand import ModelMissingError
+from detector.model.at_hand import ModelMissingError, ModelsAtHand
 from detector.options import config_of, settings
 from detector.runtime.config import DetectorConfig
-from detector.runtime.epochs import epochs_of_group, models_of, replay_epochs
+from detector.runtime.epochs import epochs_of_group, replay_epochs
 from detector.runtime.garbage import relax_garbage_collection
 from detector.runtime.health import HealthServer, Heartbeat, Watchdog
 from detector.runtime.metrics import DetectorMetrics
@@ -213,7 +213,7 @@ def replay(*, path: Path | None, folder: Path | None, out: Path, **given: Any) -
         replayed = (
             replay_log(batches, processor_of(model, config))
             if folder is None
-            else replay_epochs(batches, models_of(folder), epochs_of_group(config), config)
+            else replay_epochs(batches, ModelsAtHand(folder), epochs_of_group(config), config)
         )
         with out.open("wb") as file:
             for processed in replayed:
