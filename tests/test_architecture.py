@@ -96,7 +96,7 @@ def test_imports_point_one_way(path: Path) -> None:
 def test_contract_and_core_do_no_io(package: str, libraries: set[str]) -> None:
     """Contract and core import nothing that could reach Kafka, a clock or the network."""
     forbidden = {"kafka", "prometheus_client", "time", "socket", "random", "threading", "os", "subprocess"}
-    known = {"detector", "collections", "dataclasses", "enum", "typing", "uuid", "datetime", "hashlib", "bisect",
+    known = {"detector", "collections", "contextlib", "dataclasses", "enum", "typing", "uuid", "datetime", "hashlib", "bisect",
              "struct", "itertools", "functools", "math", "pathlib"} | libraries  # fmt: skip
     for path in modules():
         if package_of(name_of(path)) == package:
