@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
-from detector.core.explaining import Score
+from detector.core.reasons import Score
 from detector.core.staging import Candidate
 
 MAX_WINDOWS = 131_072

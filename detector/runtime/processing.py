@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 from kafka import TopicPartition
 
 from detector.contract.dead_letters import DeadLetter, Reason
-from detector.core.explaining import explained
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.pipeline import Outcome, Pipeline, ProcessingError, Share
+from detector.core.reasons import with_reasons
 from detector.core.shadowing import Challenger
 from detector.core.staging import Entry
 from detector.model.artifact import Model
@@ -152,7 +152,7 @@ def processor_of(
         score=memo.of,
         policy=config.policy(model.threshold, model.reference),
         limits=config.session_limits,
-        explain=partial(explained, encoding=model.encoding, score=memo) if explains else None,
+        explain=partial(with_reasons, encoding=model.encoding, score=memo) if explains else None,
         challenger=challenger,
         isolates=config.on_processing_failure == DEAD_LETTER,
         now_ms=now_ms,
