@@ -75,6 +75,12 @@ def run(**given: Any) -> None:
         handler.addFilter(Repeats())
     logging.getLogger("kafka").setLevel(max(logging.WARNING, logging.getLevelName(config.log_level)))
     model = _load(config.model_path, config.unknown_actions)  # before anything is consumed
+    threshold = config.threshold or model.threshold
+    if config.review_threshold >= threshold:
+        raise click.UsageError(
+            f"--review-threshold is {config.review_threshold}: expected less than the model's threshold, {threshold:g}, "
+            "or 0; nothing would be reviewed"
+        )
     challenger = _challenger(config, model)
     pseudonyms = _pseudonyms(config)
     stop = _stop_on_signals()
@@ -88,7 +94,7 @@ def run(**given: Any) -> None:
         model.reference.name,
         model.reference.version,
         model.reference.sha256[:12],
-        config.threshold or model.threshold,
+        threshold,
         config.group,
     )
     relax_garbage_collection()

@@ -59,7 +59,14 @@ class _Summary(msgspec.Struct, kw_only=True):
     help="History: JSON lines of events (.gz too).",
 )
 @click.option("--topic", help="History: a topic, from its start to its end as of now.")
-@settings("bootstrap_servers", "unknown_actions", "idle_timeout_ms", "max_sessions", "max_event_bytes")
+@settings(
+    "bootstrap_servers",
+    "unknown_actions",
+    "idle_timeout_ms",
+    "max_sessions",
+    "max_event_bytes",
+    "max_future_ms",
+)
 @click.option(
     "--labels",
     "labels_path",

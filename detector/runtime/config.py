@@ -1,6 +1,9 @@
 """All settings of the detector: one frozen object, parsed once from flags and environment variables."""
 
+import math
 import re
+import uuid
+from collections.abc import Iterator
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -9,23 +12,60 @@ from detector.contract.alerts import ModelReference
 from detector.contract.topics import (
     ACTIONS_TOPIC,
     ALERTS_TOPIC,
+    MAX_RECORD_BYTES,
     accounts_topic,
     dead_letter_topic,
+    redriven_topic,
     shadow_topic,
 )
 from detector.core.breaker import BreakerLimits
 from detector.core.decision import Policy
 from detector.model.artifact import UnknownActions, resolve_model_path
 
+_INT32 = 2**31 - 1
+"""Largest number of milliseconds that Kafka's protocol has room for."""
+_MAX_PORT = 65_535
+
 
 class ConfigurationError(ValueError):
-    """A setting is out of its bounds. The message says what was seen and what was expected."""
+    """A setting is out of its bounds, or disarms another. The message says what was seen and what was expected."""
 
 
-def setting(help_text: str, default: Any, *, env: str | None = None, unit: str = "", minimum: int = 1) -> Any:
-    """Declare one setting: a dataclass field that also knows its help text, unit and environment variable."""
-    metadata = {"help": help_text, "env": env, "unit": unit, "minimum": minimum}
+def setting(
+    help_text: str,
+    default: Any,
+    *,
+    env: str | None = None,
+    unit: str = "",
+    minimum: float = 1,
+    maximum: float | None = None,
+) -> Any:
+    """Declare one setting: a dataclass field that also knows its help text, unit, environment variable and bounds."""
+    metadata = {"help": help_text, "env": env, "unit": unit, "minimum": minimum, "maximum": maximum}
     return field(default=default, metadata=metadata)
+
+
+BELOW = (
+    ("max_future_ms", "idle_timeout_ms", "one event that is so far ahead would end every session"),
+    (
+        "session_timeout_ms",
+        "max_poll_interval_ms",
+        "a worker that is alive would be given up before a dead one",
+    ),
+    ("poll_timeout_ms", "max_poll_interval_ms", "a worker that waits for events would lose its partitions"),
+    (
+        "transaction_timeout_ms",
+        "max_poll_interval_ms",
+        "who waits for a dead worker's transaction would be next",
+    ),
+    ("poll_timeout_ms", "stall_timeout_ms", "a worker that waits for events would end itself"),
+    (
+        "transaction_timeout_ms",
+        "stall_timeout_ms",
+        "who waits for a dead worker's transaction would end itself",
+    ),
+)
+"""Settings of which the first has to be below the second, and what would happen else."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +78,7 @@ class DetectorConfig:
     group: str = setting("Consumer group; also names the state topic, <group>.state.", "session-detector")
     instance_id: str = setting(
         "Stable name of this worker, unique in the group (a StatefulSet's pod name, say). A restarted worker "
-        "ends its predecessor's open transaction at once. Empty: a random one.",
+        "ends its predecessor's open transaction at once. Up to 200 of A-Z a-z 0-9 . _ -. Empty: a random one.",
         "",
     )
     input_topic: str = setting("Topic of the session events.", ACTIONS_TOPIC)
@@ -60,23 +100,27 @@ class DetectorConfig:
         unit="ms",
         minimum=0,
     )
-    threshold: float = setting("Score that blocks; 0 takes the model's own.", 0.0, minimum=0)
+    threshold: float = setting("Score that blocks; 0 takes the model's own.", 0.0, minimum=0, maximum=1)
     review_threshold: float = setting(
         "Score that is published for review, once a session; below the one that blocks. 0 reviews nothing.",
         0.0,
         minimum=0,
+        maximum=1,
     )
     shadow_model: str = setting(
         "A challenger, as --model: it scores the same windows, and what it would block goes to the shadow topic, "
         "<alerts-topic>.shadow, only. Empty: none.",
         "",
     )
-    shadow_threshold: float = setting("Score that the challenger blocks at; 0 takes its own.", 0.0, minimum=0)
+    shadow_threshold: float = setting(
+        "Score that the challenger blocks at; 0 takes its own.", 0.0, minimum=0, maximum=1
+    )
     breaker_max_block_share: float = setting(
         "The circuit breaker turns blocks into reviews while more sessions of a partition reach the threshold, of "
-        "those that begin; it closes at half of it. 0 switches it off.",
+        "those that begin; it closes at half of it. A share, below 1: 0.25 is a quarter. 0 switches it off.",
         0.25,
         minimum=0,
+        maximum=math.nextafter(1, 0),
     )
     breaker_min_blocks: int = setting("… and at least so many in its window.", 20)
     breaker_window_ms: int = setting("Its sliding window, of event time.", 600_000, unit="ms")
@@ -97,14 +141,17 @@ class DetectorConfig:
     poll_timeout_ms: int = setting(
         "Longest wait for events before looking after everything else.", 200, unit="ms"
     )
-    session_timeout_ms: int = setting("The group gives a silent worker's partitions away.", 10_000, unit="ms")
+    session_timeout_ms: int = setting(
+        "The group gives a silent worker's partitions away.", 10_000, unit="ms", minimum=1_000, maximum=_INT32
+    )
     max_poll_interval_ms: int = setting(
         "The same for one stuck in a batch; also the longest that a rebalance waits for anybody.",
         60_000,
         unit="ms",
+        maximum=_INT32,
     )
     transaction_timeout_ms: int = setting(
-        "The broker aborts a transaction open for longer.", 15_000, unit="ms"
+        "The broker aborts a transaction open for longer.", 15_000, unit="ms", maximum=_INT32
     )
     stall_timeout_ms: int = setting(
         "A worker whose loop stands still for longer ends itself.", 90_000, unit="ms"
@@ -117,7 +164,9 @@ class DetectorConfig:
         "Where the stored state is refused, rebuild it by replaying the input silently.", default=False
     )
     metrics_host: str = setting("Address of /metrics, /healthz and /readyz.", "127.0.0.1")
-    metrics_port: int = setting("Their port; 0 takes a free one, -1 serves none.", 9108, minimum=-1)
+    metrics_port: int = setting(
+        "Their port; 0 takes a free one, -1 serves none.", 9108, minimum=-1, maximum=_MAX_PORT
+    )
     log_level: str = setting(
         "DEBUG, INFO, WARNING or ERROR. DEBUG names each alert, with pseudonyms for its ids.", "INFO"
     )
@@ -128,38 +177,85 @@ class DetectorConfig:
     )
 
     def __post_init__(self) -> None:
-        """Check the bounds.
+        """Check the bounds, and that no setting disarms another.
 
         Raises:
-            ConfigurationError: a setting is out of bounds.
+            ConfigurationError: a setting is out of bounds, or does not fit another.
         """
+        for wrong in (*self._out_of_bounds(), *self._misnamed(), *self._disarmed()):
+            raise ConfigurationError(wrong)
+
+    def _out_of_bounds(self) -> Iterator[str]:
         for one in fields(self):
-            value, minimum = getattr(self, one.name), one.metadata["minimum"]
-            if isinstance(value, int | float) and not isinstance(value, bool) and value < minimum:
-                raise ConfigurationError(
-                    f"{flag_of(one)} is {value}: expected at least {minimum} {one.metadata['unit']}".strip()
+            value, bounds = getattr(self, one.name), one.metadata
+            minimum, maximum, unit = bounds["minimum"], bounds["maximum"], bounds["unit"]
+            if isinstance(value, bool | str):
+                continue
+            if not minimum <= value < math.inf:  # not a number is in no bounds
+                yield f"{flag_of(one)} is {value}: expected at least {minimum} {unit}".strip()
+            elif maximum is not None and value > maximum:
+                yield f"{flag_of(one)} is {value}: expected at most {maximum:g} {unit}".strip()
+        if self.replication_factor == 0:
+            yield "--replication-factor is 0: expected at least 1, or -1 for the broker's default"
+        if self.unknown_actions not in set(UnknownActions):
+            yield f"--unknown-actions is {self.unknown_actions!r}: expected {' or '.join(UnknownActions)}"
+        if self.log_level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+            yield f"--log-level is {self.log_level!r}: expected DEBUG, INFO, WARNING or ERROR"
+
+    def _misnamed(self) -> Iterator[str]:
+        """Tell of names that Kafka does not take, and of topics that are one."""
+        for flag, name in (
+            ("input-topic", self.input_topic),
+            ("alerts-topic", self.alerts_topic),
+            ("group", self.group),
+            ("instance-id", self.instance_id or "none"),
+        ):
+            if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", name) or name in {".", ".."}:
+                yield (
+                    f"--{flag} is {name!r}, which names no topic: expected up to 200 of the characters "
+                    "A-Z a-z 0-9 . _ -"
                 )
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if one.name.endswith("threshold") and not 0 <= value <= 1:
-                raise ConfigurationError(f"{flag_of(one)} is {value}: expected above 0 and at most 1, or 0")
+        named: dict[str, str] = {}
+        for use, topic in (
+            ("events", self.input_topic),
+            ("alerts", self.alerts_topic),
+            ("dead letters", self.dead_letter_topic),
+            ("redriven dead letters", redriven_topic(self.input_topic)),
+            ("listed accounts", self.accounts_topic),
+            ("live sessions", self.state_topic),
+            ("models", self.models_topic),
+            ("challenger's alerts", self.shadow_topic),
+        ):
+            other = named.setdefault(
+                topic.replace(".", "_"), use
+            )  # the same to Kafka's metrics, so it refuses both
+            if other != use:
+                yield (
+                    f"topic {topic} would be that of the {other} and of the {use}: expected topics of their own; "
+                    "change --input-topic, --alerts-topic or --group"
+                )
+
+    def _disarmed(self) -> Iterator[str]:
+        """Tell of settings that make others do nothing, or harm."""
+        known = {one.name: one for one in fields(self)}
+        for low, high, otherwise in BELOW:
+            if getattr(self, low) >= getattr(self, high):
+                yield (
+                    f"{flag_of(known[low])} is {getattr(self, low)}: expected less than {flag_of(known[high])}, "
+                    f"{getattr(self, high)}; {otherwise}"
+                )
         if 0 < self.threshold <= self.review_threshold:
-            raise ConfigurationError(
+            yield (
                 f"--review-threshold is {self.review_threshold}: expected less than --threshold, {self.threshold}, or 0"
             )
-        if self.unknown_actions not in set(UnknownActions):
-            raise ConfigurationError(
-                f"--unknown-actions is {self.unknown_actions!r}: expected {' or '.join(UnknownActions)}"
+        if self.shadow_threshold and not self.shadow_model:
+            yield f"--shadow-threshold is {self.shadow_threshold}: expected --shadow-model, whose scores it is for"
+        if self.max_dead_letter_bytes + self.max_event_bytes > MAX_RECORD_BYTES:
+            yield (
+                f"--max-dead-letter-bytes and --max-event-bytes are {self.max_dead_letter_bytes} and "
+                f"{self.max_event_bytes}: expected at most {MAX_RECORD_BYTES} together, since a dead letter has a value "
+                "of the one and a key of the other"
             )
-        if self.log_level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
-            raise ConfigurationError(
-                f"--log-level is {self.log_level!r}: expected DEBUG, INFO, WARNING or ERROR"
-            )
-        for topic in (self.input_topic, self.alerts_topic, self.group):
-            if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", topic):
-                raise ConfigurationError(
-                    f"{topic!r} names no topic: expected up to 200 of the characters A-Z a-z 0-9 . _ -"
-                )
 
     def policy(self, threshold: float, model: ModelReference) -> Policy:
         """Return what decides with a model.
@@ -179,6 +275,15 @@ class DetectorConfig:
     def challenger(self, threshold: float, model: ModelReference) -> Policy:
         """Return what judges in shadow: a challenger's own threshold, which `--shadow-threshold` overrules."""
         return Policy(self.shadow_threshold or threshold, model)
+
+    @property
+    def worker_name(self) -> str:
+        """Transactional id and client id of this worker; another one at each call without an instance id.
+
+        Neither group nor instance id can hold the slash, and no topic's name does, so that no two workers of whatever
+        groups, and no worker and another command, share one (ADR 0024).
+        """
+        return f"{self.group}/{self.instance_id or uuid.uuid4().hex[:12]}"
 
     @property
     def accounts_topic(self) -> str:
