@@ -30,6 +30,7 @@ from detector.model.artifact import Model
 from detector.runtime.config import DetectorConfig
 from detector.runtime.decoding import EventLimits, decode
 from detector.runtime.health import Heartbeat
+from detector.runtime.lag import EndsOfBrokers, LagMeter
 from detector.runtime.link import KafkaLink
 from detector.runtime.membership import Records
 from detector.runtime.metrics import DetectorMetrics
@@ -108,6 +109,7 @@ class Detector:
         )
         self._held: dict[TopicPartition, _Held] = {}
         self._link: KafkaLink | None = None
+        self._lag = LagMeter(EndsOfBrokers(config.bootstrap_servers, config.group), metrics)
         self._stop = threading.Event()
         self._challenger = challenger
         self._use(model)
@@ -155,10 +157,12 @@ class Detector:
                 stop.wait(min(_MAX_BACKOFF_S, _MIN_BACKOFF_S * 2**failures))
         finally:
             self._disconnect()
+            self._lag.close()
 
     def _turn(self) -> bool:
         """Take one batch from the input to the outputs, all of it or nothing; tell whether there was one."""
         link, timed = self._connect(), self._metrics.timed
+        self._lag.heed(self._held.keys(), link.membership.position)
         with timed("poll"):
             records = link.membership.poll()
         with timed("settle"):
@@ -167,8 +171,6 @@ class Detector:
             self._use(fresh)
         if not records:
             return False
-        for source in records:
-            self._expose(link, source)  # before the commit: if that fails, the lag must be seen
         member = link.membership.identity()
         with timed("decode"):
             decoded = [self._decode(source, records[source]) for source in records]
@@ -188,7 +190,7 @@ class Detector:
         with timed("apply"):
             for one, outcome in zip(decoded, decided, strict=True):
                 self._apply(one.source, outcome)
-        self._count(link, records, decoded, staged, decided)
+        self._count(records, decoded, staged, decided)
         return True
 
     # The phases, in their order.
@@ -204,7 +206,7 @@ class Detector:
                 grow_state_topic(link.admin, self._config)
             for source in sorted(gained):
                 self._held[source] = self._restore(link, source)
-                self._expose(link, source)
+                self._expose(source)
                 self._heartbeat.beat()
             self._metrics.assigned_partitions.set(len(self._held))
             _LOG.info("holding partitions %s", sorted(source.partition for source in self._held))
@@ -355,7 +357,6 @@ class Detector:
 
     def _count(
         self,
-        link: KafkaLink,
         records: Records,
         decoded: Sequence[_Decoded],
         staged: Sequence[Staged],
@@ -366,7 +367,7 @@ class Detector:
         metrics.batch(sum(len(records[source]) for source in records))
         for one, stage_of_one, outcome in zip(decoded, staged, decided, strict=True):
             metrics.partition_batch(stage_of_one, outcome, one.letters)
-            self._expose(link, one.source)
+            self._expose(one.source)
             for alert in outcome.alerts:
                 metrics.alert_latency_seconds.observe(max(0, now_ms - alert.received_at_ms) / 1000)
                 if _LOG.isEnabledFor(logging.DEBUG):
@@ -375,11 +376,8 @@ class Detector:
                         "%s session %s of account %s: %s", alert.decision, session, account, alert.cause
                     )
 
-    def _expose(self, link: KafkaLink, source: TopicPartition) -> None:
-        """Expose a partition's state, and its lag as far as the last answer of the broker told."""
-        partition = self._held[source].partition
-        highwater = link.membership.consumer.highwater(source) or partition.next_offset
-        self._metrics.partition(source.partition, partition, lag=max(0, highwater - partition.next_offset))
+    def _expose(self, source: TopicPartition) -> None:
+        self._metrics.partition(source.partition, self._held[source].partition)
 
     # The recoveries.
 
@@ -414,6 +412,7 @@ class Detector:
         for source in self._held:
             self._metrics.forget(source.partition)
         self._held.clear()
+        self._lag.heed(self._held.keys(), lambda _: None)
         self._metrics.assigned_partitions.set(0)
         if self._link is not None:
             self._link.close()
