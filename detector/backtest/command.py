@@ -11,12 +11,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from detector.backtest.comparing import Blocked, Group
 from detector.backtest.report import draw, show
-from detector.backtest.running import Backtest, LabelsRefusedError, Side, backtest, read_labels
+from detector.backtest.running import Backtest, Side, backtest, read_labels
+from detector.contract.labels import LabelsRefusedError
 from detector.contract.topics import ACTIONS_TOPIC
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
 from detector.options import config_of, settings
 from detector.runtime.recovery import TopicsUnfitError
 from detector.runtime.replaying import batches_of_file, batches_of_topic
+from detector.runtime.topics import fitted
 
 _TWO = 2
 
@@ -96,6 +98,7 @@ def backtest_command(
         raise click.UsageError("expected the history in either --file or --topic")
     try:
         labels = read_labels(labels_path) if labels_path else {}
+        config = config if path else fitted(config)
         batches = batches_of_file(path, config) if path else batches_of_topic(config)
         with _progress(as_json=as_json) as progress:
             task = progress.add_task("replaying", total=None)

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from detector.contract.accounts import AccountListing, Listing
 from detector.contract.actions import Action
+from detector.contract.dead_letters import Reason
 from detector.contract.events import SessionEvent
 from detector.core.encoding import Encoding
-from detector.core.partition import Partition
+from detector.core.partition import Delta, Partition
 from detector.core.session import (
     ENDED,
     EVENT_HASH_BYTES,
@@ -29,6 +30,8 @@ from detector.core.session import (
 )
 
 _LOGOUT = Action.LOGOUT.value
+LISTED_OVERHEAD_BYTES = 100
+"""Counted for each beside its id: the objects and their place in the table."""
 WITNESSES = 16
 """Sessions, the last touched ones, whose clocks are asked whether time has made a leap …"""
 QUORUM = 12
@@ -43,11 +46,13 @@ class SessionLimits:
         idle_timeout_ms: a session with no action for longer, by stream time, has expired.
         max_sessions: most sessions kept for one partition; beyond it the longest idle is evicted.
         max_step_ms: how far one event may move stream time, where its time is nobody's but its producer's.
+        max_listed_bytes: most listed accounts of one partition, some 120,000 whose ids are UUIDs; one more is refused.
     """
 
     idle_timeout_ms: int = 30 * 60 * 1000
     max_sessions: int = 1_000_000
     max_step_ms: int = 5 * 60 * 1000
+    max_listed_bytes: int = 16 * 1024 * 1024
 
 
 class Entry(NamedTuple):
@@ -76,6 +81,7 @@ class Candidate(NamedTuple):
         steps: of its window.
         stream_time_ms: of the partition, this event included.
         listing: its account's.
+        marks: that its session had before the batch; 0 if it begins.
     """
 
     offset: int
@@ -85,6 +91,15 @@ class Candidate(NamedTuple):
     steps: bytes
     stream_time_ms: int
     listing: Listing | None
+    marks: int
+
+
+class Failure(NamedTuple):
+    """An entry that comes to nothing but a dead letter: where it lies, and why."""
+
+    offset: int
+    reason: Reason
+    detail: str
 
 
 @dataclass(slots=True)
@@ -96,6 +111,8 @@ class Staged:
     touched: dict[str, bytes] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
     listed: dict[str, Listing | None] = field(default_factory=dict)
+    listed_bytes: int | None = None
+    failures: list[Failure] = field(default_factory=list)
     listings: int = 0
     duplicates: int = 0
     clamped: int = 0
@@ -126,6 +143,7 @@ def stage(
     entries: Iterable[Entry],
     encoding: Encoding,
     limits: SessionLimits,
+    pending: Delta | None = None,
 ) -> Staged:
     """Stage the next events of a partition.
 
@@ -142,20 +160,22 @@ def stage(
         entries: in the order of the log; every action is in the encoding's vocabulary.
         encoding: of the model that will score.
         limits: of sessions.
+        pending: what earlier events of the same batch come to; what is returned is that and what these add to it.
 
     Raises:
         UnknownActionError: an action is not in the vocabulary.
     """
-    staged = Staged(partition.stream_time_ms)
+    staged = Staged(partition.stream_time_ms) if pending is None else _continued(pending)
     committed, touched, removed = partition.sessions, staged.touched, staged.removed
     longest_idle = _LongestIdle(partition, staged)
     window_bytes, hashes_bytes = encoding.window_bytes, encoding.window * EVENT_HASH_BYTES
-    live, stream_time_ms = len(committed) - _expire(longest_idle, staged, limits), staged.stream_time_ms
+    _expire(longest_idle, staged, limits)
+    live = len(committed) - len(removed) + sum(one in removed or one not in committed for one in touched)
+    stream_time_ms = staged.stream_time_ms
 
     for offset, received_at_ms, event, vouched in entries:
         if isinstance(event, AccountListing):
-            staged.listed[event.account_id] = event.listing
-            staged.listings += 1
+            _list(partition, staged, offset, event, limits)
             continue
         session_id, action, occurred_at_ms = event.session_id, event.action, event.occurred_at_ms
         now_ms = max(stream_time_ms, occurred_at_ms)
@@ -199,8 +219,16 @@ def stage(
         ended = ENDED if action == _LOGOUT else 0
         touched[session_id] = pack(last_ms, now_ms, number, flags | ended, b"" if ended else steps, hashes)
         listing = _listing(event.account_id, staged, partition)
-        staged.candidates.append(Candidate(offset, received_at_ms, event, number, steps, now_ms, listing))
+        staged.candidates.append(
+            Candidate(offset, received_at_ms, event, number, steps, now_ms, listing, flags)
+        )
     return staged
+
+
+def _continued(pending: Delta) -> Staged:
+    return Staged(
+        pending.stream_time_ms, [], dict(pending.touched), set(pending.removed), dict(pending.listed)
+    )
 
 
 def _leap(
@@ -237,6 +265,28 @@ def _latest(partition: Partition, staged: Staged) -> Iterator[tuple[str, bytes]]
             yield session_id, packed
 
 
+def _list(
+    partition: Partition, staged: Staged, offset: int, event: AccountListing, limits: SessionLimits
+) -> None:
+    """Take over a listing. One more than there is room for is refused: an older one must not go without a word."""
+    account_id, before = event.account_id, _listing(event.account_id, staged, partition)
+    if staged.listed_bytes is None:  # counted only where there are listings
+        listed = {**partition.listed, **staged.listed}
+        staged.listed_bytes = sum(_listed_bytes(account, listing) for account, listing in listed.items())
+    total = staged.listed_bytes + _listed_bytes(account_id, event.listing) - _listed_bytes(account_id, before)
+    if total > limits.max_listed_bytes and event.listing is not None and before is None:
+        detail = f"no room for one more listed account: expected at most {limits.max_listed_bytes} bytes a partition"
+        staged.failures.append(Failure(offset, Reason.LISTING_REFUSED, detail))
+        return
+    staged.listed_bytes = total
+    staged.listed[account_id] = event.listing
+    staged.listings += 1
+
+
+def _listed_bytes(account_id: str, listing: Listing | None) -> int:
+    return 0 if listing is None else len(account_id.encode()) + LISTED_OVERHEAD_BYTES
+
+
 def _listing(account_id: str, staged: Staged, partition: Partition) -> Listing | None:
     if account_id in staged.listed:
         return staged.listed[account_id]
@@ -247,13 +297,11 @@ def _expired(packed: bytes, stream_time_ms: int, limits: SessionLimits) -> bool:
     return stream_time_ms - touched_ms(packed) > limits.idle_timeout_ms
 
 
-def _expire(longest_idle: _LongestIdle, staged: Staged, limits: SessionLimits) -> int:
-    """Remove what has expired before the batch; return how many were removed."""
-    before = staged.expired
+def _expire(longest_idle: _LongestIdle, staged: Staged, limits: SessionLimits) -> None:
+    """Remove what has expired before the batch."""
     while (oldest := longest_idle.peek()) and _expired(oldest[1], staged.stream_time_ms, limits):
         staged.removed.add(oldest[0])
         staged.expired += 1
-    return staged.expired - before
 
 
 def _make_room(

@@ -20,7 +20,9 @@ from detector.contract.topics import (
 )
 from detector.core.breaker import BreakerLimits
 from detector.core.decision import Policy
+from detector.core.staging import SessionLimits
 from detector.model.artifact import UnknownActions, resolve_model_path
+from detector.runtime.decoding import EventLimits
 
 _INT32 = 2**31 - 1
 """Largest number of milliseconds that Kafka's protocol has room for."""
@@ -31,6 +33,15 @@ class ConfigurationError(ValueError):
     """A setting is out of its bounds, or disarms another. The message says what was seen and what was expected."""
 
 
+DEAD_LETTER, STOP = "dead-letter", "stop"
+"""What becomes of a record that can't be processed, though it is sound."""
+_CHOICES = {
+    "unknown_actions": tuple(UnknownActions),
+    "on_processing_failure": (DEAD_LETTER, STOP),
+    "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
+}
+
+
 def setting(
     help_text: str,
     default: Any,
@@ -39,9 +50,20 @@ def setting(
     unit: str = "",
     minimum: float = 1,
     maximum: float | None = None,
+    decides: bool = False,
 ) -> Any:
-    """Declare one setting: a dataclass field that also knows its help text, unit, environment variable and bounds."""
-    metadata = {"help": help_text, "env": env, "unit": unit, "minimum": minimum, "maximum": maximum}
+    """Declare one setting: a dataclass field that also knows its help text, unit, environment variable and bounds.
+
+    What `decides` on alerts is recorded in the model epochs, under the same name.
+    """
+    metadata = {
+        "help": help_text,
+        "env": env,
+        "unit": unit,
+        "minimum": minimum,
+        "maximum": maximum,
+        "decides": decides,
+    }
     return field(default=default, metadata=metadata)
 
 
@@ -84,7 +106,11 @@ class DetectorConfig:
     input_topic: str = setting("Topic of the session events.", ACTIONS_TOPIC)
     alerts_topic: str = setting("Topic of the alerts.", ALERTS_TOPIC)
     create_topics: bool = setting("Create missing topics at the start.", default=True)
-    partitions: int = setting("Partitions of topics created here.", 8)
+    partitions: int = setting(
+        "Partitions of topics created here. An input topic that is there counts as what it has.",
+        8,
+        decides=True,
+    )
     replication_factor: int = setting(
         "Replicas of topics created here; -1 takes the broker's default.", -1, minimum=-1
     )
@@ -93,6 +119,7 @@ class DetectorConfig:
         "An action that the model does not know goes to the dead letters (dead-letter), or is scored as the unknown "
         "token that the model has learned (token).",
         UnknownActions.DEAD_LETTER.value,
+        decides=True,
     )
     model_watch_ms: int = setting(
         "Look so often whether the model file changed, and go on with the new one; 0 never does.",
@@ -100,12 +127,15 @@ class DetectorConfig:
         unit="ms",
         minimum=0,
     )
-    threshold: float = setting("Score that blocks; 0 takes the model's own.", 0.0, minimum=0, maximum=1)
+    threshold: float = setting(
+        "Score that blocks; 0 takes the model's own.", 0.0, minimum=0, maximum=1, decides=True
+    )
     review_threshold: float = setting(
         "Score that is published for review, once a session; below the one that blocks. 0 reviews nothing.",
         0.0,
         minimum=0,
         maximum=1,
+        decides=True,
     )
     shadow_model: str = setting(
         "A challenger, as --model: it scores the same windows, and what it would block goes to the shadow topic, "
@@ -121,13 +151,21 @@ class DetectorConfig:
         0.25,
         minimum=0,
         maximum=math.nextafter(1, 0),
+        decides=True,
     )
-    breaker_min_blocks: int = setting("… and at least so many in its window.", 20)
-    breaker_window_ms: int = setting("Its sliding window, of event time.", 600_000, unit="ms")
-    idle_timeout_ms: int = setting("A session without an action for longer has ended.", 1_800_000, unit="ms")
-    max_sessions: int = setting("Most live sessions a partition; beyond, the longest idle goes.", 1_000_000)
+    breaker_min_blocks: int = setting("… and at least so many in its window.", 20, decides=True)
+    breaker_window_ms: int = setting("Its sliding window, of event time.", 600_000, unit="ms", decides=True)
+    idle_timeout_ms: int = setting(
+        "A session without an action for longer has ended.", 1_800_000, unit="ms", decides=True
+    )
+    max_sessions: int = setting(
+        "Most live sessions of a worker that holds all partitions, of which each has an equal share; beyond, the longest "
+        "idle of the partition goes. Some 400 bytes each.",
+        2_000_000,
+        decides=True,
+    )
     max_event_bytes: int = setting(
-        "A larger event is dead-lettered without being decoded.", 65_536, unit="bytes"
+        "A larger event is dead-lettered without being decoded.", 65_536, unit="bytes", decides=True
     )
     max_dead_letter_bytes: int = setting(
         "A dead letter's value is cut there; it stays whole on the input topic.",
@@ -135,7 +173,17 @@ class DetectorConfig:
         unit="bytes",
     )
     max_future_ms: int = setting(
-        "An event further ahead of the broker's time is dead-lettered.", 300_000, unit="ms", minimum=0
+        "An event further ahead of its record's time is dead-lettered; where that is the producer's (CreateTime), also "
+        "the step by which one event may move time.",
+        300_000,
+        unit="ms",
+        minimum=0,
+        decides=True,
+    )
+    on_processing_failure: str = setting(
+        "A sound record that the detector or its model fails on goes to the dead letters alone (dead-letter), or ends "
+        "the worker (stop).",
+        DEAD_LETTER,
     )
     batch_max_events: int = setting("Most events a transaction.", 2_000)
     poll_timeout_ms: int = setting(
@@ -197,10 +245,9 @@ class DetectorConfig:
                 yield f"{flag_of(one)} is {value}: expected at most {maximum:g} {unit}".strip()
         if self.replication_factor == 0:
             yield "--replication-factor is 0: expected at least 1, or -1 for the broker's default"
-        if self.unknown_actions not in set(UnknownActions):
-            yield f"--unknown-actions is {self.unknown_actions!r}: expected {' or '.join(UnknownActions)}"
-        if self.log_level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
-            yield f"--log-level is {self.log_level!r}: expected DEBUG, INFO, WARNING or ERROR"
+        for name, choices in _CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                yield f"--{name.replace('_', '-')} is {value!r}: expected {' or '.join(choices)}"
 
     def _misnamed(self) -> Iterator[str]:
         """Tell of names that Kafka does not take, and of topics that are one."""
@@ -286,6 +333,18 @@ class DetectorConfig:
         return f"{self.group}/{self.instance_id or uuid.uuid4().hex[:12]}"
 
     @property
+    def session_limits(self) -> SessionLimits:
+        """What bounds the life and number of the sessions of one partition: its share, whoever holds it."""
+        return SessionLimits(
+            self.idle_timeout_ms, max(1, self.max_sessions // self.partitions), self.max_future_ms
+        )
+
+    @property
+    def event_limits(self) -> EventLimits:
+        """What an event may be."""
+        return EventLimits(self.max_event_bytes, self.max_dead_letter_bytes, self.max_future_ms)
+
+    @property
     def accounts_topic(self) -> str:
         """Where the listed accounts are kept."""
         return accounts_topic(self.input_topic)
@@ -314,6 +373,10 @@ class DetectorConfig:
     def model_path(self) -> Path | None:
         """The model file, or None for the packaged one."""
         return resolve_model_path(self.model) if self.model else None
+
+
+DECIDING = tuple(one.name for one in fields(DetectorConfig) if one.metadata["decides"])
+"""Names of the settings that decide, beside the model and the log."""
 
 
 def flag_of(one: Field[Any]) -> str:

@@ -2,11 +2,14 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
 
 from kafka import KafkaAdminClient
 from kafka.admin import NewPartitions, NewTopic
 from kafka.errors import InvalidPartitionsError, TopicAlreadyExistsError
 
+from detector.connection import client_options
 from detector.contract.topics import TopicSpecification, topic_specifications
 from detector.runtime.config import DetectorConfig
 from detector.runtime.recovery import TopicsUnfitError
@@ -75,17 +78,30 @@ def create_missing(
         _LOG.info("created topic %s with %d partitions", one.name, partitions)
 
 
-def grow_state_topic(admin: KafkaAdminClient, config: DetectorConfig) -> None:
-    """Give the state topic the input's number of partitions, after somebody added some to the input."""
+def grow_state_topic(admin: KafkaAdminClient, config: DetectorConfig) -> int:
+    """Give the state topic the input's number of partitions, after somebody added some to the input; return it."""
     wanted, present = (partition_count(admin, name) for name in (config.input_topic, config.state_topic))
     if present < wanted:
         try:
             admin.create_partitions({config.state_topic: NewPartitions(total_count=wanted)})
         except InvalidPartitionsError:
-            return  # it has them already: another worker was quicker, or the metadata lagged behind
+            return wanted  # it has them already: another worker was quicker, or the metadata lagged behind
         _LOG.info(
             "topic %s grown from %d to %d partitions, as the input", config.state_topic, present, wanted
         )
+    return wanted
+
+
+def fitted(config: DetectorConfig) -> DetectorConfig:
+    """Return the settings for the input topic as it is, with its number of partitions; unchanged if there is none.
+
+    Raises:
+        KafkaError: the broker can't be reached or refuses.
+    """
+    with closing(KafkaAdminClient(**client_options(config.bootstrap_servers))) as admin:
+        if config.input_topic not in admin.list_topics():
+            return config
+        return replace(config, partitions=partition_count(admin, config.input_topic))
 
 
 def partition_count(admin: KafkaAdminClient, topic: str) -> int:
