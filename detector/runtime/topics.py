@@ -1,6 +1,7 @@
 """The topics at the start: created where they are missing, held against each other where they are not."""
 
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -15,6 +16,8 @@ from detector.runtime.config import DetectorConfig
 from detector.runtime.recovery import TopicsUnfitError
 
 _LOG = logging.getLogger(__name__)
+_KNOWN_WITHIN_S = 10.0
+_ASK_AGAIN_S = 0.05
 
 
 def specifications(config: DetectorConfig) -> list[TopicSpecification]:
@@ -76,6 +79,9 @@ def create_missing(
         except TopicAlreadyExistsError:
             continue  # another worker was quicker
         _LOG.info("created topic %s with %d partitions", one.name, partitions)
+        until_s = time.monotonic() + _KNOWN_WITHIN_S
+        while one.name not in admin.list_topics() and time.monotonic() < until_s:
+            time.sleep(_ASK_AGAIN_S)  # brokers learn of it one after the other
 
 
 def grow_state_topic(admin: KafkaAdminClient, config: DetectorConfig) -> int:
