@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple, Protocol
@@ -57,6 +58,7 @@ class LagMeter:
         metrics: where the lag is exposed.
         interval_s: between two measurements.
         patience_s: how long one waits for the loop to tell where it is.
+        clock_s: a monotonic clock, in seconds.
     """
 
     def __init__(
@@ -65,14 +67,17 @@ class LagMeter:
         metrics: DetectorMetrics,
         interval_s: float = _INTERVAL_S,
         patience_s: float = _PATIENCE_S,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ends = ends
         self._metrics = metrics
         self._interval_s = interval_s
         self._patience_s = patience_s
+        self._clock_s = clock_s
         self._lock = threading.Lock()
         self._positions: Positions = {}
         self._shown: set[int] = set()
+        self._stood: dict[TopicPartition, tuple[int, float]] = {}
         self._is_closed = self._is_asked = False
         self._told, self._wake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="lag", daemon=True)
@@ -133,16 +138,25 @@ class LagMeter:
 
     def _show(self, ends: Mapping[TopicPartition, Ends], among: Sources) -> None:
         """Expose what was measured, and nothing of other partitions than these."""
-        lag, held_back = self._metrics.lag, self._metrics.open_transaction
+        lag, events, seconds = gauges = self._metrics.lags
         for gone in self._shown - {source.partition for source in among}:
-            lag.remove(str(gone))
-            held_back.remove(str(gone))
+            for gauge in gauges:
+                gauge.remove(str(gone))
             self._shown.discard(gone)
         for source, end in ends.items():
-            position = self._positions[source]
-            lag.labels(source.partition).set(max(0, end.stable - position))
-            held_back.labels(source.partition).set(max(0, end.high - max(end.stable, position)))
-            self._shown.add(source.partition)
+            position, number = self._positions[source], source.partition
+            lag.labels(number).set(max(0, end.stable - position))
+            events.labels(number).set(max(0, end.high - max(end.stable, position)))
+            seconds.labels(number).set(self._stood_s(source, end))
+            self._shown.add(number)
+
+    def _stood_s(self, source: TopicPartition, end: Ends) -> float:
+        """Return for how long a partition has ended before the same open transaction; one after the other is none."""
+        stable, since_s = self._stood.get(source, (-1, 0.0))
+        if end.high == end.stable or end.stable != stable:
+            self._stood[source] = end.stable, self._clock_s()
+            return 0.0
+        return self._clock_s() - since_s
 
 
 class EndsOfBrokers:

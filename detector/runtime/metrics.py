@@ -96,9 +96,17 @@ class DetectorMetrics:
         self.lag = gauge(
             "lag_events", "Input records that could be read and are not yet committed", "partition"
         )
-        self.open_transaction = gauge(
-            "open_transaction_events", "Input records behind a producer's open transaction", "partition"
+        self.open_transaction_events = gauge(
+            "open_transaction_events",
+            "Input records that wait for a producer's open transaction",
+            "partition",
         )
+        self.open_transaction_seconds = gauge(
+            "open_transaction_seconds",
+            "Time for which the same open transaction has held them back",
+            "partition",
+        )
+        self.lags = self.lag, self.open_transaction_events, self.open_transaction_seconds
         self.transactions = counter("transactions", "Transactions, by outcome", "outcome")
         self.recoveries = counter("recoveries", "Recoveries, by kind", "kind")
         self.state_bytes = counter("state_bytes", "Written to the state topic", "kind")

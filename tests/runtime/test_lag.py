@@ -107,6 +107,7 @@ class Told:
     def __init__(self) -> None:
         self.ends: dict[TopicPartition, Ends] = {}
         self.error: Exception | None = None
+        self.now_s = 100.0
 
     def __call__(self, sources: Collection[TopicPartition], /) -> dict[TopicPartition, Ends]:
         """Return what is told."""
@@ -122,7 +123,7 @@ class Told:
 def meter() -> Iterator[tuple[LagMeter, Told, DetectorMetrics]]:
     """Return a meter that measures when it is asked to; at first partitions A and B are held, at 10 and 20."""
     told, metrics = Told(), DetectorMetrics()
-    one = LagMeter(told, metrics, interval_s=3_600, patience_s=0.01)
+    one = LagMeter(told, metrics, interval_s=3_600, patience_s=0.01, clock_s=lambda: told.now_s)
     told.ends = {A: Ends(10, 10), B: Ends(20, 20)}
     at(one, {A: 10, B: 20})
     one.measure()
@@ -153,6 +154,22 @@ def test_the_lag_grows_while_the_loop_stands_still(meter: tuple[LagMeter, Told, 
     one.measure()
     assert shown(metrics) == {"0": 7, "1": 0}
     assert shown(metrics, "detector_open_transaction_events") == {"0": 13, "1": 0}
+
+
+def test_a_transaction_that_stays_open_is_told_from_one_after_the_other(
+    meter: tuple[LagMeter, Told, DetectorMetrics],
+) -> None:
+    """A producer may have a transaction open at every look; only one that stays is a trouble, and for how long."""
+    one, told, metrics = meter
+    told.ends = {A: Ends(10, 12), B: Ends(20, 25)}
+    one.measure()
+    told.now_s += 60
+    told.ends = {A: Ends(10, 40), B: Ends(25, 30)}
+    one.measure()
+    assert shown(metrics, "detector_open_transaction_seconds") == {"0": 60, "1": 0}
+    told.ends = {A: Ends(40, 40), B: Ends(30, 30)}
+    one.measure()
+    assert shown(metrics, "detector_open_transaction_seconds") == {"0": 0, "1": 0}
 
 
 def test_a_lag_that_nobody_tells_is_not_shown(meter: tuple[LagMeter, Told, DetectorMetrics]) -> None:
