@@ -21,7 +21,7 @@ def test_the_traffic_is_bad_enough() -> None:
     """Within the events of a short run there are repeats, late events, expiries, evictions and dead letters."""
     config, encoding = DetectorConfig(**SETTINGS), load_model(default_model_path()).encoding
     events = EventLimits(config.max_event_bytes, config.max_dead_letter_bytes, config.max_future_ms)
-    sessions = SessionLimits(config.idle_timeout_ms, config.max_sessions)
+    sessions = config.session_limits
     partitions = [Partition() for _ in range(config.partitions)]
     counted: Counter[str] = Counter()
     records = traffic(1, NOW_MS - 48 * 3_600_000)
