@@ -6,7 +6,7 @@ from kafka.partitioner.default import murmur2
 
 from detector.contract.dead_letters import DeadLetter, Reason
 from detector.core.partition import Delta, Partition
-from detector.core.staging import Entry, SessionLimits, stage
+from detector.core.staging import Entry, stage
 from detector.model.artifact import default_model_path, load_model
 from detector.runtime.config import DetectorConfig
 from detector.runtime.decoding import EventLimits, decode
