@@ -6,7 +6,7 @@ log was cut into batches.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -171,7 +171,7 @@ def stage(
     window_bytes, hashes_bytes = encoding.window_bytes, encoding.window * EVENT_HASH_BYTES
     _expire(longest_idle, staged, limits)
     live = len(committed) - len(removed) + sum(one in removed or one not in committed for one in touched)
-    stream_time_ms = staged.stream_time_ms
+    stream_time_ms, idle_ms = staged.stream_time_ms, limits.idle_timeout_ms
 
     for offset, received_at_ms, event, vouched in entries:
         if isinstance(event, AccountListing):
@@ -179,7 +179,7 @@ def stage(
             continue
         session_id, action, occurred_at_ms = event.session_id, event.action, event.occurred_at_ms
         now_ms = max(stream_time_ms, occurred_at_ms)
-        ahead: list[str] = []
+        ahead: Sequence[str] = ()
         if not vouched and now_ms - stream_time_ms > limits.max_step_ms:
             now_ms, ahead = _leap(partition, staged, event, limits)
         packed = touched.get(session_id) or (None if session_id in removed else committed.get(session_id))
@@ -190,8 +190,9 @@ def stage(
         if packed is not None:
             before_ms, touched_at_ms, number, steps_end, flags = head(packed)
             # By its own clock as well, which need not be where stream time is.
-            own_ms = occurred_at_ms - max(touched_at_ms, before_ms)
-            if max(own_ms, stream_time_ms - touched_at_ms) > limits.idle_timeout_ms:
+            if stream_time_ms - touched_at_ms > idle_ms or (
+                occurred_at_ms - touched_at_ms > idle_ms and occurred_at_ms - before_ms > idle_ms
+            ):
                 staged.expired += 1
             elif holds(packed, steps_end, hashed):
                 staged.duplicates += 1

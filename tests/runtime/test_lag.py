@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -12,6 +13,7 @@ from broker import EmbeddedBroker
 from detector.cli import main
 from detector.runtime.lag import Ends, EndsOfBrokers, LagMeter
 from detector.runtime.metrics import DetectorMetrics
+from tests.chaos.nodes import Nodes
 from tests.conftest import UniqueName
 from tests.runtime.conftest import SetTopic
 from tests.runtime.stack import Stack, Worker, exposed, wait_for
@@ -101,8 +103,24 @@ def open_transaction(stack: Stack, name: str) -> Iterator[KafkaProducer]:
         producer.close(timeout=5)
 
 
+def test_a_partition_without_a_leader_takes_only_its_own_lag_along(tmp_path: Path) -> None:
+    """Of three brokers one dies, and with it the only replica of a partition: what waits in the others is still told."""
+    sources = [TopicPartition("in", number) for number in range(3)]
+    with Nodes(tmp_path, 3) as nodes:
+        ends = EndsOfBrokers(nodes.bootstrap_servers, "a")
+        with closing(KafkaAdminClient(bootstrap_servers=nodes.bootstrap_servers)) as admin:
+            assignment = {source.partition: [1 + source.partition] for source in sources}
+            admin.create_topics([NewTopic("in", -1, -1, replica_assignments=assignment)])
+        with closing(ends):
+            wait_for(lambda: ends(sources).keys() == set(sources), "all of them")
+            nodes.all[2].broker.kill()
+            wait_for(lambda: ends(sources).keys() == set(sources[:2]), "the loss of the leader")
+            nodes.all[2].broker.start()
+            wait_for(lambda: ends(sources).keys() == set(sources), "all of them again")
+
+
 class Told:
-    """Ends that a test tells; a broker without a leader for one partition needs two brokers."""
+    """Ends that a test tells."""
 
     def __init__(self) -> None:
         self.ends: dict[TopicPartition, Ends] = {}
