@@ -33,7 +33,7 @@ from detector.model.artifact import (
 )
 from detector.model.at_hand import ModelMissingError, ModelsAtHand
 from detector.options import config_of, settings
-from detector.runtime.config import DetectorConfig
+from detector.runtime.config import ConfigurationError, DetectorConfig
 from detector.runtime.epochs import epochs_of_group, replay_epochs
 from detector.runtime.garbage import relax_garbage_collection
 from detector.runtime.health import HealthServer, Heartbeat, Watchdog
@@ -48,6 +48,7 @@ from detector.runtime.replaying import batches_of_file, batches_of_topic
 from detector.runtime.replaying import replay as replay_log
 from detector.runtime.service import Detector
 from detector.runtime.subscription import subscribe
+from detector.runtime.topics import fitted
 from detector.security import permissions, pseudonym
 from detector.stopping import stop_on_signals
 from detector.terminal import printable
@@ -72,6 +73,12 @@ def run(**given: Any) -> None:
         handler.addFilter(Repeats())
     logging.getLogger("kafka").setLevel(max(logging.WARNING, logging.getLevelName(config.log_level)))
     model = _load(config.model_path, config.unknown_actions)  # before anything is consumed
+    threshold = config.threshold or model.threshold
+    if config.review_threshold >= threshold:
+        raise click.UsageError(
+            f"--review-threshold is {config.review_threshold}: expected less than the model's threshold, {threshold:g}, "
+            "or 0; nothing would be reviewed"
+        )
     challenger = _challenger(config, model)
     pseudonyms = _pseudonyms(config)
     stop = stop_on_signals()
@@ -85,7 +92,7 @@ def run(**given: Any) -> None:
         model.reference.name,
         model.reference.version,
         model.reference.sha256[:12],
-        config.threshold or model.threshold,
+        threshold,
         config.group,
     )
     relax_garbage_collection()
@@ -207,9 +214,10 @@ def replay(*, path: Path | None, folder: Path | None, out: Path, **given: Any) -
         raise click.UsageError(
             "--models goes with the input topic, not with --file: a file has no history of models"
         )
-    batches = batches_of_topic(config) if path is None else batches_of_file(path, config)
     count = 0
     try:
+        config = fitted(config) if path is None else config
+        batches = batches_of_topic(config) if path is None else batches_of_file(path, config)
         replayed = (
             replay_log(batches, processor_of(model, config))
             if folder is None
@@ -226,6 +234,7 @@ def replay(*, path: Path | None, folder: Path | None, out: Path, **given: Any) -
         ModelMissingError,
         ModelRefusedError,
         ProcessingError,
+        ConfigurationError,  # an epoch's, of before such settings were refused
         KafkaError,
         OSError,
     ) as error:

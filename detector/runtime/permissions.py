@@ -68,7 +68,7 @@ def _detector(config: DetectorConfig) -> list[Permission]:
         _topic(config.state_topic, "Write", "keeping live sessions"),
         _topic(config.state_topic, "Delete", "cutting it behind a snapshot"),
         Permission(Resource.GROUP, config.group, "Read", "sharing the partitions, committing offsets"),
-        _transactions(f"{config.group}-", "one transaction a batch", prefixed=True),
+        _transactions(f"{config.group}/", "one transaction a batch", prefixed=True),
     ]
     if config.shadow_model:
         needed.append(_topic(config.shadow_topic, "Write", "what the challenger blocks"))

@@ -22,7 +22,7 @@ from detector.core.shadowing import Challenger
 from detector.core.staging import Entry
 from detector.model.artifact import Model
 from detector.runtime.config import DEAD_LETTER, DetectorConfig
-from detector.runtime.decoding import EventLimits, dead_letter, decode
+from detector.runtime.decoding import CREATE_TIME, EventLimits, dead_letter, decode
 from detector.runtime.reading import Batch
 
 Refused = Mapping[tuple[TopicPartition, int], str]
@@ -102,7 +102,8 @@ class Processor:
             if isinstance(decoded, DeadLetter):
                 letters.append(decoded)
             else:
-                entries.append(Entry(record.offset, max(0, record.timestamp), decoded))
+                vouched = record.timestamp_type != CREATE_TIME
+                entries.append(Entry(record.offset, max(0, record.timestamp), decoded, vouched))
         return entries, letters
 
     def _letters(
@@ -110,11 +111,11 @@ class Processor:
     ) -> list[DeadLetter]:
         if not outcome.failures:
             return undecoded
-        details = {failure.offset: failure.detail for failure in outcome.failures}
+        failures = {failure.offset: failure for failure in outcome.failures}
         failed = [
-            dead_letter(record, Reason.PROCESSING, details[record.offset], self.limits)
+            dead_letter(record, failure.reason, failure.detail, self.limits)
             for record in records
-            if record.offset in details
+            if (failure := failures.get(record.offset))
         ]
         return sorted([*undecoded, *failed], key=lambda letter: letter.offset)
 

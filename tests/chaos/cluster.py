@@ -32,7 +32,8 @@ STALL_TIMEOUT_MS = 12_000
 SETTINGS: dict[str, Any] = {
     "partitions": 4,
     "idle_timeout_ms": 120_000,
-    "max_sessions": 30,
+    "max_future_ms": 30_000,
+    "max_sessions": 120,
     "batch_max_events": 60,
     "session_timeout_ms": SESSION_TIMEOUT_MS,
     "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS,
