@@ -2,6 +2,7 @@
 
 import logging
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.errors import KafkaError
@@ -34,6 +35,7 @@ class KafkaLink:
         # its own, and the broker's transaction timeout ends what a dead worker left.
         name = f"{config.group}-{config.instance_id or uuid.uuid4().hex[:12]}"
         self._state_topic = config.state_topic
+        self._cutter = ThreadPoolExecutor(1, "cut-state-log")
         with access_explained():
             self.admin = KafkaAdminClient(
                 **client_options(config.bootstrap_servers),
@@ -51,8 +53,10 @@ class KafkaLink:
             raise
 
     def cut_state_log(self, partition: int, before_offset: int) -> None:
-        """Delete the records of a state log that a committed snapshot replaced. A failure is only logged."""
-        target = TopicPartition(self._state_topic, partition)
+        """Let the records of a state log that a whole snapshot replaced be deleted; nothing waits for it."""
+        self._cutter.submit(self._cut, TopicPartition(self._state_topic, partition), before_offset)
+
+    def _cut(self, target: TopicPartition, before_offset: int) -> None:
         try:
             self.admin.delete_records({target: before_offset}, timeout_ms=_DELETE_TIMEOUT_MS)
         except KafkaError as error:
@@ -62,6 +66,7 @@ class KafkaLink:
 
     def close(self) -> None:
         """Leave the group and close what was opened, whatever state it is in."""
+        self._cutter.shutdown(wait=False, cancel_futures=True)
         for name in ("membership", "transactor", "state_reader", "admin"):
             client = getattr(self, name, None)
             if client is None:
