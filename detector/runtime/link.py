@@ -12,7 +12,7 @@ from detector.runtime.config import DetectorConfig
 from detector.runtime.membership import Membership
 from detector.runtime.owners import Owners
 from detector.runtime.restoring import StateReader
-from detector.runtime.topics import ensure_topics
+from detector.runtime.topics import ensure_topics, inspect
 from detector.runtime.transaction import Transactor
 
 _LOG = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ class KafkaLink:
             )
         try:
             ensure_topics(self.admin, config)
+            self.findings = inspect(self.admin, config)
             self.transactor = Transactor(config, name)
             self.state_reader = StateReader(config, name, encoding)
             self.membership = Membership(config, name)

@@ -31,13 +31,17 @@ def replayed(log: list[tuple[int, bytes]], encoding: bytes = ENCODING) -> tuple[
     return replay.partition, end
 
 
+def delta_values(delta: Delta, encoding: bytes = ENCODING, partition: Partition | None = None) -> list[bytes]:
+    """Return the records of a log that begins with a partition, an empty one by default, and a batch on it."""
+    partition = partition or Partition(delta.next_offset - 1)
+    snapshot, changes = StateWriter(1, 1, encoding, partition, None).values(partition, delta)
+    return [*snapshot, *changes]
+
+
 def state_values(partition: Partition, encoding: bytes = ENCODING) -> list[bytes]:
-    """Return a log that leads to a partition: a snapshot of it, and a batch that changed nothing."""
-    writer = StateWriter(1, 1, encoding, partition, None)
-    at = Partition(partition.next_offset - 1)
-    at.stream_time_ms, at.sessions, at.listed = partition.stream_time_ms, partition.sessions, partition.listed
-    delta = Delta(partition.next_offset, partition.stream_time_ms, [], {}, {}, partition.breaker)
-    return list(itertools.chain(*writer.values(at, delta)))
+    """Return the records of a log that leads to a partition."""
+    unchanged = Delta(partition.next_offset + 1, partition.stream_time_ms, [], {}, breaker=partition.breaker)
+    return delta_values(unchanged, encoding, partition)
 
 
 class LiveLog:
@@ -48,9 +52,9 @@ class LiveLog:
         log: (offset, value) of its records, those that were cut left out.
     """
 
-    def __init__(self, ratio: int, min_bytes: int) -> None:
-        self._settings = ratio, min_bytes, ENCODING
-        self.live = Partition(5)
+    def __init__(self, ratio: int, min_bytes: int, encoding: bytes = ENCODING) -> None:
+        self._settings = ratio, min_bytes, encoding
+        self.live = Partition()
         self.log: list[tuple[int, bytes]] = []
         self._next = 0
         self._cut: int | None = None
@@ -71,11 +75,12 @@ class LiveLog:
 
     def hand_over(self) -> None:
         """Let another worker take the partition over."""
-        self.live, end = replayed(self.log)
+        self.live, end = replayed(self.log, self._settings[2])
         self._writer = StateWriter(*self._settings, self.live, end)
 
     def rebuild(self) -> None:
-        """Let the partition be what it is, as rebuilt from the input, with a log of no use."""
+        """Let the log be of no use, and the partition one that was rebuilt: what retention deleted is not in it."""
+        self.live.sessions.pop(next(iter(self.live.sessions), ""), None)
         self._writer = StateWriter(*self._settings, self.live, None)
 
     @property
