@@ -126,7 +126,7 @@ class StateReader:
             )
         if log is not None and at > (end := consumer.end_offsets([source])[source]):
             raise StateRefusedError(
-                f"was written at offset {at} of {source.topic}[{source.partition}], which ends at {end}: that was made "
+                f"was written at offset {at} of {source.topic}[{source.partition}], which ends at {end}: it was made "
                 "anew, or lost records"
             )
 

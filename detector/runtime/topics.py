@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 _LIMIT, _POLICY, _TIMESTAMP_TYPE = "max.message.bytes", "cleanup.policy", "message.timestamp.type"
 _STATE_BATCH_BYTES = 2 * 1024 * 1024
 _STATE_RECORD_BYTES = MAX_STATE_RECORD_BYTES + 64 * 1024
-_NEW_TOPIC_S = 10.0
+_NEW_TOPIC_S = 5.0
 """For so long the settings of a topic that was just created may not be known to every broker."""
 _ASK_AGAIN_S = 0.1
 
