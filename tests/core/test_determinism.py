@@ -6,14 +6,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.contract.alerts import Alert, encode_alert
-from detector.core.decision import Policy, decide
-from detector.core.explaining import explained
-from detector.core.offline import detect
-from detector.core.staging import Entry, SessionLimits, stage
-from tests.core.strategies import ENCODING, GUARDED, POLICY, SOURCE, event_of, logs, score
+from detector.core.decision import Policy
+from detector.core.pipeline import Share
+from detector.core.staging import Entry, SessionLimits
+from tests.core.strategies import (
+    ENCODING,
+    GUARDED,
+    LIMITS,
+    POLICY,
+    SOURCE,
+    alerts_of,
+    event_of,
+    logs,
+    pipeline,
+)
 from tests.runtime.state_logs import LiveLog, contents
 
-LIMITS = SessionLimits(idle_timeout_ms=60_000, max_sessions=3)
 Log = list[Entry]
 
 
@@ -21,17 +29,7 @@ def alerts(
     log: Log, batch_events: int, limits: SessionLimits = LIMITS, policy: Policy = GUARDED
 ) -> list[Alert]:
     """Run the core over a log, with all guard rails."""
-    found = detect(
-        log,
-        source=SOURCE,
-        encoding=ENCODING,
-        score=score,
-        policy=policy,
-        limits=limits,
-        now_ms=lambda: 0,
-        batch_events=batch_events,
-    )
-    return list(found)
+    return alerts_of(pipeline(policy=policy, limits=limits).over(Partition(), log, SOURCE, batch_events))
 
 
 def encoded(found: list[Alert]) -> list[bytes]:
@@ -57,15 +55,9 @@ def test_a_partition_handed_over_anywhere_goes_on_the_same(log: Log, data: st.Da
         batch = log[begin:end]
         if not batch:
             continue
-        partition = state_log.live
-        staged = stage(partition, batch, ENCODING, LIMITS)
-        scores = score(ENCODING.windows([one.steps for one in staged.candidates])).tolist()
-        decided = decide(
-            partition, staged, scores, policy=GUARDED, encoding=ENCODING, source=SOURCE,
-            next_offset=batch[-1].offset + 1, now_ms=lambda: 0,
-        )  # fmt: skip
-        found += encoded(explained(decided, ENCODING, score).alerts)
-        state_log.batch(decided.delta)
+        (outcome,) = pipeline().run([Share(SOURCE, state_log.live, batch, batch[-1].offset + 1)])
+        found += encoded(outcome.alerts)
+        state_log.batch(outcome.delta)
         live = contents(state_log.live)
         state_log.hand_over()
         assert contents(state_log.live) == live
