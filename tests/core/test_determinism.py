@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from detector.contract.alerts import Alert, encode_alert
 from detector.core.decision import Policy
+from detector.core.partition import Partition
 from detector.core.pipeline import Share
 from detector.core.staging import Entry, SessionLimits
 from tests.core.strategies import (
