@@ -44,8 +44,9 @@ class StateRecord(msgspec.Struct, array_like=True, gc=False):
         part: number of the record among the transaction's of this partition, from 0.
         parts: how many there are.
         is_carried: whether it is of a snapshot, and not of what the batch changed.
-        sessions: packed sessions by id. Of a snapshot those that have not changed since it began, the longest untouched
-            first; of a batch those that it changed, None for removed ones first, then in the order of their last touch.
+        removed: ids of sessions that the batch drops, before it writes others.
+        sessions: packed sessions by id: of a batch in the order of their last touch; of a snapshot those that have not
+            changed since it began, the longest untouched first.
         listed: listed accounts, None for cleared ones.
     """
 
@@ -59,7 +60,8 @@ class StateRecord(msgspec.Struct, array_like=True, gc=False):
     part: int
     parts: int
     is_carried: bool
-    sessions: dict[str, bytes | None]
+    removed: list[str]
+    sessions: dict[str, bytes]
     listed: dict[str, Listing | None]
 
 
@@ -77,12 +79,13 @@ class OldRecord(msgspec.Struct, array_like=True, gc=False):
 
 
 class Part(NamedTuple):
-    """What becomes one record: its own fields, named as in StateRecord, and their encoded size."""
+    """What becomes one record: its own fields, named as in StateRecord, and about their encoded size."""
 
     is_carried: bool
-    sessions: dict[str, bytes | None]
+    removed: list[str]
+    sessions: dict[str, bytes]
     listed: dict[str, Listing | None]
-    size_bytes: int
+    size_bytes: int = 0
 
 
 class Chain(NamedTuple):
@@ -102,39 +105,35 @@ _DECODER = msgspec.msgpack.Decoder(StateRecord)
 _OLD_DECODER = msgspec.msgpack.Decoder(OldRecord)
 
 
-def snapshot_parts(sessions: dict[str, bytes | None], listed: dict[str, Listing | None]) -> list[Part]:
+def snapshot_parts(sessions: dict[str, bytes], listed: dict[str, Listing | None]) -> list[Part]:
     """Cut a slice of a snapshot; none if it is empty."""
-    return _parts(sessions, listed, is_carried=True)
+    return _cut(Part(True, [], sessions, listed)) if sessions or listed else []  # noqa: FBT003  named in Part
 
 
 def delta_parts(delta: Delta) -> list[Part]:
     """Cut what a batch changed; one part at least, since it moves the partition on."""
-    changed: dict[str, bytes | None] = {one: None for one in delta.removed if one not in delta.touched}
-    changed.update(delta.touched)
-    return _parts(changed, dict(delta.listed), is_carried=False) or [
-        Part(is_carried=False, sessions={}, listed={}, size_bytes=1)
+    return _cut(Part(False, delta.removed, delta.touched, dict(delta.listed)))  # noqa: FBT003  named in Part
+
+
+def _cut(part: Part) -> list[Part]:
+    """Cut a part by its encoded size: sessions removed first, and listed accounts last."""
+    size_bytes = len(_ENCODER.encode(part))
+    if size_bytes <= MAX_RECORD_BYTES:
+        return [part._replace(size_bytes=size_bytes)]
+    kinds = [
+        *(Part(part.is_carried, list(half), {}, {}) for half in _halves(dict.fromkeys(part.removed))),
+        *(Part(part.is_carried, [], half, {}) for half in _halves(part.sessions)),
+        *(Part(part.is_carried, [], {}, half) for half in _halves(part.listed)),
     ]
+    if len(kinds) == 1:
+        return [part._replace(size_bytes=size_bytes)]  # a single entry, however large
+    return [smaller for one in kinds for smaller in _cut(one)]
 
 
-def _parts(
-    sessions: dict[str, bytes | None], listed: dict[str, Listing | None], *, is_carried: bool
-) -> list[Part]:
-    return [
-        *(Part(is_carried, part, {}, size_bytes) for part, size_bytes in _cut(sessions)),
-        *(Part(is_carried, {}, part, size_bytes) for part, size_bytes in _cut(listed)),
-    ]
-
-
-def _cut(entries: dict[str, _Entry]) -> list[tuple[dict[str, _Entry], int]]:
-    """Cut by encoded size, into parts and their sizes."""
-    if not entries:
-        return []
-    size_bytes = len(_ENCODER.encode(entries))
-    if size_bytes <= MAX_RECORD_BYTES or len(entries) == 1:
-        return [(entries, size_bytes)]
+def _halves(entries: dict[str, _Entry]) -> list[dict[str, _Entry]]:
     items = list(entries.items())
     middle = len(items) // 2
-    return [*_cut(dict(items[:middle])), *_cut(dict(items[middle:]))]
+    return [dict(half) for half in (items[:middle], items[middle:]) if half]
 
 
 def encode_records(chain: Chain, parts: Sequence[Part]) -> list[bytes]:

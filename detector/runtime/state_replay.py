@@ -1,6 +1,6 @@
 """Replaying a state log: the partition that its records lead to, or why they lead to none."""
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,14 +21,14 @@ class Snapshot(NamedTuple):
             committed.
         bytes_before: size of the log before it.
         stream_time_ms: the partition's when it began: sessions of a later one were written since.
-        carried: ids of the sessions that the log was seen to hold of it.
+        carried: ids of the sessions that the log was seen to hold of it, by record.
     """
 
     begun_at: int
     log_offset: int | None
     bytes_before: int
     stream_time_ms: int
-    carried: set[str]
+    carried: list[list[str]]
 
 
 class LogEnd(NamedTuple):
@@ -124,7 +124,7 @@ class StateReplay:
             if not self._complete or record.complete_from == follows:  # the latter needs nothing before it
                 self._restart(follows)
             before, stream_time_ms = self.log_bytes - size_bytes, self.partition.stream_time_ms
-            self._snapshot = Snapshot(follows, log_offset, before, stream_time_ms, set())
+            self._snapshot = Snapshot(follows, log_offset, before, stream_time_ms, [])
         if self._begun_at is None:
             self._lose(
                 f"at log offset {log_offset}: the record follows input offset {follows}, and the log suffices from "
@@ -138,18 +138,18 @@ class StateReplay:
             self._end_transaction(record)
 
     def _take(self, record: StateRecord) -> None:
-        sessions, listed, carried = self.partition.sessions, self.partition.listed, self._carried
+        sessions, listed = self.partition.sessions, self.partition.listed
         if not record.is_carried:
-            for session_id, packed in record.sessions.items():
+            for session_id in record.removed:
+                sessions.pop(session_id, None)
+                self._carried.pop(session_id, None)
+            for session_id in record.sessions:
                 sessions.pop(session_id, None)  # to the end
-                if packed is None:
-                    carried.pop(session_id, None)
-                else:
-                    sessions[session_id] = packed
+            sessions.update(record.sessions)
         elif not self._complete:
-            carried.update(cast("dict[str, bytes]", record.sessions))
+            self._carried.update(record.sessions)
         elif self._snapshot is not None:
-            self._snapshot.carried.update(record.sessions)
+            self._snapshot.carried.append(list(record.sessions))
         for account_id, listing in record.listed.items():
             if listing is None:
                 listed.pop(account_id, None)

@@ -1,5 +1,6 @@
 """Writing the state log of one partition: the changes, and snapshots in slices beside them."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -51,6 +52,7 @@ class StateWriter:
         self._sessions = self._position = 0
         if log is not None and log.snapshot is not None:
             self._go_through(partition, log.snapshot.carried)
+            self._log = log._replace(snapshot=log.snapshot._replace(carried=[]))  # the ids take memory
 
     def values(self, partition: Partition, delta: Delta) -> tuple[list[bytes], list[bytes]]:
         """Encode what the next transaction writes, in this order.
@@ -71,9 +73,9 @@ class StateWriter:
         if snapshot is None and (
             self._log is None or log.log_bytes > max(self._min_bytes, self._ratio * self._live_bytes)
         ):
-            snapshot = Snapshot(log.next_offset, None, log.log_bytes, partition.stream_time_ms, set())
+            snapshot = Snapshot(log.next_offset, None, log.log_bytes, partition.stream_time_ms, [])
             self._live_bytes = _live_bytes(partition)
-            self._go_through(partition, set())
+            self._go_through(partition, [])
         if snapshot is not None:
             carried, position = self._slice(partition, delta, snapshot.stream_time_ms, budget_bytes)
         whole = snapshot is not None and position == len(self._ids)
@@ -115,9 +117,10 @@ class StateWriter:
         self._log, self._ids = log._replace(log_bytes=log.log_bytes - snapshot.bytes_before), []
         return snapshot.log_offset or None  # nothing lies before 0
 
-    def _go_through(self, partition: Partition, carried: set[str]) -> None:
+    def _go_through(self, partition: Partition, carried: Sequence[Sequence[str]]) -> None:
         """List what a snapshot is still to carry: sessions, the longest untouched first, then listed accounts."""
-        self._ids = [one for one in partition.sessions if one not in carried]
+        done = set(itertools.chain.from_iterable(carried))
+        self._ids = [one for one in partition.sessions if one not in done]
         self._sessions, self._position = len(self._ids), 0
         self._ids += partition.listed
 
@@ -125,7 +128,7 @@ class StateWriter:
         self, partition: Partition, delta: Delta, begun_ms: int, budget_bytes: float
     ) -> tuple[list[Part], int]:
         """Return the next parts of the snapshot, and how far they take it."""
-        sessions: dict[str, bytes | None] = {}
+        sessions: dict[str, bytes] = {}
         listed: dict[str, Listing | None] = {}
         size_bytes, position, end = 0, self._position, len(self._ids)
         while position < end and size_bytes < budget_bytes:
