@@ -38,12 +38,14 @@ class LogEnd(NamedTuple):
         next_offset: input offset that the last one leads to.
         complete_from: as it says.
         log_bytes: size of the log.
+        whole_bytes: the least that suffices: from the last whole snapshot's first record to its last.
         snapshot: the one under way, if any.
     """
 
     next_offset: int
     complete_from: int
     log_bytes: int
+    whole_bytes: int
     snapshot: Snapshot | None
 
 
@@ -69,6 +71,7 @@ class StateReplay:
         self.log_bytes = 0
         self.read_up_to = 0
         self._records = 0
+        self._whole_bytes = 0
         self._carried: dict[str, bytes] = {}
         self._begun_at: int | None = None  # the snapshot that what was gathered begins with
         self._complete = False  # whether that is all there is
@@ -111,7 +114,9 @@ class StateReplay:
         if not self._complete:
             gathered = f"begins with a snapshot of input offset {self._begun_at} that is not whole: what was before is missing"
             raise StateRefusedError(self._loss or gathered, self.read_up_to)
-        return LogEnd(self.partition.next_offset, self._complete_from, self.log_bytes, self._snapshot)
+        return LogEnd(
+            self.partition.next_offset, self._complete_from, self.log_bytes, self._whole_bytes, self._snapshot
+        )
 
     def _add(self, record: StateRecord, log_offset: int, size_bytes: int) -> None:
         follows, part = record.follows, record.part
@@ -162,8 +167,8 @@ class StateReplay:
         partition.breaker = record.breaker
         self._expected = record.next_offset, 0
         self._complete_from = record.complete_from
-        if record.snapshot_from == record.complete_from:
-            self._snapshot = None  # it is whole
+        if self._snapshot is not None and self._snapshot.begun_at == record.complete_from:
+            self._whole_bytes, self._snapshot = self.log_bytes - self._snapshot.bytes_before, None
         if not self._complete and self._begun_at is not None and self._begun_at <= record.complete_from:
             for session_id in partition.sessions:
                 self._carried.pop(session_id, None)

@@ -26,9 +26,9 @@ class _Staged(NamedTuple):
 class StateWriter:
     """What to write with the next transaction.
 
-    A snapshot begins once the log holds `ratio` times the live state, and goes with the changes in slices of
-    SLICE_RATIO times their size: no transaction grows by more, and the log never holds much more than `ratio` + 2 times
-    the live state. Whoever takes the partition over goes on with it.
+    A snapshot begins once the log is about `ratio` times the live state, and goes with the changes in slices of
+    SLICE_RATIO times their size: no transaction grows by more, and the log never holds much more than `ratio` + 1.5
+    times the live state. Whoever takes the partition over goes on with it.
 
     Args:
         ratio: as above.
@@ -47,7 +47,6 @@ class StateWriter:
         self._encoding = encoding
         self._log = log
         self._staged: _Staged | None = None
-        self._live_bytes = _live_bytes(partition)
         self._ids: list[str] = []
         self._sessions = self._position = 0
         if log is not None and log.snapshot is not None:
@@ -68,13 +67,12 @@ class StateWriter:
         budget_bytes: float = SLICE_RATIO * sum(part.size_bytes for part in changes)
         log = self._log
         if log is None:
-            log, budget_bytes = LogEnd(partition.next_offset, partition.next_offset, 0, None), math.inf
+            log, budget_bytes = LogEnd(partition.next_offset, partition.next_offset, 0, 0, None), math.inf
         snapshot, carried, position = log.snapshot, list[Part](), 0
         if snapshot is None and (
-            self._log is None or log.log_bytes > max(self._min_bytes, self._ratio * self._live_bytes)
+            self._log is None or log.log_bytes > max(self._min_bytes, self._ratio * _state_bytes(log))
         ):
             snapshot = Snapshot(log.next_offset, None, log.log_bytes, partition.stream_time_ms, [])
-            self._live_bytes = _live_bytes(partition)
             self._go_through(partition, [])
         if snapshot is not None:
             carried, position = self._slice(partition, delta, snapshot.stream_time_ms, budget_bytes)
@@ -90,7 +88,9 @@ class StateWriter:
         )
         values = encode_records(chain, [*carried, *changes])
         log_bytes = log.log_bytes + sum(map(len, values))
-        end = LogEnd(chain.next_offset, chain.complete_from, log_bytes, None if whole else snapshot)
+        end = LogEnd(
+            chain.next_offset, chain.complete_from, log_bytes, log.whole_bytes, None if whole else snapshot
+        )
         self._staged = _Staged(end, snapshot, position)
         return values[: len(carried)], values[len(carried) :]
 
@@ -114,13 +114,14 @@ class StateWriter:
         if log.snapshot is not None:
             self._log = log._replace(snapshot=snapshot)
             return None
-        self._log, self._ids = log._replace(log_bytes=log.log_bytes - snapshot.bytes_before), []
+        whole_bytes = log.log_bytes - snapshot.bytes_before
+        self._log, self._ids = log._replace(log_bytes=whole_bytes, whole_bytes=whole_bytes), []
         return snapshot.log_offset or None  # nothing lies before 0
 
     def _go_through(self, partition: Partition, carried: Sequence[Sequence[str]]) -> None:
         """List what a snapshot is still to carry: sessions, the longest untouched first, then listed accounts."""
         done = set(itertools.chain.from_iterable(carried))
-        self._ids = [one for one in partition.sessions if one not in done]
+        self._ids = [one for one in partition.sessions if one not in done] if done else [*partition.sessions]
         self._sessions, self._position = len(self._ids), 0
         self._ids += partition.listed
 
@@ -146,5 +147,6 @@ class StateWriter:
         return snapshot_parts(sessions, listed), position
 
 
-def _live_bytes(partition: Partition) -> int:
-    return sum(map(len, partition.sessions.values())) + sum(map(len, partition.sessions))
+def _state_bytes(log: LogEnd) -> int:
+    """Return about how large the live state is: a log that just suffices holds what changed meanwhile as well."""
+    return log.whole_bytes * SLICE_RATIO // (SLICE_RATIO + 1)
