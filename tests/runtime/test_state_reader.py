@@ -6,7 +6,7 @@ import pytest
 from kafka import KafkaProducer, TopicPartition
 
 from detector.core.partition import Delta, Partition
-from detector.runtime import restoring
+from detector.runtime import reading
 from detector.runtime.link import KafkaLink
 from detector.runtime.state_writer import StateWriter
 from tests.runtime.stack import Stack
@@ -18,7 +18,7 @@ def test_a_partition_restored_again_is_read_to_its_new_end(
 ) -> None:
     """What others wrote since this worker last held the partition is read, however slow the broker's first answer."""
     # The first poll comes back before the broker answers, as it does under load.
-    monkeypatch.setattr(restoring, "_POLL_TIMEOUT_MS", 0)
+    monkeypatch.setattr(reading, "_POLL_TIMEOUT_MS", 0)
     stack = make_stack(partitions=1)
     stack.publish((b"key", b"what the state was made of") for _ in range(900))
     source = TopicPartition(stack.config.input_topic, 0)
