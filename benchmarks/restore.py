@@ -1,22 +1,27 @@
-"""How long a million live sessions take to come back, and what they weigh in the process.
+"""How long a million live sessions take to come back, what they weigh in the process, and what snapshots cost a batch.
 
-    PYTHONPATH=. python benchmarks/restore.py [SESSIONS] [REPETITIONS]
+    PYTHONPATH=. python benchmarks/restore.py [SESSIONS] [REPETITIONS] [PARTITIONS]
 
-The state log is filled with sessions (ids of 32 characters), written with the detector's own codec; a worker then
-restores it. They have as many actions as those of the `realistic` preset, or a full window each, the packaged
-model's. Memory is the process's resident size beside that of a worker without sessions, in the same run.
+The state log is filled with sessions (ids of 32 characters) by the detector's own writer; a worker then restores it.
+They have as many actions as those of the `realistic` preset, or a full window each, the packaged model's. The log is
+as short as it can be, one snapshot, or as long as it gets: batches of 2,000 sessions drawn at random are written until
+a second snapshot is about to be whole. Meanwhile the time is taken that encoding a batch's state takes, with and
+without a slice beside it. Memory is the process's resident size beside that of a worker without sessions.
 """
 
 import itertools
+import random
 import secrets
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import psutil
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
@@ -25,17 +30,18 @@ from rich.console import Console
 from rich.table import Table
 
 from broker import EmbeddedBroker
-from detector.core.encoding import STEP_BYTES
-from detector.core.partition import Partition
-from detector.core.session import EVENT_HASH_BYTES, Session, pack
+from detector.core.encoding import Encoding
+from detector.core.partition import Delta, Partition
+from detector.core.session import EVENT_HASH_BYTES, head, pack
 from detector.model.artifact import default_model_path, load_model
 from detector.runtime.config import DetectorConfig
-from detector.runtime.state_log import encode_snapshot
+from detector.runtime.state_writer import StateWriter
 from detector.runtime.topics import ensure_topics
 from producer.behaviour import realistic
 
 METRICS_PORT = 19_108
 PATIENCE_S = 300.0
+_BATCH_EVENTS = 2_000
 
 
 def realistic_lengths() -> list[int]:
@@ -43,40 +49,91 @@ def realistic_lengths() -> list[int]:
     return [len(session.actions) for session in realistic.sessions(5_000, 1)]
 
 
-def fill(config: DetectorConfig, sessions: int, lengths: Sequence[int] = ()) -> int:
-    """Write a snapshot of `sessions` live sessions of these lengths in turn, full windows by default.
+class Filled(NamedTuple):
+    """What was written: bytes of all logs, and seconds that encoding each batch took, with a slice and without."""
+
+    log_bytes: int
+    with_slice_s: list[float]
+    without_s: list[float]
+
+
+def partition_of(sessions: int, lengths: Sequence[int], encoding: Encoding) -> Partition:
+    """Return a partition with so many live sessions of these lengths in turn, full windows by default."""
+    actions = itertools.cycle([min(length, encoding.window) for length in lengths] or [encoding.window])
+    partition = Partition()
+    partition.stream_time_ms = time.time_ns() // 1_000_000
+    for _ in range(sessions):
+        partition.sessions[secrets.token_hex(16)] = packed(partition.stream_time_ms, next(actions), encoding)
+    return partition
+
+
+def packed(now_ms: int, actions: int, encoding: Encoding) -> bytes:
+    """Return a session of so many actions, the last one now."""
+    steps = encoding.steps(["LOGIN", *["VIEW_BALANCE"] * (actions - 1)])
+    return pack(now_ms, now_ms, actions, 0, steps, secrets.token_bytes(EVENT_HASH_BYTES * actions))
+
+
+def batches(
+    partition: Partition, config: DetectorConfig, encoding: Encoding
+) -> Iterator[tuple[list[bytes], float, bool]]:
+    """Yield what each batch on a partition writes until a second snapshot is about to be whole.
+
+    Yields:
+        its records, the seconds that encoding them took, and whether there was a slice among them.
+    """
+    draw = random.Random(1)  # noqa: S311  a benchmark draws the same each time
+    writer = StateWriter(
+        config.snapshot_ratio, config.snapshot_min_bytes, encoding.fingerprint, partition, None
+    )
+    ids = list(partition.sessions)
+    lengths = {one: head(packed)[2] for one, packed in partition.sessions.items()}
+    for number in itertools.count(1):
+        now_ms = partition.stream_time_ms + 1
+        touched = {
+            one: packed(now_ms, lengths[one], encoding)
+            for one in draw.sample(ids, min(len(ids), _BATCH_EVENTS))
+        }
+        delta = Delta(number, now_ms, [], touched)
+        began_s = time.perf_counter()
+        values = writer.values(partition, delta)
+        taken_s = time.perf_counter() - began_s
+        if writer.committed(range(1, 1 + sum(map(len, values)))) is not None and number > 1:
+            return
+        partition.apply(delta)
+        yield [*values[0], *values[1]], taken_s, bool(values[0])
+
+
+def fill(
+    config: DetectorConfig, sessions: int, lengths: Sequence[int] = (), *, longest: bool = False
+) -> Filled:
+    """Write logs of `sessions` live sessions together, each as short or as long as it may be.
 
     Returns:
-        its size in bytes.
+        what was written.
     """
     encoding = load_model(default_model_path()).encoding
-    actions = itertools.cycle([min(length, encoding.window) for length in lengths] or [encoding.window])
-    now_ms = time.time_ns() // 1_000_000
-    steps = encoding.steps(["LOGIN", *["VIEW_BALANCE"] * (encoding.window - 1)])
     admin = KafkaAdminClient(bootstrap_servers=config.bootstrap_servers)
     ensure_topics(admin, config)
     admin.close()
     producer = KafkaProducer(bootstrap_servers=config.bootstrap_servers, max_request_size=4 * 1024 * 1024)
-    written = 0
+    filled, offsets = Filled(0, [], []), {}
     for number in range(config.partitions):
-        partition = Partition()
-        partition.stream_time_ms = now_ms
-        for _ in range(sessions // config.partitions):
-            count = next(actions)
-            hashes = secrets.token_bytes(EVENT_HASH_BYTES * count)
-            packed = pack(Session(now_ms, now_ms, count, 0, False, steps[: count * STEP_BYTES], hashes))  # noqa: FBT003
-            partition.sessions[secrets.token_hex(16)] = packed
-        for value in encode_snapshot(partition, encoding.fingerprint):
-            producer.send(config.state_topic, value, partition=number)
-            written += len(value)
+        partition = partition_of(sessions // config.partitions, lengths, encoding)
+        written = batches(partition, config, encoding)
+        for values, taken_s, sliced in written if longest else itertools.islice(written, 1):
+            producer.send(config.input_topic, b"{}", partition=number)  # for the group to have read
+            for value in values:
+                producer.send(config.state_topic, value, partition=number)
+            filled = filled._replace(log_bytes=filled.log_bytes + sum(map(len, values)))
+            if partition.next_offset > 1:
+                (filled.with_slice_s if sliced else filled.without_s).append(taken_s)
         producer.flush()
+        offsets[TopicPartition(config.input_topic, number)] = OffsetAndMetadata(partition.next_offset)
     producer.close()
     consumer = KafkaConsumer(bootstrap_servers=config.bootstrap_servers, group_id=config.group)
-    consumer.commit(
-        {TopicPartition(config.input_topic, n): OffsetAndMetadata(0) for n in range(config.partitions)}
-    )
+    consumer.commit(offsets)
     consumer.close()
-    return written
+    return filled
 
 
 def measure(config: DetectorConfig, folder: Path) -> tuple[float, float, int]:
@@ -121,38 +178,47 @@ def ready() -> bool:
 
 def main() -> None:
     """Measure and print the table."""
-    sessions = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    repetitions = int(sys.argv[2]) if len(sys.argv) > 2 else 3  # noqa: PLR2004
+    sessions, repetitions, partitions = [int(one) for one in sys.argv[1:]] + [1_000_000, 3, 1][
+        len(sys.argv) - 1 :
+    ]
     with EmbeddedBroker() as broker, tempfile.TemporaryDirectory() as name:
-        usual, full, empty = (
-            DetectorConfig(bootstrap_servers=broker.bootstrap_servers, group=group, input_topic=f"{group}-in")
-            for group in ("usual", "full", "empty")
+        empty, *configs = (
+            DetectorConfig(
+                bootstrap_servers=broker.bootstrap_servers,
+                group=group,
+                input_topic=f"{group}-in",
+                partitions=partitions,
+            )
+            for group in ("empty", "realistic-shortest", "realistic-longest", "full-shortest", "full-longest")
         )
-        written = {
-            "realistic lengths": fill(usual, sessions, realistic_lengths()),
-            "full windows": fill(full, sessions),
-        }
         fill(empty, 0)
-        table = Table(
-            "run",
-            "sessions",
-            "restored in",
-            "start to ready",
-            "resident",
-            "bytes a session",
-            title=f"{sessions:,} live sessions",
-        )
+        usual = realistic_lengths()
+        filled = [
+            fill(
+                one,
+                sessions,
+                usual if one.group.startswith("realistic") else (),
+                longest="longest" in one.group,
+            )
+            for one in configs
+        ]
+        table = Table("run", "sessions, log", "log", "restored in", "start to ready", "resident", "bytes a session", title=f"{sessions:,} live sessions, {partitions} partitions")  # fmt: skip
         for run in range(repetitions):
             _, _, without = measure(empty, Path(name))
-            for kind, config in zip(written, (usual, full), strict=True):
+            for config, written in zip(configs, filled, strict=True):
                 restored_s, ready_s, resident = measure(config, Path(name))
                 table.add_row(
-                    str(run + 1), kind, f"{restored_s:.2f} s", f"{ready_s:.2f} s", f"{resident / 2**20:,.0f} MiB",
-                    f"{(resident - without) / sessions:.0f}",
+                    str(run + 1), config.group, f"{written.log_bytes / 2**20:,.0f} MiB", f"{restored_s:.2f} s",
+                    f"{ready_s:.2f} s", f"{resident / 2**20:,.0f} MiB", f"{(resident - without) / sessions:.0f}",
                 )  # fmt: skip
-        Console(width=100).print(table)
-        for kind, size in written.items():
-            Console(width=100).print(f"state log, {kind}: {size / sessions:.0f} bytes a session")
+        Console(width=120).print(table)
+        for config, written in zip(configs, filled, strict=True):
+            for kind, times_s in (("with a slice", written.with_slice_s), ("without", written.without_s)):
+                if times_s:
+                    p50, p99, longest = np.percentile(times_s, [50, 99, 100]) * 1_000
+                    Console(width=120).print(
+                        f"{config.group}: encoding a batch's state {kind}: p50 {p50:.1f} ms, p99 {p99:.1f} ms, longest {longest:.1f} ms"
+                    )
 
 
 if __name__ == "__main__":

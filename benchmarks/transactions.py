@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from broker import EmbeddedBroker
-from detector.core.partition import Delta
-from detector.runtime.state_log import encode_delta
+from detector.core.partition import Delta, Partition
+from detector.runtime.state_writer import StateWriter
 
 _TOPIC = "state"
 _SESSION_BYTES = 133  # a full window of the packaged model
@@ -56,7 +56,8 @@ def commit(with_: KafkaProducer, values: Sequence[tuple[bytes | None, bytes]]) -
 def main(transactions: int, sessions: int) -> None:
     """Measure and print the table."""
     touched = {secrets.token_hex(16): secrets.token_bytes(_SESSION_BYTES) for _ in range(sessions)}
-    packed = [(None, encode_delta(Delta(1, 1, [], touched), b"encoding"))]
+    _, delta = StateWriter(1, 1, b"encoding", Partition(), None).values(Partition(), Delta(1, 1, [], touched))
+    packed = [(None, value) for value in delta]
     single = [(session_id.encode(), session) for session_id, session in touched.items()]
     kinds = {
         "packed, back-off 2 ms (ours)": (2, packed),

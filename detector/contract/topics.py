@@ -8,6 +8,13 @@ ACTIONS_TOPIC: Final = "session-actions"
 ALERTS_TOPIC: Final = "session-alerts"
 MAX_RECORD_BYTES: Final = 12 * 1024 * 1024
 """Largest record of the input topic: room for a 10 MB value that is then refused, and not lost."""
+DEAD_LETTER_HEADERS_BYTES: Final = 64 * 1024
+"""Room for the headers of a dead letter, beside the original's bytes and headers."""
+MAX_ALERT_BYTES: Final = 4 * 1024 * 1024
+"""Room for an alert on the longest window, each of its actions named and scored."""
+MAX_SMALL_BYTES: Final = 1024 * 1024
+"""Of topics whose records are small: Kafka's default but for 12 bytes, where a broker's own may be less."""
+_LIMIT: Final = "max.message.bytes"
 
 
 class TopicSpecification(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +53,9 @@ def redriven_topic(input_topic: str) -> str:
 def redriven_specification(input_topic: str) -> TopicSpecification:
     """Return the topic that remembers which dead letters were redriven: the last position by reason and partition."""
     return TopicSpecification(
-        name=redriven_topic(input_topic), partitions=1, configs={"cleanup.policy": "compact"}
+        name=redriven_topic(input_topic),
+        partitions=1,
+        configs={"cleanup.policy": "compact", _LIMIT: str(MAX_SMALL_BYTES)},
     )
 
 
@@ -58,8 +67,15 @@ def accounts_topic(input_topic: str) -> str:
 def accounts_specification(input_topic: str) -> TopicSpecification:
     """Return the topic of the listed accounts: the last listing by account, none for one that was cleared."""
     return TopicSpecification(
-        name=accounts_topic(input_topic), partitions=1, configs={"cleanup.policy": "compact"}
+        name=accounts_topic(input_topic),
+        partitions=1,
+        configs={"cleanup.policy": "compact", _LIMIT: str(MAX_SMALL_BYTES)},
     )
+
+
+def alerts_specification(topic: str, partitions: int) -> TopicSpecification:
+    """Return a topic of alerts, the detector's or a challenger's."""
+    return TopicSpecification(name=topic, partitions=partitions, configs={_LIMIT: str(MAX_ALERT_BYTES)})
 
 
 def topic_specifications(input_topic: str, alerts_topic: str, partitions: int) -> list[TopicSpecification]:
@@ -71,14 +87,14 @@ def topic_specifications(input_topic: str, alerts_topic: str, partitions: int) -
             configs={
                 # The broker's clock is the one a false event time is held against, and latency measured from.
                 "message.timestamp.type": "LogAppendTime",
-                "max.message.bytes": str(MAX_RECORD_BYTES),
+                _LIMIT: str(MAX_RECORD_BYTES),
             },
         ),
-        TopicSpecification(name=alerts_topic, partitions=partitions, configs={}),
+        alerts_specification(alerts_topic, partitions),
         TopicSpecification(
             name=dead_letter_topic(input_topic),
             partitions=partitions,
             # Above the input's, since a dead letter carries the original's bytes and headers of its own.
-            configs={"max.message.bytes": str(MAX_RECORD_BYTES + 64 * 1024), "retention.ms": "-1"},
+            configs={_LIMIT: str(MAX_RECORD_BYTES + DEAD_LETTER_HEADERS_BYTES), "retention.ms": "-1"},
         ),
     ]

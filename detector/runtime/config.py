@@ -205,9 +205,10 @@ class DetectorConfig:
         "A worker whose loop stands still for longer ends itself.", 90_000, unit="ms"
     )
     snapshot_ratio: int = setting(
-        "The state is written whole once the changes since exceed it so many times.", 3
+        "A snapshot of the state begins, in slices beside the changes, once the log is so many times as large as it.",
+        2,
     )
-    snapshot_min_bytes: int = setting("… and exceed this.", 4 * 1024 * 1024, unit="bytes")
+    snapshot_min_bytes: int = setting("… and exceeds this.", 4 * 1024 * 1024, unit="bytes")
     rebuild_from_input: bool = setting(
         "Where the stored state is refused, rebuild it by replaying the input silently.", default=False
     )

@@ -1,6 +1,7 @@
 """The link to Kafka: every client of a worker, opened and closed together."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.errors import KafkaError
@@ -10,7 +11,7 @@ from detector.runtime.config import DetectorConfig
 from detector.runtime.membership import Membership
 from detector.runtime.owners import Owners
 from detector.runtime.restoring import StateReader
-from detector.runtime.topics import ensure_topics
+from detector.runtime.topics import ensure_topics, inspect
 from detector.runtime.transaction import Transactor
 
 _LOG = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class KafkaLink:
         # its own, and the broker's transaction timeout ends what a dead worker left.
         name = config.worker_name
         self._state_topic = config.state_topic
+        self._cutter = ThreadPoolExecutor(1, "cut-state-log")
         with access_explained():
             self.admin = KafkaAdminClient(
                 **client_options(config.bootstrap_servers),
@@ -41,6 +43,7 @@ class KafkaLink:
             )
         try:
             ensure_topics(self.admin, config)
+            self.findings = inspect(self.admin, config)
             self.transactor = Transactor(config, name)
             self.state_reader = StateReader(config, name, encoding)
             self.membership = Membership(config, name)
@@ -50,8 +53,10 @@ class KafkaLink:
             raise
 
     def cut_state_log(self, partition: int, before_offset: int) -> None:
-        """Delete the records of a state log that a committed snapshot replaced. A failure is only logged."""
-        target = TopicPartition(self._state_topic, partition)
+        """Let the records of a state log that a whole snapshot replaced be deleted; nothing waits for it."""
+        self._cutter.submit(self._cut, TopicPartition(self._state_topic, partition), before_offset)
+
+    def _cut(self, target: TopicPartition, before_offset: int) -> None:
         try:
             self.admin.delete_records({target: before_offset}, timeout_ms=_DELETE_TIMEOUT_MS)
         except KafkaError as error:
@@ -61,6 +66,7 @@ class KafkaLink:
 
     def close(self) -> None:
         """Leave the group and close what was opened, whatever state it is in."""
+        self._cutter.shutdown(wait=False, cancel_futures=True)
         for name in ("membership", "transactor", "state_reader", "admin"):
             client = getattr(self, name, None)
             if client is None:

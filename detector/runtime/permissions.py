@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from detector.contract.topics import explanations_topic, redriven_topic
 from detector.runtime.config import DetectorConfig
-from detector.runtime.topics import specifications
+from detector.runtime.topics import inspected_topics, specifications
 
 
 class Resource(StrEnum):
@@ -67,6 +67,10 @@ def _detector(config: DetectorConfig) -> list[Permission]:
         _topic(config.state_topic, "Read", "restoring live sessions"),
         _topic(config.state_topic, "Write", "keeping live sessions"),
         _topic(config.state_topic, "Delete", "cutting it behind a snapshot"),
+        *(
+            _topic(topic, "DescribeConfigs", "its settings, at the start")
+            for topic in inspected_topics(config)
+        ),
         Permission(Resource.GROUP, config.group, "Read", "sharing the partitions, committing offsets"),
         _transactions(f"{config.group}/", "one transaction a batch", prefixed=True),
     ]

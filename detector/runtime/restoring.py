@@ -13,7 +13,7 @@ from detector.runtime.membership import Membership
 from detector.runtime.reading import read
 from detector.runtime.rebuilding import Tell
 from detector.runtime.recovery import StateRefusedError
-from detector.runtime.state_log import decode_state, replay
+from detector.runtime.state_replay import LogEnd, StateReplay
 
 _LOG = logging.getLogger(__name__)
 _MAX_POLL_RECORDS = 200
@@ -64,7 +64,7 @@ class StateReader:
 
     def restore(
         self, membership: Membership, source: TopicPartition, tell: Tell = lambda *_: None
-    ) -> tuple[Partition, int]:
+    ) -> tuple[Partition, LogEnd | None]:
         """Restore one partition.
 
         The group's committed offset is asked for first: the broker answers only once no transaction of an
@@ -77,72 +77,59 @@ class StateReader:
             tell: told of the progress; what it raises ends the restore.
 
         Returns:
-            the partition, and the size of what was read, in bytes.
+            the partition, and what its log ends with; None if it is empty.
 
         Raises:
-            StateRefusedError: the state is damaged, of another model or format, or not where the group is.
+            StateRefusedError: the state is damaged, not all there, of another model or format, or not where the group is.
         """
         started_s = time.monotonic()
         committed = membership.consumer.committed(source)
         target = TopicPartition(self._topic, source.partition)
         where = f"{target.topic}[{target.partition}]"
-        partition = Partition()
-        refusal: StateRefusedError | None = None
-        read_bytes = 0
-        read_up_to = committed or 0
+        replay = StateReplay(self._encoding)
         for offset, value in self._committed_values(target):
-            read_bytes += len(value)
-            try:
-                record = decode_state(value, self._encoding)
-            except StateRefusedError as error:
-                refusal = refusal or StateRefusedError(f"{where} at offset {offset}: {error}. {_WAYS_OUT}")
-                read_up_to = max(read_up_to, error.next_offset)
-                continue
-            if record.chunk == 0:
-                refusal = None  # a snapshot replaces whatever came before it, damage included
-            if refusal is None:
-                replay(partition, [record])
-            read_up_to = max(read_up_to, record.next_offset)
+            replay.add(offset, value)
             tell(
                 "restoring %s[%d]: %d sessions from %d bytes so far",
                 *source,
-                len(partition.sessions),
-                read_bytes,
+                replay.sessions,
+                replay.log_bytes,
             )
-        if refusal is not None:
-            refusal.next_offset = read_up_to
-            raise refusal
-        if read_bytes == 0:
-            partition.next_offset = membership.consumer.beginning_offsets([source])[source]
-            if committed is not None:
-                raise StateRefusedError(
-                    f"group committed offset {committed} of {source.topic}[{source.partition}], but {where} "
-                    f"holds no state: it was deleted. {_WAYS_OUT}",
-                    committed,
-                )
-        elif committed is not None and committed != partition.next_offset:
-            raise StateRefusedError(
-                f"group committed offset {committed} of {source.topic}[{source.partition}], but {where} was "
-                f"written at {partition.next_offset}: somebody moved the group's offsets. {_WAYS_OUT}",
-                read_up_to,
-            )
-        end = membership.consumer.end_offsets([source])[source]
-        if partition.next_offset > end:
-            raise StateRefusedError(
-                f"{where} was written at offset {partition.next_offset} of {source.topic}[{source.partition}], "
-                f"which ends at {end}: it was made anew, or lost records. {_WAYS_OUT}",
-                read_up_to,
-            )
+        try:
+            log = replay.end()
+            if log is None:
+                replay.partition.next_offset = membership.consumer.beginning_offsets([source])[source]
+            self._check(membership.consumer, source, committed, log, replay.partition.next_offset)
+        except StateRefusedError as error:
+            read_up_to = max(committed or 0, replay.read_up_to)
+            raise StateRefusedError(f"{where}: {error}. {_WAYS_OUT}", read_up_to) from error
         _LOG.info(
             "restored %s[%d]: %d sessions from %d bytes in %.2f s, next offset %d",
-            source.topic,
-            source.partition,
-            len(partition.sessions),
-            read_bytes,
+            *source,
+            len(replay.partition.sessions),
+            replay.log_bytes,
             time.monotonic() - started_s,
-            partition.next_offset,
+            replay.partition.next_offset,
         )
-        return partition, read_bytes
+        return replay.partition, log
+
+    @staticmethod
+    def _check(
+        consumer: KafkaConsumer, source: TopicPartition, committed: int | None, log: LogEnd | None, at: int
+    ) -> None:
+        """Hold where the state is, offset `at` of the input, against where the group and the input are."""
+        group = f"group committed offset {committed} of {source.topic}[{source.partition}]"
+        if committed is not None and log is None:
+            raise StateRefusedError(f"holds no state, but the {group}: it was deleted")
+        if committed is not None and committed != at:
+            raise StateRefusedError(
+                f"was written at {at}, but the {group}: somebody moved the group's offsets, or deleted the log's end"
+            )
+        if log is not None and at > (end := consumer.end_offsets([source])[source]):
+            raise StateRefusedError(
+                f"was written at offset {at} of {source.topic}[{source.partition}], which ends at {end}: it was made "
+                "anew, or lost records"
+            )
 
     def _committed_values(self, target: TopicPartition) -> Iterator[tuple[int, bytes]]:
         """Read the log from its start to its high watermark as of the first answer.

@@ -41,6 +41,7 @@ from detector.runtime.recovery import (
     TopicsUnfitError,
 )
 from detector.runtime.restoring import Progress, skip_lost
+from detector.runtime.state_replay import LogEnd
 from detector.runtime.state_writer import StateWriter
 from detector.runtime.topics import grow_state_topic
 
@@ -211,10 +212,10 @@ class Detector:
     def _restore(self, link: KafkaLink, source: TopicPartition) -> _Held:
         config, consumer = self._config, link.membership.consumer
         tell = Progress(link.membership, self._go_on)
-        log_bytes: int | None
+        log: LogEnd | None
         with self._metrics.restore_seconds.time():
             try:
-                partition, log_bytes = link.state_reader.restore(link.membership, source, tell)
+                partition, log = link.state_reader.restore(link.membership, source, tell)
             except StateRefusedError as refusal:
                 if not config.rebuild_from_input:
                     raise
@@ -227,12 +228,11 @@ class Detector:
                     admin=link.admin,
                     tell=tell,
                 )
-                log_bytes = None
+                log = None
         self._metrics.lost_offsets.inc(skip_lost(consumer, source, partition))
         link.membership.seek(source, partition.next_offset)
-        state = StateWriter(
-            config.snapshot_ratio, config.snapshot_min_bytes, self._model.encoding.fingerprint, log_bytes
-        )
+        encoding = self._model.encoding.fingerprint
+        state = StateWriter(config.snapshot_ratio, config.snapshot_min_bytes, encoding, partition, log)
         return _Held(partition, state)
 
     def _go_on(self) -> None:
@@ -274,11 +274,11 @@ class Detector:
         for source in begun:
             self._held[source].processor = self._processor
         for source, state, snapshot, delta, first in written:
-            state.committed(snapshot, delta)
             self._metrics.state_bytes.labels("delta").inc(sum(map(len, delta)))
-            if snapshot:
-                self._metrics.state_bytes.labels("snapshot").inc(sum(map(len, snapshot)))
-                link.cut_state_log(source.partition, published[first])
+            self._metrics.state_bytes.labels("snapshot").inc(sum(map(len, snapshot)))
+            cut = state.committed(published[first : first + len(snapshot) + len(delta)])
+            if cut is not None:
+                link.cut_state_log(source.partition, cut)
 
     def _apply(self, processed: Processed) -> None:
         source, trips = processed.source, processed.outcome.trips

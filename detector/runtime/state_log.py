@@ -1,30 +1,33 @@
-"""The state log: what each committed batch changed, and now and then the whole, one record each.
+"""The state log: what each committed batch changed and, in slices, what it did not; each record follows the one before.
 
 Record n of the log's partition belongs to partition n of the input. A record is
 
     format (1 byte) · CRC-32 of the rest (4 bytes, big-endian) · StateRecord (MessagePack)
 
-Restoring reads the log from its start: a snapshot replaces what came before it, a delta adds to it.
+A transaction writes one record or more of each partition that it read, its parts. They say which input offset they
+follow, so that what is missing is seen. A snapshot is written beside the changes, a slice with each transaction: the
+sessions that have not changed since it began, the longest untouched first. Once it is whole, everything before its
+first record is needless, and may be deleted: the records after it say from which input offset on the log suffices.
 """
 
-import itertools
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from detector.contract.accounts import Listing
 from detector.core.breaker import BreakerState
-from detector.core.partition import Delta, Partition
+from detector.core.partition import Delta
 from detector.runtime.recovery import StateRefusedError
 
-FORMAT = 2
-READABLE_FORMATS = (1, 2)
-"""Format 1, of before there were listed accounts and circuit breakers, is read as a partition without them."""
+FORMAT = 3
+OLD_FORMATS = (1, 2)
+"""Without a chain: what they hold is believed. Format 1 has neither listed accounts nor circuit breakers."""
+MAX_RECORD_BYTES = 512 * 1024
+"""Of a record, but for its head and for a session larger by itself: half of what a topic takes by Kafka's default."""
 _PREFIX_BYTES = 5
-SNAPSHOT_CHUNK_SESSIONS = 2_000
-SNAPSHOT_CHUNK_ACCOUNTS = 500
-"""Sessions and listed accounts a snapshot record: about 400 kB, at most 900, below Kafka's default limit of a record."""
+_Entry = TypeVar("_Entry")
 
 
 class StateRecord(msgspec.Struct, array_like=True, gc=False):
@@ -32,14 +35,38 @@ class StateRecord(msgspec.Struct, array_like=True, gc=False):
 
     Attributes:
         encoding: fingerprint of the encoding the steps were made with.
-        chunk: 0 begins a snapshot, 1 and up continue it; None for a delta.
-        next_offset: input offset the partition was read up to.
-        stream_time_ms: the partition's stream time.
-        removed: session ids a delta drops.
-        sessions: packed sessions by id, the longest idle first.
-        listed: listed accounts; of a delta those that changed, None for cleared.
-        breaker: the circuit breaker.
+        follows: input offset that the partition was at before the transaction.
+        next_offset: the one that it is at after it.
+        snapshot_from: input offset that the snapshot under way began at; None if none is.
+        complete_from: input offset from which on the log suffices, this transaction included.
+        stream_time_ms: the partition's stream time after it.
+        breaker: the circuit breaker after it.
+        part: number of the record among the transaction's of this partition, from 0.
+        parts: how many there are.
+        is_carried: whether it is of a snapshot, and not of what the batch changed.
+        removed: ids of sessions that the batch drops, before it writes others.
+        sessions: packed sessions by id: of a batch in the order of their last touch; of a snapshot those that have not
+            changed since it began, the longest untouched first.
+        listed: listed accounts, None for cleared ones.
     """
+
+    encoding: bytes
+    follows: int
+    next_offset: int
+    snapshot_from: int | None
+    complete_from: int
+    stream_time_ms: int
+    breaker: BreakerState
+    part: int
+    parts: int
+    is_carried: bool
+    removed: list[str]
+    sessions: dict[str, bytes]
+    listed: dict[str, Listing | None]
+
+
+class OldRecord(msgspec.Struct, array_like=True, gc=False):
+    """A record of formats 1 and 2; `chunk` 0 begins a snapshot, 1 and up continue it, None is a delta."""
 
     encoding: bytes
     chunk: int | None
@@ -51,8 +78,67 @@ class StateRecord(msgspec.Struct, array_like=True, gc=False):
     breaker: BreakerState = BreakerState()
 
 
+class Part(NamedTuple):
+    """What becomes one record: its own fields, named as in StateRecord, and about their encoded size."""
+
+    is_carried: bool
+    removed: list[str]
+    sessions: dict[str, bytes]
+    listed: dict[str, Listing | None]
+    size_bytes: int = 0
+
+
+class Chain(NamedTuple):
+    """Where a transaction stands in the log: what all of its records say alike, named as in StateRecord."""
+
+    encoding: bytes
+    follows: int
+    next_offset: int
+    snapshot_from: int | None
+    complete_from: int
+    stream_time_ms: int
+    breaker: BreakerState
+
+
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(StateRecord)
+_OLD_DECODER = msgspec.msgpack.Decoder(OldRecord)
+
+
+def snapshot_parts(sessions: dict[str, bytes], listed: dict[str, Listing | None]) -> list[Part]:
+    """Cut a slice of a snapshot; none if it is empty."""
+    return _cut(Part(True, [], sessions, listed)) if sessions or listed else []  # noqa: FBT003  named in Part
+
+
+def delta_parts(delta: Delta) -> list[Part]:
+    """Cut what a batch changed; one part at least, since it moves the partition on."""
+    return _cut(Part(False, delta.removed, delta.touched, dict(delta.listed)))  # noqa: FBT003  named in Part
+
+
+def _cut(part: Part) -> list[Part]:
+    """Cut a part by its encoded size: sessions removed first, and listed accounts last."""
+    size_bytes = len(_ENCODER.encode(part))
+    if size_bytes <= MAX_RECORD_BYTES:
+        return [part._replace(size_bytes=size_bytes)]
+    kinds = [
+        *(Part(part.is_carried, list(half), {}, {}) for half in _halves(dict.fromkeys(part.removed))),
+        *(Part(part.is_carried, [], half, {}) for half in _halves(part.sessions)),
+        *(Part(part.is_carried, [], {}, half) for half in _halves(part.listed)),
+    ]
+    if len(kinds) == 1:
+        return [part._replace(size_bytes=size_bytes)]  # a single entry, however large
+    return [smaller for one in kinds for smaller in _cut(one)]
+
+
+def _halves(entries: dict[str, _Entry]) -> list[dict[str, _Entry]]:
+    items = list(entries.items())
+    middle = len(items) // 2
+    return [dict(half) for half in (items[:middle], items[middle:]) if half]
+
+
+def encode_records(chain: Chain, parts: Sequence[Part]) -> list[bytes]:
+    """Encode all that a transaction writes of one partition, in the order of the log."""
+    return [_encode(StateRecord(*chain, number, len(parts), *part[:-1])) for number, part in enumerate(parts)]
 
 
 def _encode(record: StateRecord) -> bytes:
@@ -60,50 +146,21 @@ def _encode(record: StateRecord) -> bytes:
     return bytes([FORMAT]) + zlib.crc32(payload).to_bytes(4, "big") + payload
 
 
-def encode_delta(delta: Delta, encoding: bytes) -> bytes:
-    """Encode what a batch changed."""
-    return _encode(
-        StateRecord(
-            encoding,
-            None,
-            delta.next_offset,
-            delta.stream_time_ms,
-            delta.removed,
-            delta.touched,
-            dict(delta.listed),
-            delta.breaker,
-        )
-    )
-
-
-def encode_snapshot(partition: Partition, encoding: bytes) -> Iterator[bytes]:
-    """Encode a whole partition, in chunks that follow each other in the log."""
-    sessions, listed = iter(partition.sessions.items()), iter(partition.listed.items())
-    next_offset, stream_time_ms = partition.next_offset, partition.stream_time_ms
-    for chunk in itertools.count():
-        part = dict(itertools.islice(sessions, SNAPSHOT_CHUNK_SESSIONS))
-        accounts: dict[str, Listing | None] = dict(itertools.islice(listed, SNAPSHOT_CHUNK_ACCOUNTS))
-        if chunk and not part and not accounts:
-            return
-        yield _encode(
-            StateRecord(encoding, chunk, next_offset, stream_time_ms, [], part, accounts, partition.breaker)
-        )
-
-
-def decode_state(value: bytes, encoding: bytes) -> StateRecord:
+def decode_state(value: bytes, encoding: bytes) -> StateRecord | OldRecord:
     """Decode one record.
 
     Raises:
         StateRefusedError: damaged, of another format, or made with another encoding.
     """
-    if value[:1] not in [bytes([one]) for one in READABLE_FORMATS]:
-        expected = " or ".join(f"{one:02x}" for one in READABLE_FORMATS)
-        raise StateRefusedError(f"state record of format {value[:1].hex() or 'none'}, expected {expected}")
+    form = value[0] if value else None
+    if form != FORMAT and form not in OLD_FORMATS:
+        seen, expected = value[:1].hex() or "none", ", ".join(f"{one:02x}" for one in (*OLD_FORMATS, FORMAT))
+        raise StateRefusedError(f"state record of format {seen}, expected one of {expected}")
     payload = value[_PREFIX_BYTES:]
     if zlib.crc32(payload).to_bytes(4, "big") != value[1:_PREFIX_BYTES]:
         raise StateRefusedError(f"damaged state record of {len(value)} bytes: its checksum does not match")
     try:
-        record = _DECODER.decode(payload)
+        record = (_DECODER if form == FORMAT else _OLD_DECODER).decode(payload)
     except msgspec.DecodeError as error:
         raise StateRefusedError(f"damaged state record of {len(value)} bytes: {error}") from error
     if record.encoding != encoding:
@@ -113,21 +170,3 @@ def decode_state(value: bytes, encoding: bytes) -> StateRecord:
             record.next_offset,
         )
     return record
-
-
-def replay(partition: Partition, records: Iterable[StateRecord]) -> None:
-    """Bring a partition to where the records of its log leave it."""
-    for record in records:
-        if record.chunk == 0:
-            partition.sessions.clear()
-            partition.listed.clear()
-        partition.apply(
-            Delta(
-                record.next_offset,
-                record.stream_time_ms,
-                record.removed,
-                record.sessions,
-                record.listed,
-                record.breaker,
-            )
-        )

@@ -1,23 +1,57 @@
-"""The topics at the start: created where they are missing, held against each other where they are not."""
+"""The topics at the start: created where they are missing, held against what rests on them where they are not."""
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from typing import NamedTuple
 
 from kafka import KafkaAdminClient
-from kafka.admin import NewPartitions, NewTopic
+from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions, NewTopic
 from kafka.errors import InvalidPartitionsError, TopicAlreadyExistsError
 
-from detector.connection import client_options
-from detector.contract.topics import TopicSpecification, topic_specifications
+from detector.connection import AccessRefusedError, client_options, right_missing
+from detector.contract.topics import (
+    DEAD_LETTER_HEADERS_BYTES,
+    MAX_SMALL_BYTES,
+    TopicSpecification,
+    alerts_specification,
+    topic_specifications,
+)
 from detector.runtime.config import DetectorConfig
 from detector.runtime.recovery import TopicsUnfitError
+from detector.runtime.state_log import MAX_RECORD_BYTES as MAX_STATE_RECORD_BYTES
 
 _LOG = logging.getLogger(__name__)
 _KNOWN_WITHIN_S = 10.0
-_ASK_AGAIN_S = 0.05
+_LIMIT, _POLICY, _TIMESTAMP_TYPE = "max.message.bytes", "cleanup.policy", "message.timestamp.type"
+_STATE_BATCH_BYTES = 2 * 1024 * 1024
+_STATE_RECORD_BYTES = MAX_STATE_RECORD_BYTES + 64 * 1024
+_NEW_TOPIC_S = 5.0
+"""For so long the settings of a topic that was just created may not be known to every broker."""
+_ASK_AGAIN_S = 0.1
+
+
+class Findings(NamedTuple):
+    """What the settings of existing topics come to.
+
+    Attributes:
+        input_create_time: the input's records have their producers' times, and not the broker's.
+    """
+
+    input_create_time: bool
+
+
+class _Expectation(NamedTuple):
+    """What a setting of a topic is expected to be, and what comes of another value."""
+
+    topic: str
+    setting: str
+    holds: Callable[[str], bool]
+    expected: str
+    otherwise: str
+    refused: bool = False
 
 
 def specifications(config: DetectorConfig) -> list[TopicSpecification]:
@@ -26,14 +60,19 @@ def specifications(config: DetectorConfig) -> list[TopicSpecification]:
         name=config.state_topic,
         partitions=config.partitions,
         # Old records are deleted once a snapshot replaces them, never by age or size.
-        configs={"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"},
+        configs={
+            _POLICY: "delete",
+            "retention.ms": "-1",
+            "retention.bytes": "-1",
+            _LIMIT: str(_STATE_BATCH_BYTES),
+        },
     )
     models = TopicSpecification(
         name=config.models_topic,
         partitions=config.partitions,
-        configs={"retention.ms": "-1", "retention.bytes": "-1"},
+        configs={"retention.ms": "-1", "retention.bytes": "-1", _LIMIT: str(MAX_SMALL_BYTES)},
     )
-    shadow = TopicSpecification(name=config.shadow_topic, partitions=config.partitions, configs={})
+    shadow = alerts_specification(config.shadow_topic, config.partitions)
     return [
         *topic_specifications(config.input_topic, config.alerts_topic, config.partitions),
         state,
@@ -50,6 +89,83 @@ def ensure_topics(admin: KafkaAdminClient, config: DetectorConfig) -> None:
     """
     create_missing(admin, config, specifications(config))
     grow_state_topic(admin, config)
+
+
+def inspect(admin: KafkaAdminClient, config: DetectorConfig) -> Findings:
+    """Read the settings of the topics that there are; warn of what does not fit.
+
+    Raises:
+        TopicsUnfitError: a setting with which sessions, alerts or events would be lost.
+        AccessRefusedError: this user may not read the settings: what decisions and state rest on must be known.
+    """
+    expectations = _expectations(config)
+    found = _settings(admin, inspected_topics(config), {one.setting for one in expectations})
+    for one in expectations:
+        value = found[one.topic][one.setting]
+        if one.holds(value):
+            continue
+        text = f"topic {one.topic} has {one.setting}={value}: expected {one.expected}, {one.otherwise}"
+        if one.refused:
+            raise TopicsUnfitError(f"{text}. Change it as docs/operations.md lists it, and start again")
+        _LOG.warning("%s. See 'Topics' in docs/operations.md", text)
+    return Findings(found[config.input_topic][_TIMESTAMP_TYPE] == "CreateTime")
+
+
+def inspected_topics(config: DetectorConfig) -> list[str]:
+    """Return the topics whose settings are read."""
+    return list(dict.fromkeys(one.topic for one in _expectations(config)))
+
+
+def _expectations(config: DetectorConfig) -> list[_Expectation]:
+    def at_least(least: int) -> tuple[Callable[[str], bool], str]:
+        return lambda value: int(value) >= least, f"{least} or more"
+
+    def exactly(wanted: str) -> tuple[Callable[[str], bool], str]:
+        return lambda value: value == wanted, wanted
+
+    events, letters, state = config.input_topic, config.dead_letter_topic, config.state_topic
+    alerts = [config.alerts_topic, *([config.shadow_topic] if config.shadow_model else [])]
+    policy, forever = (_POLICY, *exactly("delete")), exactly("-1")
+    lost = "since live sessions lie there and nowhere else"
+    return [
+        _Expectation(state, *policy, lost, refused=True),
+        _Expectation(state, "retention.ms", *forever, lost, refused=True),
+        _Expectation(state, "retention.bytes", *forever, lost, refused=True),
+        _Expectation(state, _LIMIT, *at_least(_STATE_RECORD_BYTES), "the largest record of it", refused=True),
+        _Expectation(events, *policy, "since compaction deletes events before they are read", refused=True),
+        _Expectation(
+            events,
+            _TIMESTAMP_TYPE,
+            *exactly("LogAppendTime"),
+            "since a producer's own clock is no measure of another's",
+        ),
+        _Expectation(
+            letters,
+            _LIMIT,
+            *at_least(config.max_dead_letter_bytes + DEAD_LETTER_HEADERS_BYTES),
+            "or a lower --max-dead-letter-bytes: a dead letter that does not fit goes without its value",
+        ),
+        _Expectation(letters, *policy, "since compaction deletes dead letters with the same key"),
+        _Expectation(letters, "retention.ms", *forever, "or long enough for somebody to look at them"),
+        *(
+            _Expectation(topic, _LIMIT, *at_least(MAX_SMALL_BYTES), "an alert on a long window")
+            for topic in alerts
+        ),
+    ]
+
+
+def _settings(admin: KafkaAdminClient, topics: Sequence[str], names: set[str]) -> dict[str, dict[str, str]]:
+    """Return settings by topic and name, the broker's defaults included."""
+    asked = [ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(names)) for topic in topics]
+    deadline_s = time.monotonic() + _NEW_TOPIC_S
+    while True:
+        found = admin.describe_configs(asked, config_filter="all")["topic"]
+        unknown = [topic for topic in topics if not found.get(topic)]  # the client drops what is refused
+        if not unknown:
+            return {topic: {name: one["value"] for name, one in found[topic].items()} for topic in topics}
+        if time.monotonic() > deadline_s:
+            raise AccessRefusedError(right_missing(f"to read the settings of topic {unknown[0]}", "detector"))
+        time.sleep(_ASK_AGAIN_S)
 
 
 def create_missing(

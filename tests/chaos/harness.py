@@ -20,8 +20,7 @@ from detector.core.shadowing import Challenger
 from detector.model.artifact import Model, default_model_path, load_model
 from detector.runtime.epochs import epochs_of_group, replay_epochs
 from detector.runtime.replaying import batches_of_topic
-from detector.runtime.state_log import decode_state
-from detector.runtime.state_log import replay as replay_state
+from detector.runtime.state_replay import StateReplay
 from tests.chaos.cluster import Cluster, until
 from tests.chaos.disk import can_mount
 from tests.chaos.faults import FAULTS
@@ -196,12 +195,15 @@ def judge(cluster: Cluster, report: Report) -> None:
 
 def _states_off(cluster: Cluster, model: Model, partitions: dict[TopicPartition, Partition]) -> int:
     """Count the partitions whose state log leads to other live sessions than the oracle's."""
-    config, restored = cluster.config, defaultdict[int, Partition](Partition)
+    config = cluster.config
+    replays = {source.partition: StateReplay(model.encoding.fingerprint) for source in partitions}
     for record in read_committed(config, config.state_topic):
-        state = decode_state(record.value, model.encoding.fingerprint)
-        replay_state(restored[record.partition], [state])
+        replays[record.partition].add(record.offset, record.value)
+    restored = {source: replays[source.partition] for source in partitions}
+    for replay in replays.values():
+        replay.end()
     return sum(
-        _live(oracle, config.idle_timeout_ms) != _live(restored[source.partition], config.idle_timeout_ms)
+        _live(oracle, config.idle_timeout_ms) != _live(restored[source].partition, config.idle_timeout_ms)
         for source, oracle in partitions.items()
     )
 

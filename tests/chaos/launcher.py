@@ -94,7 +94,7 @@ def _in_restore(nth: int) -> None:
 
 
 def _in_snapshot(nth: int) -> None:
-    """Die in the transaction that carries the N-th snapshot, before it commits."""
+    """Die in the transaction that carries the N-th slice of a snapshot, before it commits."""
     values, commit, snapshots = StateWriter.values, KafkaProducer.commit_transaction, 0
 
     def counted(self: StateWriter, *arguments: Any) -> Any:

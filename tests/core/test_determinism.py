@@ -10,7 +10,6 @@ from detector.core.decision import Policy
 from detector.core.partition import Partition
 from detector.core.pipeline import Share
 from detector.core.staging import Entry, SessionLimits
-from detector.runtime.state_log import decode_state, encode_delta, encode_snapshot, replay
 from tests.core.strategies import (
     ENCODING,
     GUARDED,
@@ -22,6 +21,7 @@ from tests.core.strategies import (
     logs,
     pipeline,
 )
+from tests.runtime.state_logs import LiveLog, contents
 
 Log = list[Entry]
 
@@ -38,14 +38,6 @@ def encoded(found: list[Alert]) -> list[bytes]:
     return [encode_alert(alert) for alert in found]
 
 
-def contents(partition: Partition) -> tuple[object, ...]:
-    """Return all that a partition is, the order of its sessions included."""
-    return (
-        partition.next_offset, partition.stream_time_ms, list(partition.sessions.items()), partition.listed,
-        partition.breaker,
-    )  # fmt: skip
-
-
 @settings(max_examples=400)
 @given(logs(listings=True), st.integers(1, 60), st.integers(1, 60))
 def test_any_cut_into_batches_gives_the_same_alerts(log: Log, one: int, other: int) -> None:
@@ -56,30 +48,20 @@ def test_any_cut_into_batches_gives_the_same_alerts(log: Log, one: int, other: i
 @settings(max_examples=400)
 @given(logs(listings=True), st.data())
 def test_a_partition_handed_over_anywhere_goes_on_the_same(log: Log, data: st.DataObject) -> None:
-    """A worker that restores snapshot and deltas and goes on gives what one worker would have given."""
+    """A worker that restores the state log and goes on gives what one worker would have given."""
     cuts = sorted(data.draw(st.lists(st.integers(0, len(log)), max_size=6)))
-    snapshots = data.draw(st.sets(st.integers(0, 6)))
-    fingerprint = ENCODING.fingerprint
-    state_log: list[bytes] = []
+    state_log = LiveLog(data.draw(st.integers(1, 3)), data.draw(st.integers(0, 1_000)), ENCODING.fingerprint)
     found: list[bytes] = []
-    for number, (begin, end) in enumerate(itertools.pairwise([0, *cuts, len(log)])):
-        partition = Partition()
-        replay(partition, (decode_state(value, fingerprint) for value in state_log))
+    for begin, end in itertools.pairwise([0, *cuts, len(log)]):
         batch = log[begin:end]
         if not batch:
             continue
-        (outcome,) = pipeline().run([Share(SOURCE, partition, batch, batch[-1].offset + 1)])
-        if number in snapshots:
-            state_log = list(encode_snapshot(partition, fingerprint))
-        state_log.append(encode_delta(outcome.delta, fingerprint))
+        (outcome,) = pipeline().run([Share(SOURCE, state_log.live, batch, batch[-1].offset + 1)])
         found += encoded(outcome.alerts)
-        live = Partition()
-        live.sessions = dict(partition.sessions)
-        live.listed = dict(partition.listed)
-        live.apply(outcome.delta)
-        restored = Partition()
-        replay(restored, (decode_state(value, fingerprint) for value in state_log))
-        assert contents(restored) == contents(live)
+        state_log.batch(outcome.delta)
+        live = contents(state_log.live)
+        state_log.hand_over()
+        assert contents(state_log.live) == live
     assert found == encoded(alerts(log, 1_000))
 
 

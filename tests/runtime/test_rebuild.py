@@ -16,14 +16,14 @@ from detector.contract.alerts import Cause, Decision
 from detector.core.partition import Partition
 from detector.runtime.link import KafkaLink
 from detector.runtime.recovery import StateRefusedError
-from detector.runtime.state_log import SNAPSHOT_CHUNK_SESSIONS, encode_snapshot
+from detector.runtime.state_log import MAX_RECORD_BYTES
 from tests.runtime.stack import PATIENCE_S, Stack, flags_of, wait_for, without_clock
+from tests.runtime.state_logs import ENCODING, state_values
 from tests.runtime.test_end_to_end import records, sessions
 from tests.runtime.test_redrive import TAKEOVER, event
 from tests.runtime.test_state_refused import damage
 
 MakeStack = Callable[..., Stack]
-ENCODING = b"encoding"
 
 
 @contextmanager
@@ -175,16 +175,17 @@ def test_an_input_made_anew_is_refused_and_begun_on_demand(make_stack: MakeStack
     assert without_clock(stack.alerts()[len(old) :]) == without_clock(stack.expected()[0])
 
 
-@pytest.mark.parametrize(("damaged_chunk", "good"), [(None, True), (0, False), (1, False)])
+@pytest.mark.parametrize(("damaged_chunk", "good"), [(None, True), (0, False), (1, False), (-1, False)])
 def test_a_whole_snapshot_makes_damage_before_it_superfluous(
     make_stack: MakeStack, damaged_chunk: int | None, *, good: bool
 ) -> None:
     """A log whose damaged part could not be deleted is sound from its last whole snapshot on, and from no other."""
     stack = make_stack(partitions=1)
     stack.publish((b"key", b"what the state was made of") for _ in range(7))
-    partition = Partition(7)
-    partition.sessions = {f"s{number}": b"packed" for number in range(SNAPSHOT_CHUNK_SESSIONS + 1)}
-    chunks = list(encode_snapshot(partition, ENCODING))
+    partition = Partition(6)
+    partition.sessions = {f"s{number}": bytes(MAX_RECORD_BYTES // 3) for number in range(4)}
+    chunks = state_values(partition)
+    assert len(chunks) > 2
     if damaged_chunk is not None:
         chunks[damaged_chunk] = chunks[damaged_chunk][:-1] + b"?"
     producer = KafkaProducer(bootstrap_servers=stack.config.bootstrap_servers)

@@ -1,5 +1,9 @@
 """The state log's records: what goes in comes out, and what was altered is refused."""
 
+import zlib
+from contextlib import nullcontext
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,24 +11,17 @@ from hypothesis import strategies as st
 from detector.contract.accounts import Listing
 from detector.core.breaker import BreakerState
 from detector.core.partition import Delta, Partition
+from detector.core.session import pack
 from detector.runtime.recovery import StateRefusedError
-from detector.runtime.state_log import (
-    SNAPSHOT_CHUNK_ACCOUNTS,
-    SNAPSHOT_CHUNK_SESSIONS,
-    decode_state,
-    encode_delta,
-    encode_snapshot,
-    replay,
-)
-from detector.runtime.state_writer import StateWriter
+from detector.runtime.state_log import FORMAT, MAX_RECORD_BYTES, decode_state
+from tests.runtime.state_logs import ENCODING, LiveLog, contents, delta_values, replayed, state_values
 
-ENCODING = b"encoding"
 IDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 SESSIONS = st.dictionaries(IDS, st.binary(max_size=40), max_size=8)
 COUNTS = st.lists(st.tuples(st.integers(0, 2**60), st.integers(0, 99), st.integers(0, 99)), max_size=3)
 DELTAS = st.builds(
     Delta,
-    st.integers(0, 2**60),
+    st.integers(1, 2**60),
     st.integers(0, 2**60),
     st.lists(IDS, max_size=4),
     SESSIONS,
@@ -33,52 +30,62 @@ DELTAS = st.builds(
 )
 
 
-def contents(partition: Partition) -> tuple[object, ...]:
-    """Return all that a partition is, the order of its sessions included."""
-    return (
-        partition.next_offset, partition.stream_time_ms, list(partition.sessions.items()), partition.listed,
-        partition.breaker,
-    )  # fmt: skip
+_HEAD_BYTES = 512
+"""What a record has beside its entries, at most."""
 
 
-@given(st.lists(DELTAS, min_size=1, max_size=6), st.integers(0, 5))
-def test_a_partition_comes_back_from_snapshot_and_deltas(deltas: list[Delta], snapshot_before: int) -> None:
-    """Replaying what was written gives the partition that applied the same deltas, sessions in the same order."""
-    live, restored = Partition(), Partition()
-    log: list[bytes] = []
-    for number, delta in enumerate(deltas):
-        if number == snapshot_before:
-            log = list(encode_snapshot(live, ENCODING))
-        log.append(encode_delta(delta, ENCODING))
-        live.apply(delta)
-    replay(restored, (decode_state(value, ENCODING) for value in log))
+def batch(sessions: int, packed: bytes, name: str = "s{}") -> Delta:
+    """Return a delta that touches so many sessions."""
+    return Delta(1, 0, [], {name.format(number): packed for number in range(sessions)})
+
+
+@given(DELTAS)
+def test_a_batch_comes_back(delta: Delta) -> None:
+    """A record gives what was changed, sessions in their order."""
+    live = Partition()
+    live.apply(delta)
+    restored, _ = replayed(list(enumerate(delta_values(delta))))
     assert contents(restored) == contents(live)
 
 
-@pytest.mark.parametrize("sessions", [0, 1, SNAPSHOT_CHUNK_SESSIONS, 2 * SNAPSHOT_CHUNK_SESSIONS + 1])
-def test_a_snapshot_is_cut_into_records_and_replaces_what_came_before(sessions: int) -> None:
-    """However many sessions there are, none of the older ones survives the snapshot, and all of its own are there."""
-    partition = Partition(7)
-    partition.sessions = {f"s{number}": number.to_bytes(4, "big") for number in range(sessions)}
-    values = list(encode_snapshot(partition, ENCODING))
-    assert len(values) == max(1, -(-sessions // SNAPSHOT_CHUNK_SESSIONS))
-    restored = Partition()
-    restored.sessions = {"older": b"x"}
-    replay(restored, (decode_state(value, ENCODING) for value in values))
-    assert contents(restored) == contents(partition)
+@pytest.mark.parametrize(
+    ("sessions", "packed_bytes", "name"),
+    [
+        (2_500, 203, "\N{GRINNING FACE}" * 252 + "{:04d}"),
+        (5_000, 23 + 11 * 64, "{:036d}"),
+        (40, 23 + 11 * 4096, "{}"),
+    ],
+    ids=["ids of 256 characters of four bytes", "window of 64", "window of 4096"],
+)
+def test_no_record_is_larger_than_its_bound(sessions: int, packed_bytes: int, name: str) -> None:
+    """Changes and snapshots are cut by their encoded size, whatever ids and windows are; all of it comes back."""
+    delta = batch(sessions, bytes(packed_bytes), name)
+    live = Partition()
+    live.apply(delta)
+    for values in (delta_values(delta), state_values(live)):
+        assert len(values) > 1
+        assert max(map(len, values)) <= MAX_RECORD_BYTES + _HEAD_BYTES
+        restored, _ = replayed(list(enumerate(values)))
+        assert list(restored.sessions.items()) == list(live.sessions.items())
 
 
-def test_listed_accounts_are_cut_into_records_too() -> None:
+def test_listed_accounts_are_cut_too() -> None:
     """A list longer than a record holds comes back whole, without any session."""
     partition = Partition(7)
-    partition.listed = {f"a{number}": Listing.DENY for number in range(2 * SNAPSHOT_CHUNK_ACCOUNTS + 1)}
+    partition.listed = {f"a{number:0250d}": Listing.DENY for number in range(3_000)}
     partition.breaker = BreakerState(is_open=True, counts=((60_000, 3, 2),))
-    values = list(encode_snapshot(partition, ENCODING))
-    assert len(values) == 3
-    restored = Partition()
-    restored.listed = {"older": Listing.ALLOW}
-    replay(restored, (decode_state(value, ENCODING) for value in values))
-    assert contents(restored) == contents(partition)
+    values = state_values(partition)
+    assert len(values) > 2
+    assert max(map(len, values)) <= MAX_RECORD_BYTES + _HEAD_BYTES
+    restored, _ = replayed(list(enumerate(values)))
+    assert (restored.listed, restored.breaker) == (partition.listed, partition.breaker)
+
+
+def old(form: int, chunk: int | None, next_offset: int, sessions: dict[str, bytes]) -> bytes:
+    """Return a record as formats 1 and 2 had it."""
+    fields: list[object] = [ENCODING, chunk, next_offset, 9, ["g"], sessions]
+    payload = msgspec.msgpack.encode([*fields, {"a": "DENY"}, [True, []]] if form > 1 else fields)
+    return bytes([form]) + zlib.crc32(payload).to_bytes(4, "big") + payload
 
 
 def test_the_format_of_before_guard_rails_is_read() -> None:
@@ -86,26 +93,50 @@ def test_the_format_of_before_guard_rails_is_read() -> None:
     value = bytes.fromhex(
         "01" "8703ffa9" "96" "c408" "656e636f64696e67" "c0" "07" "09" "91" "a1" "67" "81" "a1" "73" "c401" "78"
     )  # fmt: skip
-    restored = Partition()
-    restored.sessions = {"g": b"gone"}
-    replay(restored, [decode_state(value, ENCODING)])
+    assert value == old(1, None, 7, {"s": b"x"})
+    restored, _ = replayed([(0, value)])
     assert contents(restored) == (7, 9, [("s", b"x")], {}, BreakerState())
+
+
+@pytest.mark.parametrize("form", [1, 2])
+def test_a_log_of_an_old_format_is_gone_on_with(form: int) -> None:
+    """A snapshot in chunks replaces what came before, deltas add to it, and the records of today follow on.
+
+    The chain begins there: what is lost of them is noticed.
+    """
+    log = LiveLog(1, 10**9)
+    log.log = [
+        (0, old(form, None, 3, {"gone": b"x"})),
+        (1, old(form, 0, 5, {"s": pack(0, 9, 1, 0, b"", b"")})),
+        (2, old(form, 1, 5, {"t": pack(0, 9, 1, 0, b"", b"")})),
+        (3, old(form, None, 8, {"s": pack(0, 9, 2, 0, b"", b"")})),
+    ]
+    log.hand_over()
+    assert list(log.live.sessions) == ["t", "s"]
+    assert log.live.listed == ({"a": Listing.DENY} if form > 1 else {})
+    for number in range(9, 12):
+        log.batch(Delta(number, 9, [], {f"u{number}": pack(0, 9, 1, 0, b"", b"")}))
+    restored, _ = replayed(log.log)
+    assert contents(restored) == contents(log.live)
+    for lost in (-1, -2):
+        with pytest.raises(StateRefusedError, match="missing") if lost < -1 else nullcontext():
+            assert replayed([one for one in log.log if one != log.log[lost]])[0].next_offset == 10
 
 
 def test_a_format_of_the_future_is_refused_by_name() -> None:
     """A state of a newer detector is not guessed at."""
-    value = encode_delta(Delta(0, 0, [], {}), ENCODING)
-    with pytest.raises(StateRefusedError, match="format 03, expected 01 or 02"):
-        decode_state(b"\x03" + value[1:], ENCODING)
+    (value,) = delta_values(Delta(1, 0, [], {}))
+    with pytest.raises(StateRefusedError, match="format 04, expected one of 01, 02, 03"):
+        decode_state(bytes([FORMAT + 1]) + value[1:], ENCODING)
 
 
 @given(DELTAS, st.data())
 def test_any_altered_bit_is_refused(delta: Delta, data: st.DataObject) -> None:
     """A record with one bit flipped, or cut short, is never read as something else."""
-    value = encode_delta(delta, ENCODING)
+    value = delta_values(delta)[0]
     at = data.draw(st.integers(0, 8 * len(value) - 1))
     flipped = bytearray(value)
-    flipped[at // 8] ^= 1 << at % 8  # of the format's byte too: 1 is readable, and 2 is it but for two bits
+    flipped[at // 8] ^= 1 << at % 8  # of the format's byte too: 3 is but one bit from each of the older ones
     with pytest.raises(StateRefusedError):
         decode_state(bytes(flipped), ENCODING)
     with pytest.raises(StateRefusedError):
@@ -115,29 +146,4 @@ def test_any_altered_bit_is_refused(delta: Delta, data: st.DataObject) -> None:
 def test_another_encoding_is_refused_by_name() -> None:
     """State in another model's steps can't be read by this one."""
     with pytest.raises(StateRefusedError, match="another model's vocabulary"):
-        decode_state(encode_delta(Delta(0, 0, [], {}), b"other"), ENCODING)
-
-
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(1, 4), st.integers(1, 100))
-def test_a_snapshot_is_written_once_the_changes_outweigh_it(sizes: list[int], ratio: int, least: int) -> None:
-    """The log never holds more changes than the ratio or the least allow, by more than one batch's."""
-    writer, partition = StateWriter(ratio, least, ENCODING, 0), Partition()
-    snapshot_bytes = changes = 0
-    for number, size in enumerate(sizes):
-        delta = Delta(number, 0, [], {f"s{number}": bytes(size)})
-        snapshot, values = writer.values(partition, delta)
-        assert bool(snapshot) == (changes > max(least, ratio * snapshot_bytes))
-        if snapshot:
-            snapshot_bytes, changes = sum(map(len, snapshot)), 0
-        changes += sum(map(len, values))
-        writer.committed(snapshot, values)
-        partition.apply(delta)
-
-
-def test_a_log_of_no_use_is_replaced_at_once() -> None:
-    """A rebuilt partition's first transaction carries a snapshot, and only that one."""
-    writer, partition, delta = StateWriter(3, 10**9, ENCODING, None), Partition(), Delta(0, 0, [], {})
-    first, values = writer.values(partition, delta)
-    assert first
-    writer.committed(first, values)
-    assert writer.values(partition, delta)[0] == []
+        decode_state(delta_values(Delta(1, 0, [], {}), b"other")[0], ENCODING)

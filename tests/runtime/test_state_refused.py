@@ -7,8 +7,8 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 
 from detector.core.partition import Delta
-from detector.runtime.state_log import encode_delta
-from tests.runtime.stack import PATIENCE_S, Stack, without_clock
+from tests.runtime.stack import PATIENCE_S, Stack, read_committed, without_clock
+from tests.runtime.state_logs import delta_values
 from tests.runtime.test_end_to_end import records, sessions
 
 
@@ -28,12 +28,12 @@ def damage(stack: Stack) -> None:
 
 def write_newer_format(stack: Stack) -> None:
     """Write a record of a format that is yet to come."""
-    write_state(stack, b"\x03" + encode_delta(Delta(0, 0, [], {}), b"encoding")[1:])
+    write_state(stack, b"\x04" + delta_values(Delta(1, 0, [], {}))[0][1:])
 
 
 def write_other_encoding(stack: Stack) -> None:
     """Write state in another model's steps."""
-    write_state(stack, encode_delta(Delta(0, 0, [], {}), b"encoding"))
+    write_state(stack, delta_values(Delta(1, 0, [], {}), b"another encoding")[0])
 
 
 def delete_state(stack: Stack) -> None:
@@ -42,6 +42,31 @@ def delete_state(stack: Stack) -> None:
     targets = [TopicPartition(stack.config.state_topic, number) for number in range(stack.config.partitions)]
     admin.delete_records(dict.fromkeys(targets, -1))
     admin.close()
+
+
+def delete_beginning(stack: Stack) -> None:
+    """Delete the first records of the state log, as retention might."""
+    admin = KafkaAdminClient(bootstrap_servers=stack.config.bootstrap_servers)
+    targets = [TopicPartition(stack.config.state_topic, number) for number in range(stack.config.partitions)]
+    admin.delete_records(dict.fromkeys(targets, 1))
+    admin.close()
+
+
+def lose_one_record(stack: Stack) -> None:
+    """Write the state log anew without one record in its middle."""
+    config = stack.config
+    kept = {
+        number: [one.value for one in read_committed(config, config.state_topic) if one.partition == number]
+        for number in range(config.partitions)
+    }
+    delete_state(stack)
+    producer = KafkaProducer(bootstrap_servers=config.bootstrap_servers)
+    for number, values in kept.items():
+        assert len(values) > 2, "a log without a middle"
+        for value in values[:1] + values[2:]:
+            producer.send(config.state_topic, value, partition=number)
+    producer.flush()
+    producer.close()
 
 
 def move_offsets(stack: Stack) -> None:
@@ -56,9 +81,11 @@ def move_offsets(stack: Stack) -> None:
     ("spoil", "message"),
     [
         (damage, "checksum does not match"),
-        (write_newer_format, "of format 03, expected 01 or 02"),
+        (write_newer_format, "of format 04, expected one of 01, 02, 03"),
         (write_other_encoding, "another model's vocabulary"),
-        (delete_state, "holds no state: it was deleted"),
+        (delete_state, "holds no state, but the group"),
+        (delete_beginning, "its beginning is missing"),
+        (lose_one_record, "records before it are missing"),
         (move_offsets, "somebody moved the group's offsets"),
     ],
 )
@@ -66,7 +93,7 @@ def test_refused_state_ends_the_worker_and_is_rebuilt_on_demand(
     make_stack: Callable[..., Stack], spoil: Callable[[Stack], None], message: str
 ) -> None:
     """Exit code 1 and the cause; with the flag the input is replayed silently: nothing is lost or doubled."""
-    stack = make_stack(partitions=2)
+    stack = make_stack(partitions=2, batch_max_events=60)
     log = list(records(sessions(220)))
     half = len(log) // 2
     stack.publish(log[:half])
