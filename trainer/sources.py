@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError
 
+from detector.client.consumer import Consumer
 from detector.connection import client_options
 from detector.contract.events import MalformedEventError, SessionEvent, decode_event
 from producer.behaviour.attacks import ATTACK_FAMILIES
@@ -107,7 +108,7 @@ def events_of_topic(bootstrap_servers: str, topic: str) -> Iterator[SessionEvent
         DataError: the topic cannot be read.
     """
     try:
-        consumer = KafkaConsumer(
+        consumer = Consumer(
             **client_options(bootstrap_servers), isolation_level="read_committed", enable_auto_commit=False
         )
         try:

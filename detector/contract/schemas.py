@@ -9,10 +9,10 @@ from detector.contract.accounts import AccountListing
 from detector.contract.alerts import Alert
 from detector.contract.asyncapi import asyncapi
 from detector.contract.epochs import ModelEpoch
-from detector.contract.events import SessionEvent
+from detector.contract.events import SessionAction
 
 SCHEMAS: dict[str, type[msgspec.Struct]] = {
-    "session-action.v1.schema.json": SessionEvent,
+    "session-action.v1.schema.json": SessionAction,
     "account-listing.v1.schema.json": AccountListing,
     "session-alert.v1.schema.json": Alert,
     "model-epoch.v1.schema.json": ModelEpoch,

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 
+from detector.client.consumer import Consumer
 from detector.connection import client_options
 from detector.contract.alerts import Alert
 from detector.contract.dead_letters import DeadLetter
@@ -37,7 +38,7 @@ def epochs_of_group(config: DetectorConfig) -> Epochs:
         KafkaError: the broker can't be reached or refuses.
     """
     epochs: dict[TopicPartition, list[ModelEpoch]] = defaultdict(list)
-    consumer = KafkaConsumer(
+    consumer = Consumer(
         **client_options(config.bootstrap_servers),
         group_id=None,
         enable_auto_commit=False,

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import OffsetSpec
 
+from detector.client.consumer import Consumer
 from detector.connection import client_options
 from detector.contract.alerts import Alert, Decision, decode_alert
 from detector.contract.dead_letters import DeadLetter
@@ -179,7 +180,7 @@ def _verdicts(
 
 
 def _published(
-    consumer: KafkaConsumer,
+    consumer: Consumer,
     admin: KafkaAdminClient,
     source: TopicPartition,
     begin: int,
@@ -232,9 +233,7 @@ def _bounds(
     return {target: (first[target].offset, end[target].offset) for target in targets}
 
 
-def _read(
-    consumer: KafkaConsumer, bounds: Mapping[TopicPartition, tuple[int, int]]
-) -> Iterator[Sequence[Any]]:
+def _read(consumer: Consumer, bounds: Mapping[TopicPartition, tuple[int, int]]) -> Iterator[Sequence[Any]]:
     """Read each partition between two offsets; yields what each poll brought of each, nothing at times."""
     consumer.assign(list(bounds))
     for target, (start, _) in bounds.items():
@@ -247,8 +246,8 @@ def _read(
             yield ()
 
 
-def _consumer(config: DetectorConfig) -> KafkaConsumer:
-    return KafkaConsumer(
+def _consumer(config: DetectorConfig) -> Consumer:
+    return Consumer(
         **client_options(config.bootstrap_servers),
         client_id=f"{config.group}-rebuild",
         group_id=None,

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from detector.client.consumer import Consumer
 from detector.connection import AccessRefusedError, client_options, right_missing
 from detector.contract.dead_letters import (
     DeadLetter,
@@ -40,9 +41,10 @@ _BATCH_OVERHEAD_BYTES = 256
 """Header of a record batch (61 bytes) and lengths within the record, with room to spare: the broker holds the batch
 against max.message.bytes, not the value."""
 
-REDRIVABLE = tuple(reason for reason in Reason if reason not in {Reason.NULL_VALUE, Reason.BATCH_TOO_LARGE})
-"""A null value has nothing to score: whatever is fixed, it would be dead-lettered again. Of a batch that was too large
-nothing was read, and nothing would be."""
+_NOT_READ = {Reason.BATCH_TOO_LARGE, Reason.DESERIALIZATION}
+REDRIVABLE = tuple(reason for reason in Reason if reason not in {Reason.NULL_VALUE, *_NOT_READ})
+"""A null value has nothing to score: whatever is fixed, it would be dead-lettered again. Of a batch that could not be
+read there is nothing to publish."""
 
 Batch = Mapping[TopicPartition, Sequence[Any]]
 Positions = dict[tuple[str, int], int]
@@ -53,7 +55,7 @@ class Kept(StrEnum):
     """Why a dead letter was not redriven. It stays on its topic."""
 
     NULL_VALUE = "null values, with nothing to score"
-    NOT_READ = "of batches that are too large to be read"
+    NOT_READ = "of records or batches that could not be read"
     SOURCE_GONE = "cut, and not whole on the input topic any more"
     TOO_LARGE = "with their history larger than the input topic takes"
     UNKNOWN = "no dead letters of this version"
@@ -150,7 +152,7 @@ class Redriver:
                 self._alive()
             return outcome
 
-    def _batches(self, consumer: KafkaConsumer, positions: Positions) -> Iterator[_Batch]:
+    def _batches(self, consumer: Consumer, positions: Positions) -> Iterator[_Batch]:
         """Yield transactions' worth of letters, the last one perhaps with nothing to publish."""
         topic = self._config.dead_letter_topic
         sources = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
@@ -184,7 +186,7 @@ class Redriver:
             _LOG.warning("%s[%d] at offset %d: %s", record.topic, record.partition, record.offset, error)
             batch.outcome.kept[Kept.UNKNOWN] += 1
             return
-        if letter.reason == Reason.BATCH_TOO_LARGE:
+        if letter.reason in _NOT_READ:
             batch.outcome.kept[Kept.NOT_READ] += 1
             return
         if letter.reason == Reason.NULL_VALUE or letter.value is None:
@@ -237,7 +239,7 @@ class Redriver:
 
     # The positions.
 
-    def _read_positions(self, consumer: KafkaConsumer, topic_id: str) -> Positions:
+    def _read_positions(self, consumer: Consumer, topic_id: str) -> Positions:
         source = TopicPartition(self._ledger, 0)
         positions: Positions = {}
         for polled in _read(consumer, {source: 0}, consumer.end_offsets([source])):
@@ -270,9 +272,9 @@ def _servers(config: DetectorConfig) -> dict[str, Any]:
     }
 
 
-def _consumer(config: DetectorConfig, purpose: str) -> KafkaConsumer:
+def _consumer(config: DetectorConfig, purpose: str) -> Consumer:
     settings = _servers(config)
-    return KafkaConsumer(
+    return Consumer(
         **settings | {"client_id": f"{settings['client_id']}-{purpose}"},
         group_id=None,
         enable_auto_commit=False,
@@ -286,7 +288,7 @@ def _consumer(config: DetectorConfig, purpose: str) -> KafkaConsumer:
 
 
 def _read(
-    consumer: KafkaConsumer, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+    consumer: Consumer, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
 ) -> Iterator[Batch]:
     """Read partitions from the offsets `starts` up to the offsets `ends`; yields what each poll brought."""
     consumer.assign(list(starts))

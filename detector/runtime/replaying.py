@@ -8,9 +8,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.partitioner.default import murmur2
 
+from detector.client.consumer import Consumer
 from detector.connection import client_options
 from detector.contract.accounts import is_listing
 from detector.contract.alerts import Alert
@@ -108,7 +109,7 @@ def batches_of_topic(
         TopicsUnfitError: there is no such topic.
         KafkaError: the broker can't be reached or refuses.
     """
-    consumer = KafkaConsumer(
+    consumer = Consumer(
         **client_options(config.bootstrap_servers),
         group_id=None,
         enable_auto_commit=False,

@@ -4,8 +4,9 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 
+from detector.client.consumer import Consumer
 from detector.connection import client_options
 from detector.core.partition import Partition
 from detector.runtime.config import DetectorConfig
@@ -49,7 +50,7 @@ class StateReader:
     def __init__(self, config: DetectorConfig, client_id: str, encoding: bytes) -> None:
         self._topic = config.state_topic
         self._encoding = encoding
-        self._consumer = KafkaConsumer(
+        self._consumer = Consumer(
             **client_options(config.bootstrap_servers),
             client_id=f"{client_id}-restore",
             group_id=None,
@@ -166,7 +167,7 @@ class StateReader:
         self._consumer.close()
 
 
-def skip_lost(consumer: KafkaConsumer, source: TopicPartition, partition: Partition) -> int:
+def skip_lost(consumer: Consumer, source: TopicPartition, partition: Partition) -> int:
     """Go on after offsets that retention deleted unread, if there are any; tell the log, and return how many."""
     begin: int = consumer.beginning_offsets([source])[source]
     lost = max(0, begin - partition.next_offset)
