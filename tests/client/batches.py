@@ -13,6 +13,7 @@ from kafka.record.default_records import DefaultRecordBatch
 from kafka.record.util import calc_crc32c, encode_varint
 
 NOW_MS = 1_790_000_000_000
+_FAR_MS = 1 << 62
 GZIP, SNAPPY, LZ4, ZSTD = (
     DefaultRecordBatch.CODEC_GZIP,
     DefaultRecordBatch.CODEC_SNAPPY,
@@ -43,24 +44,34 @@ def _sized(text: bytes | None) -> bytes:
     return varint(-1) if text is None else varint(len(text)) + text
 
 
-def body(of: Sequence[Written], offsets: Sequence[int] | None = None) -> bytes:
+def body(
+    of: Sequence[Written], offsets: Sequence[int] | None = None, after_ms: Sequence[int] | None = None
+) -> bytes:
     """Return the records of a batch, uncompressed.
 
     Args:
-        of: the records, a millisecond after each other.
+        of: the records.
         offsets: what they say of their offsets within the batch; from 0 on if it is not given.
+        after_ms: their times behind the batch's first; a millisecond after each other if it is not given.
     """
     written = bytearray()
     for number, (key, value, headers, attributes) in enumerate(of):
         offset = number if offsets is None else offsets[number]
-        record = bytes([attributes]) + varint(number) + varint(offset) + _sized(key) + _sized(value)
+        at_ms = number if after_ms is None else after_ms[number]
+        record = bytes([attributes]) + varint(at_ms) + varint(offset) + _sized(key) + _sized(value)
         record += varint(len(headers)) + b"".join(_sized(name) + _sized(text) for name, text in headers)
         written += varint(len(record)) + record
     return bytes(written)
 
 
 def batch(
-    records: bytes, count: int, *, codec: int = 0, base_offset: int = 0, offsets: int | None = None
+    records: bytes,
+    count: int,
+    *,
+    codec: int = 0,
+    base_offset: int = 0,
+    offsets: int | None = None,
+    first_ms: int = NOW_MS,
 ) -> bytes:
     """Return a batch around records that are compressed already, with the checksum that fits.
 
@@ -70,10 +81,11 @@ def batch(
         codec: as the header says.
         base_offset: of the first record.
         offsets: how many the batch takes; as many as records if it is not given.
+        first_ms: its first time.
     """
     last = (count if offsets is None else offsets) - 1
     size = _HEADER.size + len(records)
-    fields = (codec, last, NOW_MS, NOW_MS + max(0, last), -1, -1, -1, count)
+    fields = (codec, last, first_ms, first_ms + max(0, last), -1, -1, -1, count)
     whole = bytearray(_HEADER.pack(base_offset, size - 12, 0, 2, 0, *fields) + records)
     struct.pack_into(">I", whole, 17, calc_crc32c(memoryview(whole)[21:]))
     return bytes(whole)
@@ -135,6 +147,18 @@ COMPRESSED: dict[str, tuple[int, Callable[[bytes], bytes]]] = {
     "zstd, a frame that breaks off": (ZSTD, lambda data: zstd(data) + zstd(bytes(99))[:-3]),
 }
 """How records are compressed, by those whose batches a broker takes."""
+
+
+def overflowing(of: Sequence[Written]) -> bytes:
+    """Return a batch that brokers take where times are the producers', and whose second time no 64 bits can hold."""
+    after_ms = [-_FAR_MS, _FAR_MS + _FAR_MS // 2, *(-_FAR_MS for _ in of[2:])]
+    return batch(body(of, after_ms=after_ms), len(of), first_ms=_FAR_MS)
+
+
+def compressed(of: Sequence[Written], codec: str = "gzip") -> bytes:
+    """Return a batch of records, compressed as `COMPRESSED` names it."""
+    number, compress = COMPRESSED[codec]
+    return batch(compress(body(of)), len(of), codec=number)
 
 
 def publish_batch(bootstrap_servers: str, topic: str, whole: bytes, partition: int = 0) -> int:
