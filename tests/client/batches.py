@@ -151,7 +151,8 @@ COMPRESSED: dict[str, tuple[int, Callable[[bytes], bytes]]] = {
 
 def overflowing(of: Sequence[Written]) -> bytes:
     """Return a batch that brokers take where times are the producers', and whose second time no 64 bits can hold."""
-    after_ms = [-_FAR_MS, _FAR_MS + _FAR_MS // 2, *(-_FAR_MS for _ in of[2:])]
+    after_ms = [NOW_MS - _FAR_MS] * len(of)
+    after_ms[1] = _FAR_MS + _FAR_MS // 2
     return batch(body(of, after_ms=after_ms), len(of), first_ms=_FAR_MS)
 
 

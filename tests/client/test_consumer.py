@@ -53,7 +53,9 @@ def transactions(kafka: Broker, unique_name: UniqueName) -> Iterator[Callable[[s
         producer.begin_transaction()
         for number in range(count):
             text = b"%s %d" % (b"in" if committed else b"out", number)
-            producer.send(topic, key=b"key", value=text, headers=[("name", text)], timestamp_ms=1_000 + number)
+            producer.send(
+                topic, key=b"key", value=text, headers=[("name", text)], timestamp_ms=1_000 + number
+            )
         producer.flush()
         producer.commit_transaction() if committed else producer.abort_transaction()
 

@@ -28,7 +28,9 @@ def test_a_producer_without_its_broker_waits_and_can_be_closed(monkeypatch: pyte
         admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
         admin.create_topics({TOPIC: {"num_partitions": 2, "replication_factor": 1}}, wait_for_metadata=True)
         admin.close()
-        producer = Producer(bootstrap_servers=broker.bootstrap_servers, transactional_id="one", max_block_ms=2_000)
+        producer = Producer(
+            bootstrap_servers=broker.bootstrap_servers, transactional_id="one", max_block_ms=2_000
+        )
         producer.init_transactions()
         producer.begin_transaction()
         producer.send(TOPIC, b"value", partition=0).get(PATIENCE_S)

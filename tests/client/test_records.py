@@ -76,7 +76,9 @@ def test_one_mark_stands_for_a_batch_that_is_too_large(codec: str) -> None:
     (one,) = read(batch(large, 7, codec=number, base_offset=40))
     assert isinstance(one.value, Withheld)
     assert (one.offset, one.key, list(one.headers), one.timestamp) == (46, None, [], NOW_MS)
-    assert one.value.why == f"more than {LIMIT_BYTES} bytes decompressed: none of it was read; offsets 40 to 46"
+    assert (
+        one.value.why == f"more than {LIMIT_BYTES} bytes decompressed: none of it was read; offsets 40 to 46"
+    )
 
 
 SPOILED = {
@@ -118,7 +120,10 @@ def spoiled_third(record: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("record", "why"),
     [
-        (b"\0\0\4" + varint(2**31 - 1) + b"k\1\0", "a record of 11 bytes: index out of range"),  # a key beyond everything
+        (
+            b"\0\0\4" + varint(2**31 - 1) + b"k\1\0",
+            "a record of 11 bytes: index out of range",
+        ),  # a key beyond everything
         (b"\0\0\4\1" + varint(40) + b"v\0", "a record of 7 bytes: "),  # a value into the next record
         (b"\0\0\4\1\1" + varint(-1), "a record of 6 bytes: a key of -1, a value of -1, -1 headers"),
         (b"\0\0\4\1\1" + varint(10**9), "1000000000 headers"),
