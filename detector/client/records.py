@@ -65,8 +65,8 @@ class Headers:
         for _ in range(self._count):
             try:
                 size, pos = decode_varint(data, pos)
-                name = data[pos : pos + size].decode(errors="replace")
-                size, pos = decode_varint(data, pos + size)
+                name = data[pos : (pos := pos + max(0, size))].decode(errors="replace")
+                size, pos = decode_varint(data, pos)
             except (IndexError, ValueError):
                 return
             yield name, None if size < 0 else data[pos : pos + size]

@@ -168,8 +168,11 @@ def test_the_detector_survives_hostile_batches(make_stack: Callable[..., Stack])
         linger_ms=2_000,
     )
     first, *rest = records(sessions(66))
-    bombs = [(b"bomb", bytes(250 * MB), []), (b"beside it", b"{}", [])]
-    others = [
+    bombs: list[tuple[bytes, bytes, list[tuple[str, bytes]]]] = [
+        (b"bomb", bytes(250 * MB), []),
+        (b"beside it", b"{}", []),
+    ]
+    others: list[tuple[bytes, bytes, list[tuple[str, bytes]]]] = [
         (bytes(5 * MB), bytes(12 * MB), []),
         (b"k", b"no event", [(_Latin1("caf\xe9"), b"header")]),
         (*first, [(_Latin1("\xff\xfe"), b"")]),
