@@ -5,6 +5,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -103,7 +104,8 @@ def _batches(draw: st.DrawFn) -> FuzzedBatch:
     offsets = [number + draw(st.integers(0, gaps)) * (number > 0) for number in range(len(records))]
     offsets = [max(offsets[: number + 1]) + number for number in range(len(records))] if gaps else offsets
     takes = offsets[-1] + 1 + (draw(st.integers(0, 3)) if gaps else 0)
-    number, compress = COMPRESSED[draw(st.sampled_from(list(COMPRESSED)))]
+    codec = draw(st.sampled_from(list(COMPRESSED)))
+    number, compress = COMPRESSED[codec]
     what = draw(
         st.sampled_from(["nothing", "records", "compressed", "both", "codec", "count", "offsets", "bomb"])
     )
@@ -113,8 +115,7 @@ def _batches(draw: st.DrawFn) -> FuzzedBatch:
     if what in {"records", "both"}:
         data = draw(_spoiled(data))
     if what == "bomb":
-        data += bytes(draw(st.sampled_from([0, MAX_BATCH_BYTES, 160 * MAX_BATCH_BYTES])))
-        number, compress = COMPRESSED[draw(st.sampled_from(["gzip", "zstd", "snappy", "lz4"]))]
+        return FuzzedBatch(_PLAIN, _bomb(codec, draw(st.sampled_from([1, 160]))), spoiled=False, offsets=3)
     packed = compress(data)
     if what in {"compressed", "both"}:
         packed = draw(_spoiled(packed))
@@ -122,7 +123,15 @@ def _batches(draw: st.DrawFn) -> FuzzedBatch:
         number = draw(st.integers(0, 7))
     count = draw(_NUMBERS.filter(lambda one: -(2**31) <= one < 2**31)) if what == "count" else len(records)
     whole = batch(packed, count, codec=number, base_offset=3, offsets=takes)
-    return FuzzedBatch(records, whole, what not in {"nothing", "bomb"}, takes)
+    return FuzzedBatch(records, whole, what != "nothing", takes)
+
+
+@cache
+def _bomb(codec: str, times: int) -> bytes:
+    """Return three records and zeros behind them, so many times what a batch may come to."""
+    number, compress = COMPRESSED["gzip" if codec == "snappy of Java, small blocks" else codec]
+    packed = compress(body(_PLAIN) + bytes(times * MAX_BATCH_BYTES if number else 0))
+    return batch(packed, len(_PLAIN), codec=number, base_offset=3)
 
 
 BATCHES = _batches()
