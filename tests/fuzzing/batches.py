@@ -1,11 +1,13 @@
 """Batches as an attacker, or a broken producer, would make them; and what has to hold for each."""
 
+import random
 import signal
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -45,85 +47,78 @@ class FuzzedBatch:
     offsets: int
 
 
-_TEXTS = st.binary(max_size=40) | st.sampled_from([b"", bytes(2_000), b"\xff" * 300])
-_RECORDS = st.lists(
-    st.builds(
-        Written,
-        key=st.none() | _TEXTS,
-        value=st.none() | _TEXTS,
-        headers=st.lists(st.tuples(_TEXTS, st.none() | _TEXTS), max_size=3),
-        attributes=st.integers(0, 255),
+_TEXTS = [None, b"", b"text", b"\xff\xfe", bytes(2_000), b"\xff" * 300]
+_NUMBERS = [*range(-9, 10), 2**31 - 1, -(2**31), 10**6]
+_TOKENS = [
+    *(
+        b"\x82SNAPPY\0" + bytes(8),
+        b"\x1f\x8b\x08",
+        b"\x04\x22\x4d\x18",
+        b"\x28\xb5\x2f\xfd",
+        b"\x50\x2a\x4d\x18",
     ),
-    min_size=1,
-    max_size=12,
-)
-_NUMBERS = st.integers(-9, 9) | st.sampled_from([2**31 - 1, -(2**31), 2**63 - 1, -(2**63), 10**6])
-_TOKENS = st.sampled_from(
-    [
-        *(
-            b"\x82SNAPPY\0" + bytes(8),
-            b"\x1f\x8b\x08",
-            b"\x04\x22\x4d\x18",
-            b"\x28\xb5\x2f\xfd",
-            b"\x50\x2a\x4d\x18",
-        ),
-        *(struct.pack(">i", -4), struct.pack(">i", 0), struct.pack("<I", 2**31), b"\xff" * 11, bytes(9)),
-    ]
-) | _NUMBERS.map(varint)
+    *(struct.pack(">i", -4), struct.pack(">i", 0), struct.pack("<I", 2**31), b"\xff" * 11, bytes(9)),
+    *(varint(number) for number in (*_NUMBERS, 2**63 - 1, -(2**63))),
+]
 
 
-@st.composite
-def _spoiled(draw: st.DrawFn, data: bytes) -> bytes:
-    """Draw what is left of data after bytes of it were replaced, inserted, repeated or cut away."""
+def _spoiled(rng: random.Random, data: bytes) -> bytes:
+    """Return what is left of data after bytes of it were replaced, inserted, repeated or cut away."""
     spoiled = bytearray(data)
-    for _ in range(draw(st.integers(1, 3))):
-        at = draw(st.integers(0, min(len(spoiled), 40)) | st.integers(0, len(spoiled)))
-        match draw(st.sampled_from(["flip", "replace", "insert", "cut", "remove", "repeat", "append"])):
+    for _ in range(rng.choice([1, 1, 2, 3])):
+        at = rng.randint(0, rng.choice([len(spoiled), min(len(spoiled), 40)]))
+        token = rng.choice([*_TOKENS, rng.randbytes(rng.randint(1, 8))])
+        match rng.choice(["flip", "replace", "insert", "cut", "remove", "repeat", "append"]):
             case "flip" if at < len(spoiled):
-                spoiled[at] ^= 1 << draw(st.integers(0, 7))
+                spoiled[at] ^= 1 << rng.randrange(8)
             case "replace":
-                token = draw(_TOKENS)
                 spoiled[at : at + len(token)] = token
             case "insert":
-                spoiled[at:at] = draw(_TOKENS | st.binary(max_size=8))
+                spoiled[at:at] = token
             case "cut":
                 del spoiled[at:]
             case "remove":
-                del spoiled[at : at + draw(st.integers(1, 16))]
+                del spoiled[at : at + rng.randint(1, 16)]
             case "repeat":
-                spoiled[at:at] = bytes(spoiled[at : at + 64]) * draw(st.integers(1, 20))
+                spoiled[at:at] = bytes(spoiled[at : at + 64]) * rng.randint(1, 20)
             case _:
-                spoiled += draw(_TOKENS | st.binary(max_size=60))
+                spoiled += token
     return bytes(spoiled)
 
 
-@st.composite
-def _batches(draw: st.DrawFn) -> FuzzedBatch:
-    records = draw(_RECORDS)
-    gaps = draw(st.just(0) | st.integers(0, 5))
-    offsets = [number + draw(st.integers(0, gaps)) * (number > 0) for number in range(len(records))]
-    offsets = [max(offsets[: number + 1]) + number for number in range(len(records))] if gaps else offsets
-    takes = offsets[-1] + 1 + (draw(st.integers(0, 3)) if gaps else 0)
-    codec = draw(st.sampled_from(list(COMPRESSED)))
+def _made(seed: int) -> FuzzedBatch:
+    """Make a batch. By a generator of its own, which is many times faster than drawing each number is."""
+    rng = random.Random(seed)
+    codec = rng.choice(list(COMPRESSED))
     number, compress = COMPRESSED[codec]
-    what = draw(
-        st.sampled_from(["nothing", "records", "compressed", "both", "codec", "count", "offsets", "bomb"])
-    )
-    data = body(records, offsets)
-    if what == "offsets":
-        data = body(records, [draw(_NUMBERS) for _ in records])
-    if what in {"records", "both"}:
-        data = draw(_spoiled(data))
+    what = rng.choice(["nothing", "records", "compressed", "both", "codec", "count", "offsets", "bomb"])
     if what == "bomb":
-        return FuzzedBatch(_PLAIN, _bomb(codec, draw(st.sampled_from([1, 160]))), spoiled=False, offsets=3)
+        return FuzzedBatch(_PLAIN, _bomb(codec, rng.choice([1, 160])), spoiled=False, offsets=3)
+    records = [
+        Written(
+            rng.choice(_TEXTS),
+            rng.choice(_TEXTS),
+            [(rng.choice(_TEXTS) or b"", rng.choice(_TEXTS)) for _ in range(rng.choice([0, 0, 1, 3]))],
+            rng.randrange(256),
+        )
+        for _ in range(rng.randint(1, 12))
+    ]
+    gap = rng.choice([0, 0, 3])  # what compaction leaves
+    offsets = [0, *accumulate(1 + rng.randint(0, gap) for _ in records)]
+    data = body(records, [rng.choice(_NUMBERS) for _ in records] if what == "offsets" else offsets[:-1])
+    if what in {"records", "both"}:
+        data = _spoiled(rng, data)
     packed = compress(data)
     if what in {"compressed", "both"}:
-        packed = draw(_spoiled(packed))
+        packed = _spoiled(rng, packed)
     if what == "codec":
-        number = draw(st.integers(0, 7))
-    count = draw(_NUMBERS.filter(lambda one: -(2**31) <= one < 2**31)) if what == "count" else len(records)
-    whole = batch(packed, count, codec=number, base_offset=3, offsets=takes)
-    return FuzzedBatch(records, whole, what != "nothing", takes)
+        number = rng.randrange(8)
+    count = rng.choice(_NUMBERS) if what == "count" else len(records)
+    whole = batch(packed, count, codec=number, base_offset=3, offsets=offsets[-1])
+    return FuzzedBatch(records, whole, what != "nothing", offsets[-1])
+
+
+BATCHES = st.integers(0, 2**64).map(_made)
 
 
 @cache
@@ -132,9 +127,6 @@ def _bomb(codec: str, times: int) -> bytes:
     number, compress = COMPRESSED["gzip" if codec == "snappy of Java, small blocks" else codec]
     packed = compress(body(_PLAIN) + bytes(times * MAX_BATCH_BYTES if number else 0))
     return batch(packed, len(_PLAIN), codec=number, base_offset=3)
-
-
-BATCHES = _batches()
 
 
 @contextmanager
