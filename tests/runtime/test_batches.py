@@ -85,7 +85,7 @@ def test_what_can_not_be_read_is_dead_lettered_alone(
 ) -> None:
     """One record beside others, and a batch as a whole: a letter with reason and offset, and what is behind goes on.
 
-    `replay` and the trainer pass over the same; `redrive` keeps the letters.
+    `replay`, `backtest` and the trainer pass over the same; `redrive` keeps the letters.
     """
     stack = make_stack(partitions=1)
     set_topic(stack.config.input_topic, "message.timestamp.type", "CreateTime")
@@ -114,10 +114,13 @@ def test_what_can_not_be_read_is_dead_lettered_alone(
         (one.reason, one.offset) for one in letters
     ]
     assert "2 of records or batches that could not be read" in redrive(stack, "--dry-run")
-    replayed = CliRunner().invoke(
-        detector, ["replay", *flags_of(stack.config), "--out", str(tmp_path / "alerts")]
-    )
-    assert replayed.exit_code == 0, replayed.output
+    where = ["--bootstrap-servers", stack.config.bootstrap_servers, "--topic", stack.config.input_topic]
+    for command in (
+        ["replay", *flags_of(stack.config), "--out", str(tmp_path / "alerts")],
+        ["backtest", "--model", "seed", "--model", "seed", *where],
+    ):
+        done = CliRunner().invoke(detector, command)
+        assert done.exit_code == 0, done.output
     events = list(events_of_topic(stack.config.bootstrap_servers, stack.config.input_topic))
     assert [one.event_id for one in events] == [json.loads(value)["event_id"] for _, value in log]
 
