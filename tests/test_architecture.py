@@ -56,7 +56,14 @@ ALLOWED: dict[str, set[str]] = {
 }
 """Which of our packages each may import; the longest name that fits a module is its package."""
 
-PRIVATE_KAFKA = ("kafka.cluster", "kafka.codec", "kafka.consumer", "kafka.net", "kafka.producer", "kafka.record")
+PRIVATE_KAFKA = (
+    "kafka.cluster",
+    "kafka.codec",
+    "kafka.consumer",
+    "kafka.net",
+    "kafka.producer",
+    "kafka.record",
+)
 DOCUMENTED_KAFKA = {"kafka.net.sasl.oauth", "kafka.net.sasl.oauth.AbstractTokenProvider"}
 CONTRACT_LIBRARIES = {"msgspec"}
 CORE_LIBRARIES = {"msgspec", "numpy"}
