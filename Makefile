@@ -45,7 +45,7 @@ site: $(VENV)/.docs ## Build the documentation's pages into build/site
 
 venv: $(VENV)/.test ## Install everything into .venv, the trainer included
 
-fuzz: $(VENV)/.test ## Hostile records on the decoder: SECONDS=300
+fuzz: $(VENV)/.test ## Hostile records on the decoder and batches on their reader, each for SECONDS=300
 	$(BIN)/python -m tests.fuzzing --seconds $(SECONDS) --seed $(SEED)
 
 sbom: .venv-audit/.done ## Write the bill of materials of what runs (CycloneDX) to build/sbom.json

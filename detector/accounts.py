@@ -10,7 +10,7 @@ import msgspec
 from kafka.errors import KafkaError
 
 from detector.contract.accounts import AccountListing, Listing
-from detector.contract.events import MAX_ID_CHARS
+from detector.contract.events import MAX_ID_CHARS, excess
 from detector.options import config_of, settings
 from detector.runtime.accounts import Accounts
 from detector.runtime.recovery import TRANSACTION_FAILURES, TopicsUnfitError
@@ -82,6 +82,8 @@ def _publish(where: dict[str, Any], account_ids: Iterable[str], listing: Listing
     for one in distinct:
         if not 0 < len(one) <= MAX_ID_CHARS:
             raise click.UsageError(f"an account of {len(one)} characters: expected 1 to {MAX_ID_CHARS}")
+        if told := excess(one):
+            raise click.UsageError(f"an account: {told}")
 
     def publish(lists: Accounts) -> None:
         to = lists.publish(AccountListing(account_id=one, listing=listing) for one in distinct)

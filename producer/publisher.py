@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol, Self
 
-from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFailedError
 
+from detector.client.producer import Producer
 from detector.connection import (
     AccessRefusedError,
     SecurityError,
@@ -98,7 +98,7 @@ class Publisher:
         self._unacknowledged: deque[Any] = deque()
         try:
             with access_explained():
-                self._producer = KafkaProducer(
+                self._producer = Producer(
                     **client_options(bootstrap_servers),
                     client_id="session-producer",
                     acks="all",
@@ -137,11 +137,8 @@ class Publisher:
 
     def __exit__(self, *_: object) -> None:
         # All that can be acknowledged has been, as publish() flushes; a second signal may have cut that short.
-        try:
+        with suppress(KafkaTimeoutError):
             self._producer.close(timeout=0)
-        except KafkaTimeoutError:
-            # close() flushes first and gives up there, leaving its thread at work (kafka-python 3.0.12).
-            self._producer._sender.force_close()  # noqa: SLF001
 
     def publish(
         self,

@@ -10,9 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
-import msgspec
-
-from detector.contract.events import MalformedEventError, SessionEvent, decode_event, encode_event
+from detector.contract.events import MalformedEventError, SessionEvent, encode_event, event_of
 from producer.publisher import Record
 from producer.recording import RecordingError
 
@@ -154,7 +152,7 @@ class Table:
         document["event_id"] = str(said.get("event_id") or f"{self._path.name}-{number}")
         if (amount := said.get("amount")) is not None and amount != "":
             document["amount"] = float(amount)
-        return decode_event(msgspec.json.encode(document))
+        return event_of(document)
 
     def _time_ms(self, said: Any) -> int:
         if isinstance(said, str):

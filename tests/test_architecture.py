@@ -9,12 +9,19 @@ ROOT = Path(__file__).parent.parent
 MAX_LINES = 420
 
 ALLOWED: dict[str, set[str]] = {
+    "detector.client": {"detector.connection"},
     "detector.connection": set(),
     "detector.contract": set(),
     "detector.core": {"detector.contract"},
     "detector.model": {"detector.contract", "detector.core"},
     "detector.terminal": set(),
-    "detector.runtime": {"detector.connection", "detector.contract", "detector.core", "detector.model"},
+    "detector.runtime": {
+        "detector.client",
+        "detector.connection",
+        "detector.contract",
+        "detector.core",
+        "detector.model",
+    },
     "detector.options": {"detector.runtime"},
     "detector.backtest": {
         "detector.contract",
@@ -35,13 +42,29 @@ ALLOWED: dict[str, set[str]] = {
         "detector.runtime",
         "detector.terminal",
     },
-    "producer": {"detector.connection", "detector.contract"},
-    "trainer": {"detector.connection", "detector.contract", "detector.core", "detector.model", "producer"},
+    "producer": {"detector.client", "detector.connection", "detector.contract"},
+    "trainer": {
+        "detector.client",
+        "detector.connection",
+        "detector.contract",
+        "detector.core",
+        "detector.model",
+        "producer",
+    },
     "broker": set(),
     "demo": {"detector.contract", "detector.runtime", "broker"},
 }
 """Which of our packages each may import; the longest name that fits a module is its package."""
 
+PRIVATE_KAFKA = (
+    "kafka.cluster",
+    "kafka.codec",
+    "kafka.consumer",
+    "kafka.net",
+    "kafka.producer",
+    "kafka.record",
+)
+DOCUMENTED_KAFKA = {"kafka.net.sasl.oauth", "kafka.net.sasl.oauth.AbstractTokenProvider"}
 CONTRACT_LIBRARIES = {"msgspec"}
 CORE_LIBRARIES = {"msgspec", "numpy"}
 
@@ -127,6 +150,16 @@ def test_the_detector_never_needs_tensorflow() -> None:
     for path in modules():
         if package_of(name_of(path)) != "trainer":
             assert not {name.split(".")[0] for name in imports(path)} & {"tensorflow", "keras", "onnx"}, path
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_private_parts_of_kafka_python_are_reached_in_one_package(path: Path) -> None:
+    """What may change with any of its releases is in `detector/client/`, under tests of its own; so are its clients."""
+    if package_of(name_of(path)) != "detector.client":
+        private = {name for name in imports(path) if name.startswith(PRIVATE_KAFKA)} - DOCUMENTED_KAFKA
+        private |= imports(path) & {"kafka.KafkaConsumer", "kafka.KafkaProducer"}
+        assert not private, f"{name_of(path)} imports {private}"
+        assert "SLF001" not in path.read_text(), f"{name_of(path)} reaches into something private"
 
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)

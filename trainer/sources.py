@@ -1,13 +1,14 @@
 """Where labelled sessions come from: a data file, the realistic preset, or events with a label file beside them."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from detector.connection import client_options
+from detector.client.reading import committed_span, log_reader, read
 from detector.contract.events import MalformedEventError, SessionEvent, decode_event
 from detector.contract.labels import LabelsRefusedError, SessionLabel, labels_of
 from producer.behaviour.attacks import ATTACK_FAMILIES
@@ -23,7 +24,6 @@ VALID_ATTACKS: Final = 2 / 75
 TEST_LAWFUL: Final = 2 / 5
 TEST_ATTACKS: Final = 1 / 25
 BASE_RATE: Final = RealisticBehaviour().attack_rate
-_POLL_MS: Final = 1_000
 
 
 def realistic_splits(sessions: int, seed: int, left_out: Sequence[str] = ()) -> Splits:
@@ -88,29 +88,18 @@ def events_of_topic(bootstrap_servers: str, topic: str) -> Iterator[SessionEvent
         DataError: the topic cannot be read.
     """
     try:
-        consumer = KafkaConsumer(
-            **client_options(bootstrap_servers), isolation_level="read_committed", enable_auto_commit=False
-        )
-        try:
-            partitions = [
-                TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()
-            ]
-            if not partitions:
+        with closing(log_reader(bootstrap_servers)) as consumer:
+            spans = committed_span(consumer, topic)
+            if not spans:
                 raise DataError(
                     f"topic {topic} is not on {bootstrap_servers}: expected the topic of the events"
                 )
-            consumer.assign(partitions)
-            consumer.seek_to_beginning(*partitions)
-            ends = consumer.end_offsets(partitions)
-            while any(consumer.position(partition) < end for partition, end in ends.items()):
-                for records in consumer.poll(timeout_ms=_POLL_MS).values():
-                    for record in records:
-                        try:
-                            yield decode_event(record.value or b"")
-                        except MalformedEventError:
-                            continue  # a dead letter when serving; no session is made of it
-        finally:
-            consumer.close()
+            for batch in read(consumer, spans):
+                for record in itertools.chain.from_iterable(batch.values()):
+                    try:
+                        yield decode_event(record.value or b"")
+                    except MalformedEventError:
+                        continue  # a dead letter when serving; no session is made of it
     except KafkaError as error:
         raise DataError(f"topic {topic} on {bootstrap_servers} cannot be read: {error}") from error
 

@@ -12,13 +12,13 @@ from typing import IO
 from kafka import TopicPartition
 
 from detector.backtest.comparing import Blocked, Comparison, compare, first_blocks
+from detector.client.reading import Batch
 from detector.contract.events import MalformedEventError, decode_event
 from detector.contract.labels import SessionLabel, labels_of
 from detector.core.partition import Partition
 from detector.model.artifact import Model
 from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import processor_of
-from detector.runtime.reading import Batch
 from detector.runtime.replaying import replay
 
 

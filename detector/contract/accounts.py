@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
-from detector.contract.events import Identifier
+from detector.contract.events import Identifier, excess
 
 KIND = "account_listing"
 
@@ -21,7 +21,10 @@ class Listing(StrEnum):
 
 
 class AccountListing(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=KIND, gc=False):
-    """From here on in its partition, sessions of an account are allowed, blocked, or judged by score again (null)."""
+    """From here on in its partition, sessions of an account are allowed, blocked, or judged by score again (null).
+
+    The account's id has at most 512 bytes of UTF-8, as in an event.
+    """
 
     account_id: Identifier
     listing: Listing | None
@@ -48,9 +51,12 @@ def decode_listing(value: bytes) -> AccountListing:
         MalformedListingError: not JSON, a field missing, of the wrong type or out of bounds.
     """
     try:
-        return _DECODER.decode(value)
+        listing = _DECODER.decode(value)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise MalformedListingError(str(error)) from error
+    if told := excess(listing.account_id):
+        raise MalformedListingError(f"{told} - at `$.account_id`")
+    return listing
 
 
 def encode_listing(listing: AccountListing) -> bytes:

@@ -7,7 +7,7 @@ import msgspec
 from detector.contract.accounts import AccountListing
 from detector.contract.alerts import Alert
 from detector.contract.dead_letters import OUR_HEADERS
-from detector.contract.events import SessionEvent
+from detector.contract.events import SessionAction
 from detector.contract.explanations import Explanation
 from detector.contract.headers import ACTION_TYPE, ALERT_TYPE, CLOUD_EVENT_HEADERS, EXPLANATION_TYPE
 from detector.contract.topics import (
@@ -31,7 +31,7 @@ _DESCRIPTION = (
 def asyncapi() -> dict[str, Any]:
     """Return the document: channels, operations as the detector sees them, messages with key, headers and payload."""
     (action, listing, alert, explanation), schemas = msgspec.json.schema_components(
-        [SessionEvent, AccountListing, Alert, Explanation], ref_template="#/components/schemas/{name}"
+        [SessionAction, AccountListing, Alert, Explanation], ref_template="#/components/schemas/{name}"
     )
     messages = {
         "sessionAction": _message("One action of a session", action, ACTION_TYPE),

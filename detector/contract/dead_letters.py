@@ -41,6 +41,7 @@ class Reason(StrEnum):
     NULL_VALUE = "null_value"
     TOO_LARGE = "too_large"
     BATCH_TOO_LARGE = "batch_too_large"
+    DESERIALIZATION = "deserialization"
     MALFORMED = "malformed"
     UNKNOWN_ACTION = "unknown_action"
     TIME_IN_FUTURE = "time_in_future"
@@ -64,6 +65,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
     `value` holds at most the detector's limit of a dead letter; `value_bytes` is the original's size (None for
     a null value, or one that was not read). What was cut is still whole on the input topic at its source offset.
+    Where nothing of a compressed batch could be read, one letter stands for it, at the batch's last offset.
 
     Attributes:
         reason: why.

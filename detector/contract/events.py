@@ -1,10 +1,13 @@
 """The event: one user action of one session, a record of the input topic."""
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 MAX_ID_CHARS = 256
+MAX_ID_BYTES = 512
+"""Of an id in UTF-8: 256 letters of any alphabet of Europe or the Near East. It bounds what a session can take."""
 MAX_TIME_MS = 253_402_300_799_999
 """Last millisecond of the year 9999: RFC 3339, which CloudEvents uses for times, ends there."""
 
@@ -13,16 +16,22 @@ TimeMs = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_MS, description="millisec
 
 
 class SessionEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """One action of a session. Published with the session id as the record's key.
-
-    Fields this type does not know are accepted and ignored, so that producers can move ahead of consumers.
-    """
+    """One action of a session, as much of it as is scored; nothing else is decoded."""
 
     event_id: Annotated[Identifier, msgspec.Meta(description="unique per event; a repeat is a duplicate")]
     session_id: Annotated[Identifier, msgspec.Meta(description="also the record's key")]
     account_id: Identifier
     action: Annotated[Identifier, msgspec.Meta(description="a name in the model's vocabulary")]
     occurred_at_ms: Annotated[TimeMs, msgspec.Meta(description="when the user acted, Unix milliseconds")]
+
+
+class SessionAction(SessionEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One action of a session. Published with the session id as the record's key.
+
+    An id or an action has at most 512 bytes of UTF-8 beside its 256 characters, which no JSON Schema can say.
+    Fields this type does not know are accepted and ignored, so that producers can move ahead of consumers.
+    """
+
     amount: Annotated[float, msgspec.Meta(ge=0)] | None = None
     attributes: Annotated[
         dict[str, Any], msgspec.Meta(description="carried for others, ignored by the detector")
@@ -35,20 +44,51 @@ class MalformedEventError(ValueError):
 
 _DECODER = msgspec.json.Decoder(SessionEvent)
 _ENCODER = msgspec.json.Encoder()
+_Event = TypeVar("_Event", bound=SessionEvent)
 
 
 def decode_event(value: bytes) -> SessionEvent:
-    """Decode and validate one event.
+    """Decode and validate what is scored of one event. The other fields are not looked at, whatever they hold.
 
     Raises:
         MalformedEventError: not JSON, a field missing, of the wrong type or out of bounds.
     """
     try:
-        return _DECODER.decode(value)
+        event = _DECODER.decode(value)
     except (msgspec.DecodeError, UnicodeError) as error:  # ValidationError is a DecodeError
         raise MalformedEventError(str(error)) from error
     except RecursionError as error:
-        raise MalformedEventError("attributes are nested too deep") from error
+        raise MalformedEventError("its fields are nested too deep") from error
+    return _bounded(event)
+
+
+def event_of(fields: Mapping[str, Any]) -> SessionAction:
+    """Return the event that fields describe, all of them validated, for those who publish it.
+
+    Raises:
+        MalformedEventError: a field is missing, of the wrong type or out of bounds.
+    """
+    try:
+        event = msgspec.convert(fields, SessionAction)
+    except msgspec.ValidationError as error:
+        raise MalformedEventError(str(error)) from error
+    return _bounded(event)
+
+
+def _bounded(event: _Event) -> _Event:
+    names = "event_id", "session_id", "account_id", "action"
+    for name, text in zip(
+        names, (event.event_id, event.session_id, event.account_id, event.action), strict=True
+    ):
+        if not text.isascii() and (told := excess(text)):
+            raise MalformedEventError(f"{told} - at `$.{name}`")
+    return event
+
+
+def excess(identifier: str) -> str:
+    """Return what to tell of an id that takes too many bytes, and nothing of any other."""
+    size = len(identifier.encode())
+    return f"Expected at most {MAX_ID_BYTES} bytes of UTF-8, got {size}" if size > MAX_ID_BYTES else ""
 
 
 def encode_event(event: SessionEvent) -> bytes:

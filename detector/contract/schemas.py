@@ -9,11 +9,11 @@ from detector.contract.accounts import AccountListing
 from detector.contract.alerts import Alert
 from detector.contract.asyncapi import asyncapi
 from detector.contract.epochs import ModelEpoch
-from detector.contract.events import SessionEvent
+from detector.contract.events import SessionAction
 from detector.contract.explanations import Explanation
 
 SCHEMAS: dict[str, type[msgspec.Struct]] = {
-    "session-action.v1.schema.json": SessionEvent,
+    "session-action.v1.schema.json": SessionAction,
     "account-listing.v1.schema.json": AccountListing,
     "session-alert.v1.schema.json": Alert,
     "session-explanation.v1.schema.json": Explanation,

@@ -186,6 +186,11 @@ class DetectorConfig:
         DEAD_LETTER,
     )
     batch_max_events: int = setting("Most events a transaction.", 2_000)
+    batch_max_bytes: int = setting(
+        "… and most bytes of their keys, values and headers, unless one event alone has more.",
+        16 * 1024 * 1024,
+        unit="bytes",
+    )
     poll_timeout_ms: int = setting(
         "Longest wait for events before looking after everything else.", 200, unit="ms"
     )

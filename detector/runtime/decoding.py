@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
+from detector.client.records import Unreadable, Withheld
 from detector.contract.accounts import AccountListing, MalformedListingError, decode_listing, is_listing
 from detector.contract.dead_letters import DeadLetter, Reason, history_of, original_headers
 from detector.contract.events import MalformedEventError, SessionEvent, decode_event
-from detector.runtime.batches import MAX_BATCH_BYTES, Withheld
 
 MAX_DETAIL_CHARS = 500
 CREATE_TIME = 0
 """Type of a record's timestamp that the producer's clock told, and not the broker's."""
+_MAX_HEADERS = 1_000
+"""Read of a record that is dead-lettered. A batch of some kilobytes can hold millions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +69,9 @@ def decode(
 def _decode_other(
     record: Any, value: bytes, limits: EventLimits, why_no_event: str
 ) -> AccountListing | DeadLetter:
-    if isinstance(value, Withheld):
-        detail = f"its batch has more than {MAX_BATCH_BYTES} bytes decompressed: none of it was read"
-        return dead_letter(record, Reason.BATCH_TOO_LARGE, detail, limits)
+    if isinstance(value, Unreadable):
+        reason = Reason.BATCH_TOO_LARGE if isinstance(value, Withheld) else Reason.DESERIALIZATION
+        return dead_letter(record, reason, value.why, limits)
     if not is_listing(value):
         return dead_letter(record, Reason.MALFORMED, why_no_event, limits)
     try:
@@ -79,13 +82,16 @@ def _decode_other(
 
 def dead_letter(record: Any, reason: Reason, detail: str, limits: EventLimits) -> DeadLetter:
     """Return the dead letter of a consumed record: its content, cut to the limits, and why it is one."""
-    value: bytes | None = None if isinstance(record.value, Withheld) else record.value
+    value: bytes | None = None if isinstance(record.value, Unreadable) else record.value
     kept = None if value is None else value[: limits.max_dead_letter_bytes]
     key: bytes | None = record.key
-    headers = original_headers(record.headers)
+    read = list(islice(record.headers, _MAX_HEADERS))
+    headers = original_headers(read)
     headers_bytes = sum(len(name.encode()) + len(text) for name, text in headers)
-    fit = len(kept or b"") + headers_bytes <= limits.max_dead_letter_bytes
-    redrives, history = history_of(record.headers)
+    fit = (
+        len(record.headers) == len(read) and len(kept or b"") + headers_bytes <= limits.max_dead_letter_bytes
+    )
+    redrives, history = history_of(read)
     return DeadLetter(
         reason=reason,
         detail=detail[:MAX_DETAIL_CHARS],
@@ -97,7 +103,7 @@ def dead_letter(record: Any, reason: Reason, detail: str, limits: EventLimits) -
         value=kept,
         value_bytes=None if value is None else len(value),
         headers=headers if fit else (),
-        headers_omitted=0 if fit else len(headers),
+        headers_omitted=0 if fit else len(record.headers),
         key_bytes=len(key) if key is not None and len(key) > limits.max_event_bytes else None,
         redrives=redrives,
         history=history,

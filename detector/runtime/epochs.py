@@ -6,9 +6,9 @@ from contextlib import closing
 from dataclasses import replace
 from functools import cache
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 
-from detector.connection import client_options
+from detector.client.reading import Batch, committed_span, log_reader, read
 from detector.contract.epochs import ModelEpoch, decode_epoch
 from detector.core.decision import Policy
 from detector.core.partition import Partition
@@ -17,7 +17,6 @@ from detector.model.artifact import UnknownActions
 from detector.model.at_hand import ModelsAtHand
 from detector.runtime.config import DECIDING, DetectorConfig
 from detector.runtime.processing import Processed, Processor, processor_of
-from detector.runtime.reading import Batch, committed_span, read
 from detector.runtime.recovery import TopicsUnfitError
 from detector.runtime.replaying import replay
 
@@ -45,15 +44,7 @@ def epochs_of_group(config: DetectorConfig) -> Epochs:
         KafkaError: the broker can't be reached or refuses.
     """
     epochs: dict[TopicPartition, list[ModelEpoch]] = defaultdict(list)
-    consumer = KafkaConsumer(
-        **client_options(config.bootstrap_servers),
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-        allow_auto_create_topics=False,
-    )
-    with closing(consumer):
+    with closing(log_reader(config.bootstrap_servers)) as consumer:
         spans = committed_span(consumer, config.models_topic)
         if not spans:
             raise TopicsUnfitError(

@@ -6,8 +6,10 @@ from contextlib import closing
 from typing import Any
 
 import msgspec
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, TopicPartition
 
+from detector.client.producer import Producer
+from detector.client.reading import committed_span, log_reader, read
 from detector.connection import client_options
 from detector.contract.alerts import Alert
 from detector.contract.explanations import Explanation
@@ -15,7 +17,6 @@ from detector.contract.headers import DETECTOR_SOURCE, EXPLANATION_TYPE, cloud_e
 from detector.contract.topics import explanations_specification, explanations_topic
 from detector.core.explaining import NotExplainableError
 from detector.runtime.config import DetectorConfig
-from detector.runtime.reading import committed_span, read
 from detector.runtime.recovery import TopicsUnfitError
 from detector.runtime.subscription import alerts_in
 from detector.runtime.topics import create_missing, partition_count
@@ -34,7 +35,7 @@ def alerts_of_session(config: DetectorConfig, session_id: str) -> Iterator[Alert
         TopicsUnfitError: there is no such topic.
         KafkaError: the broker can't be reached or refuses.
     """
-    with closing(_consumer(config)) as consumer:
+    with closing(log_reader(config.bootstrap_servers)) as consumer:
         spans = committed_span(consumer, config.alerts_topic)
         if not spans:
             raise _no_topic(config)
@@ -64,7 +65,10 @@ def explain_topic(
     """
     topic, seen, explained = explanations_topic(config.alerts_topic), 0, 0
     sources = _ensure_topic(config)
-    with closing(_consumer(config, topic)) as consumer, closing(_producer(config)) as producer:
+    with (
+        closing(log_reader(config.bootstrap_servers, group_id=topic)) as consumer,
+        closing(_producer(config)) as producer,
+    ):
         consumer.assign(sources)  # and no member of the group: there is nothing to share
         while not stop() and (most is None or seen < most):
             room = _ALERTS_A_TURN if most is None else min(_ALERTS_A_TURN, most - seen)
@@ -89,7 +93,7 @@ def _explained(alerts: list[Alert], explain: Explain) -> Iterator[tuple[Alert, E
             _LOG.warning("passed over: %s", error)
 
 
-def _send(producer: KafkaProducer, topic: str, alert: Alert, explanation: Explanation) -> Any:
+def _send(producer: Producer, topic: str, alert: Alert, explanation: Explanation) -> Any:
     headers = cloud_event_headers(
         event_type=EXPLANATION_TYPE,
         event_id=alert.alert_id,
@@ -117,16 +121,5 @@ def _no_topic(config: DetectorConfig) -> TopicsUnfitError:
     )
 
 
-def _consumer(config: DetectorConfig, group: str | None = None) -> KafkaConsumer:
-    return KafkaConsumer(
-        **client_options(config.bootstrap_servers),
-        group_id=group,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-        allow_auto_create_topics=False,
-    )
-
-
-def _producer(config: DetectorConfig) -> KafkaProducer:
-    return KafkaProducer(**client_options(config.bootstrap_servers), acks="all", linger_ms=1_000)
+def _producer(config: DetectorConfig) -> Producer:
+    return Producer(**client_options(config.bootstrap_servers), acks="all", linger_ms=1_000)

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
+from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 from kafka.structs import ConsumerGroupMetadata, MemberState
 
+from detector.client.consumer import Consumer
 from detector.connection import client_options
 from detector.contract.topics import MAX_RECORD_BYTES
 from detector.runtime.config import DetectorConfig
@@ -59,12 +60,13 @@ class Membership:
         self._max_records = config.batch_max_events
         self._reader = ThreadPoolExecutor(1, "poll-ahead")
         self._ahead: Future[Records] | None = None
-        self._consumer = KafkaConsumer(
+        self._consumer = Consumer(
             **client_options(config.bootstrap_servers),
             client_id=client_id,
             group_id=config.group,
             group_instance_id=config.instance_id or None,
             enable_auto_commit=False,
+            max_poll_bytes=config.batch_max_bytes,
             # Positions are set from the state log. A broker's own reset would skip events without a word.
             auto_offset_reset="none",
             isolation_level="read_committed",
@@ -81,7 +83,7 @@ class Membership:
         self._consumer.subscribe([config.input_topic], listener=self._rebalances)
 
     @property
-    def consumer(self) -> KafkaConsumer:
+    def consumer(self) -> Consumer:
         """The client, once nothing reads ahead with it."""
         if self._ahead is not None:
             wait([self._ahead])
@@ -122,7 +124,7 @@ class Membership:
         if self._consumer.group_metadata().state == MemberState.REBALANCING:
             # A rejoin that other metadata began and that outlasts a poll is forgotten: its outcome is never taken,
             # no heartbeat is sent any more, and the group goes on without this worker (KAFKA-9815, ADR 0002).
-            self._consumer._coordinator.request_rejoin()  # noqa: SLF001  there is no other way to ask for it
+            self._consumer.rejoin()
         try:
             records: Records = self._consumer.poll(timeout_ms=timeout_ms, max_records=max_records)
         except NoOffsetForPartitionError:

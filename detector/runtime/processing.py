@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from kafka import TopicPartition
 
+from detector.client.reading import Batch
 from detector.contract.dead_letters import DeadLetter, Reason
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
@@ -23,7 +24,6 @@ from detector.core.staging import Entry
 from detector.model.artifact import Model
 from detector.runtime.config import DEAD_LETTER, DetectorConfig
 from detector.runtime.decoding import CREATE_TIME, EventLimits, dead_letter, decode
-from detector.runtime.reading import Batch
 
 Refused = Mapping[tuple[TopicPartition, int], str]
 """Why what came of a record of the input could not be published, by where it lies."""

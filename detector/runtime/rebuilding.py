@@ -11,10 +11,11 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 import msgspec
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import OffsetSpec
 
-from detector.connection import client_options
+from detector.client.consumer import Consumer
+from detector.client.reading import log_reader, read
 from detector.contract.alerts import Alert, Decision, decode_alert
 from detector.core.decision import Policy
 from detector.core.partition import Partition
@@ -22,7 +23,6 @@ from detector.core.pipeline import Pipeline
 from detector.core.staging import Candidate
 from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import Processor
-from detector.runtime.reading import read
 
 _LOG = logging.getLogger(__name__)
 _FOREVER_MS = 2**63
@@ -165,7 +165,7 @@ def _verdicts(candidates: Sequence[Candidate], published: _Published, pipeline: 
 
 
 def _published(
-    consumer: KafkaConsumer,
+    consumer: Consumer,
     admin: KafkaAdminClient,
     source: TopicPartition,
     begin: int,
@@ -218,14 +218,9 @@ def _bounds(
     return {target: (first[target].offset, end[target].offset) for target in targets}
 
 
-def _consumer(config: DetectorConfig) -> KafkaConsumer:
-    return KafkaConsumer(
-        **client_options(config.bootstrap_servers),
+def _consumer(config: DetectorConfig) -> Consumer:
+    return log_reader(
+        config.bootstrap_servers,
         client_id=f"{config.group}-rebuild",
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",  # retention may overtake the reading
-        isolation_level="read_committed",
         max_poll_records=config.batch_max_events,
-        allow_auto_create_topics=False,
     )

@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from detector.client.consumer import Consumer
+from detector.client.reading import log_reader, read
 from detector.connection import AccessRefusedError, client_options, right_missing
 from detector.contract.dead_letters import (
     DeadLetter,
@@ -29,7 +31,6 @@ from detector.contract.dead_letters import (
 )
 from detector.contract.topics import MAX_RECORD_BYTES, redriven_specification, redriven_topic
 from detector.runtime.config import DetectorConfig
-from detector.runtime.reading import read
 from detector.runtime.recovery import TopicsUnfitError
 from detector.runtime.topics import create_missing
 from detector.runtime.transaction import OutputRecord, Transactor
@@ -40,9 +41,10 @@ _BATCH_OVERHEAD_BYTES = 256
 """Header of a record batch (61 bytes) and lengths within the record, with room to spare: the broker holds the batch
 against max.message.bytes, not the value."""
 
-REDRIVABLE = tuple(reason for reason in Reason if reason not in {Reason.NULL_VALUE, Reason.BATCH_TOO_LARGE})
-"""A null value has nothing to score: whatever is fixed, it would be dead-lettered again. Of a batch that was too large
-nothing was read, and nothing would be."""
+_NOT_READ = {Reason.BATCH_TOO_LARGE, Reason.DESERIALIZATION}
+REDRIVABLE = tuple(reason for reason in Reason if reason not in {Reason.NULL_VALUE, *_NOT_READ})
+"""A null value has nothing to score: whatever is fixed, it would be dead-lettered again. Of a batch that could not be
+read there is nothing to publish."""
 
 Positions = dict[tuple[str, int], int]
 """Next offset of the dead-letter topic, by reason and partition."""
@@ -52,7 +54,7 @@ class Kept(StrEnum):
     """Why a dead letter was not redriven. It stays on its topic."""
 
     NULL_VALUE = "null values, with nothing to score"
-    NOT_READ = "of batches that are too large to be read"
+    NOT_READ = "of records or batches that could not be read"
     SOURCE_GONE = "cut, and not whole on the input topic any more"
     TOO_LARGE = "with their history larger than the input topic takes"
     UNKNOWN = "no dead letters of this version"
@@ -149,7 +151,7 @@ class Redriver:
                 self._alive()
             return outcome
 
-    def _batches(self, consumer: KafkaConsumer, positions: Positions) -> Iterator[_Batch]:
+    def _batches(self, consumer: Consumer, positions: Positions) -> Iterator[_Batch]:
         """Yield transactions' worth of letters, the last one perhaps with nothing to publish."""
         topic = self._config.dead_letter_topic
         sources = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
@@ -187,7 +189,7 @@ class Redriver:
             _LOG.warning("%s[%d] at offset %d: %s", record.topic, record.partition, record.offset, error)
             batch.outcome.kept[Kept.UNKNOWN] += 1
             return
-        if letter.reason == Reason.BATCH_TOO_LARGE:
+        if letter.reason in _NOT_READ:
             batch.outcome.kept[Kept.NOT_READ] += 1
             return
         if letter.reason == Reason.NULL_VALUE or letter.value_bytes is None:
@@ -240,7 +242,7 @@ class Redriver:
 
     # The positions.
 
-    def _read_positions(self, consumer: KafkaConsumer, topic_id: str) -> Positions:
+    def _read_positions(self, consumer: Consumer, topic_id: str) -> Positions:
         source = TopicPartition(self._ledger, 0)
         positions: Positions = {}
         for polled in read(consumer, {source: (0, consumer.end_offsets([source])[source])}):
@@ -273,18 +275,13 @@ def _servers(config: DetectorConfig) -> dict[str, Any]:
     }
 
 
-def _consumer(config: DetectorConfig, purpose: str) -> KafkaConsumer:
-    settings = _servers(config)
-    return KafkaConsumer(
-        **settings | {"client_id": f"{settings['client_id']}-{purpose}"},
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",  # letters that retention deleted are gone
-        isolation_level="read_committed",
+def _consumer(config: DetectorConfig, purpose: str) -> Consumer:
+    return log_reader(
+        config.bootstrap_servers,
+        client_id=f"{config.dead_letter_topic}.redrive-{purpose}",
         max_poll_records=config.batch_max_events,
         fetch_max_bytes=MAX_RECORD_BYTES + 1024 * 1024,
         max_partition_fetch_bytes=2 * 1024 * 1024,
-        allow_auto_create_topics=False,
     )
 
 

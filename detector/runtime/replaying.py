@@ -9,16 +9,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.partitioner.default import murmur2
 
-from detector.connection import client_options
+from detector.client.reading import Batch, Span, committed_span, log_reader, read
 from detector.contract.accounts import is_listing
 from detector.contract.events import MalformedEventError, decode_event
 from detector.core.partition import Partition
 from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import Processed, Processor
-from detector.runtime.reading import Batch, Span, committed_span, read
 from detector.runtime.recovery import TopicsUnfitError
 
 _BATCH_LINES = 10_000
@@ -72,16 +71,8 @@ def batches_of_topic(
         TopicsUnfitError: there is no such topic.
         KafkaError: the broker can't be reached or refuses.
     """
-    consumer = KafkaConsumer(
-        **client_options(config.bootstrap_servers),
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",  # retention may overtake the reading
-        isolation_level="read_committed",
-        max_poll_records=config.batch_max_events,
-        allow_auto_create_topics=False,
-    )
-    with closing(consumer):
+    reader = log_reader(config.bootstrap_servers, max_poll_records=config.batch_max_events)
+    with closing(reader) as consumer:
         spans = committed_span(consumer, config.input_topic) if spans is None else spans
         if not spans:
             raise TopicsUnfitError(

@@ -4,13 +4,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 
-from detector.connection import client_options
+from detector.client.consumer import Consumer
+from detector.client.reading import log_reader, read
 from detector.core.partition import Partition
 from detector.runtime.config import DetectorConfig
 from detector.runtime.membership import Membership
-from detector.runtime.reading import read
 from detector.runtime.rebuilding import Tell
 from detector.runtime.recovery import StateRefusedError
 from detector.runtime.state_replay import LogEnd, StateReplay
@@ -49,17 +49,12 @@ class StateReader:
     def __init__(self, config: DetectorConfig, client_id: str, encoding: bytes) -> None:
         self._topic = config.state_topic
         self._encoding = encoding
-        self._consumer = KafkaConsumer(
-            **client_options(config.bootstrap_servers),
+        self._consumer = log_reader(
+            config.bootstrap_servers,
             client_id=f"{client_id}-restore",
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
             fetch_max_wait_ms=20,  # an empty log answers at once
             max_partition_fetch_bytes=8 * 1024 * 1024,
             max_poll_records=_MAX_POLL_RECORDS,
-            allow_auto_create_topics=False,
         )
 
     def restore(
@@ -115,7 +110,7 @@ class StateReader:
 
     @staticmethod
     def _check(
-        consumer: KafkaConsumer, source: TopicPartition, committed: int | None, log: LogEnd | None, at: int
+        consumer: Consumer, source: TopicPartition, committed: int | None, log: LogEnd | None, at: int
     ) -> None:
         """Hold where the state is, offset `at` of the input, against where the group and the input are."""
         group = f"group committed offset {committed} of {source.topic}[{source.partition}]"
@@ -147,7 +142,7 @@ class StateReader:
         self._consumer.close()
 
 
-def skip_lost(consumer: KafkaConsumer, source: TopicPartition, partition: Partition) -> int:
+def skip_lost(consumer: Consumer, source: TopicPartition, partition: Partition) -> int:
     """Go on after offsets that retention deleted unread, if there are any; tell the log, and return how many."""
     begin: int = consumer.beginning_offsets([source])[source]
     lost = max(0, begin - partition.next_offset)

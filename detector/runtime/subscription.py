@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 
+from detector.client.consumer import Consumer
 from detector.connection import AccessRefusedError, access_explained, client_options, right_missing
 from detector.contract.alerts import Alert, decode_alert
 
@@ -114,9 +115,9 @@ class RecentAlerts:
         self._consumer.close()
 
 
-def _consumer(bootstrap_servers: str, topic: str, offset_reset: str) -> KafkaConsumer:
+def _consumer(bootstrap_servers: str, topic: str, offset_reset: str) -> Consumer:
     with access_explained():
-        return KafkaConsumer(
+        return Consumer(
             topic,
             **client_options(bootstrap_servers),
             group_id=None,
@@ -127,10 +128,10 @@ def _consumer(bootstrap_servers: str, topic: str, offset_reset: str) -> KafkaCon
         )
 
 
-def _poll(consumer: KafkaConsumer) -> dict[Any, list[Any]]:
+def _poll(consumer: Consumer) -> dict[Any, list[Any]]:
     """Return what came; kafka-python waits for a topic that it may not read as for one that is not there yet."""
     polled: dict[Any, list[Any]] = consumer.poll(timeout_ms=_POLL_TIMEOUT_MS)
-    if refused := consumer._cluster.unauthorized_topics:  # noqa: SLF001  there is no public way
+    if refused := consumer.refused_topics:
         raise AccessRefusedError(right_missing(f"to read topic {', '.join(refused)}", "subscriber"))
     return polled
 

@@ -6,19 +6,18 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from kafka import KafkaProducer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import (
     AuthorizationError,
     CommitFailedError,
     FencedInstanceIdError,
-    KafkaConnectionError,
     KafkaError,
     MessageSizeTooLargeError,
     UnknownError,
 )
-from kafka.net.compat import KafkaNetClient
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
+from detector.client.producer import Producer
 from detector.connection import client_options
 from detector.contract.topics import MAX_RECORD_BYTES
 from detector.runtime.config import DetectorConfig
@@ -32,19 +31,7 @@ from detector.runtime.recovery import (
 _LOG = logging.getLogger(__name__)
 _FLUSH_TIMEOUT_S = 30.0
 _CLOSE_TIMEOUT_S = 5.0
-_AWAY_BACKOFF_S = 0.05
 _SPLIT_BACKOFF_S = 0.01
-
-
-class _PatientClient(KafkaNetClient):  # type: ignore[misc]
-    """Waits where kafka-python says that it backs off and does not: a sender whose coordinator is away would spin."""
-
-    def await_ready(self, node_id: Any, timeout_ms: float = 30_000) -> Any:
-        try:
-            return super().await_ready(node_id, timeout_ms=timeout_ms)
-        except KafkaConnectionError:
-            time.sleep(_AWAY_BACKOFF_S)  # on the sender's own thread
-            raise
 
 
 class OutputRecord(NamedTuple):
@@ -68,7 +55,7 @@ class Transactor:
     """
 
     def __init__(self, config: DetectorConfig, transactional_id: str) -> None:
-        self._producer = KafkaProducer(
+        self._producer = Producer(
             **client_options(config.bootstrap_servers),
             client_id=transactional_id,
             transactional_id=transactional_id,
@@ -81,7 +68,6 @@ class Transactor:
             batch_size=1024 * 1024,
             max_request_size=MAX_RECORD_BYTES + 1024 * 1024,
             delivery_timeout_ms=60_000,
-            kafka_client=_PatientClient,
         )
         try:
             self._producer.init_transactions()
@@ -174,9 +160,7 @@ class Transactor:
         if isinstance(cause, CommitFailedError | FencedInstanceIdError):
             return MemberFencedError(str(cause))
         if isinstance(cause, ValueError):
-            # A partition that was just added. kafka-python asks for the metadata of topics it does not know, but
-            # not for partitions: it would refuse this one until its metadata is five minutes old.
-            self._producer._metadata.request_update()  # noqa: SLF001  there is no public way
+            self._producer.refresh_metadata()  # of a partition that was just added
         return BatchAbortedError(str(cause))
 
     def close(self) -> None:
@@ -185,8 +169,6 @@ class Transactor:
             self._producer.close(timeout=_CLOSE_TIMEOUT_S)
         except KafkaError as error:
             _LOG.warning("producer did not close cleanly: %s", error)
-            # close() gives up before it ends its thread, which would go on retrying for a transaction long gone.
-            self._producer._sender.force_close()  # noqa: SLF001  there is no public way
 
     def __enter__(self) -> Self:
         """Return itself."""

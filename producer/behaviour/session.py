@@ -8,7 +8,7 @@ from itertools import accumulate
 import msgspec
 
 from detector.contract.actions import Action
-from detector.contract.events import SessionEvent
+from detector.contract.events import SessionAction
 
 SMALL_BELOW = 500.0
 LARGE_ABOVE = 10_000.0
@@ -52,7 +52,7 @@ class SimulatedSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """Return when each action happens, the first at `start_ms`."""
         return list(accumulate(self.gaps_ms, initial=start_ms))[1:]
 
-    def events(self, start_ms: int) -> Iterator[SessionEvent]:
+    def events(self, start_ms: int) -> Iterator[SessionAction]:
         """Yield the events in order, the first at `start_ms` (Unix milliseconds).
 
         An event's id is the session's with the event's number: nothing in it depends on the label.
@@ -62,7 +62,7 @@ class SimulatedSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             zip(self.actions, self.gaps_ms, self.amounts, strict=True), start=1
         ):
             occurred_at_ms += gap_ms
-            yield SessionEvent(
+            yield SessionAction(
                 event_id=f"{self.session_id}-{number}",
                 session_id=self.session_id,
                 account_id=self.account_id,

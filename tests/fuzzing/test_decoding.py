@@ -15,5 +15,5 @@ def test_every_record_has_an_outcome(record: FuzzedRecord) -> None:
 
 def test_the_long_run_reaches_every_outcome() -> None:
     """The records are not all of one kind: two seconds of `make fuzz` have events, listings and each kind of letter."""
-    seen = fuzz(seconds=2.0, seed=1)
+    seen = fuzz("decoder", seconds=2.0, seed=1)
     assert {"event", "listing", "malformed", "unknown_action", "null_value", "too_large"} <= set(seen)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker import Broker
-from detector.contract.events import SessionEvent, decode_event
+from detector.contract.events import SessionAction, decode_event
 from detector.contract.topics import topic_specifications
 from detector.runtime.config import DetectorConfig
 from producer.cli import main
@@ -38,8 +39,8 @@ ROWS: list[dict[str, Any]] = [
     {"sid": "s2", "user": 8, "what": "sign in", "at": START_MS + 4_000, "eur": None, "note": "two\nlines"},
 ]
 EXPECTED = [
-    SessionEvent(event_id="1", session_id="s1", account_id="7", action="LOGIN", occurred_at_ms=START_MS),
-    SessionEvent(
+    SessionAction(event_id="1", session_id="s1", account_id="7", action="LOGIN", occurred_at_ms=START_MS),
+    SessionAction(
         event_id="2",
         session_id="s1",
         account_id="7",
@@ -47,7 +48,7 @@ EXPECTED = [
         occurred_at_ms=START_MS + 4_000,
         amount=250.5,
     ),
-    SessionEvent(
+    SessionAction(
         event_id="3", session_id="s2", account_id="8", action="LOGIN", occurred_at_ms=START_MS + 4_000
     ),
 ]
@@ -69,11 +70,11 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def events(path: Path, **settings: Any) -> list[SessionEvent]:
+def events(path: Path, **settings: Any) -> list[SessionAction]:
     """Read a table by the map above."""
     columns = settings.pop("columns", COLUMNS)
     with Table(path, columns, **settings) as table:
-        found = [record.event for record in table.records()]
+        found = [msgspec.json.decode(record.value, type=SessionAction) for record in table.records()]
         assert table.position_bytes == table.size_bytes
         return found
 

@@ -17,6 +17,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from detector.client.consumer import Consumer
 from detector.contract.alerts import Alert, decode_alert
 from detector.contract.dead_letters import DeadLetter
 from detector.contract.topics import MAX_RECORD_BYTES
@@ -204,7 +205,7 @@ def flags_of(config: DetectorConfig) -> list[str]:
 
 def read_committed(config: DetectorConfig, topic: str) -> list[Any]:
     """Read all committed records of a topic, each partition's in order."""
-    consumer = KafkaConsumer(
+    consumer = Consumer(
         bootstrap_servers=config.bootstrap_servers,
         isolation_level="read_committed",
         enable_auto_commit=False,

@@ -1,27 +1,151 @@
-"""Batches that others write: every compression, and those that would end or fill a worker, on a real broker."""
+"""Batches that would end or fill a worker: what lies in them is scored or dead-lettered, and what is behind them is read."""
 
 import gzip
+import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import cramjam
-import pytest
+from click.testing import CliRunner
 from kafka import KafkaProducer
-from kafka.errors import CorruptRecordError
-from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
-from detector.contract.dead_letters import Reason, read_dead_letter
-from detector.runtime.batches import MAX_BATCH_BYTES, BoundedBatch, Withheld
-from tests.runtime.stack import PATIENCE_S, Stack, without_clock
-from tests.runtime.test_end_to_end import records, sessions
+from detector.cli import main as detector
+from detector.contract.dead_letters import DeadLetter, Reason, read_dead_letter
+from tests.client.batches import (
+    COMPRESSED,
+    GZIP,
+    Written,
+    batch,
+    body,
+    compressed,
+    overflowing,
+    publish_batch,
+)
+from tests.runtime.conftest import SetTopic
+from tests.runtime.stack import PATIENCE_S, Stack, Worker, flags_of, without_clock
+from tests.runtime.test_end_to_end import NOW_MS, records, sessions
 from tests.runtime.test_redrive import redrive
+from trainer.sources import events_of_topic
 
 MB = 1_000_000
-Written = tuple[bytes, bytes, list[tuple[str, bytes]]]
-SIX: list[Written] = [(b"key", b"value %d" % number, [("name", b"text")]) for number in range(6)]
+
+
+def written(of: Sequence[tuple[bytes, bytes]]) -> list[Written]:
+    """Return records with the headers that a producer of ours would add."""
+    return [Written(key, value, [(b"ce_type", b"session.action.v1")]) for key, value in of]
+
+
+def publish(stack: Stack, *batches: bytes) -> None:
+    """Publish batches to the one partition, as they are."""
+    for one in batches:
+        publish_batch(stack.config.bootstrap_servers, stack.config.input_topic, one)
+
+
+def letters_of(stack: Stack) -> list[DeadLetter]:
+    """Return what was dead-lettered."""
+    return [
+        read_dead_letter(one.key, one.value, list(one.headers))
+        for one in stack.read(stack.config.dead_letter_topic)
+    ]
+
+
+def peak_bytes(worker: Worker) -> int:
+    """Return the most memory that a worker had resident."""
+    status = Path(f"/proc/{worker.process.pid}/status").read_text()
+    (peak_kb,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    return int(peak_kb) * 1_024
+
+
+def test_whatever_a_broker_takes_is_scored(make_stack: Callable[..., Stack]) -> None:
+    """Every compression as Java reads it, attributes and offsets that say nothing: each event once, in its order."""
+    stack, log = make_stack(partitions=1), list(records(sessions(400)))
+    kinds = [*COMPRESSED, "attributes", "offsets"]
+    size = len(log) // len(kinds)
+    shares = [written(log[begin : begin + size]) for begin in range(0, size * len(kinds), size)]
+    for kind, share in zip(kinds, shares, strict=True):
+        match kind:
+            case "attributes":
+                whole = batch(body([one._replace(attributes=255) for one in share]), size)
+            case "offsets":
+                whole = batch(body(share, [0] * size), size)
+            case _:
+                whole = compressed(share, kind)
+        publish(stack, whole)
+    stack.publish(log[size * len(kinds) :])
+    with stack.worker():
+        stack.wait_until_processed()
+    assert [one.value for one in stack.read(stack.config.input_topic)] == [value for _, value in log]
+    assert without_clock(stack.alerts()) == without_clock(stack.expected()[0]) != []
+    assert letters_of(stack) == []
+
+
+def test_what_can_not_be_read_is_dead_lettered_alone(
+    make_stack: Callable[..., Stack], set_topic: SetTopic, tmp_path: Path
+) -> None:
+    """One record beside others, and a batch as a whole: a letter with reason and offset, and what is behind goes on.
+
+    `replay`, `backtest` and the trainer pass over the same; `redrive` keeps the letters.
+    """
+    stack = make_stack(partitions=1)
+    set_topic(stack.config.input_topic, "message.timestamp.type", "CreateTime")
+    set_topic(stack.config.input_topic, "retention.ms", "-1")  # the producers' times are of some weeks ago
+    log = [(key, json.dumps(json.loads(value)).encode()) for key, value in records(sessions(80))]
+    bomb = [Written(b"bomb", bytes(250 * MB)), Written(b"beside it", b"{}")]
+    publish(
+        stack,
+        compressed(written(log[:10]), "zstd"),
+        overflowing(written([log[10], (b"lost", b"lost"), *log[11:20]])),
+        compressed(bomb, "gzip"),
+        compressed(written(log[20:]), "snappy of Java, two streams"),
+    )
+    with stack.worker():
+        stack.wait_until_processed()
+    letters = letters_of(stack)
+    assert [(one.reason, one.offset, one.value, one.value_bytes) for one in letters] == [
+        (Reason.DESERIALIZATION, 11, None, None),
+        (Reason.BATCH_TOO_LARGE, 22, None, None),
+    ]
+    assert letters[0].detail.endswith(f"timestamp {(1 << 63) + (1 << 61)}")
+    assert letters[1].detail == "more than 67108864 bytes decompressed: none of it was read; offsets 21 to 22"
+    expected, expected_letters = stack.expected()
+    assert without_clock(stack.alerts()) == without_clock(expected) != []
+    assert [(one.reason, one.offset) for one in expected_letters] == [
+        (one.reason, one.offset) for one in letters
+    ]
+    assert "2 of records or batches that could not be read" in redrive(stack, "--dry-run")
+    where = ["--bootstrap-servers", stack.config.bootstrap_servers, "--topic", stack.config.input_topic]
+    for command in (
+        ["replay", *flags_of(stack.config), "--out", str(tmp_path / "alerts")],
+        ["backtest", "--model", "seed", "--model", "seed", *where],
+    ):
+        done = CliRunner().invoke(detector, command)
+        assert done.exit_code == 0, done.output
+    events = list(events_of_topic(stack.config.bootstrap_servers, stack.config.input_topic))
+    assert [one.event_id for one in events] == [json.loads(value)["event_id"] for _, value in log]
+
+
+def test_memory_is_bounded_whatever_is_compressed(make_stack: Callable[..., Stack]) -> None:
+    """Events of 64 KiB whose attributes are nothing but braces, headers by the million, and batches of both."""
+    stack = make_stack(partitions=1, max_sessions=1_000)
+    event = {"account_id": "a", "action": "LOGIN", "occurred_at_ms": NOW_MS}
+    values = []
+    for number in range(2_000):
+        head = json.dumps({"event_id": f"e{number}", "session_id": f"s{number % 7}", **event})[:-1]
+        head += ',"attributes":{"x":['
+        values.append((head + "{}," * ((65_536 - len(head) - 5) // 3) + "{}]}}").encode())
+    assert max(map(len, values)) <= 65_536
+    for begin in range(0, 2_000, 500):
+        publish(stack, compressed([Written(b"s", value) for value in values[begin : begin + 500]], "gzip"))
+    many = body([Written(b"k", b"no event", [(b"", None)] * 10_000_000)])
+    publish(stack, *[batch(gzip.compress(many), 1, codec=GZIP)] * 3)
+    with stack.worker() as worker:
+        stack.wait_until_processed()
+        peak = peak_bytes(worker)
+    letters = letters_of(stack)
+    assert [(one.reason, one.headers_omitted) for one in letters] == [(Reason.MALFORMED, 10_000_000)] * 3
+    assert without_clock(stack.alerts()) == without_clock(stack.expected()[0])
+    assert peak < 500 * MB
 
 
 class _Latin1(str):
@@ -33,77 +157,11 @@ class _Latin1(str):
         return self.__str__().encode("latin-1")
 
 
-def _xerial(data: bytes) -> bytes:
-    """Compress by snappy as Java does: in blocks, here never fewer than three."""
-    size = min(32 * 1024, len(data) // 3)
-    blocks = [
-        bytes(cramjam.snappy.compress_raw(data[begin : begin + size])) for begin in range(0, len(data), size)
-    ]
-    framed = b"".join(len(block).to_bytes(4, "big") + block for block in blocks)
-    return b"\x82SNAPPY\x00" + (1).to_bytes(4, "big") * 2 + framed
-
-
-COMPRESSED: dict[str, tuple[int, Callable[[bytes], Any]]] = {
-    "gzip": (DefaultRecordBatch.CODEC_GZIP, gzip.compress),
-    "lz4": (DefaultRecordBatch.CODEC_LZ4, cramjam.lz4.compress),
-    "zstd": (DefaultRecordBatch.CODEC_ZSTD, cramjam.zstd.compress),
-    "snappy": (DefaultRecordBatch.CODEC_SNAPPY, cramjam.snappy.compress_raw),
-    "snappy of Java": (DefaultRecordBatch.CODEC_SNAPPY, _xerial),
-}
-
-
-def _batch(codec: str, of: list[Written]) -> BoundedBatch:
-    """Return a batch as it comes from a broker, compressed."""
-    builder = DefaultRecordBatchBuilder(
-        magic=2,
-        compression_type=0,
-        is_transactional=False,
-        producer_id=-1,
-        producer_epoch=-1,
-        base_sequence=-1,
-        batch_size=2 * MAX_BATCH_BYTES,
-    )
-    for number, (key, value, headers) in enumerate(of):
-        builder.append(number, 1_790_000_000_000, key, value, headers)
-    whole, begin = bytes(builder.build()), DefaultRecordBatch.HEADER_STRUCT.size
-    header = list(DefaultRecordBatch.HEADER_STRUCT.unpack_from(whole))
-    number, compress = COMPRESSED[codec]
-    header[5] |= number
-    return BoundedBatch(DefaultRecordBatch.HEADER_STRUCT.pack(*header) + bytes(compress(whole[begin:])))
-
-
-@pytest.mark.parametrize("codec", COMPRESSED)
-def test_every_compression_is_read(codec: str) -> None:
-    """Keys, values and headers come out as they went in, with offsets in their order."""
-    read = list(_batch(codec, SIX))
-    assert [(one.key, one.value, one.headers) for one in read] == SIX
-    assert [one.offset for one in read] == list(range(6))
-
-
-@pytest.mark.parametrize("codec", COMPRESSED)
-def test_a_batch_is_read_up_to_the_limit_and_withheld_beyond(codec: str) -> None:
-    """One of just less than the limit is read whole; of a larger one each record comes without anything, in order."""
-    large: Written = (b"key", bytes(MAX_BATCH_BYTES - 2_000), [])
-    assert [len(one.value) for one in _batch(codec, [*SIX, large])] == [7] * 6 + [MAX_BATCH_BYTES - 2_000]
-    withheld = list(_batch(codec, [*SIX, (b"key", bytes(MAX_BATCH_BYTES), [])]))
-    assert all(isinstance(one.value, Withheld) and one.key is None and not one.headers for one in withheld)
-    assert [one.offset for one in withheld] == list(range(7))
-
-
-@pytest.mark.parametrize("codec", COMPRESSED)
-def test_spoiled_compression_is_an_error(codec: str) -> None:
-    """What a broker never passes on is not taken for a batch that is too large."""
-    batch = _batch(codec, SIX)
-    batch._buffer[batch._pos + 1 :] = b"\xff" * 20
-    with pytest.raises(CorruptRecordError):
-        list(batch)
-
-
 def test_the_detector_survives_hostile_batches(make_stack: Callable[..., Stack]) -> None:
     """Bombs, keys larger than any output takes, names of headers that are no UTF-8: dead letters or events.
 
-    What comes behind them in the same partition is scored, one dead letter stands for each record, what is cut
-    says so, and the worker's memory never holds what a bomb expands to.
+    What comes behind them in the same partition is scored, what is cut says so, and the worker's memory never holds
+    what a bomb expands to.
     """
     stack = make_stack(partitions=1)
     hostile = KafkaProducer(
@@ -114,15 +172,18 @@ def test_the_detector_survives_hostile_batches(make_stack: Callable[..., Stack])
         linger_ms=2_000,
     )
     first, *rest = records(sessions(66))
-    bombs: list[Written] = [(b"bomb", bytes(250 * MB), []), (b"beside it", b"{}", [])]
-    others: list[Written] = [
+    bombs: list[tuple[bytes, bytes, list[tuple[str, bytes]]]] = [
+        (b"bomb", bytes(250 * MB), []),
+        (b"beside it", b"{}", []),
+    ]
+    others: list[tuple[bytes, bytes, list[tuple[str, bytes]]]] = [
         (bytes(5 * MB), bytes(12 * MB), []),
         (b"k", b"no event", [(_Latin1("caf\xe9"), b"header")]),
         (*first, [(_Latin1("\xff\xfe"), b"")]),
     ]
     sent = []
-    for batch in (bombs, *([one] for one in others)):
-        for key, value, headers in batch:
+    for sent_together in (bombs, *([one] for one in others)):
+        for key, value, headers in sent_together:
             sent.append(hostile.send(stack.config.input_topic, key=key, value=value, headers=headers))
         hostile.flush(PATIENCE_S)
     assert [one.get(PATIENCE_S).offset for one in sent] == [0, 1, 2, 3, 4]
@@ -130,22 +191,17 @@ def test_the_detector_survives_hostile_batches(make_stack: Callable[..., Stack])
     stack.publish(rest)
     with stack.worker() as worker:
         stack.wait_until_processed()
-        status = Path(f"/proc/{worker.process.pid}/status").read_text()
+        peak = peak_bytes(worker)
     expected, expected_letters = stack.expected()
     assert without_clock(stack.alerts()) == without_clock(expected) != []
-    letters = [
-        read_dead_letter(one.key, one.value, one.headers)
-        for one in stack.read(stack.config.dead_letter_topic)
-    ]
-    assert letters[2:] == expected_letters[2:]
+    letters = letters_of(stack)
+    assert letters[1:] == expected_letters[1:]
     assert Counter(one.reason for one in letters) == {
-        Reason.BATCH_TOO_LARGE: 2,
+        Reason.BATCH_TOO_LARGE: 1,
         Reason.TOO_LARGE: 1,
         Reason.MALFORMED: 1,
     }
-    assert [one.offset for one in letters] == [0, 1, 2, 3]
-    assert (letters[2].key_bytes, letters[2].value_bytes, letters[2].is_cut) == (5 * MB, 12 * MB, True)
-    assert letters[3].headers == (("caf?", b"header"),)
-    assert "2 of batches that are too large to be read" in redrive(stack, "--dry-run")
-    (peak_kb,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
-    assert int(peak_kb) * 1_024 < 500 * MB, "two copies of what the bomb expands to"
+    assert [one.offset for one in letters] == [1, 2, 3]
+    assert (letters[1].key_bytes, letters[1].value_bytes, letters[1].is_cut) == (5 * MB, 12 * MB, True)
+    assert letters[2].headers == (("caf\ufffd", b"header"),)
+    assert peak < 500 * MB, "two copies of what the bomb expands to"

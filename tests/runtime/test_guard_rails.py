@@ -11,13 +11,13 @@ import msgspec
 import numpy as np
 from kafka import TopicPartition
 
+from detector.client.reading import Batch, Span
 from detector.contract.accounts import Listing
 from detector.contract.alerts import Alert, Cause, Decision
 from detector.contract.events import SessionEvent, encode_event
 from detector.core.partition import Partition
 from detector.model.artifact import load_model, packaged_model_path
 from detector.runtime.processing import processor_of
-from detector.runtime.reading import Batch, Span
 from detector.runtime.replaying import batches_of_topic, replay
 from tests.model.models import metadata, random_weights, with_canaries
 from tests.runtime.stack import PATIENCE_S, Stack, alerts_in, without_clock

@@ -170,7 +170,7 @@ def test_history_and_the_originals_headers_are_carried(make_stack: MakeStack) ->
     assert "dlq-redrive-count" not in headers_of(letters[0])
     assert headers_of(letters[3])["dlq-redrive-count"] == "3"
     for records in (letters, events[1:]):
-        assert all(record.headers[:3] == own[:3] for record in records)
+        assert all(list(record.headers)[:3] == own[:3] for record in records)
     history = [
         msgspec.json.decode(text, type=Failure) for name, text in letters[3].headers if name == "dlq-history"
     ]

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 from kafka import KafkaProducer, TopicPartition
 
+from detector.client import reading
 from detector.core.partition import Delta, Partition
-from detector.runtime import reading
 from detector.runtime.link import KafkaLink
 from detector.runtime.state_writer import StateWriter
 from tests.runtime.stack import Stack

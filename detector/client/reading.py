@@ -3,7 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
+
+from detector.client.consumer import Consumer
+from detector.connection import client_options
 
 _POLL_TIMEOUT_MS = 20
 
@@ -13,7 +16,23 @@ Span = tuple[int, int | None]
 """From an offset up to an offset; up to the high watermark as of the first answer without one."""
 
 
-def read(consumer: KafkaConsumer, spans: Mapping[TopicPartition, Span]) -> Iterator[Batch]:
+def log_reader(bootstrap_servers: str, **settings: Any) -> Consumer:
+    """Return a consumer of committed records that belongs to no group; what retention deleted is passed over.
+
+    Raises:
+        KafkaError: the broker can't be reached or refuses.
+    """
+    defaults: dict[str, Any] = {
+        "group_id": None,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",  # retention may overtake the reading
+        "isolation_level": "read_committed",
+        "allow_auto_create_topics": False,
+    }
+    return Consumer(**client_options(bootstrap_servers), **defaults | settings)
+
+
+def read(consumer: Consumer, spans: Mapping[TopicPartition, Span]) -> Iterator[Batch]:
     """Yield what each poll brought of some partitions, and nothing where a poll brought nothing, up to their ends.
 
     A position passes markers and aborted records too, so that an end is reached once all transactions before it are
@@ -43,7 +62,7 @@ def read(consumer: KafkaConsumer, spans: Mapping[TopicPartition, Span]) -> Itera
         }
 
 
-def committed_span(consumer: KafkaConsumer, topic: str) -> dict[TopicPartition, Span]:
+def committed_span(consumer: Consumer, topic: str) -> dict[TopicPartition, Span]:
     """Return all that a topic holds now for a reader of committed records; nothing if there is no such topic.
 
     Raises:

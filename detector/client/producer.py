@@ -1,0 +1,51 @@
+"""The producer: kafka-python's, with what it lacks mended from outside."""
+
+import time
+from typing import Any, Final
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaConnectionError, KafkaError
+from kafka.net.compat import KafkaNetClient
+
+_AWAY_BACKOFF_S: Final = 0.05
+
+
+class Producer(KafkaProducer):  # type: ignore[misc]  # kafka-python is untyped
+    """A KafkaProducer whose thread neither spins while a broker is away nor outlives `close`."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, kafka_client=_PatientClient)
+
+    def refresh_metadata(self) -> None:
+        """Ask for the metadata again, for it lacks a partition that was just added.
+
+        KafkaProducer asks for topics that it does not know, and not for partitions: it would refuse one until its
+        metadata is five minutes old.
+        """
+        self._metadata.request_update()
+
+    def close(self, timeout: float | None = None, **settings: Any) -> None:
+        """Close, and end the thread in any case.
+
+        KafkaProducer.close flushes first, and where that fails it gives up before it ends its thread, which would go
+        on retrying for what nobody waits for.
+
+        Raises:
+            KafkaError: something was not acknowledged.
+        """
+        try:
+            super().close(timeout, **settings)
+        except KafkaError:
+            self._sender.force_close()
+            raise
+
+
+class _PatientClient(KafkaNetClient):  # type: ignore[misc]  # as above
+    """Waits where kafka-python says that it backs off and does not: a sender whose coordinator is away would spin."""
+
+    def await_ready(self, node_id: Any, timeout_ms: float = 30_000) -> Any:
+        try:
+            return super().await_ready(node_id, timeout_ms=timeout_ms)
+        except KafkaConnectionError:
+            time.sleep(_AWAY_BACKOFF_S)  # on the sender's own thread
+            raise
