@@ -1,8 +1,7 @@
 """Membership in the consumer group: which partitions are this worker's, and the records read from them."""
 
 import threading
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
@@ -18,6 +17,9 @@ from detector.runtime.recovery import MemberFencedError
 _HEARTBEAT_INTERVAL_MS = 250
 """Members learn of a rebalance from a heartbeat's answer, and a cooperative hand-over takes two (KIP-429): while
 one waits for it, the partitions on their way stand still."""
+_FRESH_MS = 10
+"""How long to wait for what came since the last fetch, with records in hand: a fetch is answered at once where there
+is anything, and only a quiet topic makes it wait."""
 
 Records = dict[TopicPartition, list[Any]]
 
@@ -40,6 +42,10 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
     def on_partitions_lost(self, lost: Sequence[TopicPartition]) -> None:
         self.on_partitions_revoked(lost)
 
+    def __bool__(self) -> bool:
+        """Whether anything was decided since the last `drain`."""
+        return bool(self._events)
+
     def drain(self) -> list[tuple[bool, frozenset[TopicPartition]]]:
         with self._lock:
             events, self._events = self._events, []
@@ -47,19 +53,15 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
 
 
 class Membership:
-    """This worker's place in the consumer group.
-
-    The consumer is one thread's at a time: while `poll_ahead` reads on its own thread, all else waits for it.
-    """
+    """This worker's place in the consumer group."""
 
     def __init__(self, config: DetectorConfig, client_id: str) -> None:
         self._rebalances = _Rebalances()
         self._member_id = ""
+        self._settled = ConsumerGroupMetadata(config.group)
         self._poll_timeout_ms = config.poll_timeout_ms
         self._max_records = config.batch_max_events
-        self._reader = ThreadPoolExecutor(1, "poll-ahead")
-        self._ahead: Future[Records] | None = None
-        self._consumer = KafkaConsumer(
+        self.consumer = KafkaConsumer(
             **client_options(config.bootstrap_servers),
             client_id=client_id,
             group_id=config.group,
@@ -78,32 +80,26 @@ class Membership:
             metadata_max_age_ms=30_000,
             reconnect_backoff_max_ms=1_000,
         )
-        self._consumer.subscribe([config.input_topic], listener=self._rebalances)
-
-    @property
-    def consumer(self) -> KafkaConsumer:
-        """The client, once nothing reads ahead with it."""
-        if self._ahead is not None:
-            wait([self._ahead])
-        return self._consumer
+        self.consumer.subscribe([config.input_topic], listener=self._rebalances)
 
     def poll(self) -> Records:
-        """Read the next records, at most a batch; empty when there are none yet or positions are missing."""
-        if self._ahead is None:
-            return self._poll(self._poll_timeout_ms, self._max_records)
-        ahead, self._ahead = self._ahead, None
-        records = ahead.result()
-        count = sum(map(len, records.values()))
-        if not count:
-            return self._poll(self._poll_timeout_ms, self._max_records)
-        if count < self._max_records:  # what came in meanwhile goes into the same batch
-            for source, more in self._poll(0, self._max_records - count).items():
-                records.setdefault(source, []).extend(more)
-        return records
+        """Read the next records, at most a batch; empty when there are none yet or positions are missing.
 
-    def poll_ahead(self) -> None:
-        """Begin to read the next batch while the broker is waited for in the commit of this one."""
-        self._ahead = self._reader.submit(self._poll, 0, self._max_records)
+        Two steps. The first does the group's business and takes what was fetched behind the last call, which is as
+        old as that; the second adds what has come since, past the group: with records in hand nothing may join, for
+        the generation under them would be gone. Nor does a join that waits for others keep from reading on (KIP-429).
+        """
+        records = self._poll(0)
+        if self._rebalances:
+            return records  # to be settled first
+        if records:
+            room = self._max_records - sum(map(len, records.values()))
+            for source, more in self._fetch(_FRESH_MS, room).items():
+                records.setdefault(source, []).extend(more)
+            return records
+        if self.joined or not self.consumer.assignment():
+            return self._poll(self._poll_timeout_ms)
+        return self._fetch(self._poll_timeout_ms, self._max_records)
 
     def stay(self) -> None:
         """Stay in the group in the middle of something that takes longer than the group waits; reads nothing.
@@ -113,24 +109,34 @@ class Membership:
         """
         consumer = self.consumer
         consumer.pause(*consumer.assignment())
-        self._poll(
-            0, self._max_records
-        )  # what it brings is of partitions just assigned, whose positions are yet to be set
+        self._poll(0)  # what it brings is of partitions just assigned, whose positions are yet to be set
         consumer.resume(*consumer.paused())
 
-    def _poll(self, timeout_ms: int, max_records: int) -> Records:
-        if self._consumer.group_metadata().state == MemberState.REBALANCING:
+    def _poll(self, timeout_ms: int) -> Records:
+        if self.consumer.group_metadata().state == MemberState.REBALANCING:
             # A rejoin that other metadata began and that outlasts a poll is forgotten: its outcome is never taken,
             # no heartbeat is sent any more, and the group goes on without this worker (KAFKA-9815, ADR 0002).
-            self._consumer._coordinator.request_rejoin()  # noqa: SLF001  there is no other way to ask for it
+            self.consumer._coordinator.request_rejoin()  # noqa: SLF001  there is no other way to ask for it
+        records = self._read(lambda: self.consumer.poll(timeout_ms=timeout_ms, max_records=self._max_records))
+        if self.joined:
+            self._settled = self.consumer.group_metadata()
+        return records
+
+    def _fetch(self, timeout_ms: int, max_records: int) -> Records:
+        """Read without the group's business: `KafkaConsumer.poll` would join, and read nothing while a join waits."""
+        if not max_records:
+            return {}
+        fetcher = self.consumer._fetcher  # noqa: SLF001  there is no public way
+        return self._read(lambda: fetcher.fetch_records(max_records, timeout_ms=timeout_ms)[0])
+
+    def _read(self, how: Callable[[], Records]) -> Records:
         try:
-            records: Records = self._consumer.poll(timeout_ms=timeout_ms, max_records=max_records)
+            return how()
         except NoOffsetForPartitionError:
             return {}  # partitions just assigned: restoring sets their positions
         except OffsetOutOfRangeError as error:  # retention overtook the reading
             self._rebalances.on_partitions_assigned(list(error.args[0]))
             return {}
-        return records
 
     def settle(self, owned: set[TopicPartition]) -> tuple[set[TopicPartition], set[TopicPartition]]:
         """Work out what the rebalances since the last call come to.
@@ -162,16 +168,18 @@ class Membership:
         return dropped, gained
 
     def identity(self) -> ConsumerGroupMetadata:
-        """Return the membership under which records are being read, to fence the commit with (KIP-447).
+        """Return the membership under which records were read, to fence the commit with (KIP-447).
+
+        While a join waits for others it is that of the generation before it. Once the join is complete the broker
+        refuses it, and the batch is read again.
 
         Raises:
             MemberFencedError: this worker is not in the group, or not the member that the partitions were
                 restored for. A commit in the name of nobody would not be fenced at all.
         """
-        metadata = self.consumer.group_metadata()
-        if metadata.generation_id < 0 or metadata.member_id != self._member_id:
+        if self._settled.generation_id < 0 or self._settled.member_id != self._member_id:
             raise MemberFencedError("not a member of the group any more")
-        return metadata
+        return self._settled
 
     @property
     def joined(self) -> bool:
@@ -179,11 +187,9 @@ class Membership:
         return bool(self.consumer.group_metadata().state == MemberState.STABLE)
 
     def seek(self, source: TopicPartition, offset: int) -> None:
-        """Read `source` from `offset` on, unless it was taken away meanwhile. What was read ahead is dropped."""
+        """Read `source` from `offset` on, unless it was taken away meanwhile."""
         if source in self.consumer.assignment():
             self.consumer.seek(source, offset)
-        if self._ahead is not None and not self._ahead.exception():
-            self._ahead.result().pop(source, None)
 
     def at_end(self, source: TopicPartition) -> bool:
         """Tell whether `source` was read to its end, as far as the last answer of the broker told."""
@@ -195,4 +201,3 @@ class Membership:
     def close(self) -> None:
         """Leave the group."""
         self.consumer.close(autocommit=False, timeout_ms=5_000)
-        self._reader.shutdown()

@@ -183,7 +183,6 @@ class Detector:
         with timed("explain"):
             decided = [self._explain(outcome) for outcome in decided]
         with timed("commit"):
-            link.membership.poll_ahead()
             self._commit(link, decoded, decided, member)
         with timed("apply"):
             for one, outcome in zip(decoded, decided, strict=True):
