@@ -135,7 +135,8 @@ def bare(bootstrap_servers: str, batch_events: int, events: int) -> float:
                     _wait(deadline_s)
                     continue
                 positions = {source: part[-1].offset + 1 for source, part in records.items()}
-                transactor.commit([], positions, membership.identity())
+                transactor.begin(positions, membership.identity())
+                transactor.commit([])
                 count = sum(map(len, records.values()))
                 if not read:
                     began_s, first = time.monotonic(), count

@@ -143,7 +143,8 @@ class Redriver:
             for batch in self._batches(letters, positions):
                 if transactor is not None:
                     moved = self._moved(positions, batch.progress)
-                    transactor.commit([*batch.records, *self._remember(topic_id, moved)], {}, None)
+                    transactor.begin()
+                    transactor.commit([*batch.records, *self._remember(topic_id, moved)])
                     positions |= moved
                 outcome.redriven += batch.outcome.redriven
                 outcome.kept += batch.outcome.kept

@@ -2,23 +2,22 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType, TracebackType
+from typing import Any, Final, NamedTuple, Self
 
-from kafka import KafkaProducer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import (
     AuthorizationError,
     CommitFailedError,
     FencedInstanceIdError,
-    KafkaConnectionError,
     KafkaError,
     MessageSizeTooLargeError,
     UnknownError,
 )
-from kafka.net.compat import KafkaNetClient
-from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
+from kafka.structs import ConsumerGroupMetadata
 
+from detector.client.producer import TransactionalProducer
 from detector.connection import client_options
 from detector.contract.topics import MAX_RECORD_BYTES
 from detector.runtime.config import DetectorConfig
@@ -32,19 +31,8 @@ from detector.runtime.recovery import (
 _LOG = logging.getLogger(__name__)
 _FLUSH_TIMEOUT_S = 30.0
 _CLOSE_TIMEOUT_S = 5.0
-_AWAY_BACKOFF_S = 0.05
 _SPLIT_BACKOFF_S = 0.01
-
-
-class _PatientClient(KafkaNetClient):  # type: ignore[misc]
-    """Waits where kafka-python says that it backs off and does not: a sender whose coordinator is away would spin."""
-
-    def await_ready(self, node_id: Any, timeout_ms: float = 30_000) -> Any:
-        try:
-            return super().await_ready(node_id, timeout_ms=timeout_ms)
-        except KafkaConnectionError:
-            time.sleep(_AWAY_BACKOFF_S)  # on the sender's own thread
-            raise
+_NO_OFFSETS: Final[Mapping[TopicPartition, int]] = MappingProxyType({})
 
 
 class OutputRecord(NamedTuple):
@@ -67,7 +55,7 @@ class Transactor:
     """
 
     def __init__(self, config: DetectorConfig, transactional_id: str) -> None:
-        self._producer = KafkaProducer(
+        self._producer = TransactionalProducer(
             **client_options(config.bootstrap_servers),
             client_id=transactional_id,
             transactional_id=transactional_id,
@@ -80,27 +68,48 @@ class Transactor:
             batch_size=1024 * 1024,
             max_request_size=MAX_RECORD_BYTES + 1024 * 1024,
             delivery_timeout_ms=60_000,
-            kafka_client=_PatientClient,
         )
+        self._open = False
+        self._offsets: Any = None
         try:
             self._producer.init_transactions()
         except BaseException:
             self.close()
             raise
 
-    def commit(
+    def begin(
         self,
-        records: Sequence[OutputRecord],
-        offsets: Mapping[TopicPartition, int],
-        member: ConsumerGroupMetadata | None,
-    ) -> list[int]:
-        """Publish `records` and commit `offsets`, both or neither.
+        offsets: Mapping[TopicPartition, int] = _NO_OFFSETS,
+        member: ConsumerGroupMetadata | None = None,
+        partitions: Iterable[TopicPartition] = (),
+    ) -> None:
+        """Begin a transaction that commits `offsets`, and go on while the brokers are asked for it.
+
+        What is known of a transaction before its records are takes three of its five round trips. One that was begun
+        and came to nothing is aborted here.
 
         Args:
-            records: in the order in which they are to lie in their partitions.
             offsets: next input offset by partition.
             member: the group membership under which the input was read. Never a newer one: that of a worker
                 that was thrown out since would lift the fence against it. None goes with no offsets.
+            partitions: to which records will be published, as far as it is known.
+
+        Raises:
+            OutcomeUnknownError: this object can't be used any more.
+        """
+        try:
+            if self._open:
+                self._producer.abort_transaction()
+            self._offsets = self._producer.begin_with(partitions, offsets, member)
+        except KafkaError as error:
+            raise OutcomeUnknownError(f"no transaction could be begun: {error}") from error
+        self._open = True
+
+    def commit(self, records: Sequence[OutputRecord]) -> list[int]:
+        """Publish `records` and commit the offsets that the transaction was begun with, both or neither.
+
+        Args:
+            records: in the order in which they are to lie in their partitions.
 
         Returns:
             the offset of each record.
@@ -114,17 +123,16 @@ class Transactor:
         """
         futures: list[Any] = []
         try:
-            self._producer.begin_transaction()
             futures += map(self._send, records)
-            positions = {tp: OffsetAndMetadata(offset) for tp, offset in offsets.items()}
-            if positions:
-                self._producer.send_offsets_to_transaction(positions, member)
             # Every record acknowledged before the commit is asked for: kafka-python answers a commit with
             # success if the producer's epoch was bumped while batches were still under way (ADR 0003).
             self._flush()
             published = [future.get(timeout=0).offset for future in futures]
+            if self._offsets is not None:
+                self._offsets.wait()
         except (KafkaError, ValueError) as error:
             raise self._abort(error, _too_large(records, futures)) from error
+        self._open = False
         try:
             self._producer.commit_transaction()
         except KafkaError as error:
@@ -156,7 +164,10 @@ class Transactor:
 
     def _abort(self, cause: Exception, too_large: OutputRecord | None) -> Exception:
         """Abort, and return the exception that names the recovery, or the cause if there is none."""
+        if self._offsets is not None and self._offsets.exception is not None:
+            cause = self._offsets.exception  # what failed after it failed because of it
         refused = isinstance(cause, AuthorizationError)
+        self._open = False
         try:
             self._producer.abort_transaction()
         except KafkaError as error:
@@ -175,17 +186,20 @@ class Transactor:
         if isinstance(cause, ValueError):
             # A partition that was just added. kafka-python asks for the metadata of topics it does not know, but
             # not for partitions: it would refuse this one until its metadata is five minutes old.
-            self._producer._metadata.request_update()  # noqa: SLF001  there is no public way
+            self._producer.forget_partitions()
         return BatchAbortedError(str(cause))
 
     def close(self) -> None:
-        """Close the producer. An open transaction is aborted by the next owner of the id, or times out."""
+        """Close the producer. What could not be aborted is by the next owner of the id, or times out."""
+        try:
+            if self._open:
+                self._producer.give_up(_CLOSE_TIMEOUT_S)
+        except KafkaError as error:
+            _LOG.warning("a transaction was left open: %s", error)
         try:
             self._producer.close(timeout=_CLOSE_TIMEOUT_S)
         except KafkaError as error:
             _LOG.warning("producer did not close cleanly: %s", error)
-            # close() gives up before it ends its thread, which would go on retrying for a transaction long gone.
-            self._producer._sender.force_close()  # noqa: SLF001  there is no public way
 
     def __enter__(self) -> Self:
         """Return itself."""
