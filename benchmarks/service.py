@@ -135,8 +135,7 @@ def bare(bootstrap_servers: str, batch_events: int, events: int) -> float:
                     _wait(deadline_s)
                     continue
                 positions = {source: part[-1].offset + 1 for source, part in records.items()}
-                transactor.begin(positions, membership.identity())
-                transactor.commit([])
+                transactor.commit([], positions, membership.identity())
                 count = sum(map(len, records.values()))
                 if not read:
                     began_s, first = time.monotonic(), count

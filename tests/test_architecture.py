@@ -9,12 +9,19 @@ ROOT = Path(__file__).parent.parent
 MAX_LINES = 420
 
 ALLOWED: dict[str, set[str]] = {
+    "detector.client": set(),
     "detector.connection": set(),
     "detector.contract": set(),
     "detector.core": {"detector.contract"},
     "detector.model": {"detector.contract", "detector.core"},
     "detector.terminal": set(),
-    "detector.runtime": {"detector.connection", "detector.contract", "detector.core", "detector.model"},
+    "detector.runtime": {
+        "detector.client",
+        "detector.connection",
+        "detector.contract",
+        "detector.core",
+        "detector.model",
+    },
     "detector.options": {"detector.runtime"},
     "detector.backtest": {
         "detector.contract",

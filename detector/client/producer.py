@@ -1,7 +1,7 @@
 """The transactional producer: what kafka-python (3.0.12) has no public way for."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from kafka import KafkaProducer, TopicPartition
@@ -24,45 +24,21 @@ class _PatientClient(KafkaNetClient):  # type: ignore[misc]  # kafka-python is u
 
 
 class TransactionalProducer(KafkaProducer):  # type: ignore[misc]
-    """A producer that asks for what a transaction needs ahead of its records, and that can be given up on."""
+    """A producer whose calls for a transaction go out together, and that can be given up on."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(kafka_client=_PatientClient, **settings)
 
-    def begin_with(
-        self,
-        partitions: Iterable[TopicPartition],
-        offsets: Mapping[TopicPartition, int],
-        member: ConsumerGroupMetadata | None,
-    ) -> Any:
-        """Begin a transaction that will write to `partitions`, and send `offsets` in it. Waits for nothing.
-
-        `send_offsets_to_transaction` waits for the answer, and `send` adds a partition with the first record for it,
-        wherefore the sender, awake at once, asks for the first partition alone and for the others after it.
+    def send_offsets(self, offsets: Mapping[TopicPartition, int], member: ConsumerGroupMetadata) -> Any:
+        """Send offsets as part of the transaction, and go on: `send_offsets_to_transaction` waits for the answer.
 
         Returns:
-            kafka-python's result of the offsets: `wait()` raises what they were refused for. None without offsets.
+            kafka-python's result: `wait()` raises what they were refused for, `exception` is that or None.
         """
-        self.begin_transaction()
-        manager, sent = self._transaction_manager, None
-        with manager._lock:  # the sender takes it to see what there is to ask for: it sees all of it
-            for partition in partitions:
-                manager.maybe_add_partition_to_transaction(partition)
-            if offsets:
-                positions = {tp: OffsetAndMetadata(offset) for tp, offset in offsets.items()}
-                sent = manager.send_offsets_to_transaction(positions, member)
+        positions = {source: OffsetAndMetadata(offset) for source, offset in offsets.items()}
+        sent = self._transaction_manager.send_offsets_to_transaction(positions, member)
         self._sender.wakeup()
         return sent
-
-    def give_up(self, timeout_s: float) -> None:
-        """Abort what is open, waiting no longer than that. `abort_transaction` waits without a limit.
-
-        Raises:
-            KafkaError: there is nothing to abort, or no way to.
-        """
-        aborted = self._transaction_manager.begin_abort()
-        self._sender.wakeup()
-        aborted.wait(timeout_s * 1_000)
 
     def forget_partitions(self) -> None:
         """Ask for the topics' partitions anew: kafka-python asks for topics that it does not know, not for partitions."""

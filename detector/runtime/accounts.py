@@ -68,8 +68,7 @@ class Accounts:
         remaining = iter(listings)
         with Transactor(self._config, self._config.accounts_topic) as transactor:
             while chunk := list(itertools.islice(remaining, _ACCOUNTS_A_TRANSACTION)):
-                transactor.begin()
-                transactor.commit(self._records(chunk))
+                transactor.commit(self._records(chunk), {}, None)
         return self._partitions
 
     def _records(self, listings: Sequence[AccountListing]) -> list[OutputRecord]:

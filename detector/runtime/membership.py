@@ -9,6 +9,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 from kafka.structs import ConsumerGroupMetadata, MemberState
 
+from detector.client.group import read_on, rejoin
 from detector.connection import client_options
 from detector.contract.topics import MAX_RECORD_BYTES
 from detector.runtime.config import DetectorConfig
@@ -116,7 +117,7 @@ class Membership:
         if self.consumer.group_metadata().state == MemberState.REBALANCING:
             # A rejoin that other metadata began and that outlasts a poll is forgotten: its outcome is never taken,
             # no heartbeat is sent any more, and the group goes on without this worker (KAFKA-9815, ADR 0002).
-            self.consumer._coordinator.request_rejoin()  # noqa: SLF001  there is no other way to ask for it
+            rejoin(self.consumer)
         records = self._read(lambda: self.consumer.poll(timeout_ms=timeout_ms, max_records=self._max_records))
         if self.joined:
             self._settled = self.consumer.group_metadata()
@@ -124,10 +125,7 @@ class Membership:
 
     def _fetch(self, timeout_ms: int, max_records: int) -> Records:
         """Read without the group's business: `KafkaConsumer.poll` would join, and read nothing while a join waits."""
-        if not max_records:
-            return {}
-        fetcher = self.consumer._fetcher  # noqa: SLF001  there is no public way
-        return self._read(lambda: fetcher.fetch_records(max_records, timeout_ms=timeout_ms)[0])
+        return self._read(lambda: read_on(self.consumer, timeout_ms, max_records)) if max_records else {}
 
     def _read(self, how: Callable[[], Records]) -> Records:
         try:

@@ -143,8 +143,7 @@ class Redriver:
             for batch in self._batches(letters, positions):
                 if transactor is not None:
                     moved = self._moved(positions, batch.progress)
-                    transactor.begin()
-                    transactor.commit([*batch.records, *self._remember(topic_id, moved)])
+                    transactor.commit([*batch.records, *self._remember(topic_id, moved)], {}, None)
                     positions |= moved
                 outcome.redriven += batch.outcome.redriven
                 outcome.kept += batch.outcome.kept

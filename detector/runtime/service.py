@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 from kafka import TopicPartition
 from kafka.errors import KafkaError, RetriableError, SaslAuthenticationFailedError
+from kafka.structs import ConsumerGroupMetadata
 
 from detector.contract.dead_letters import DeadLetter
 from detector.core.decision import Decided, Policy, decide
@@ -168,9 +169,9 @@ class Detector:
             return False
         for source in records:
             self._expose(link, source)  # before the commit: if that fails, the lag must be seen
+        member = link.membership.identity()
         with timed("decode"):
             decoded = [self._decode(source, records[source]) for source in records]
-        self._begin(link, decoded)
         with timed("stage"):
             staged = [self._stage(one) for one in decoded]
         with timed("score"):
@@ -182,7 +183,7 @@ class Detector:
         with timed("explain"):
             decided = [self._explain(outcome) for outcome in decided]
         with timed("commit"):
-            self._commit(link, decoded, decided)
+            self._commit(link, decoded, decided, member)
         with timed("apply"):
             for one, outcome in zip(decoded, decided, strict=True):
                 self._apply(one.source, outcome)
@@ -255,12 +256,6 @@ class Detector:
                 entries.append(Entry(record.offset, max(0, record.timestamp), decoded))
         return _Decoded(source, records[-1].offset + 1, entries, letters)
 
-    def _begin(self, link: KafkaLink, decoded: Sequence[_Decoded]) -> None:
-        """Begin the batch's transaction behind its computing: offsets and state partitions are known by now."""
-        offsets = {one.source: one.next_offset for one in decoded}
-        logs = [TopicPartition(self._config.state_topic, source.partition) for source in offsets]
-        link.transactor.begin(offsets, link.membership.identity(), logs)
-
     def _stage(self, decoded: _Decoded) -> Staged:
         partition = self._held[decoded.source].partition
         return stage(partition, decoded.entries, self._model.encoding, self._session_limits)
@@ -309,6 +304,7 @@ class Detector:
         link: KafkaLink,
         decoded: Sequence[_Decoded],
         decided: Sequence[Decided],
+        member: ConsumerGroupMetadata,
     ) -> None:
         """Publish everything the batch comes to and commit its offsets, in one transaction."""
         config = self._config
@@ -326,7 +322,9 @@ class Detector:
             written.append((one.source, held.state, snapshot, delta, len(records)))
             records += [state_record(one.source, value, config) for value in (*snapshot, *delta)]
         try:
-            published = link.transactor.commit(records)
+            published = link.transactor.commit(
+                records, {one.source: one.next_offset for one in decoded}, member
+            )
         except Exception as error:
             self._metrics.transactions.labels(type(error).__name__).inc()
             raise

@@ -2,14 +2,13 @@
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType, TracebackType
-from typing import Any, Final, NamedTuple, Self
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
 from kafka import TopicPartition
 from kafka.errors import (
     AuthorizationError,
-    CommitFailedError,
     FencedInstanceIdError,
     KafkaError,
     MessageSizeTooLargeError,
@@ -32,7 +31,6 @@ _LOG = logging.getLogger(__name__)
 _FLUSH_TIMEOUT_S = 30.0
 _CLOSE_TIMEOUT_S = 5.0
 _SPLIT_BACKOFF_S = 0.01
-_NO_OFFSETS: Final[Mapping[TopicPartition, int]] = MappingProxyType({})
 
 
 class OutputRecord(NamedTuple):
@@ -69,47 +67,25 @@ class Transactor:
             max_request_size=MAX_RECORD_BYTES + 1024 * 1024,
             delivery_timeout_ms=60_000,
         )
-        self._open = False
-        self._offsets: Any = None
         try:
             self._producer.init_transactions()
         except BaseException:
             self.close()
             raise
 
-    def begin(
+    def commit(
         self,
-        offsets: Mapping[TopicPartition, int] = _NO_OFFSETS,
-        member: ConsumerGroupMetadata | None = None,
-        partitions: Iterable[TopicPartition] = (),
-    ) -> None:
-        """Begin a transaction that commits `offsets`, and go on while the brokers are asked for it.
-
-        What is known of a transaction before its records are takes three of its five round trips. One that was begun
-        and came to nothing is aborted here.
-
-        Args:
-            offsets: next input offset by partition.
-            member: the group membership under which the input was read. Never a newer one: that of a worker
-                that was thrown out since would lift the fence against it. None goes with no offsets.
-            partitions: to which records will be published, as far as it is known.
-
-        Raises:
-            OutcomeUnknownError: this object can't be used any more.
-        """
-        try:
-            if self._open:
-                self._producer.abort_transaction()
-            self._offsets = self._producer.begin_with(partitions, offsets, member)
-        except KafkaError as error:
-            raise OutcomeUnknownError(f"no transaction could be begun: {error}") from error
-        self._open = True
-
-    def commit(self, records: Sequence[OutputRecord]) -> list[int]:
-        """Publish `records` and commit the offsets that the transaction was begun with, both or neither.
+        records: Sequence[OutputRecord],
+        offsets: Mapping[TopicPartition, int],
+        member: ConsumerGroupMetadata | None,
+    ) -> list[int]:
+        """Publish `records` and commit `offsets`, both or neither.
 
         Args:
             records: in the order in which they are to lie in their partitions.
+            offsets: next input offset by partition.
+            member: the group membership under which the input was read. Never a newer one: that of a worker
+                that was thrown out since would lift the fence against it. None goes with no offsets.
 
         Returns:
             the offset of each record.
@@ -122,17 +98,23 @@ class Transactor:
             TopicsUnfitError: nothing was published; a topic takes no record as large as one of these.
         """
         futures: list[Any] = []
+        sent = None
         try:
+            self._producer.begin_transaction()
+            # First, and not waited for: while the coordinator answers, the partitions of all records come together
+            # and are added to the transaction by one request, and not by one for the first and one for the others.
+            sent = self._producer.send_offsets(offsets, member) if offsets else None
             futures += map(self._send, records)
             # Every record acknowledged before the commit is asked for: kafka-python answers a commit with
             # success if the producer's epoch was bumped while batches were still under way (ADR 0003).
             self._flush()
             published = [future.get(timeout=0).offset for future in futures]
-            if self._offsets is not None:
-                self._offsets.wait()
+            if sent is not None:
+                sent.wait()
         except (KafkaError, ValueError) as error:
-            raise self._abort(error, _too_large(records, futures)) from error
-        self._open = False
+            # Offsets that are refused fail the records after them, which don't know why.
+            cause = error if sent is None or sent.exception is None else sent.exception
+            raise self._abort(cause, _too_large(records, futures)) from cause
         try:
             self._producer.commit_transaction()
         except KafkaError as error:
@@ -164,10 +146,7 @@ class Transactor:
 
     def _abort(self, cause: Exception, too_large: OutputRecord | None) -> Exception:
         """Abort, and return the exception that names the recovery, or the cause if there is none."""
-        if self._offsets is not None and self._offsets.exception is not None:
-            cause = self._offsets.exception  # what failed after it failed because of it
         refused = isinstance(cause, AuthorizationError)
-        self._open = False
         try:
             self._producer.abort_transaction()
         except KafkaError as error:
@@ -181,7 +160,7 @@ class Transactor:
                 "its max.message.bytes to be what docs/operations.md lists: raise it and start again; nothing is lost, "
                 "the batch was aborted and is read again"
             )
-        if isinstance(cause, CommitFailedError | FencedInstanceIdError):
+        if isinstance(cause, FencedInstanceIdError):
             return MemberFencedError(str(cause))
         if isinstance(cause, ValueError):
             # A partition that was just added. kafka-python asks for the metadata of topics it does not know, but
@@ -190,12 +169,7 @@ class Transactor:
         return BatchAbortedError(str(cause))
 
     def close(self) -> None:
-        """Close the producer. What could not be aborted is by the next owner of the id, or times out."""
-        try:
-            if self._open:
-                self._producer.give_up(_CLOSE_TIMEOUT_S)
-        except KafkaError as error:
-            _LOG.warning("a transaction was left open: %s", error)
+        """Close the producer. An open transaction is aborted by the next owner of the id, or times out."""
         try:
             self._producer.close(timeout=_CLOSE_TIMEOUT_S)
         except KafkaError as error:
