@@ -9,8 +9,8 @@ import numpy as np
 from benchmarks.results import Ratio, Result, Row, quotients, repeated
 from detector.contract.events import SessionEvent, decode_event, encode_event
 from detector.core.decision import Policy
-from detector.core.offline import detect
 from detector.core.partition import Partition
+from detector.core.pipeline import Pipeline
 from detector.core.staging import Entry, SessionLimits
 from detector.model.artifact import PACKAGED_MODELS, Model, load_model, packaged_model_path
 
@@ -48,18 +48,13 @@ def consume(partition: Partition, values: list[bytes], model: Model, score: Any,
     offset = partition.next_offset
     began_s = time.perf_counter()
     entries = (Entry(offset + index, _START_MS, decode_event(value)) for index, value in enumerate(values))
-    alerts = detect(
-        entries,
-        source=("benchmark", 0),
+    pipeline = Pipeline(
         encoding=model.encoding,
-        score=score,
+        score=lambda candidates: score(model.encoding.windows([one.steps for one in candidates])).tolist(),
         policy=Policy(1.0, model.reference),
         limits=_LIMITS,
-        now_ms=lambda: _START_MS,
-        partition=partition,
-        batch_events=batch_events,
     )
-    for _ in alerts:
+    for _ in pipeline.over(partition, entries, ("benchmark", 0), batch_events):
         pass
     return len(values) / (time.perf_counter() - began_s)
 

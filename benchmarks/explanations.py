@@ -13,6 +13,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -22,12 +23,13 @@ from rich.console import Console
 from rich.table import Table
 
 from detector.core import explaining
-from detector.core.decision import Policy
 from detector.core.encoding import STEP_BYTES, Encoding
 from detector.core.explaining import EXACT_ACTIONS, explain
-from detector.core.offline import detect
-from detector.core.staging import Entry, SessionLimits
+from detector.core.partition import Partition
+from detector.core.staging import Entry
 from detector.model.artifact import Model, default_model_path, load_model
+from detector.runtime.config import DetectorConfig
+from detector.runtime.processing import processor_of
 from producer.behaviour import seed
 from producer.behaviour.interleave import interleave, schedule
 from producer.behaviour.session import stream
@@ -134,21 +136,18 @@ def share(model: Model, rounds: int) -> Table:
         for offset, event in enumerate(interleave(planned, start_ms=1_790_000_000_000))
     ]
 
-    def replay() -> int:
-        return sum(1 for _ in detect(
-            log, source=("actions", 0), encoding=model.encoding, score=model.score,
-            policy=Policy(model.threshold, model.reference), limits=SessionLimits(), now_ms=lambda: 0,
-        ))  # fmt: skip
+    def replay(*, explains: bool) -> int:
+        pipeline = processor_of(model, DetectorConfig(), explains=explains).pipeline
+        return sum(len(one.alerts) for one in pipeline.over(Partition(), log, ("actions", 0)))
 
     table = Table(title=f"A pass over {len(log):,} events, {rounds} rounds: median (lowest to highest)")
     for column in ("alerts", "with explanations, to without"):
         table.add_column(column, justify="right")
     ratios = []
     for _ in range(rounds):
-        with patch("detector.core.offline.explained", lambda decided, *_: decided):
-            without_s = timed(replay)
-        ratios.append(timed(replay) / without_s)
-    table.add_row(f"{replay():,}", spread(ratios))
+        without_s = timed(partial(replay, explains=False))
+        ratios.append(timed(partial(replay, explains=True)) / without_s)
+    table.add_row(f"{replay(explains=False):,}", spread(ratios))
     return table
 
 

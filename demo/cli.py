@@ -8,20 +8,20 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import click
-import msgspec
 from rich.console import Console
 
 from broker import Broker, BrokerError, obtain
 from demo.metrics import Reading, read
 from demo.processes import Child, ChildFailedError
-from demo.summary import Received, Summary, Truth, summarise
+from demo.summary import Received, Summary, summarise
 from demo.view import LiveView, PlainView, View, table
 from detector.contract.alerts import Alert
+from detector.contract.labels import SessionLabel, labels_of
 from detector.contract.topics import ACTIONS_TOPIC, ALERTS_TOPIC
 from detector.runtime.subscription import subscribe
 
@@ -106,7 +106,7 @@ def _run(view: View, folder: Path, *, sessions: int, seed: int, rate: float, tim
             _check(deadline_s, f"{reading.events:,} events were scored", time_limit_s)
         if reading.dead_letters:
             raise ChildFailedError(f"{reading.dead_letters} events were dead-lettered, expected none")
-        return summarise(_lines(labels), received)
+        return summarise(_truths(labels), received)
 
 
 def _watch(
@@ -138,11 +138,11 @@ def _watch(
 
 
 def _all_scored(producer: Child, reading: Reading, labels: Path) -> bool:
-    return producer.finished() and reading.events == sum(truth.actions for truth in _lines(labels))
+    return producer.finished() and reading.events == sum(truth.actions or 0 for truth in _truths(labels))
 
 
-def _lines(labels: Path) -> list[Truth]:
-    return [msgspec.json.decode(line, type=Truth) for line in labels.read_bytes().splitlines()]
+def _truths(labels: Path) -> Iterable[SessionLabel]:
+    return labels_of(labels.read_bytes().splitlines(), str(labels)).values()
 
 
 def _environment(broker: Broker) -> tuple[dict[str, str], str]:

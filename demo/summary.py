@@ -4,19 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 
 from detector.contract.alerts import Alert
-
-
-class Truth(msgspec.Struct, frozen=True):
-    """A line of the simulator's labels file, as far as it is needed here."""
-
-    session_id: str
-    label: int
-    type: str
-    actions: int
+from detector.contract.labels import SessionLabel
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +49,7 @@ class Summary:
         return not (self.missed or self.false_alarms or self.doubled)
 
 
-def summarise(truths: Iterable[Truth], received: Iterable[Received]) -> Summary:
+def summarise(truths: Iterable[SessionLabel], received: Iterable[Received]) -> Summary:
     """Hold the alerts against the truth."""
     by_session = {truth.session_id: truth for truth in truths}
     received = list(received)

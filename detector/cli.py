@@ -19,11 +19,12 @@ from detector.accounts import accounts
 from detector.backtest.command import backtest_command
 from detector.console.command import console
 from detector.contract.alerts import Alert
-from detector.contract.dead_letters import DeadLetter, Reason
+from detector.contract.dead_letters import Reason
 from detector.contract.schemas import write_schemas
 from detector.contract.topics import ALERTS_TOPIC
 from detector.core.encoding import UnknownActionError
 from detector.core.memo import ScoreMemo
+from detector.core.pipeline import ProcessingError
 from detector.core.shadowing import Challenger
 from detector.model.artifact import (
     Model,
@@ -39,6 +40,7 @@ from detector.runtime.garbage import relax_garbage_collection
 from detector.runtime.health import HealthServer, Heartbeat, Watchdog
 from detector.runtime.metrics import DetectorMetrics
 from detector.runtime.model_watch import ModelWatch
+from detector.runtime.processing import processor_of
 from detector.runtime.pseudonyms import KeyRefusedError, Pseudonyms
 from detector.runtime.recovery import (
     BatchAbortedError,
@@ -101,7 +103,7 @@ def run(**given: Any) -> None:
         ) from error
     except KafkaError as error:
         raise click.ClickException(str(error)) from error
-    except (StateRefusedError, TopicsUnfitError) as error:
+    except (ProcessingError, StateRefusedError, TopicsUnfitError) as error:
         raise click.ClickException(f"{type(error).__name__}: {error}") from error
     finally:
         if health is not None:
@@ -207,21 +209,26 @@ def replay(*, path: Path | None, folder: Path | None, out: Path, **given: Any) -
         )
     batches = batches_of_topic(config) if path is None else batches_of_file(path, config)
     count = 0
-
-    def dead_letter(one: DeadLetter) -> None:
-        dead_letters.update([one.reason.value])
-
     try:
-        alerts = (
-            replay_log(batches, model, config, dead_letter)
+        replayed = (
+            replay_log(batches, processor_of(model, config))
             if folder is None
-            else replay_epochs(batches, models_of(folder), epochs_of_group(config), config, dead_letter)
+            else replay_epochs(batches, models_of(folder), epochs_of_group(config), config)
         )
         with out.open("wb") as file:
-            for alert in alerts:
-                file.write(msgspec.json.encode(alert) + b"\n")
-                count += 1
-    except (TopicsUnfitError, ModelMissingError, ModelRefusedError, KafkaError, OSError) as error:
+            for processed in replayed:
+                dead_letters.update(letter.reason.value for letter in processed.letters)
+                for alert in processed.outcome.alerts:
+                    file.write(msgspec.json.encode(alert) + b"\n")
+                    count += 1
+    except (
+        TopicsUnfitError,
+        ModelMissingError,
+        ModelRefusedError,
+        ProcessingError,
+        KafkaError,
+        OSError,
+    ) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{count} alerts, dead letters: {_counts(dead_letters)}")
 

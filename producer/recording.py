@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Self, cast
 
-import msgspec
-
 from detector.contract.events import MalformedEventError, decode_event
+from detector.contract.labels import SessionLabel, encode_label
 from detector.contract.topics import MAX_RECORD_BYTES
 from producer.behaviour.session import SimulatedSession
 from producer.publisher import Record
@@ -17,24 +16,6 @@ from producer.publisher import Record
 
 class RecordingError(Exception):
     """A recording can't be read on. The message says where, what was seen, and what to do."""
-
-
-class SessionLabel(msgspec.Struct, frozen=True, kw_only=True):
-    """The truth of one session, a line of a label file. Never published with the events."""
-
-    session_id: str
-    label: int
-    """1 for an attack, 0 otherwise."""
-    type: str
-    """The lawful kind or the attack family."""
-    customer_type: str
-    actions: int
-    """How many actions the session has."""
-    attack_from: int | None
-    """Index of the first action that is the attacker's."""
-
-
-_ENCODER = msgspec.json.Encoder()
 
 
 def label_of(session: SimulatedSession) -> SessionLabel:
@@ -70,7 +51,7 @@ def labelled(
 ) -> Iterator[tuple[int, SimulatedSession]]:
     """Pass a schedule through, writing each session's label as it begins."""
     for begins_ms, session in scheduled:
-        labels.write(_ENCODER.encode(label_of(session)) + b"\n")
+        labels.write(encode_label(label_of(session)) + b"\n")
         yield begins_ms, session
 
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-import msgspec
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from detector.connection import client_options
 from detector.contract.events import MalformedEventError, SessionEvent, decode_event
+from detector.contract.labels import LabelsRefusedError, SessionLabel, labels_of
 from producer.behaviour.attacks import ATTACK_FAMILIES
 from producer.behaviour.realistic import RealisticBehaviour
 from producer.recording import Recording, RecordingError
@@ -55,35 +55,16 @@ def realistic_splits(sessions: int, seed: int, left_out: Sequence[str] = ()) -> 
     )
 
 
-class Label(msgspec.Struct, frozen=True, kw_only=True):
-    """The truth of one session, a line of a label file; what else the line says is ignored."""
-
-    session_id: str
-    label: Literal[0, 1]
-    """1 for an attack, 0 otherwise."""
-    type: str = ""
-    customer_type: str = ""
-    attack_from: int | None = None
-    """Index of the first action that is the attacker's; 0 is assumed where an attack does not say."""
-
-
-def read_labels(path: Path) -> dict[str, Label]:
+def read_labels(path: Path) -> dict[str, SessionLabel]:
     """Read a label file, gzip by the suffix .gz.
 
     Raises:
         DataError: the file cannot be read, or a line is no label.
     """
-    labels: dict[str, Label] = {}
-    for number, line in enumerate(lines_of(path), start=1):
-        try:
-            label = msgspec.json.decode(line, type=Label)
-        except msgspec.DecodeError as error:
-            raise DataError(
-                f"{path}, line {number}: {error}. Expected session_id and label (0 or 1), and, if known, type, "
-                "customer_type and attack_from"
-            ) from error
-        labels[label.session_id] = label
-    return labels
+    try:
+        return labels_of(lines_of(path), str(path))
+    except LabelsRefusedError as error:
+        raise DataError(str(error)) from error
 
 
 def events_of_file(path: Path) -> Iterator[SessionEvent]:
@@ -134,7 +115,7 @@ def events_of_topic(bootstrap_servers: str, topic: str) -> Iterator[SessionEvent
         raise DataError(f"topic {topic} on {bootstrap_servers} cannot be read: {error}") from error
 
 
-def labelled_sessions(events: Iterable[SessionEvent], labels: dict[str, Label]) -> list[Session]:
+def labelled_sessions(events: Iterable[SessionEvent], labels: dict[str, SessionLabel]) -> list[Session]:
     """Put events together into sessions, in the order they come; a repeated event counts once.
 
     Raises:

@@ -11,7 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from detector.backtest.comparing import Blocked, Group
 from detector.backtest.report import draw, show
-from detector.backtest.running import Backtest, LabelsRefusedError, Side, backtest, read_labels
+from detector.backtest.running import Backtest, Side, backtest, read_labels
+from detector.contract.labels import LabelsRefusedError
 from detector.contract.topics import ACTIONS_TOPIC
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
 from detector.options import config_of, settings
@@ -59,7 +60,14 @@ class _Summary(msgspec.Struct, kw_only=True):
     help="History: JSON lines of events (.gz too).",
 )
 @click.option("--topic", help="History: a topic, from its start to its end as of now.")
-@settings("bootstrap_servers", "unknown_actions", "idle_timeout_ms", "max_sessions", "max_event_bytes")
+@settings(
+    "bootstrap_servers",
+    "unknown_actions",
+    "idle_timeout_ms",
+    "max_sessions",
+    "max_event_bytes",
+    "max_future_ms",
+)
 @click.option(
     "--labels",
     "labels_path",

@@ -3,21 +3,13 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 import msgspec
 
 from detector.contract.alerts import Alert, Decision
+from detector.contract.labels import SessionLabel
 
 UNLABELLED = "unlabelled"
-
-
-class Label(msgspec.Struct, frozen=True, kw_only=True):
-    """The truth of one session, a line of a label file as the producer writes it; further fields are ignored."""
-
-    session_id: str
-    label: Annotated[int, msgspec.Meta(ge=0, le=1)]
-    type: str = ""
 
 
 class Blocked(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +90,7 @@ def first_blocks(alerts: Iterable[Alert]) -> dict[str, Blocked]:
 
 
 def compare(
-    first: Mapping[str, Blocked], second: Mapping[str, Blocked], labels: Mapping[str, Label]
+    first: Mapping[str, Blocked], second: Mapping[str, Blocked], labels: Mapping[str, SessionLabel]
 ) -> Comparison:
     """Compare what two models blocked.
 

@@ -9,21 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-import msgspec
 from kafka import TopicPartition
 
-from detector.backtest.comparing import Blocked, Comparison, Label, compare, first_blocks
-from detector.contract.alerts import Alert
+from detector.backtest.comparing import Blocked, Comparison, compare, first_blocks
 from detector.contract.events import MalformedEventError, decode_event
+from detector.contract.labels import SessionLabel, labels_of
 from detector.core.partition import Partition
 from detector.model.artifact import Model
 from detector.runtime.config import DetectorConfig
-from detector.runtime.replaying import Batch
-from detector.runtime.replaying import replay as replay_log
-
-
-class LabelsRefusedError(ValueError):
-    """A line of the label file is no label. The message names the file and the line."""
+from detector.runtime.processing import processor_of
+from detector.runtime.reading import Batch
+from detector.runtime.replaying import replay
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,34 +58,23 @@ class Backtest:
         return self.span_ms / 1000 / self.elapsed_s
 
 
-def read_labels(path: Path) -> dict[str, Label]:
+def read_labels(path: Path) -> dict[str, SessionLabel]:
     """Read a label file (JSON lines, .gz is unpacked), by session.
 
     Raises:
         LabelsRefusedError: a line is no label.
         OSError: the file can't be read.
     """
-    decoder = msgspec.json.Decoder(Label)
     opener: Callable[..., IO[bytes]] = gzip.open if path.suffix == ".gz" else open  # type: ignore[assignment]
-    labels: dict[str, Label] = {}
     with opener(path, "rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                label = decoder.decode(line)
-            except msgspec.DecodeError as error:
-                raise LabelsRefusedError(
-                    f"{path}, line {number}: {error}. Expected a label such as "
-                    '{"session_id": "s1", "label": 1, "type": "quick_drain"}, one a line'
-                ) from error
-            labels[label.session_id] = label
-    return labels
+        return labels_of(lines, str(path))
 
 
 def backtest(
     batches: Iterable[Batch],
     sides: tuple[Side, Side],
     config: DetectorConfig,
-    labels: dict[str, Label],
+    labels: dict[str, SessionLabel],
     *,
     advance: Callable[[int], None] = lambda _: None,
     clock_s: Callable[[], float] = time.monotonic,
@@ -111,13 +96,18 @@ def backtest(
     begin_ms: int | None = None
     partitions: tuple[dict[TopicPartition, Partition], ...] = ({}, {})
     blocks: tuple[dict[str, Blocked], ...] = ({}, {})
+    # What each model wants is compared, not what the circuit breaker would leave of it.
+    processors = [
+        processor_of(
+            side.model, replace(config, threshold=side.threshold, breaker_max_block_share=0.0), explains=False
+        )
+        for side in sides
+    ]
     for batch in batches:
-        for side, live, found in zip(sides, partitions, blocks, strict=True):
-            # What each model wants is compared, not what the circuit breaker would leave of it.
-            settings = replace(config, threshold=side.threshold, breaker_max_block_share=0.0)
-            alerts: Iterable[Alert] = replay_log([batch], side.model, settings, partitions=live)
-            for session, block in first_blocks(alerts).items():
-                found.setdefault(session, block)
+        for processor, live, found in zip(processors, partitions, blocks, strict=True):
+            for processed in replay([batch], processor, live):
+                for session, block in first_blocks(processed.outcome.alerts).items():
+                    found.setdefault(session, block)
         if begin_ms is None:
             begin_ms = min(_times_ms(batch), default=None)
         count = sum(map(len, batch.values()))

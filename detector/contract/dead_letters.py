@@ -44,6 +44,8 @@ class Reason(StrEnum):
     MALFORMED = "malformed"
     UNKNOWN_ACTION = "unknown_action"
     TIME_IN_FUTURE = "time_in_future"
+    PROCESSING = "processing"  # sound, but the detector or its model failed on it
+    PRODUCTION = "production"  # sound, but a topic refused what came of it
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +97,11 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
         return self.key_bytes is not None or self.value_bytes != (
             None if self.value is None else len(self.value)
         )
+
+    def without_content(self) -> "DeadLetter":
+        """Return the letter without the original's value, headers and history, for a topic that takes no larger one."""
+        omitted = self.headers_omitted + len(self.headers)
+        return msgspec.structs.replace(self, value=None, headers=(), headers_omitted=omitted, history=())
 
 
 class NoDeadLetterError(ValueError):

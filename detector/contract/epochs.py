@@ -1,4 +1,4 @@
-"""Model epochs: from which offset of a partition on which model decides, under which policy.
+"""Model epochs: from which offset of a partition on which model decides, under which settings.
 
 A record of the topic `<group>.models`, in the transaction of the first batch that it is true of. With the input they
 make every alert computable afterwards, whatever models were put in service when.
@@ -19,6 +19,7 @@ class ModelEpoch(msgspec.Struct, frozen=True, kw_only=True):
         threshold: that blocks.
         review_threshold: that is published for review; null reviews nothing.
         breaker_max_block_share: of the circuit breaker, as are the two after it; 0 is none.
+        idle_timeout_ms: and what follows are settings of the same names; null in epochs of before they were recorded.
     """
 
     topic: str
@@ -30,6 +31,11 @@ class ModelEpoch(msgspec.Struct, frozen=True, kw_only=True):
     breaker_max_block_share: float
     breaker_min_blocks: int
     breaker_window_ms: int
+    idle_timeout_ms: int | None = None
+    max_sessions: int | None = None
+    max_event_bytes: int | None = None
+    max_future_ms: int | None = None
+    unknown_actions: str | None = None
 
 
 _DECODER = msgspec.json.Decoder(ModelEpoch)

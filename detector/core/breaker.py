@@ -62,8 +62,13 @@ class Breaker:
         """Where it is now."""
         return BreakerState(self._is_open, tuple(self._counts))
 
-    def is_open(self, stream_time_ms: int, *, begun: int = 0, blocks: int = 0) -> bool:
-        """Count what an event brought and tell whether the breaker is open at it.
+    @property
+    def is_open(self) -> bool:
+        """Whether it is open at the event last counted."""
+        return self._is_open
+
+    def count(self, stream_time_ms: int, *, begun: int = 0, blocks: int = 0) -> None:
+        """Move on to an event, and count what it brought.
 
         Args:
             stream_time_ms: of the partition, at the event; never runs backwards.
@@ -72,7 +77,7 @@ class Breaker:
         """
         limits = self._limits
         if limits is None:
-            return False
+            return
         self._slide(stream_time_ms, limits)
         if begun or blocks:
             slot_ms = max(1, limits.window_ms // SLOTS)
@@ -87,7 +92,6 @@ class Breaker:
         elif self._blocks >= limits.min_blocks and self._blocks > share:
             self._is_open = True
             self.opened += 1
-        return self._is_open
 
     def _slide(self, stream_time_ms: int, limits: BreakerLimits) -> None:
         while self._counts and self._counts[0][0] <= stream_time_ms - limits.window_ms:

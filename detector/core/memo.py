@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
 from detector.core.explaining import Score
+from detector.core.staging import Candidate
 
 MAX_WINDOWS = 131_072
 """Windows kept at most, some 20 MB. Sessions begin alike, so most of what repeats is short and soon seen again."""
@@ -39,6 +40,10 @@ class ScoreMemo:
                 known = self._scores = {one: known[one] for one in steps if one in known}
             known.update(zip(new, self._score(self._encoding.windows(new)).tolist(), strict=True))
         return [known[one] for one in steps]
+
+    def of(self, candidates: Sequence[Candidate]) -> list[float]:
+        """Return the score of each candidate's window."""
+        return self.scores([candidate.steps for candidate in candidates])
 
     def __call__(self, windows: NDArray[np.void]) -> NDArray[np.float32]:
         """Score windows as the model does: shape (n, window), dtype STEP_DTYPE, to n scores."""

@@ -2,16 +2,15 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from detector.contract.alerts import Cause, Decision
-from detector.core.decision import Decided, Policy, Shadowed, Verdicts, alert_of, marks_before
+from detector.contract.alerts import Alert, Cause, Decision
+from detector.core.decision import Policy, alert_of
 from detector.core.encoding import Encoding
 from detector.core.memo import ScoreMemo
-from detector.core.partition import Partition
-from detector.core.session import SHADOWED, with_marks
-from detector.core.staging import Staged
+from detector.core.session import SHADOWED
+from detector.core.staging import Candidate
 
 
 class Challenger(NamedTuple):
@@ -26,54 +25,63 @@ class Challenger(NamedTuple):
     memo: ScoreMemo
 
 
+class Verdicts(NamedTuple):
+    """Whether the champion's and the challenger's score of an event reached their thresholds."""
+
+    champion: bool
+    challenger: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shadowed:
+    """What a challenger comes to in a batch of one partition.
+
+    Attributes:
+        alerts: its blocks, the first of each session, in the order of the log and without explanations.
+        agreement: scored events, by the verdicts of both.
+        marks: of the sessions that were told of.
+    """
+
+    alerts: list[Alert]
+    agreement: Counter[Verdicts]
+    marks: dict[str, int]
+
+
 def shadowed(
-    decided: Decided,
-    partition: Partition,
-    staged: Staged,
-    challenger: Challenger,
-    *,
+    candidates: Sequence[Candidate],
+    scores: Sequence[float],
     champion_scores: Sequence[float],
+    *,
+    policy: Policy,
     champion: Policy,
     encoding: Encoding,
     source: tuple[str, int],
     now_ms: Callable[[], int],
-) -> Decided:
-    """Add to a batch what a challenger comes to, by its scores alone: lists and the circuit breaker overrule models.
-
-    Marks the sessions in what the batch changes, so that each is told once, through crashes as well.
+) -> Shadowed:
+    """Work out what a challenger comes to, by its scores alone: lists and the circuit breaker overrule models.
 
     Args:
-        decided: what `decide` returned; its delta's packed sessions are given the challenger's mark here.
-        partition: the committed state; not changed.
-        staged: what `stage` returned for it.
-        challenger: scores the same windows.
-        champion_scores: of the model that decides, one for each candidate.
+        candidates: as staged.
+        scores: the challenger's, one for each. What is no score, not a number or above 1, reaches no threshold.
+        champion_scores: of the model that decides, likewise.
+        policy: the challenger's.
         champion: what decides.
         encoding: of both models.
         source: topic and partition of the events.
         now_ms: the clock, read once for each alert.
     """
-    scores = challenger.memo.scores([candidate.steps for candidate in staged.candidates])
-    result = Shadowed([], Counter())
-    told: dict[str, bool] = {}
-    for candidate, score, champion_score in zip(staged.candidates, scores, champion_scores, strict=True):
+    alerts: list[Alert] = []
+    agreement: Counter[Verdicts] = Counter()
+    marks: dict[str, int] = {}
+    for candidate, score, champion_score in zip(candidates, scores, champion_scores, strict=True):
         session_id = candidate.event.session_id
         if candidate.action_number == 1:  # a session that begins, or begins again, has no marks
-            told[session_id] = False
-        reached = score >= challenger.policy.threshold
-        result.agreement[Verdicts(champion_score >= champion.threshold, reached)] += 1
-        if not reached:
-            continue
-        if session_id not in told:
-            told[session_id] = marks_before(partition, session_id) & SHADOWED != 0
-        if not told[session_id]:
-            told[session_id] = True
-            alert = alert_of(
-                candidate, score, Decision.BLOCK, Cause.SCORE, challenger.policy, encoding, source, now_ms()
+            marks[session_id] = 0
+        reached = policy.threshold <= score <= 1
+        agreement[Verdicts(champion_score >= champion.threshold, reached)] += 1
+        if reached and not marks.setdefault(session_id, candidate.marks) & SHADOWED:
+            marks[session_id] |= SHADOWED
+            alerts.append(
+                alert_of(candidate, score, Decision.BLOCK, Cause.SCORE, policy, encoding, source, now_ms())
             )
-            result.alerts.append(alert)
-    touched = decided.delta.touched
-    for session_id, is_told in told.items():
-        if is_told and session_id in touched:
-            touched[session_id] = with_marks(touched[session_id], SHADOWED)
-    return replace(decided, shadowed=result)
+    return Shadowed(alerts, agreement, marks)

@@ -13,7 +13,7 @@ from detector.contract.accounts import AccountListing, Listing
 from detector.contract.actions import Action
 from detector.contract.events import SessionEvent
 from detector.core.encoding import Encoding
-from detector.core.partition import Partition
+from detector.core.partition import Delta, Partition
 from detector.core.session import (
     ENDED,
     EVENT_HASH_BYTES,
@@ -60,6 +60,7 @@ class Candidate(NamedTuple):
         steps: of its window.
         stream_time_ms: of the partition, this event included.
         listing: its account's.
+        marks: that its session had before the batch; 0 if it begins.
     """
 
     offset: int
@@ -69,6 +70,7 @@ class Candidate(NamedTuple):
     steps: bytes
     stream_time_ms: int
     listing: Listing | None
+    marks: int
 
 
 @dataclass(slots=True)
@@ -110,6 +112,7 @@ def stage(
     entries: Iterable[Entry],
     encoding: Encoding,
     limits: SessionLimits,
+    pending: Delta | None = None,
 ) -> Staged:
     """Stage the next events of a partition.
 
@@ -122,15 +125,18 @@ def stage(
         entries: in the order of the log; every action is in the encoding's vocabulary.
         encoding: of the model that will score.
         limits: of sessions.
+        pending: what earlier events of the same batch come to; what is returned is that and what these add to it.
 
     Raises:
         UnknownActionError: an action is not in the vocabulary.
     """
-    staged = Staged(partition.stream_time_ms)
+    staged = Staged(partition.stream_time_ms) if pending is None else _continued(pending)
     committed, touched, removed = partition.sessions, staged.touched, staged.removed
     longest_idle = _LongestIdle(partition, staged)
     window_bytes, hashes_bytes = encoding.window_bytes, encoding.window * EVENT_HASH_BYTES
-    live, stream_time_ms = len(committed) - _expire(longest_idle, staged, limits), staged.stream_time_ms
+    _expire(longest_idle, staged, limits)
+    live = len(committed) - len(removed) + sum(one in removed or one not in committed for one in touched)
+    stream_time_ms = staged.stream_time_ms
 
     for offset, received_at_ms, event in entries:
         if isinstance(event, AccountListing):
@@ -173,8 +179,16 @@ def stage(
         ended = ENDED if action == _LOGOUT else 0
         touched[session_id] = pack(last_ms, now_ms, number, flags | ended, b"" if ended else steps, hashes)
         listing = _listing(event.account_id, staged, partition)
-        staged.candidates.append(Candidate(offset, received_at_ms, event, number, steps, now_ms, listing))
+        staged.candidates.append(
+            Candidate(offset, received_at_ms, event, number, steps, now_ms, listing, flags)
+        )
     return staged
+
+
+def _continued(pending: Delta) -> Staged:
+    return Staged(
+        pending.stream_time_ms, [], dict(pending.touched), set(pending.removed), dict(pending.listed)
+    )
 
 
 def _listing(account_id: str, staged: Staged, partition: Partition) -> Listing | None:
@@ -187,13 +201,11 @@ def _expired(packed: bytes, stream_time_ms: int, limits: SessionLimits) -> bool:
     return stream_time_ms - touched_ms(packed) > limits.idle_timeout_ms
 
 
-def _expire(longest_idle: _LongestIdle, staged: Staged, limits: SessionLimits) -> int:
-    """Remove what has expired before the batch; return how many were removed."""
-    before = staged.expired
+def _expire(longest_idle: _LongestIdle, staged: Staged, limits: SessionLimits) -> None:
+    """Remove what has expired before the batch."""
     while (oldest := longest_idle.peek()) and _expired(oldest[1], staged.stream_time_ms, limits):
         staged.removed.add(oldest[0])
         staged.expired += 1
-    return staged.expired - before
 
 
 def _make_room(

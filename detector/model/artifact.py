@@ -8,7 +8,7 @@ something else than the one that exported the file.
 
 import hashlib
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
@@ -124,6 +124,14 @@ class Model:
     def reference(self) -> ModelReference:
         """How alerts name this model."""
         return ModelReference(name=self.metadata.name, version=self.metadata.version, sha256=self.sha256)
+
+    def treating(self, unknown_actions: UnknownActions) -> "Model":
+        """Return the same model with another treatment of unknown actions.
+
+        Raises:
+            ModelRefusedError: it has no token for them where one is asked for.
+        """
+        return replace(self, encoding=_encoding(self.metadata, unknown_actions))
 
     def score(self, windows: NDArray[np.void]) -> NDArray[np.float32]:
         """Score windows; on one machine a window's score has the same bits in every batch.

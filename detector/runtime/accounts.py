@@ -50,7 +50,7 @@ class Accounts:
     def listed(self) -> dict[str, Listing]:
         """Return the accounts that were listed when this object was made."""
         listed: dict[str, Listing] = {}
-        for batch in batches_of_topic(self._config, {self._source: self._end}):
+        for batch in batches_of_topic(self._config, {self._source: (0, self._end)}):
             for record in itertools.chain.from_iterable(batch.values()):
                 account_id = record.key.decode()
                 listed.pop(account_id, None)

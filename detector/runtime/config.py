@@ -15,16 +15,38 @@ from detector.contract.topics import (
 )
 from detector.core.breaker import BreakerLimits
 from detector.core.decision import Policy
+from detector.core.staging import SessionLimits
 from detector.model.artifact import UnknownActions, resolve_model_path
+from detector.runtime.decoding import EventLimits
 
 
 class ConfigurationError(ValueError):
     """A setting is out of its bounds. The message says what was seen and what was expected."""
 
 
-def setting(help_text: str, default: Any, *, env: str | None = None, unit: str = "", minimum: int = 1) -> Any:
-    """Declare one setting: a dataclass field that also knows its help text, unit and environment variable."""
-    metadata = {"help": help_text, "env": env, "unit": unit, "minimum": minimum}
+DEAD_LETTER, STOP = "dead-letter", "stop"
+"""What becomes of a record that can't be processed, though it is sound."""
+_CHOICES = {
+    "unknown_actions": tuple(UnknownActions),
+    "on_processing_failure": (DEAD_LETTER, STOP),
+    "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
+}
+
+
+def setting(
+    help_text: str,
+    default: Any,
+    *,
+    env: str | None = None,
+    unit: str = "",
+    minimum: int = 1,
+    decides: bool = False,
+) -> Any:
+    """Declare one setting: a dataclass field that also knows its help text, unit and environment variable.
+
+    What `decides` on alerts is recorded in the model epochs, under the same name.
+    """
+    metadata = {"help": help_text, "env": env, "unit": unit, "minimum": minimum, "decides": decides}
     return field(default=default, metadata=metadata)
 
 
@@ -53,6 +75,7 @@ class DetectorConfig:
         "An action that the model does not know goes to the dead letters (dead-letter), or is scored as the unknown "
         "token that the model has learned (token).",
         UnknownActions.DEAD_LETTER.value,
+        decides=True,
     )
     model_watch_ms: int = setting(
         "Look so often whether the model file changed, and go on with the new one; 0 never does.",
@@ -60,11 +83,12 @@ class DetectorConfig:
         unit="ms",
         minimum=0,
     )
-    threshold: float = setting("Score that blocks; 0 takes the model's own.", 0.0, minimum=0)
+    threshold: float = setting("Score that blocks; 0 takes the model's own.", 0.0, minimum=0, decides=True)
     review_threshold: float = setting(
         "Score that is published for review, once a session; below the one that blocks. 0 reviews nothing.",
         0.0,
         minimum=0,
+        decides=True,
     )
     shadow_model: str = setting(
         "A challenger, as --model: it scores the same windows, and what it would block goes to the shadow topic, "
@@ -77,13 +101,18 @@ class DetectorConfig:
         "those that begin; it closes at half of it. 0 switches it off.",
         0.25,
         minimum=0,
+        decides=True,
     )
-    breaker_min_blocks: int = setting("… and at least so many in its window.", 20)
-    breaker_window_ms: int = setting("Its sliding window, of event time.", 600_000, unit="ms")
-    idle_timeout_ms: int = setting("A session without an action for longer has ended.", 1_800_000, unit="ms")
-    max_sessions: int = setting("Most live sessions a partition; beyond, the longest idle goes.", 1_000_000)
+    breaker_min_blocks: int = setting("… and at least so many in its window.", 20, decides=True)
+    breaker_window_ms: int = setting("Its sliding window, of event time.", 600_000, unit="ms", decides=True)
+    idle_timeout_ms: int = setting(
+        "A session without an action for longer has ended.", 1_800_000, unit="ms", decides=True
+    )
+    max_sessions: int = setting(
+        "Most live sessions a partition; beyond, the longest idle goes.", 1_000_000, decides=True
+    )
     max_event_bytes: int = setting(
-        "A larger event is dead-lettered without being decoded.", 65_536, unit="bytes"
+        "A larger event is dead-lettered without being decoded.", 65_536, unit="bytes", decides=True
     )
     max_dead_letter_bytes: int = setting(
         "A dead letter's value is cut there; it stays whole on the input topic.",
@@ -91,7 +120,16 @@ class DetectorConfig:
         unit="bytes",
     )
     max_future_ms: int = setting(
-        "An event further ahead of the broker's time is dead-lettered.", 300_000, unit="ms", minimum=0
+        "An event further ahead of the broker's time is dead-lettered.",
+        300_000,
+        unit="ms",
+        minimum=0,
+        decides=True,
+    )
+    on_processing_failure: str = setting(
+        "A sound record that the detector or its model fails on goes to the dead letters alone (dead-letter), or ends "
+        "the worker (stop).",
+        DEAD_LETTER,
     )
     batch_max_events: int = setting("Most events a transaction.", 2_000)
     poll_timeout_ms: int = setting(
@@ -147,14 +185,12 @@ class DetectorConfig:
             raise ConfigurationError(
                 f"--review-threshold is {self.review_threshold}: expected less than --threshold, {self.threshold}, or 0"
             )
-        if self.unknown_actions not in set(UnknownActions):
-            raise ConfigurationError(
-                f"--unknown-actions is {self.unknown_actions!r}: expected {' or '.join(UnknownActions)}"
-            )
-        if self.log_level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
-            raise ConfigurationError(
-                f"--log-level is {self.log_level!r}: expected DEBUG, INFO, WARNING or ERROR"
-            )
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                flag = f"--{name.replace('_', '-')}"
+                raise ConfigurationError(
+                    f"{flag} is {getattr(self, name)!r}: expected {' or '.join(choices)}"
+                )
         for topic in (self.input_topic, self.alerts_topic, self.group):
             if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", topic):
                 raise ConfigurationError(
@@ -179,6 +215,16 @@ class DetectorConfig:
     def challenger(self, threshold: float, model: ModelReference) -> Policy:
         """Return what judges in shadow: a challenger's own threshold, which `--shadow-threshold` overrules."""
         return Policy(self.shadow_threshold or threshold, model)
+
+    @property
+    def session_limits(self) -> SessionLimits:
+        """What bounds the life and number of sessions."""
+        return SessionLimits(self.idle_timeout_ms, self.max_sessions)
+
+    @property
+    def event_limits(self) -> EventLimits:
+        """What an event may be."""
+        return EventLimits(self.max_event_bytes, self.max_dead_letter_bytes, self.max_future_ms)
 
     @property
     def accounts_topic(self) -> str:
@@ -209,6 +255,10 @@ class DetectorConfig:
     def model_path(self) -> Path | None:
         """The model file, or None for the packaged one."""
         return resolve_model_path(self.model) if self.model else None
+
+
+DECIDING = tuple(one.name for one in fields(DetectorConfig) if one.metadata["decides"])
+"""Names of the settings that decide, beside the model and the log."""
 
 
 def flag_of(one: Field[Any]) -> str:

@@ -42,21 +42,21 @@ def decode(
     """
     value: bytes | None = record.value
     if value is None:
-        return _dead_letter(record, Reason.NULL_VALUE, "null value: expected a JSON event", limits)
+        return dead_letter(record, Reason.NULL_VALUE, "null value: expected a JSON event", limits)
     if len(value) > limits.max_event_bytes:
         detail = f"{len(value)} bytes: expected at most {limits.max_event_bytes}"
-        return _dead_letter(record, Reason.TOO_LARGE, detail, limits)
+        return dead_letter(record, Reason.TOO_LARGE, detail, limits)
     try:
         event = decode_event(value)
     except MalformedEventError as error:
         return _decode_other(record, value, limits, str(error))
     if not knows(event.action):
         detail = f"action {event.action[:64]!r}: expected one of the model's vocabulary"
-        return _dead_letter(record, Reason.UNKNOWN_ACTION, detail, limits)
+        return dead_letter(record, Reason.UNKNOWN_ACTION, detail, limits)
     ahead_ms = event.occurred_at_ms - record.timestamp
     if record.timestamp >= 0 and ahead_ms > limits.max_future_ms:
         detail = f"{ahead_ms} ms ahead of the broker's time: expected at most {limits.max_future_ms} ms"
-        return _dead_letter(record, Reason.TIME_IN_FUTURE, detail, limits)
+        return dead_letter(record, Reason.TIME_IN_FUTURE, detail, limits)
     return event
 
 
@@ -65,16 +65,17 @@ def _decode_other(
 ) -> AccountListing | DeadLetter:
     if isinstance(value, Withheld):
         detail = f"its batch has more than {MAX_BATCH_BYTES} bytes decompressed: none of it was read"
-        return _dead_letter(record, Reason.BATCH_TOO_LARGE, detail, limits)
+        return dead_letter(record, Reason.BATCH_TOO_LARGE, detail, limits)
     if not is_listing(value):
-        return _dead_letter(record, Reason.MALFORMED, why_no_event, limits)
+        return dead_letter(record, Reason.MALFORMED, why_no_event, limits)
     try:
         return decode_listing(value)
     except MalformedListingError as error:
-        return _dead_letter(record, Reason.MALFORMED, f"account listing: {error}", limits)
+        return dead_letter(record, Reason.MALFORMED, f"account listing: {error}", limits)
 
 
-def _dead_letter(record: Any, reason: Reason, detail: str, limits: EventLimits) -> DeadLetter:
+def dead_letter(record: Any, reason: Reason, detail: str, limits: EventLimits) -> DeadLetter:
+    """Return the dead letter of a consumed record: its content, cut to the limits, and why it is one."""
     value: bytes | None = None if isinstance(record.value, Withheld) else record.value
     kept = None if value is None else value[: limits.max_dead_letter_bytes]
     key: bytes | None = record.key

@@ -1,32 +1,44 @@
-"""Replaying a log as it was decided: each part of it by the model that was in service then."""
+"""Replaying a log as it was decided: each part of it by the model that was in service then, under the settings of then."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from kafka import KafkaConsumer, TopicPartition
 
 from detector.connection import client_options
-from detector.contract.alerts import Alert
-from detector.contract.dead_letters import DeadLetter
 from detector.contract.epochs import ModelEpoch, decode_epoch
-from detector.core.breaker import BreakerLimits
 from detector.core.decision import Policy
 from detector.core.partition import Partition
 from detector.core.shadowing import Challenger
-from detector.model.artifact import Model, load_model
-from detector.runtime.config import DetectorConfig
+from detector.model.artifact import Model, UnknownActions, load_model
+from detector.runtime.config import DECIDING, DetectorConfig
+from detector.runtime.processing import Processed, Processor, processor_of
+from detector.runtime.reading import Batch, committed_span, read
 from detector.runtime.recovery import TopicsUnfitError
-from detector.runtime.replaying import Batch, replay
-
-_POLL_TIMEOUT_MS = 200
+from detector.runtime.replaying import replay
 
 Epochs = Mapping[TopicPartition, Sequence[ModelEpoch]]
 
 
 class ModelMissingError(Exception):
     """A model decided a part of the log, and its file is not at hand. The message names it."""
+
+
+def epoch_of(source: TopicPartition, from_offset: int, policy: Policy, config: DetectorConfig) -> ModelEpoch:
+    """Return the epoch that begins where a policy decides from `from_offset` on."""
+    settings = {name: getattr(config, name) for name in DECIDING}
+    settings |= {"threshold": policy.threshold, "review_threshold": policy.review_threshold}
+    return ModelEpoch(
+        topic=source.topic,
+        partition=source.partition,
+        from_offset=from_offset,
+        model=policy.model,
+        **settings,
+    )
 
 
 def epochs_of_group(config: DetectorConfig) -> Epochs:
@@ -41,21 +53,18 @@ def epochs_of_group(config: DetectorConfig) -> Epochs:
         **client_options(config.bootstrap_servers),
         group_id=None,
         enable_auto_commit=False,
+        auto_offset_reset="earliest",
         isolation_level="read_committed",
         allow_auto_create_topics=False,
     )
     with closing(consumer):
-        numbers = consumer.partitions_for_topic(config.models_topic)
-        if not numbers:
+        spans = committed_span(consumer, config.models_topic)
+        if not spans:
             raise TopicsUnfitError(
                 f"no topic {config.models_topic!r} at {config.bootstrap_servers}: expected that of the group's models"
             )
-        targets = [TopicPartition(config.models_topic, number) for number in sorted(numbers)]
-        consumer.assign(targets)
-        consumer.seek_to_beginning(*targets)
-        ends = consumer.end_offsets(targets)
-        while any(consumer.position(target) < end for target, end in ends.items()):
-            for records in consumer.poll(timeout_ms=_POLL_TIMEOUT_MS).values():
+        for batch in read(consumer, spans):
+            for records in batch.values():
                 for record in records:
                     _add(decode_epoch(record.value), epochs)
     return epochs
@@ -73,48 +82,41 @@ def replay_epochs(
     models: Mapping[str, Model],
     epochs: Epochs,
     config: DetectorConfig,
-    dead_letter: Callable[[DeadLetter], None] = lambda _: None,
     partitions: dict[TopicPartition, Partition] | None = None,
     challenger: Challenger | None = None,
-    shadow_alert: Callable[[Alert], object] = lambda _: None,
-) -> Iterator[Alert]:
-    """Yield the alerts that the detector must have published for a log, whatever models were put in service when.
+) -> Iterator[Processed]:
+    """Yield what the detector must have made of a log, whatever models and settings were in service when.
 
     Args:
         batches: records by partition, each partition's in the order of the log.
         models: by the SHA-256 of their files, hexadecimal. All read the same steps.
         epochs: as `epochs_of_group` returns them. What comes before the first of a partition is left out.
-        config: limits of events and sessions.
-        dead_letter: called with each record that can't be scored.
+        config: settings that epochs of before they were recorded don't have.
         partitions: live sessions to go on from, by partition; changed. New ones without it.
         challenger: scores the same windows in shadow.
-        shadow_alert: called with each alert of its.
 
     Raises:
         ModelMissingError: a model that decided is not among `models`.
+        ModelRefusedError: a model has no unknown token, and one was in use.
     """
     partitions = {} if partitions is None else partitions
+
+    @cache
+    def processor(epoch: ModelEpoch) -> Processor:
+        if epoch.model.sha256 not in models:
+            raise ModelMissingError(
+                f"model {epoch.model.name} {epoch.model.version} ({epoch.model.sha256}) decided "
+                f"{epoch.topic}[{epoch.partition}] from offset {epoch.from_offset} on: expected its file"
+            )
+        of_then = _config_of(epoch, config)
+        model = models[epoch.model.sha256].treating(UnknownActions(of_then.unknown_actions))
+        return processor_of(model, of_then, challenger=challenger)
+
     for batch in batches:
         for source, records in batch.items():
             for begin, end, epoch in _spans(epochs.get(source, ())):
-                part = [record for record in records if begin <= record.offset < end]
-                if not part:
-                    continue
-                if epoch.model.sha256 not in models:
-                    raise ModelMissingError(
-                        f"model {epoch.model.name} {epoch.model.version} ({epoch.model.sha256}) decided "
-                        f"{source.topic}[{source.partition}] from offset {epoch.from_offset} on: expected its file"
-                    )
-                yield from replay(
-                    [{source: part}],
-                    models[epoch.model.sha256],
-                    config,
-                    dead_letter,
-                    partitions,
-                    policy=_policy(epoch),
-                    challenger=challenger,
-                    shadow_alert=shadow_alert,
-                )
+                if part := [record for record in records if begin <= record.offset < end]:
+                    yield from replay([{source: part}], processor(epoch), partitions)
 
 
 def models_of(folder: Path) -> dict[str, Model]:
@@ -136,8 +138,9 @@ def _spans(epochs: Sequence[ModelEpoch]) -> Iterator[tuple[int, float, ModelEpoc
         )
 
 
-def _policy(epoch: ModelEpoch) -> Policy:
-    breaker = BreakerLimits(epoch.breaker_max_block_share, epoch.breaker_min_blocks, epoch.breaker_window_ms)
-    return Policy(
-        epoch.threshold, epoch.model, epoch.review_threshold, breaker if breaker.max_block_share else None
-    )
+def _config_of(epoch: ModelEpoch, config: DetectorConfig) -> DetectorConfig:
+    recorded = {name: getattr(epoch, name) for name in DECIDING}
+    settings = {name: value for name, value in recorded.items() if value is not None}
+    review = epoch.review_threshold or 0.0
+    # One above the threshold, which a model may bring with it, reviews nothing.
+    return replace(config, **settings | {"review_threshold": review if review < epoch.threshold else 0.0})

@@ -9,10 +9,10 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from detector.contract.alerts import Decision
-from detector.contract.dead_letters import DeadLetter, Reason
-from detector.core.decision import Decided, Suppression
+from detector.contract.dead_letters import Reason
+from detector.core.decision import Suppression
 from detector.core.partition import Partition
-from detector.core.staging import Staged
+from detector.runtime.processing import Processed
 
 _BATCH_BUCKETS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_000, 5_000, 10_000)
 _SCORE_BUCKETS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
@@ -131,28 +131,28 @@ class DetectorMetrics:
         """Count a committed batch."""
         self.batch_events.observe(records)
 
-    def partition_batch(self, staged: Staged, decided: Decided, letters: Sequence[DeadLetter]) -> None:
+    def partition_batch(self, processed: Processed) -> None:
         """Count one partition's share of a committed batch."""
-        self.scores.inc(len(staged.candidates))
-        self.events.labels("scored").inc(len(staged.candidates))
-        self.events.labels("duplicate").inc(staged.duplicates)
-        self.events.labels("listing").inc(staged.listings)
+        outcome, letters = processed.outcome, processed.letters
+        self.scores.inc(len(outcome.scores))
+        self.score.observe(outcome.scores)
+        self.events.labels("scored").inc(len(outcome.scores))
+        self.events.labels("duplicate").inc(outcome.duplicates)
+        self.events.labels("listing").inc(outcome.listings)
         self.events.labels("dead_letter").inc(len(letters))
-        self.clamped.inc(staged.clamped)
-        self.expired.inc(staged.expired)
-        self.evicted.inc(staged.evicted)
-        for suppression, count in decided.suppressed.items():
+        self.clamped.inc(outcome.clamped)
+        self.expired.inc(outcome.expired)
+        self.evicted.inc(outcome.evicted)
+        for suppression, count in outcome.suppressed.items():
             self.suppressed.labels(suppression.value).inc(count)
-        self.breaker_trips.inc(decided.trips)
-        for alert in decided.alerts:
+        self.breaker_trips.inc(outcome.trips)
+        for alert in outcome.alerts:
             self.alerts.labels(alert.decision.value).inc()
         for letter in letters:
             self.dead_letters.labels(letter.reason.value).inc()
-
-        if decided.shadowed is not None:
-            self.shadow_alerts.inc(len(decided.shadowed.alerts))
-            for verdicts, count in decided.shadowed.agreement.items():
-                self.shadow_scores.labels(*("reached" if one else "below" for one in verdicts)).inc(count)
+        self.shadow_alerts.inc(len(outcome.shadow_alerts))
+        for verdicts, count in outcome.agreement.items():
+            self.shadow_scores.labels(*("reached" if one else "below" for one in verdicts)).inc(count)
 
     def partition(self, number: int, partition: Partition, *, lag: int) -> None:
         """Expose the state of a partition that is this worker's."""

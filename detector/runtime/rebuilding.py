@@ -1,14 +1,14 @@
 """Rebuilding: a partition's live sessions come back from the input, where the state log is of no use.
 
-The input is replayed by the same decoding and core up to where it had been read. Which sessions were blocked is not
+The input is replayed by the same processing up to where it had been read. Which sessions were blocked is not
 decided again: the model may be another one by now. It is taken from the alerts topic, which says who was.
 """
 
+import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import msgspec
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
@@ -16,16 +16,15 @@ from kafka.admin import OffsetSpec
 
 from detector.connection import client_options
 from detector.contract.alerts import Alert, Decision, decode_alert
-from detector.contract.dead_letters import DeadLetter
-from detector.core.decision import Policy, decide
+from detector.core.decision import Policy
 from detector.core.partition import Partition
-from detector.core.staging import Candidate, Entry, SessionLimits, stage
-from detector.model.artifact import Model
+from detector.core.pipeline import Pipeline
+from detector.core.staging import Candidate
 from detector.runtime.config import DetectorConfig
-from detector.runtime.decoding import EventLimits, decode
+from detector.runtime.processing import Processor
+from detector.runtime.reading import read
 
 _LOG = logging.getLogger(__name__)
-_POLL_TIMEOUT_MS = 200
 _FOREVER_MS = 2**63
 _VERDICTS: Mapping[Decision | None, float] = {Decision.BLOCK: 1.0, Decision.REVIEW: 0.5}
 """Scores that lead to what was decided, under thresholds of the same."""
@@ -55,7 +54,7 @@ def rebuild(
     source: TopicPartition,
     read_up_to: int,
     *,
-    model: Model,
+    processor: Processor,
     config: DetectorConfig,
     admin: KafkaAdminClient,
     tell: Tell,
@@ -65,8 +64,8 @@ def rebuild(
     Args:
         source: of the input.
         read_up_to: the offset that the group committed or the state names; more is read if alerts say so.
-        model: names the actions' steps, and decides where alerts may have been deleted.
-        config: names the topics; limits of events and sessions.
+        processor: the detector's own. It decides where alerts may have been deleted.
+        config: names the topics.
         admin: to ask for offsets with.
         tell: told of the progress; what it raises ends the work.
 
@@ -94,10 +93,10 @@ def rebuild(
             end,
             len(published.offsets) + len(published.earlier),
         )
-        partition = Partition(begin)
-        for records in _read(consumer, {source: (begin, end)}):
-            if records:
-                _replay(partition, source, records, published, model, config)
+        partition, silent = Partition(begin), _silent(processor, published)
+        for batch in read(consumer, {source: (begin, end)}):
+            for processed in silent.process(batch, {source: partition}):
+                partition.apply(processed.outcome.delta)
             tell(
                 "rebuilding %s[%d]: at offset %d of %d, %d sessions",
                 *source,
@@ -116,48 +115,35 @@ def rebuild(
     return partition
 
 
-def _replay(
-    partition: Partition,
-    source: TopicPartition,
-    records: Sequence[Any],
-    published: _Published,
-    model: Model,
-    config: DetectorConfig,
-) -> None:
-    limits = EventLimits(config.max_event_bytes, config.max_dead_letter_bytes, config.max_future_ms)
-    decoded = [(record, decode(record, model.encoding.knows, limits)) for record in records]
-    entries = [
-        Entry(record.offset, max(0, record.timestamp), event)
-        for record, event in decoded
-        if not isinstance(event, DeadLetter)
-    ]
-    staged = stage(
-        partition, entries, model.encoding, SessionLimits(config.idle_timeout_ms, config.max_sessions)
+def _silent(processor: Processor, published: _Published) -> Processor:
+    """Return what decides as was decided: by what was published, whatever lists, thresholds and breaker said then."""
+    pipeline = processor.pipeline
+    return replace(
+        processor,
+        pipeline=replace(
+            pipeline,
+            score=lambda candidates: _verdicts(candidates, published, pipeline),
+            policy=Policy(
+                _VERDICTS[Decision.BLOCK],
+                pipeline.policy.model,
+                _VERDICTS[Decision.REVIEW],
+                obeys_lists=False,
+            ),
+            explain=None,
+            challenger=None,
+        ),
     )
-    # What was published is known, whatever the lists said then.
-    staged.candidates = [one._replace(listing=None) for one in staged.candidates]
-    decided = decide(
-        partition,
-        staged,
-        _verdicts(staged.candidates, published, model, config),
-        policy=Policy(_VERDICTS[Decision.BLOCK], model.reference, _VERDICTS[Decision.REVIEW]),
-        encoding=model.encoding,
-        source=source,
-        next_offset=records[-1].offset + 1,
-        now_ms=lambda: 0,
-    )
-    partition.apply(decided.delta)
 
 
-def _verdicts(
-    candidates: Sequence[Candidate], published: _Published, model: Model, config: DetectorConfig
-) -> list[float]:
-    """Return for each event what it led to, as far as can be known, as a score that leads there again."""
-    policy = config.policy(model.threshold, model.reference)
+def _verdicts(candidates: Sequence[Candidate], published: _Published, pipeline: Pipeline) -> list[float]:
+    """Return for each event what it led to, as far as can be known, as a score that leads there again.
+
+    Where alerts may have been deleted, the pipeline of now decides instead.
+    """
+    policy = pipeline.policy
     unknown = [one for one in candidates if one.received_at_ms < published.complete_from_ms]
-    scores = model.score(model.encoding.windows([one.steps for one in unknown])).tolist()
     decided = {}
-    for one, score in zip(unknown, scores, strict=True):
+    for one, score in zip(unknown, pipeline.score(unknown), strict=True):
         if score >= policy.threshold:
             decided[one.offset] = Decision.BLOCK
         elif policy.review_threshold is not None and score >= policy.review_threshold:
@@ -170,7 +156,7 @@ def _verdicts(
             known is None
             and earlier is not None
             and candidate.action_number == 1
-            and candidate.event.occurred_at_ms - earlier.occurred_at_ms <= config.idle_timeout_ms
+            and candidate.event.occurred_at_ms - earlier.occurred_at_ms <= pipeline.limits.idle_timeout_ms
         ):
             return earlier.decision
         return known
@@ -195,8 +181,9 @@ def _published(
     published = _Published(complete_from_ms=_FOREVER_MS if cut else 0)
     oldest_ms: dict[int, int] = {}
     count = 0
-    for records in _read(consumer, bounds):
-        for record in records:
+    for batch in read(consumer, bounds):
+        for record in itertools.chain.from_iterable(batch.values()):
+            count += 1
             oldest_ms.setdefault(record.partition, record.timestamp)
             try:
                 alert = decode_alert(record.value or b"")
@@ -210,7 +197,6 @@ def _published(
                 published.offsets[alert.source.offset] = alert.decision
             elif alert.decision is Decision.BLOCK or _is_all_there_is(alert, published.earlier):
                 published.earlier[alert.session_id] = alert
-        count += len(records)
         tell("rebuilding %s[%d]: %d alerts read", *source, count)
     if cut and all(target.partition in oldest_ms for target in cut):
         published.complete_from_ms = max(oldest_ms[target.partition] for target in cut)
@@ -230,21 +216,6 @@ def _bounds(
     first = admin.list_partition_offsets(dict.fromkeys(targets, OffsetSpec.EARLIEST))
     end = admin.list_partition_offsets(dict.fromkeys(targets, OffsetSpec.LATEST))
     return {target: (first[target].offset, end[target].offset) for target in targets}
-
-
-def _read(
-    consumer: KafkaConsumer, bounds: Mapping[TopicPartition, tuple[int, int]]
-) -> Iterator[Sequence[Any]]:
-    """Read each partition between two offsets; yields what each poll brought of each, nothing at times."""
-    consumer.assign(list(bounds))
-    for target, (start, _) in bounds.items():
-        consumer.seek(target, start)
-    while any(consumer.position(target) < end for target, (_, end) in bounds.items()):
-        polled = consumer.poll(timeout_ms=_POLL_TIMEOUT_MS)
-        for target, records in polled.items():
-            yield [record for record in records if record.offset < bounds[target][1]]
-        if not polled:
-            yield ()
 
 
 def _consumer(config: DetectorConfig) -> KafkaConsumer:

@@ -1,5 +1,7 @@
 """What can go wrong with a batch, named after the recovery it demands (as Kafka Streams names its own)."""
 
+from kafka import TopicPartition
+
 
 class BatchAbortedError(Exception):
     """The transaction was aborted and nothing of it can be read. Rewind and try the batch again."""
@@ -11,6 +13,18 @@ class MemberFencedError(Exception):
 
 class OutcomeUnknownError(Exception):
     """The commit's outcome, or the producer's, is unknown. Fence what may be open, drop everything, restore."""
+
+
+class RecordRefusedError(BatchAbortedError):
+    """A topic refuses a record for its size, which no retry mends. Leave out what it is of, and try the batch again.
+
+    Attributes:
+        origin: topic partition and offset of the record of the input that it is of; None if of none, or of many.
+    """
+
+    def __init__(self, message: str, origin: tuple[TopicPartition, int] | None) -> None:
+        super().__init__(message)
+        self.origin = origin
 
 
 class StateRefusedError(Exception):

@@ -9,7 +9,7 @@ the next run would publish everything again. A second run fences the first by it
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -29,12 +29,12 @@ from detector.contract.dead_letters import (
 )
 from detector.contract.topics import MAX_RECORD_BYTES, redriven_specification, redriven_topic
 from detector.runtime.config import DetectorConfig
+from detector.runtime.reading import read
 from detector.runtime.recovery import TopicsUnfitError
 from detector.runtime.topics import create_missing
 from detector.runtime.transaction import OutputRecord, Transactor
 
 _LOG = logging.getLogger(__name__)
-_POLL_TIMEOUT_MS = 200
 _MAX_TRANSACTION_BYTES = 16 * 1024 * 1024
 _BATCH_OVERHEAD_BYTES = 256
 """Header of a record batch (61 bytes) and lengths within the record, with room to spare: the broker holds the batch
@@ -44,7 +44,6 @@ REDRIVABLE = tuple(reason for reason in Reason if reason not in {Reason.NULL_VAL
 """A null value has nothing to score: whatever is fixed, it would be dead-lettered again. Of a batch that was too large
 nothing was read, and nothing would be."""
 
-Batch = Mapping[TopicPartition, Sequence[Any]]
 Positions = dict[tuple[str, int], int]
 """Next offset of the dead-letter topic, by reason and partition."""
 
@@ -154,12 +153,16 @@ class Redriver:
         """Yield transactions' worth of letters, the last one perhaps with nothing to publish."""
         topic = self._config.dead_letter_topic
         sources = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
-        starts = {
-            source: min(positions.get((reason, source.partition), 0) for reason in self._reasons)
+        ends = consumer.end_offsets(sources)
+        spans = {
+            source: (
+                min(positions.get((reason, source.partition), 0) for reason in self._reasons),
+                ends[source],
+            )
             for source in sources
         }
         batch, planned = _Batch(), 0
-        for polled in _read(consumer, starts, consumer.end_offsets(sources)):
+        for polled in read(consumer, spans):
             for record in (record for records in polled.values() for record in records):
                 self._plan(record, positions, batch)
                 batch.progress[record.partition] = record.offset + 1
@@ -228,7 +231,7 @@ class Redriver:
         begin, end = consumer.beginning_offsets([source])[source], consumer.end_offsets([source])[source]
         if not begin <= letter.offset < end:
             return None
-        for polled in _read(consumer, {source: letter.offset}, {source: letter.offset + 1}):
+        for polled in read(consumer, {source: (letter.offset, letter.offset + 1)}):
             for record in polled.get(source, ()):
                 key, value = record.key or b"", record.value or b""
                 same = len(value) == letter.value_bytes and value.startswith(letter.value or b"")
@@ -240,7 +243,7 @@ class Redriver:
     def _read_positions(self, consumer: KafkaConsumer, topic_id: str) -> Positions:
         source = TopicPartition(self._ledger, 0)
         positions: Positions = {}
-        for polled in _read(consumer, {source: 0}, consumer.end_offsets([source])):
+        for polled in read(consumer, {source: (0, consumer.end_offsets([source])[source])}):
             for record in polled.get(source, ()):
                 of_topic, reason, partition = record.key.decode().split("/")
                 if of_topic == topic_id:  # a dead-letter topic that was made anew counts its offsets anew
@@ -283,22 +286,6 @@ def _consumer(config: DetectorConfig, purpose: str) -> KafkaConsumer:
         max_partition_fetch_bytes=2 * 1024 * 1024,
         allow_auto_create_topics=False,
     )
-
-
-def _read(
-    consumer: KafkaConsumer, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
-) -> Iterator[Batch]:
-    """Read partitions from the offsets `starts` up to the offsets `ends`; yields what each poll brought."""
-    consumer.assign(list(starts))
-    for source, start in starts.items():
-        consumer.seek(source, start)
-    while any(consumer.position(source) < ends[source] for source in starts):
-        polled = consumer.poll(timeout_ms=_POLL_TIMEOUT_MS)
-        if polled:
-            yield {
-                source: [record for record in records if record.offset < ends[source]]
-                for source, records in polled.items()
-            }
 
 
 def _size_bytes(record: OutputRecord) -> int:

@@ -1,35 +1,27 @@
-"""The oracle: the same decoding and the same core over a log at rest, without groups, transactions or state."""
+"""The oracle: the same processing over a log at rest, without groups, transactions or state."""
 
 import gzip
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.partitioner.default import murmur2
 
 from detector.connection import client_options
 from detector.contract.accounts import is_listing
-from detector.contract.alerts import Alert
-from detector.contract.dead_letters import DeadLetter
 from detector.contract.events import MalformedEventError, decode_event
-from detector.core.decision import Policy
-from detector.core.offline import detect
 from detector.core.partition import Partition
-from detector.core.shadowing import Challenger
-from detector.core.staging import Entry, SessionLimits
-from detector.model.artifact import Model
 from detector.runtime.config import DetectorConfig
-from detector.runtime.decoding import EventLimits, decode
+from detector.runtime.processing import Processed, Processor
+from detector.runtime.reading import Batch, Span, committed_span, read
 from detector.runtime.recovery import TopicsUnfitError
 
-_POLL_TIMEOUT_MS = 200
 _BATCH_LINES = 10_000
-
-Batch = Mapping[TopicPartition, Sequence[Any]]
 
 
 class LoggedLine(NamedTuple):
@@ -45,64 +37,35 @@ class LoggedLine(NamedTuple):
 
 
 def replay(
-    batches: Iterable[Batch],
-    model: Model,
-    config: DetectorConfig,
-    dead_letter: Callable[[DeadLetter], None] = lambda _: None,
-    partitions: dict[TopicPartition, Partition] | None = None,
-    *,
-    policy: Policy | None = None,
-    challenger: Challenger | None = None,
-    shadow_alert: Callable[[Alert], object] = lambda _: None,
-) -> Iterator[Alert]:
-    """Yield the alerts that the detector must publish for a log, in the order of each partition.
-
-    `detected_at_ms`, the one field that is not the log's, is 0.
+    batches: Iterable[Batch], processor: Processor, partitions: dict[TopicPartition, Partition] | None = None
+) -> Iterator[Processed]:
+    """Yield what the detector must make of a log, in the order of each partition.
 
     Args:
         batches: records by partition, each partition's in the order of the log.
-        model: scores.
-        config: limits and threshold, as the detector's.
-        dead_letter: called with each record that can't be scored.
+        processor: the detector's own, under its model and settings.
         partitions: live sessions to go on from, by partition; changed. New ones without it.
-        policy: decides, instead of that of `config`.
-        challenger: scores the same windows in shadow.
-        shadow_alert: called with each alert of its.
+
+    Raises:
+        ProcessingError: a record can't be processed, and is not to fail alone.
     """
-    event_limits = EventLimits(config.max_event_bytes, config.max_dead_letter_bytes, config.max_future_ms)
-    policy = policy or config.policy(model.threshold, model.reference)
     partitions = {} if partitions is None else partitions
     for batch in batches:
-        for source, records in batch.items():
-            entries = []
-            for record in records:
-                decoded = decode(record, model.encoding.knows, event_limits)
-                if isinstance(decoded, DeadLetter):
-                    dead_letter(decoded)
-                else:
-                    entries.append(Entry(record.offset, max(0, record.timestamp), decoded))
-            yield from detect(
-                entries,
-                source=source,
-                encoding=model.encoding,
-                score=model.score,
-                policy=policy,
-                limits=SessionLimits(config.idle_timeout_ms, config.max_sessions),
-                now_ms=lambda: 0,
-                partition=partitions.setdefault(source, Partition()),
-                challenger=challenger,
-                shadow_alert=shadow_alert,
-            )
+        for source in batch:
+            partitions.setdefault(source, Partition())
+        for processed in processor.process(batch, partitions):
+            partitions[processed.source].apply(processed.outcome.delta)
+            yield processed
 
 
 def batches_of_topic(
-    config: DetectorConfig, ends: Mapping[TopicPartition, int] | None = None
+    config: DetectorConfig, spans: Mapping[TopicPartition, Span] | None = None
 ) -> Iterator[Batch]:
-    """Read the input topic from its start.
+    """Read the input topic, from its start to its end as of now.
 
     Args:
         config: names broker and topic.
-        ends: partitions to read and the offsets to end before; all, up to their ends as of now, without it.
+        spans: what to read instead.
 
     Raises:
         TopicsUnfitError: there is no such topic.
@@ -112,30 +75,18 @@ def batches_of_topic(
         **client_options(config.bootstrap_servers),
         group_id=None,
         enable_auto_commit=False,
+        auto_offset_reset="earliest",  # retention may overtake the reading
         isolation_level="read_committed",
         max_poll_records=config.batch_max_events,
         allow_auto_create_topics=False,
     )
-    try:
-        if ends is None:
-            numbers = consumer.partitions_for_topic(config.input_topic)
-            if not numbers:
-                raise TopicsUnfitError(
-                    f"no topic {config.input_topic!r} at {config.bootstrap_servers}: expected one to replay"
-                )
-            ends = consumer.end_offsets(
-                [TopicPartition(config.input_topic, number) for number in sorted(numbers)]
+    with closing(consumer):
+        spans = committed_span(consumer, config.input_topic) if spans is None else spans
+        if not spans:
+            raise TopicsUnfitError(
+                f"no topic {config.input_topic!r} at {config.bootstrap_servers}: expected one to replay"
             )
-        consumer.assign(list(ends))
-        consumer.seek_to_beginning(*ends)
-        while any(consumer.position(source) < end for source, end in ends.items()):
-            polled = consumer.poll(timeout_ms=_POLL_TIMEOUT_MS)
-            yield {
-                source: [record for record in records if record.offset < ends[source]]
-                for source, records in polled.items()
-            }
-    finally:
-        consumer.close()
+        yield from read(consumer, spans)
 
 
 def batches_of_file(path: Path, config: DetectorConfig) -> Iterator[Batch]:

@@ -10,12 +10,12 @@ from detector.connection import client_options
 from detector.core.partition import Partition
 from detector.runtime.config import DetectorConfig
 from detector.runtime.membership import Membership
+from detector.runtime.reading import read
 from detector.runtime.rebuilding import Tell
 from detector.runtime.recovery import StateRefusedError
 from detector.runtime.state_log import decode_state, replay
 
 _LOG = logging.getLogger(__name__)
-_POLL_TIMEOUT_MS = 20
 _MAX_POLL_RECORDS = 200
 _TELL_INTERVAL_S = 2.0
 _WAYS_OUT = "See 'State refused' in docs/operations.md for the ways out, --rebuild-from-input among them"
@@ -58,6 +58,7 @@ class StateReader:
             isolation_level="read_committed",
             fetch_max_wait_ms=20,  # an empty log answers at once
             max_partition_fetch_bytes=8 * 1024 * 1024,
+            max_poll_records=_MAX_POLL_RECORDS,
             allow_auto_create_topics=False,
         )
 
@@ -147,17 +148,10 @@ class StateReader:
         """Read the log from its start to its high watermark as of the first answer.
 
         The high watermark and not the last stable offset, which may still lie before a transaction whose
-        offsets are committed already: markers reach the partitions one after the other. Positions pass
-        markers and aborted records too, so the watermark is reached once all transactions are decided.
+        offsets are committed already: markers reach the partitions one after the other.
         """
-        consumer = self._consumer
-        consumer.assign([])  # forgets the high watermark of an earlier restore of the same partition
-        consumer.assign([target])
-        consumer.seek_to_beginning(target)
-        end: int | None = None
-        while end is None or consumer.position(target) < end:
-            polled = consumer.poll(timeout_ms=_POLL_TIMEOUT_MS, max_records=_MAX_POLL_RECORDS)
-            end = consumer.highwater(target) if end is None else end
+        (begin,) = self._consumer.beginning_offsets([target]).values()
+        for polled in read(self._consumer, {target: (begin, None)}):
             for record in polled.get(target, ()):
                 yield record.offset, record.value or b""
 

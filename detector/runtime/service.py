@@ -1,12 +1,11 @@
 """The detector: the loop that is the heart of the product, and its recoveries.
 
-    poll → settle → decode → stage → score → decide → explain → commit → apply
+    poll → settle → process (decode → stage → score → decide → shadow → reason) → commit → apply
 
 Everything a batch changes is staged beside the state, committed to Kafka in one transaction (alerts, dead
 letters, state, input offsets), and applied only then.
 """
 
-import itertools
 import logging
 import threading
 import time
@@ -19,28 +18,26 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError, RetriableError, SaslAuthenticationFailedError
 from kafka.structs import ConsumerGroupMetadata
 
-from detector.contract.dead_letters import DeadLetter
-from detector.core.decision import Decided, Policy, decide
-from detector.core.explaining import explained
-from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
-from detector.core.shadowing import Challenger, shadowed
-from detector.core.staging import Entry, SessionLimits, Staged, stage
+from detector.core.shadowing import Challenger
 from detector.model.artifact import Model
 from detector.runtime.config import DetectorConfig
-from detector.runtime.decoding import EventLimits, decode
+from detector.runtime.epochs import epoch_of
 from detector.runtime.health import Heartbeat
 from detector.runtime.link import KafkaLink
 from detector.runtime.membership import Records
 from detector.runtime.metrics import DetectorMetrics
-from detector.runtime.outputs import alert_records, dead_letter_record, epoch_record, state_record
+from detector.runtime.outputs import epoch_record, output_records, state_record
+from detector.runtime.processing import Processed, Processor, processor_of
 from detector.runtime.rebuilding import rebuild
 from detector.runtime.recovery import (
     BatchAbortedError,
     MemberFencedError,
     OutcomeUnknownError,
+    RecordRefusedError,
     StateRefusedError,
     StoppedError,
+    TopicsUnfitError,
 )
 from detector.runtime.restoring import Progress, skip_lost
 from detector.runtime.state_writer import StateWriter
@@ -53,21 +50,11 @@ _MAX_BACKOFF_S = 5.0
 
 @dataclass(slots=True)
 class _Held:
-    """A partition of this worker's, and the policy last committed as the one that decides it."""
+    """A partition of this worker's, and what was last committed as that which decides it."""
 
     partition: Partition
     state: StateWriter
-    policy: Policy | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Decoded:
-    """One partition's share of a batch."""
-
-    source: TopicPartition
-    next_offset: int
-    entries: list[Entry]
-    letters: list[DeadLetter]
+    processor: Processor | None = None
 
 
 class Detector:
@@ -102,11 +89,8 @@ class Detector:
         self._fresh_model = fresh_model
         self._pseudonym = pseudonym
         self._now_ms = now_ms
-        self._session_limits = SessionLimits(config.idle_timeout_ms, config.max_sessions)
-        self._event_limits = EventLimits(
-            config.max_event_bytes, config.max_dead_letter_bytes, config.max_future_ms
-        )
         self._held: dict[TopicPartition, _Held] = {}
+        self._refused: dict[tuple[TopicPartition, int], str] = {}
         self._link: KafkaLink | None = None
         self._stop = threading.Event()
         self._challenger = challenger
@@ -115,8 +99,14 @@ class Detector:
     def _use(self, model: Model) -> None:
         """Let a model decide from here on."""
         self._model = model
-        self._memo = ScoreMemo(model.encoding, model.score)
-        self._policy = policy = self._config.policy(model.threshold, model.reference)
+        self._processor = processor_of(
+            model,
+            self._config,
+            challenger=self._challenger,
+            now_ms=self._now_ms,
+            timed=self._metrics.timed,
+        )
+        policy = self._processor.pipeline.policy
         if policy.review_threshold is not None and policy.review_threshold >= policy.threshold:
             _LOG.warning(
                 "scores from %s on block, so the review threshold of %s reviews nothing: expected less",
@@ -129,6 +119,7 @@ class Detector:
         """Work until `stop` is set, then leave the group.
 
         Raises:
+            ProcessingError: a record can't be processed, and the settings say to stop.
             StateRefusedError: the stored state can't be used; an operator is needed.
             TopicsUnfitError: the topics can't be used; an operator is needed.
             KafkaError: the broker refuses this client for good.
@@ -142,6 +133,9 @@ class Detector:
                         self._heartbeat.beat()  # else nothing was committed since a failure: no progress
                         failures = 0
                     continue
+                except RecordRefusedError as error:
+                    self._leave_out(error)
+                    self._recover("retry", error, self._rewind)
                 except BatchAbortedError as error:
                     self._recover("retry", error, self._rewind)
                 except MemberFencedError as error:
@@ -167,27 +161,17 @@ class Detector:
             self._use(fresh)
         if not records:
             return False
-        for source in records:
+        for source, read in records.items():
+            self._check(source, read)
             self._expose(link, source)  # before the commit: if that fails, the lag must be seen
         member = link.membership.identity()
-        with timed("decode"):
-            decoded = [self._decode(source, records[source]) for source in records]
-        with timed("stage"):
-            staged = [self._stage(one) for one in decoded]
-        with timed("score"):
-            scores = self._score(staged)
-        with timed("decide"):
-            decided = [self._decide(*each) for each in zip(decoded, staged, scores, strict=True)]
-        with timed("shadow"):
-            decided = [self._shadow(*each) for each in zip(decided, decoded, staged, scores, strict=True)]
-        with timed("explain"):
-            decided = [self._explain(outcome) for outcome in decided]
+        processed = self._processor.process(records, self._partitions(), self._refused)
         with timed("commit"):
-            self._commit(link, decoded, decided, member)
+            self._commit(link, processed, member)
         with timed("apply"):
-            for one, outcome in zip(decoded, decided, strict=True):
-                self._apply(one.source, outcome)
-        self._count(link, records, decoded, staged, decided)
+            for one in processed:
+                self._apply(one)
+        self._count(link, processed)
         return True
 
     # The phases, in their order.
@@ -225,7 +209,12 @@ class Detector:
                     raise
                 _LOG.warning("%s[%d] is rebuilt from the input: %s", *source, refusal)
                 partition = rebuild(
-                    source, refusal.next_offset, model=self._model, config=config, admin=link.admin, tell=tell
+                    source,
+                    refusal.next_offset,
+                    processor=self._processor,
+                    config=config,
+                    admin=link.admin,
+                    tell=tell,
                 )
                 log_bytes = None
         self._metrics.lost_offsets.inc(skip_lost(consumer, source, partition))
@@ -241,96 +230,39 @@ class Detector:
         if self._stop.is_set():
             raise StoppedError
 
-    def _decode(self, source: TopicPartition, records: Sequence[Any]) -> _Decoded:
+    def _partitions(self) -> dict[TopicPartition, Partition]:
+        return {source: held.partition for source, held in self._held.items()}
+
+    def _check(self, source: TopicPartition, records: Sequence[Any]) -> None:
         expected = self._held[source].partition.next_offset
         if records[0].offset < expected:
             raise BatchAbortedError(f"offset {records[0].offset} came again, expected {expected} or later")
-        entries: list[Entry] = []
-        letters: list[DeadLetter] = []
-        knows, limits = self._model.encoding.knows, self._event_limits
-        for record in records:
-            decoded = decode(record, knows, limits)
-            if isinstance(decoded, DeadLetter):
-                letters.append(decoded)
-            else:
-                entries.append(Entry(record.offset, max(0, record.timestamp), decoded))
-        return _Decoded(source, records[-1].offset + 1, entries, letters)
 
-    def _stage(self, decoded: _Decoded) -> Staged:
-        partition = self._held[decoded.source].partition
-        return stage(partition, decoded.entries, self._model.encoding, self._session_limits)
-
-    def _score(self, staged: Sequence[Staged]) -> list[list[float]]:
-        """Score the windows of all partitions in one call."""
-        scores = self._memo.scores([candidate.steps for one in staged for candidate in one.candidates])
-        self._metrics.score.observe(scores)
-        flat = iter(scores)
-        return [list(itertools.islice(flat, len(one.candidates))) for one in staged]
-
-    def _decide(self, decoded: _Decoded, staged: Staged, scores: Sequence[float]) -> Decided:
-        return decide(
-            self._held[decoded.source].partition,
-            staged,
-            scores,
-            policy=self._policy,
-            encoding=self._model.encoding,
-            source=decoded.source,
-            next_offset=decoded.next_offset,
-            now_ms=self._now_ms,
-        )
-
-    def _shadow(
-        self, decided: Decided, decoded: _Decoded, staged: Staged, scores: Sequence[float]
-    ) -> Decided:
-        if self._challenger is None:
-            return decided
-        return shadowed(
-            decided,
-            self._held[decoded.source].partition,
-            staged,
-            self._challenger,
-            champion_scores=scores,
-            champion=self._policy,
-            encoding=self._model.encoding,
-            source=decoded.source,
-            now_ms=self._now_ms,
-        )
-
-    def _explain(self, decided: Decided) -> Decided:
-        return explained(decided, self._model.encoding, self._memo)
-
-    def _commit(
-        self,
-        link: KafkaLink,
-        decoded: Sequence[_Decoded],
-        decided: Sequence[Decided],
-        member: ConsumerGroupMetadata,
-    ) -> None:
+    def _commit(self, link: KafkaLink, processed: Sequence[Processed], member: ConsumerGroupMetadata) -> None:
         """Publish everything the batch comes to and commit its offsets, in one transaction."""
-        config = self._config
-        records = [record for outcome in decided for record in alert_records(outcome, config)]
-        records += [dead_letter_record(letter, config) for one in decoded for letter in one.letters]
-        begun = [one.source for one in decoded if self._held[one.source].policy is not self._policy]
+        config, policy = self._config, self._processor.pipeline.policy
+        records = [record for one in processed for record in output_records(one, config)]
+        begun = [one.source for one in processed if self._held[one.source].processor is not self._processor]
         for source in begun:
-            records.append(
-                epoch_record(source, self._held[source].partition.next_offset, self._policy, config)
-            )
+            epoch = epoch_of(source, self._held[source].partition.next_offset, policy, config)
+            records.append(epoch_record(epoch, config))
         written = []
-        for one, outcome in zip(decoded, decided, strict=True):
+        for one in processed:
             held = self._held[one.source]
-            snapshot, delta = held.state.values(held.partition, outcome.delta)
+            snapshot, delta = held.state.values(held.partition, one.outcome.delta)
             written.append((one.source, held.state, snapshot, delta, len(records)))
             records += [state_record(one.source, value, config) for value in (*snapshot, *delta)]
         try:
             published = link.transactor.commit(
-                records, {one.source: one.next_offset for one in decoded}, member
+                records, {one.source: one.outcome.delta.next_offset for one in processed}, member
             )
         except Exception as error:
             self._metrics.transactions.labels(type(error).__name__).inc()
             raise
         self._metrics.transactions.labels("committed").inc()
+        self._refused.clear()
         for source in begun:
-            self._held[source].policy = self._policy
+            self._held[source].processor = self._processor
         for source, state, snapshot, delta, first in written:
             state.committed(snapshot, delta)
             self._metrics.state_bytes.labels("delta").inc(sum(map(len, delta)))
@@ -338,35 +270,31 @@ class Detector:
                 self._metrics.state_bytes.labels("snapshot").inc(sum(map(len, snapshot)))
                 link.cut_state_log(source.partition, published[first])
 
-    def _apply(self, source: TopicPartition, decided: Decided) -> None:
+    def _apply(self, processed: Processed) -> None:
+        source, trips = processed.source, processed.outcome.trips
         partition = self._held[source].partition
         was_open = partition.breaker.is_open
-        partition.apply(decided.delta)
-        if decided.trips:
+        partition.apply(processed.outcome.delta)
+        if trips:
             _LOG.error(
                 "%s[%d]: the circuit breaker opened: too many sessions reach the threshold of model %s. Until it "
                 "closes they are published for review and not blocked; see 'Circuit breaker' in docs/operations.md",
                 *source,
                 self._model.reference.name,
             )
-        if (was_open or decided.trips) and not partition.breaker.is_open:
+        if (was_open or trips) and not partition.breaker.is_open:
             _LOG.warning("%s[%d]: the circuit breaker closed: sessions are blocked again", *source)
 
-    def _count(
-        self,
-        link: KafkaLink,
-        records: Records,
-        decoded: Sequence[_Decoded],
-        staged: Sequence[Staged],
-        decided: Sequence[Decided],
-    ) -> None:
+    def _count(self, link: KafkaLink, processed: Sequence[Processed]) -> None:
         """Count a committed batch."""
         metrics, now_ms = self._metrics, self._now_ms()
-        metrics.batch(sum(len(records[source]) for source in records))
-        for one, stage_of_one, outcome in zip(decoded, staged, decided, strict=True):
-            metrics.partition_batch(stage_of_one, outcome, one.letters)
+        metrics.batch(sum(one.records for one in processed))
+        for one in processed:
+            metrics.partition_batch(one)
             self._expose(link, one.source)
-            for alert in outcome.alerts:
+            for failure in one.outcome.failures:
+                _LOG.error("%s[%d] at offset %d can't be processed: %s", *one.source, *failure)
+            for alert in one.outcome.alerts:
                 metrics.alert_latency_seconds.observe(max(0, now_ms - alert.received_at_ms) / 1000)
                 if _LOG.isEnabledFor(logging.DEBUG):
                     session, account = self._pseudonym(alert.session_id), self._pseudonym(alert.account_id)
@@ -386,6 +314,18 @@ class Detector:
         self._metrics.recoveries.labels(kind).inc()
         _LOG.warning("%s: %s: %s", kind, type(error).__name__, error)
         action()
+
+    def _leave_out(self, refusal: RecordRefusedError) -> None:
+        """Let the record of the input that a refused record is of become a dead letter when the batch is tried again.
+
+        Raises:
+            TopicsUnfitError: it is of none, or not even its dead letter, without the content, is taken.
+        """
+        if refusal.origin is None or refusal.origin in self._refused:
+            raise TopicsUnfitError(
+                f"{refusal} and start again; nothing is lost, the batch was aborted and is read again"
+            ) from refusal
+        self._refused[refusal.origin] = str(refusal)
 
     def _rewind(self) -> None:
         """Read again from where the state is: nothing of the batch was committed or applied."""
@@ -413,6 +353,7 @@ class Detector:
         for source in self._held:
             self._metrics.forget(source.partition)
         self._held.clear()
+        self._refused.clear()
         self._metrics.assigned_partitions.set(0)
         if self._link is not None:
             self._link.close()

@@ -24,7 +24,7 @@ from detector.runtime.recovery import (
     BatchAbortedError,
     MemberFencedError,
     OutcomeUnknownError,
-    TopicsUnfitError,
+    RecordRefusedError,
 )
 
 _LOG = logging.getLogger(__name__)
@@ -34,13 +34,14 @@ _SPLIT_BACKOFF_S = 0.01
 
 
 class OutputRecord(NamedTuple):
-    """A record to publish. Without a partition, the key decides."""
+    """A record to publish. Without a partition, the key decides; the origin is the record of the input that it is of."""
 
     topic: str
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes]]
     partition: int | None = None
+    origin: tuple[TopicPartition, int] | None = None
 
 
 class Transactor:
@@ -95,7 +96,7 @@ class Transactor:
             BatchAbortedError: nothing was published; the batch can be tried again.
             MemberFencedError: nothing was published; the partitions are another worker's.
             OutcomeUnknownError: published or not; this object can't be used any more.
-            TopicsUnfitError: nothing was published; a topic takes no record as large as one of these.
+            RecordRefusedError: nothing was published; a topic takes no record as large as one of these.
         """
         futures: list[Any] = []
         sent = None
@@ -155,10 +156,10 @@ class Transactor:
         if refused:
             return cause
         if too_large is not None:
-            return TopicsUnfitError(
+            return RecordRefusedError(
                 f"topic {too_large.topic} refuses a record whose value has {len(too_large.value or b''):,} bytes. Expected "
-                "its max.message.bytes to be what docs/operations.md lists: raise it and start again; nothing is lost, "
-                "the batch was aborted and is read again"
+                "its max.message.bytes to be what docs/operations.md lists: raise it",
+                too_large.origin,
             )
         if isinstance(cause, FencedInstanceIdError):
             return MemberFencedError(str(cause))

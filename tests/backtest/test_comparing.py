@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.backtest.comparing import Blocked, Label, compare, first_blocks
+from detector.backtest.comparing import Blocked, compare, first_blocks
 from detector.contract.alerts import Alert, Decision, ModelReference, SourcePosition
+from detector.contract.labels import SessionLabel
 
 SESSIONS = [f"s{number}" for number in range(8)]
 BLOCKS = st.dictionaries(st.sampled_from(SESSIONS), st.integers(1, 9)).map(
@@ -19,14 +20,15 @@ LABELS = st.dictionaries(
     st.sampled_from(SESSIONS), st.tuples(st.integers(0, 1), st.sampled_from(["drain", "browse"]))
 ).map(
     lambda drawn: {
-        session: Label(session_id=session, label=label, type=kind) for session, (label, kind) in drawn.items()
+        session: SessionLabel(session_id=session, label=label, type=kind)
+        for session, (label, kind) in drawn.items()
     }
 )
 
 
 @given(BLOCKS, BLOCKS, LABELS)
 def test_each_session_is_counted_once(
-    first: dict[str, Blocked], second: dict[str, Blocked], labels: dict[str, Label]
+    first: dict[str, Blocked], second: dict[str, Blocked], labels: dict[str, SessionLabel]
 ) -> None:
     """Blocks and differences of all groups add up to what was given, and labels to their sessions."""
     found = compare(first, second, labels)
@@ -45,7 +47,7 @@ def test_each_session_is_counted_once(
 
 @given(BLOCKS, BLOCKS, LABELS)
 def test_the_other_way_round_is_the_mirror_image(
-    first: dict[str, Blocked], second: dict[str, Blocked], labels: dict[str, Label]
+    first: dict[str, Blocked], second: dict[str, Blocked], labels: dict[str, SessionLabel]
 ) -> None:
     """What one model newly blocks against the other, the other no longer blocks against the one."""
     there, back = compare(first, second, labels), compare(second, first, labels)
@@ -56,7 +58,7 @@ def test_the_other_way_round_is_the_mirror_image(
 
 @given(BLOCKS, BLOCKS, LABELS)
 def test_what_speaks_against_the_change_comes_first(
-    first: dict[str, Blocked], second: dict[str, Blocked], labels: dict[str, Label]
+    first: dict[str, Blocked], second: dict[str, Blocked], labels: dict[str, SessionLabel]
 ) -> None:
     """Lawful sessions newly blocked, attacks no longer blocked, and at the end those that nobody labelled."""
     found = compare(first, second, labels)
@@ -73,7 +75,7 @@ def test_what_speaks_against_the_change_comes_first(
 
 @given(BLOCKS, BLOCKS, LABELS)
 def test_totals_are_the_sums_of_their_groups(
-    first: dict[str, Blocked], second: dict[str, Blocked], labels: dict[str, Label]
+    first: dict[str, Blocked], second: dict[str, Blocked], labels: dict[str, SessionLabel]
 ) -> None:
     """One for each label that a session has, with what its sessions come to."""
     found = compare(first, second, labels)

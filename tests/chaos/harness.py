@@ -13,7 +13,6 @@ import msgspec
 from kafka import TopicPartition
 
 from detector.contract.alerts import Alert
-from detector.contract.dead_letters import DeadLetter
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.session import touched_ms
@@ -27,7 +26,7 @@ from tests.chaos.cluster import Cluster, until
 from tests.chaos.disk import can_mount
 from tests.chaos.faults import FAULTS
 from tests.chaos.traffic import Publisher, traffic
-from tests.runtime.stack import alerts_of, read_committed
+from tests.runtime.stack import alerts_in, alerts_of, read_committed
 
 TOPICS_LATE = "topics created late"
 _START_BEFORE_MS = 48 * 3_600_000
@@ -159,21 +158,14 @@ def judge(cluster: Cluster, report: Report) -> None:
     challenger = Challenger(
         config.challenger(model.threshold, model.reference), ScoreMemo(model.encoding, model.score)
     )
-    shadows: list[Alert] = []
-    letters: list[DeadLetter] = []
     partitions: dict[TopicPartition, Partition] = {}
-    expected = list(
+    made = list(
         replay_epochs(
-            batches_of_topic(config),
-            models,
-            epochs_of_group(config),
-            config,
-            letters.append,
-            partitions,
-            challenger,
-            shadows.append,
+            batches_of_topic(config), models, epochs_of_group(config), config, partitions, challenger
         )
     )
+    expected, letters = alerts_in(made), [letter for one in made for letter in one.letters]
+    shadows = [alert for one in made for alert in one.outcome.shadow_alerts]
     found = alerts_of(config)
     report.models = len({alert.model.sha256 for alert in found})
     of_challenger, of_its_oracle = (

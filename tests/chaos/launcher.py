@@ -116,13 +116,14 @@ def _alerts_apart(nth: int) -> None:
     """Broken: offsets and state are committed in a transaction without the alerts, and the worker dies after it."""
     original, calls = Detector._commit, 0
 
-    def changed(self: Detector, link: Any, decoded: Any, decided: Any, member: Any) -> None:
+    def changed(self: Detector, link: Any, processed: Any, member: Any) -> None:
         nonlocal calls
         calls += 1
-        if calls >= nth and any(outcome.alerts for outcome in decided):
-            original(self, link, decoded, [replace(one, alerts=[], windows=[]) for one in decided], member)
+        if calls >= nth and any(one.outcome.alerts for one in processed):
+            silent = [one._replace(outcome=replace(one.outcome, alerts=[])) for one in processed]
+            original(self, link, silent, member)
             _die()
-        original(self, link, decoded, decided, member)
+        original(self, link, processed, member)
 
     Detector._commit = changed  # type: ignore[method-assign]
 
@@ -131,15 +132,15 @@ def _offsets_first(nth: int) -> None:
     """Broken: the N-th batch's offsets are committed by the consumer, before the transaction, and the worker dies."""
     original, calls = Detector._commit, 0
 
-    def changed(self: Detector, link: Any, decoded: Any, decided: Any, member: Any) -> None:
+    def changed(self: Detector, link: Any, processed: Any, member: Any) -> None:
         nonlocal calls
         calls += 1
         if calls == nth:
             link.membership.consumer.commit(
-                {one.source: OffsetAndMetadata(one.next_offset) for one in decoded}
+                {one.source: OffsetAndMetadata(one.outcome.delta.next_offset) for one in processed}
             )
             _die()
-        original(self, link, decoded, decided, member)
+        original(self, link, processed, member)
 
     Detector._commit = changed  # type: ignore[method-assign]
 
@@ -166,7 +167,7 @@ def _silent_model(_: int) -> None:
         original(self, model)
         if calls > 1:
             for held in self._held.values():
-                held.policy = self._policy
+                held.processor = self._processor
 
     Detector._use = changed  # type: ignore[method-assign]
 

@@ -1,6 +1,9 @@
 """Logs of session events, drawn by Hypothesis: few sessions, so that everything meets everything."""
 
 import itertools
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -8,12 +11,15 @@ from numpy.typing import NDArray
 
 from detector.contract.accounts import AccountListing, Listing
 from detector.contract.actions import Action
-from detector.contract.alerts import ModelReference
+from detector.contract.alerts import Alert, ModelReference
 from detector.contract.events import SessionEvent
 from detector.core.breaker import BreakerLimits
 from detector.core.decision import Policy
 from detector.core.encoding import Encoding
-from detector.core.staging import Entry
+from detector.core.explaining import Score, explained
+from detector.core.memo import ScoreMemo
+from detector.core.pipeline import Outcome, Pipeline
+from detector.core.staging import Entry, SessionLimits
 
 ACTIONS = [action.value for action in Action]
 ENCODING = Encoding(ACTIONS, window=4, gap_bounds_ms=[1_000, 60_000])
@@ -22,6 +28,7 @@ POLICY = Policy(threshold=0.5, model=MODEL)
 GUARDED = Policy(0.6, MODEL, review_threshold=0.4, breaker=BreakerLimits(0.4, 2, window_ms=100_000))
 """All guard rails at once, set so that random logs meet all of them."""
 SOURCE = ("session-actions", 3)
+LIMITS = SessionLimits(idle_timeout_ms=60_000, max_sessions=3)
 
 
 def score(windows: NDArray[np.void]) -> NDArray[np.float32]:
@@ -31,6 +38,27 @@ def score(windows: NDArray[np.void]) -> NDArray[np.float32]:
         weights * weights
     )
     return np.asarray((mixed * 2_654_435_761 % 1_000) / 1_000, np.float32)
+
+
+def pipeline(
+    score: Score = score,
+    *,
+    policy: Policy = GUARDED,
+    limits: SessionLimits = LIMITS,
+    encoding: Encoding = ENCODING,
+    **more: Any,
+) -> Pipeline:
+    """Return the pipeline of a model that scores so, as the detector makes it."""
+    memo = ScoreMemo(encoding, score)
+    return Pipeline(
+        encoding=encoding, score=memo.of, policy=policy, limits=limits,
+        explain=partial(explained, encoding=encoding, score=memo), **more,
+    )  # fmt: skip
+
+
+def alerts_of(outcomes: Iterable[Outcome]) -> list[Alert]:
+    """Return the alerts of a run, in order."""
+    return [alert for outcome in outcomes for alert in outcome.alerts]
 
 
 def event_of(entry: Entry) -> SessionEvent:

@@ -6,15 +6,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.contract.alerts import Alert, encode_alert
-from detector.core.decision import Policy, decide
-from detector.core.explaining import explained
-from detector.core.offline import detect
+from detector.core.decision import Policy
 from detector.core.partition import Partition
-from detector.core.staging import Entry, SessionLimits, stage
+from detector.core.pipeline import Share
+from detector.core.staging import Entry, SessionLimits
 from detector.runtime.state_log import decode_state, encode_delta, encode_snapshot, replay
-from tests.core.strategies import ENCODING, GUARDED, POLICY, SOURCE, event_of, logs, score
+from tests.core.strategies import (
+    ENCODING,
+    GUARDED,
+    LIMITS,
+    POLICY,
+    SOURCE,
+    alerts_of,
+    event_of,
+    logs,
+    pipeline,
+)
 
-LIMITS = SessionLimits(idle_timeout_ms=60_000, max_sessions=3)
 Log = list[Entry]
 
 
@@ -22,17 +30,7 @@ def alerts(
     log: Log, batch_events: int, limits: SessionLimits = LIMITS, policy: Policy = GUARDED
 ) -> list[Alert]:
     """Run the core over a log, with all guard rails."""
-    found = detect(
-        log,
-        source=SOURCE,
-        encoding=ENCODING,
-        score=score,
-        policy=policy,
-        limits=limits,
-        now_ms=lambda: 0,
-        batch_events=batch_events,
-    )
-    return list(found)
+    return alerts_of(pipeline(policy=policy, limits=limits).over(Partition(), log, SOURCE, batch_events))
 
 
 def encoded(found: list[Alert]) -> list[bytes]:
@@ -70,20 +68,15 @@ def test_a_partition_handed_over_anywhere_goes_on_the_same(log: Log, data: st.Da
         batch = log[begin:end]
         if not batch:
             continue
-        staged = stage(partition, batch, ENCODING, LIMITS)
-        scores = score(ENCODING.windows([one.steps for one in staged.candidates])).tolist()
-        decided = decide(
-            partition, staged, scores, policy=GUARDED, encoding=ENCODING, source=SOURCE,
-            next_offset=batch[-1].offset + 1, now_ms=lambda: 0,
-        )  # fmt: skip
+        (outcome,) = pipeline().run([Share(SOURCE, partition, batch, batch[-1].offset + 1)])
         if number in snapshots:
             state_log = list(encode_snapshot(partition, fingerprint))
-        state_log.append(encode_delta(decided.delta, fingerprint))
-        found += encoded(explained(decided, ENCODING, score).alerts)
+        state_log.append(encode_delta(outcome.delta, fingerprint))
+        found += encoded(outcome.alerts)
         live = Partition()
         live.sessions = dict(partition.sessions)
         live.listed = dict(partition.listed)
-        live.apply(decided.delta)
+        live.apply(outcome.delta)
         restored = Partition()
         replay(restored, (decode_state(value, fingerprint) for value in state_log))
         assert contents(restored) == contents(live)

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from detector.contract.alerts import Attribution
+from detector.contract.alerts import Alert, Attribution
 from detector.core import explaining
 from detector.core.encoding import STEP_BYTES, STEP_DTYPE, Encoding
 from detector.core.explaining import EXACT_ACTIONS, MAX_ACTIONS, MAX_COALITIONS, MAX_REASONS, explain, reasons
-from detector.core.offline import detect
+from detector.core.partition import Partition
 from detector.core.staging import Entry, SessionLimits
-from tests.core.strategies import ACTIONS, POLICY, SOURCE, logs
+from tests.core.strategies import ACTIONS, POLICY, SOURCE, alerts_of, logs, pipeline
 from tests.core.strategies import score as hashed
 
 ROUNDING = 1e-12
@@ -179,14 +179,10 @@ def test_a_gap_is_worth_the_score_less_its_mean_over_other_gaps() -> None:
 def test_estimated_explanations_do_not_depend_on_batches(log: list[Entry], batch_events: int) -> None:
     """With windows beyond what is exact, any cut of the log gives the same explanations, bit for bit."""
 
-    def alerts(events: int) -> list[object]:
+    def alerts(events: int) -> list[Alert]:
         limits = SessionLimits(idle_timeout_ms=10**12, max_sessions=9)
-        return list(
-            detect(
-                log, source=SOURCE, encoding=WIDE, score=hashed, policy=POLICY, limits=limits,
-                now_ms=lambda: 0, batch_events=batch_events if events else len(log),
-            )
-        )  # fmt: skip
+        run = pipeline(hashed, policy=POLICY, limits=limits, encoding=WIDE)
+        return alerts_of(run.over(Partition(), log, SOURCE, batch_events if events else len(log)))
 
     assert alerts(0) == alerts(1)
 

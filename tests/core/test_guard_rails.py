@@ -12,11 +12,11 @@ from detector.contract.accounts import AccountListing, Listing
 from detector.contract.alerts import Alert, Cause, Decision
 from detector.contract.events import SessionEvent
 from detector.core.breaker import SLOTS, Breaker, BreakerLimits, BreakerState
-from detector.core.decision import Decided, Policy, Suppression, decide
-from detector.core.explaining import explained
+from detector.core.decision import Policy, Suppression
 from detector.core.partition import Partition
-from detector.core.staging import Entry, SessionLimits, stage
-from tests.core.strategies import ENCODING, GUARDED, MODEL, SOURCE
+from detector.core.pipeline import Outcome, Share
+from detector.core.staging import Entry, SessionLimits
+from tests.core.strategies import ENCODING, GUARDED, MODEL, SOURCE, pipeline
 
 LIMITS = SessionLimits(idle_timeout_ms=10**12, max_sessions=10_000)
 REVIEWING = Policy(0.8, MODEL, review_threshold=0.4)
@@ -41,18 +41,14 @@ class Log:
         self.policy = policy
         self.offset = 0
 
-    def read(self, events: Sequence[SessionEvent | AccountListing]) -> Decided:
+    def read(self, events: Sequence[SessionEvent | AccountListing]) -> Outcome:
         """Decide on the next events."""
         entries = [Entry(self.offset + at, 0, event) for at, event in enumerate(events)]
         self.offset += len(events)
-        staged = stage(self.partition, entries, ENCODING, LIMITS)
-        scores = score(ENCODING.windows([one.steps for one in staged.candidates])).tolist()
-        decided = decide(
-            self.partition, staged, scores, policy=self.policy, encoding=ENCODING, source=SOURCE,
-            next_offset=self.offset, now_ms=lambda: 0,
-        )  # fmt: skip
-        self.partition.apply(decided.delta)
-        return decided
+        share = Share(SOURCE, self.partition, entries, self.offset)
+        (outcome,) = pipeline(score, policy=self.policy, limits=LIMITS).run([share])
+        self.partition.apply(outcome.delta)
+        return outcome
 
 
 def event(session: str, action: str, at_ms: int = 0, number: int = 0) -> SessionEvent:
@@ -124,7 +120,7 @@ def test_a_denied_account_is_blocked_at_its_next_action() -> None:
     decided = log.read([*deny, event("s", "VIEW_BALANCE", 1), event("s", "LOGIN", 2), event("t", "LOGIN", 3)])
     assert verdicts(decided.alerts) == [("s", "BLOCK", "deny_list")]
     assert decided.suppressed == {Suppression.ALREADY_BLOCKED: 2}
-    (alert,) = explained(decided, ENCODING, score).alerts
+    (alert,) = decided.alerts
     assert alert.explanation[0] == "the account is on the deny list"
     assert alert.score < alert.threshold
 
@@ -175,7 +171,7 @@ def test_a_session_reviewed_by_the_breaker_is_blocked_once_it_has_closed() -> No
 def test_what_the_breaker_held_back_is_told_and_not_explained() -> None:
     """Such reviews come in masses; they say why they are none of the model's, without attributions."""
     log = Log(Policy(0.8, MODEL, breaker=BreakerLimits(0.25, min_blocks=1, window_ms=10_000)))
-    (alert,) = explained(log.read([event("s", "TRANSFER_LARGE")]), ENCODING, score).alerts
+    (alert,) = log.read([event("s", "TRANSFER_LARGE")]).alerts
     assert alert.cause is Cause.CIRCUIT_BREAKER
     assert (alert.attributions, alert.baseline) == ([], None)
     assert alert.explanation == ["review instead of block: the circuit breaker is open"]
@@ -212,7 +208,8 @@ def test_the_breaker_is_what_a_count_over_the_whole_past_gives(
         enough = 0 if is_open else least
         is_open = wanted >= enough and wanted > share * sessions / (2 if is_open else 1)
         breaker = Breaker(limits, state)  # made anew from its state each time, as after a crash
-        assert breaker.is_open(now_ms, begun=begun, blocks=blocks) is is_open
+        breaker.count(now_ms, begun=begun, blocks=blocks)
+        assert breaker.is_open is is_open
         state = breaker.state
         assert len(state.counts) <= window_ms // slot_ms + 1
 
@@ -220,7 +217,8 @@ def test_the_breaker_is_what_a_count_over_the_whole_past_gives(
 def test_without_limits_the_breaker_stays_closed() -> None:
     """Switched off it counts nothing, and closes what was open."""
     breaker = Breaker(None, BreakerState(is_open=True, counts=((0, 1, 1),)))
-    assert not breaker.is_open(5, begun=1, blocks=1)
+    breaker.count(5, begun=1, blocks=1)
+    assert not breaker.is_open
     assert breaker.state == BreakerState()
 
 

@@ -7,10 +7,10 @@ from detector.contract.accounts import AccountListing, Listing
 from detector.contract.alerts import Alert, Decision, ModelReference
 from detector.core.decision import Policy
 from detector.core.memo import ScoreMemo
-from detector.core.offline import detect
+from detector.core.partition import Partition
 from detector.core.shadowing import Challenger
 from detector.core.staging import Entry, SessionLimits
-from tests.core.strategies import ENCODING, logs, score
+from tests.core.strategies import ENCODING, alerts_of, logs, pipeline, score
 
 CHALLENGER = ModelReference(name="challenger", version="2", sha256="1" * 64)
 CHAMPION = ModelReference(name="champion", version="1", sha256="0" * 64)
@@ -20,23 +20,13 @@ def run(
     log: list[Entry], threshold: float | None, batch_events: int = 7, champion_threshold: float = 0.6
 ) -> tuple[list[Alert], list[Alert]]:
     """Return what is decided, and what the challenger comes to at a threshold; None is no challenger."""
-    shadows: list[Alert] = []
     challenger = (
         None if threshold is None else Challenger(Policy(threshold, CHALLENGER), ScoreMemo(ENCODING, score))
     )
-    alerts = detect(
-        log,
-        source=("actions", 0),
-        encoding=ENCODING,
-        score=score,
-        policy=Policy(champion_threshold, CHAMPION),
-        limits=SessionLimits(idle_timeout_ms=60_000, max_sessions=5),
-        now_ms=lambda: 0,
-        batch_events=batch_events,
-        challenger=challenger,
-        shadow_alert=shadows.append,
-    )
-    return list(alerts), shadows
+    limits = SessionLimits(idle_timeout_ms=60_000, max_sessions=5)
+    both = pipeline(policy=Policy(champion_threshold, CHAMPION), limits=limits, challenger=challenger)
+    outcomes = list(both.over(Partition(), log, ("actions", 0), batch_events))
+    return alerts_of(outcomes), [alert for outcome in outcomes for alert in outcome.shadow_alerts]
 
 
 @given(logs(listings=True), st.floats(0.05, 0.95), st.integers(1, 40), st.integers(1, 40))

@@ -4,8 +4,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demo.summary import Received, Truth, summarise
+from demo.summary import Received, summarise
 from detector.contract.alerts import Alert, Decision, ModelReference, SourcePosition
+from detector.contract.labels import SessionLabel
 
 
 def received(session: str, number: int = 2, latency_ms: int = 10) -> Received:
@@ -31,11 +32,11 @@ def received(session: str, number: int = 2, latency_ms: int = 10) -> Received:
 
 
 TRUTHS = [
-    Truth("n1", 0, "normal", 4),
-    Truth("n2", 0, "normal", 5),
-    Truth("q1", 1, "quick_drain", 4),
-    Truth("q2", 1, "quick_drain", 4),
-    Truth("p1", 1, "password_reset", 4),
+    SessionLabel(session_id="n1", label=0, type="normal", actions=4),
+    SessionLabel(session_id="n2", label=0, type="normal", actions=5),
+    SessionLabel(session_id="q1", label=1, type="quick_drain", actions=4),
+    SessionLabel(session_id="q2", label=1, type="quick_drain", actions=4),
+    SessionLabel(session_id="p1", label=1, type="password_reset", actions=4),
 ]
 
 
@@ -71,4 +72,6 @@ def test_labels_are_read_as_the_simulator_writes_them() -> None:
     line = (
         b'{"session_id":"s","label":1,"type":"quick_drain","actions":4,"customer_type":"x","attack_from":1}'
     )
-    assert msgspec.json.decode(line, type=Truth) == Truth("s", 1, "quick_drain", 4)
+    assert msgspec.json.decode(line, type=SessionLabel) == SessionLabel(
+        session_id="s", label=1, type="quick_drain", actions=4
+    )

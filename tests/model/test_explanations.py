@@ -13,13 +13,14 @@ from detector.core import explaining
 from detector.core.decision import Policy
 from detector.core.encoding import Encoding
 from detector.core.explaining import EXACT_ACTIONS, Explanation, Score, explain
-from detector.core.offline import detect
+from detector.core.partition import Partition
 from detector.core.staging import Entry, SessionLimits
 from detector.model.artifact import load_model, packaged_model_path
 from detector.model.scorer import Scorer
 from producer.behaviour import seed
 from producer.behaviour.interleave import interleave, schedule
 from producer.behaviour.session import stream
+from tests.core.strategies import alerts_of, pipeline
 from tests.model.models import VOCABULARY, random_weights
 from trainer.export import build_graph
 
@@ -67,12 +68,11 @@ def test_the_packaged_model_explains_alike_in_every_batch() -> None:
     ]
 
     def alerts(batch_events: int) -> list[Alert]:
-        found = detect(
-            log, source=("actions", 0), encoding=model.encoding, score=model.score,
-            policy=Policy(model.threshold, model.reference), limits=SessionLimits(), now_ms=lambda: 0,
-            batch_events=batch_events,
+        run = pipeline(
+            model.score, policy=Policy(model.threshold, model.reference), limits=SessionLimits(),
+            encoding=model.encoding,
         )  # fmt: skip
-        return list(found)
+        return alerts_of(run.over(Partition(), log, ("actions", 0), batch_events))
 
     whole = alerts(len(log))
     assert whole

@@ -22,6 +22,7 @@ from detector.contract.dead_letters import DeadLetter
 from detector.contract.topics import MAX_RECORD_BYTES
 from detector.model.artifact import load_model, packaged_model_path
 from detector.runtime.config import DetectorConfig, flag_of
+from detector.runtime.processing import Processed, processor_of
 from detector.runtime.replaying import batches_of_topic, replay
 from detector.runtime.topics import ensure_topics
 
@@ -175,9 +176,14 @@ class Stack:
 
     def expected(self) -> tuple[list[Alert], list[DeadLetter]]:
         """Return what the oracle makes of the input topic."""
-        letters: list[DeadLetter] = []
-        model = load_model(packaged_model_path("seed"))
-        return list(replay(batches_of_topic(self.config), model, self.config, letters.append)), letters
+        processor = processor_of(load_model(packaged_model_path("seed")), self.config)
+        made = list(replay(batches_of_topic(self.config), processor))
+        return alerts_in(made), [letter for one in made for letter in one.letters]
+
+
+def alerts_in(processed: Iterable[Processed]) -> list[Alert]:
+    """Return the alerts of what was processed, in order."""
+    return [alert for one in processed for alert in one.outcome.alerts]
 
 
 def without_clock(alerts: Iterable[Alert]) -> list[tuple[str, ...]]:

@@ -16,9 +16,11 @@ from detector.contract.alerts import Alert, Cause, Decision
 from detector.contract.events import SessionEvent, encode_event
 from detector.core.partition import Partition
 from detector.model.artifact import load_model, packaged_model_path
-from detector.runtime.replaying import Batch, batches_of_topic, replay
+from detector.runtime.processing import processor_of
+from detector.runtime.reading import Batch, Span
+from detector.runtime.replaying import batches_of_topic, replay
 from tests.model.models import metadata, random_weights, with_canaries
-from tests.runtime.stack import PATIENCE_S, Stack, without_clock
+from tests.runtime.stack import PATIENCE_S, Stack, alerts_in, without_clock
 from trainer.export import build_graph, model_file
 
 NOW_MS = 1_790_000_000_000
@@ -68,7 +70,7 @@ def test_a_bad_model_is_held_back_through_a_crash_and_recovers(
         stack.publish(sessions(200, 400))
         stack.wait_until_processed()
         assert "circuit breaker closed" not in again.log.read_text()
-    ends = {TopicPartition(stack.config.input_topic, 0): 400 * 3}
+    spans: dict[TopicPartition, Span] = {TopicPartition(stack.config.input_topic, 0): (0, 400 * 3)}
     of_bad = list(stack.alerts())
     stack.publish(sessions(400, 1_000))
     with stack.worker() as mended:
@@ -76,11 +78,12 @@ def test_a_bad_model_is_held_back_through_a_crash_and_recovers(
         mended.wait_until_logged("circuit breaker closed")
 
     partitions: dict[TopicPartition, Partition] = {}
-    bad_model, good_model = load_model(tmp_path / "bad.onnx"), load_model(packaged_model_path("seed"))
-    expected = list(
-        replay(batches_of_topic(stack.config, ends), bad_model, stack.config, partitions=partitions)
+    bad_model, good_model = (
+        processor_of(load_model(path), stack.config)
+        for path in (tmp_path / "bad.onnx", packaged_model_path("seed"))
     )
-    expected += replay(after(stack, 400 * 3), good_model, stack.config, partitions=partitions)
+    expected = alerts_in(replay(batches_of_topic(stack.config, spans), bad_model, partitions))
+    expected += alerts_in(replay(after(stack, 400 * 3), good_model, partitions))
     found = stack.alerts()
     assert without_clock(found) == without_clock(expected)
 

@@ -210,11 +210,14 @@ SLOW = """
 import sys, time
 from detector.cli import main
 from detector.runtime import rebuilding, restoring
-replay, restoring._TELL_INTERVAL_S = rebuilding._replay, 0.2
-def slow(*arguments):
-    time.sleep(0.5)
-    replay(*arguments)
-rebuilding._replay = slow
+silent, restoring._TELL_INTERVAL_S = rebuilding._silent, 0.2
+class Slow:
+    def __init__(self, processor):
+        self._processor = processor
+    def process(self, *arguments):
+        time.sleep(0.5)
+        return self._processor.process(*arguments)
+rebuilding._silent = lambda *arguments: Slow(silent(*arguments))
 main(sys.argv[1:])
 """
 

@@ -10,9 +10,10 @@ from kafka import TopicPartition
 from detector.contract.alerts import Alert
 from detector.core.partition import Partition
 from detector.model.artifact import load_model
+from detector.runtime.processing import processor_of
 from detector.runtime.replaying import batches_of_topic, replay
 from tests.model.models import random_file
-from tests.runtime.stack import Stack, Worker, exposed, wait_for, without_clock
+from tests.runtime.stack import Stack, Worker, alerts_in, exposed, wait_for, without_clock
 from tests.runtime.test_end_to_end import records, sessions
 from tests.runtime.test_model_watch import put
 
@@ -61,16 +62,16 @@ def test_each_half_is_decided_by_its_model(make_stack: Callable[..., Stack], tmp
     partitions: dict[object, Partition] = {}
     for file, end in zip([*files, files[0]], ends, strict=True):
         put(path, file)
+        begins = {source: one.next_offset for source, one in partitions.items()}
         batches = (
             {
-                source: [one for one in batch if one.offset >= partitions[source].next_offset]
-                if source in partitions
-                else batch
+                source: new
                 for source, batch in polled.items()
+                if (new := [one for one in batch if one.offset >= begins.get(source, 0)])
             }
-            for polled in batches_of_topic(stack.config, end)
+            for polled in batches_of_topic(stack.config, {source: (0, at) for source, at in end.items()})
         )
-        expected += replay(batches, load_model(path), stack.config, partitions=partitions)
+        expected += alerts_in(replay(batches, processor_of(load_model(path), stack.config), partitions))
     found = stack.alerts()
     assert without_clock(found) == without_clock(expected)
     assert {alert.model.version for alert in found} == {"1", "2"}

@@ -1,0 +1,281 @@
+"""The pipeline: stage → score → decide → shadow → reason, from partitions and their next entries to what they come to.
+
+The detector in service runs it, and so does whoever computes its alerts afterwards: offline, in a backtest, or to
+rebuild a partition. Nothing given to it is changed; `Partition.apply` takes over what came of it, once that is
+committed. An entry that can't be processed is found by bisection and fails alone.
+"""
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, fields, replace
+from typing import Final, NamedTuple
+
+from detector.contract.alerts import Alert
+from detector.core.decision import Decided, Policy, Suppression, decide
+from detector.core.encoding import Encoding
+from detector.core.partition import Delta, Partition
+from detector.core.session import with_marks
+from detector.core.shadowing import Challenger, Shadowed, Verdicts, shadowed
+from detector.core.staging import Candidate, Entry, SessionLimits, Staged, stage
+
+_BATCH_ENTRIES: Final = 2_000
+
+
+class ProcessingError(Exception):
+    """An entry can't be processed: the fault is the detector's or the model's. The message says which and why."""
+
+
+class ScoreRefusedError(ValueError):
+    """A model's answer is no score."""
+
+
+class Share(NamedTuple):
+    """One partition's next entries.
+
+    Attributes:
+        source: topic and partition of the input.
+        partition: as committed.
+        entries: in the order of the log.
+        next_offset: input offset after them, and after what lies between and behind them.
+        pending: what earlier entries of the same batch come to.
+    """
+
+    source: tuple[str, int]
+    partition: Partition
+    entries: Sequence[Entry]
+    next_offset: int
+    pending: Delta | None = None
+
+
+class Failure(NamedTuple):
+    """An entry that could not be processed, and why."""
+
+    offset: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a share comes to.
+
+    Attributes:
+        delta: what it changes in its partition, to be committed with the alerts and then applied.
+        alerts: in the order of the log, with their explanations.
+        shadow_alerts: a challenger's, without explanations.
+        failures: entries that left no other trace.
+        scores: of the events, in the order of the log.
+        agreement: scored events, by the verdicts of champion and challenger.
+        suppressed: how often something was not published, by reason.
+        trips: how often the circuit breaker opened.
+        listings: of accounts.
+        duplicates: events ignored.
+        clamped: events before their session's last one.
+        expired: sessions dropped because they were idle for too long.
+        evicted: sessions dropped because there were too many.
+    """
+
+    delta: Delta
+    alerts: list[Alert] = field(default_factory=list)
+    shadow_alerts: list[Alert] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    agreement: Counter[Verdicts] = field(default_factory=Counter)
+    suppressed: Counter[Suppression] = field(default_factory=Counter)
+    trips: int = 0
+    listings: int = 0
+    duplicates: int = 0
+    clamped: int = 0
+    expired: int = 0
+    evicted: int = 0
+
+    def then(self, later: "Outcome") -> "Outcome":
+        """Return both as one; the later one's delta holds this one's."""
+        names = [one.name for one in fields(self) if one.name != "delta"]
+        return Outcome(later.delta, **{name: getattr(self, name) + getattr(later, name) for name in names})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """What turns entries into alerts, and into what they change.
+
+    Attributes:
+        encoding: of the model.
+        score: the model's risk of each candidate, from 0 to 1.
+        policy: what decides.
+        limits: of sessions.
+        explain: gives alerts their explanations; none without it.
+        challenger: scores the same windows in shadow.
+        isolates: whether an entry that can't be processed fails alone, or all of them with it.
+        now_ms: the clock, for `detected_at_ms` alone.
+        timed: measures each stage, by its name.
+    """
+
+    encoding: Encoding
+    score: Callable[[Sequence[Candidate]], list[float]]
+    policy: Policy
+    limits: SessionLimits
+    explain: Callable[[Decided], Decided] | None = None
+    challenger: Challenger | None = None
+    isolates: bool = True
+    now_ms: Callable[[], int] = lambda: 0
+    timed: Callable[[str], AbstractContextManager[object]] = lambda _: nullcontext()
+
+    def run(self, shares: Sequence[Share]) -> list[Outcome]:
+        """Return what each share comes to; the windows of all are scored in one call.
+
+        Raises:
+            ProcessingError: an entry can't be processed, and does not fail alone.
+        """
+        try:
+            return self._run(shares)
+        except Exception:  # noqa: BLE001  whatever it is: the entry at fault is looked for
+            return [self._isolated(share) for share in shares]
+
+    def over(
+        self,
+        partition: Partition,
+        entries: Iterable[Entry],
+        source: tuple[str, int],
+        batch_entries: int = _BATCH_ENTRIES,
+    ) -> Iterator[Outcome]:
+        """Run over the log of one partition at rest, which is changed; the batches' size changes nothing but the speed."""
+        remaining = iter(entries)
+        while batch := list(itertools.islice(remaining, batch_entries)):
+            (outcome,) = self.run([Share(source, partition, batch, batch[-1].offset + 1)])
+            partition.apply(outcome.delta)
+            yield outcome
+
+    def _run(self, shares: Sequence[Share]) -> list[Outcome]:
+        encoding, limits = self.encoding, self.limits
+        with self.timed("stage"):
+            staged = [stage(one.partition, one.entries, encoding, limits, one.pending) for one in shares]
+        with self.timed("score"):
+            scores = self._score(staged)
+        with self.timed("decide"):
+            decided = [self._decide(*each) for each in zip(shares, staged, scores, strict=True)]
+        with self.timed("shadow"):
+            in_shadow = [self._shadow(*each) for each in zip(shares, staged, scores, strict=True)]
+        with self.timed("reason"):
+            decided = [self._explain(one) for one in decided]
+        return [_outcome(*each) for each in zip(shares, staged, scores, decided, in_shadow, strict=True)]
+
+    def _score(self, staged: Sequence[Staged]) -> list[list[float]]:
+        scores = self.score([candidate for one in staged for candidate in one.candidates])
+        for score in scores:
+            if not 0 <= score <= 1:  # nor is NaN
+                raise ScoreRefusedError(
+                    f"model {self.policy.model.name} scored {score}: expected a number from 0 to 1"
+                )
+        rest = iter(scores)
+        return [list(itertools.islice(rest, len(one.candidates))) for one in staged]
+
+    def _decide(self, share: Share, staged: Staged, scores: Sequence[float]) -> Decided:
+        return decide(
+            staged.candidates,
+            scores,
+            breaker=(share.pending or share.partition).breaker,
+            policy=self.policy,
+            encoding=self.encoding,
+            source=share.source,
+            now_ms=self.now_ms,
+        )
+
+    def _shadow(self, share: Share, staged: Staged, scores: Sequence[float]) -> Shadowed | None:
+        if self.challenger is None:
+            return None
+        return shadowed(
+            staged.candidates,
+            _scores_of_any(self.challenger.memo.of, staged.candidates),
+            scores,
+            policy=self.challenger.policy,
+            champion=self.policy,
+            encoding=self.encoding,
+            source=share.source,
+            now_ms=self.now_ms,
+        )
+
+    def _explain(self, decided: Decided) -> Decided:
+        """Give alerts their explanations; one that can't be explained is published without."""
+        if self.explain is None or not decided.alerts:
+            return decided
+        try:
+            return self.explain(decided)
+        except Exception:  # noqa: BLE001  no block is held back for want of words
+            if len(decided.alerts) == 1:
+                return decided
+        half = len(decided.alerts) // 2
+        parts = [
+            self._explain(replace(decided, alerts=decided.alerts[part], windows=decided.windows[part]))
+            for part in (slice(half), slice(half, None))
+        ]
+        return replace(decided, alerts=[alert for part in parts for alert in part.alerts])
+
+    def _isolated(self, share: Share) -> Outcome:
+        """Bisect a share that can't be processed as a whole, down to the entries at fault."""
+        try:
+            return self._run([share])[0]
+        except Exception as error:
+            detail = f"{type(error).__name__}: {error}"
+            if len(share.entries) <= 1:
+                where = f"{share.source[0]}[{share.source[1]}] before offset {share.next_offset}"
+                if not share.entries or not self.isolates:
+                    raise ProcessingError(f"{where} can't be processed: {detail}") from error
+                return Outcome(
+                    share.pending or _unchanged(share), failures=[Failure(share.entries[0].offset, detail)]
+                )
+        half = len(share.entries) // 2
+        first = self._isolated(share._replace(entries=share.entries[:half]))
+        later = share._replace(entries=share.entries[half:], pending=first.delta)
+        return first.then(self._isolated(later))
+
+
+def _scores_of_any(
+    score: Callable[[Sequence[Candidate]], list[float]], candidates: Sequence[Candidate]
+) -> list[float]:
+    """Score what can be scored; the rest is NaN. What a challenger can't do is held against it alone."""
+    try:
+        return score(candidates)
+    except Exception:  # noqa: BLE001  whatever it is
+        if len(candidates) == 1:
+            return [math.nan]
+    return [one for candidate in candidates for one in _scores_of_any(score, [candidate])]
+
+
+def _unchanged(share: Share) -> Delta:
+    partition = share.partition
+    return Delta(share.next_offset, partition.stream_time_ms, [], {}, {}, partition.breaker)
+
+
+def _outcome(
+    share: Share, staged: Staged, scores: list[float], decided: Decided, in_shadow: Shadowed | None
+) -> Outcome:
+    marks = decided.marks
+    if in_shadow is not None:
+        marks = {one: marks.get(one, 0) | in_shadow.marks.get(one, 0) for one in marks | in_shadow.marks}
+    touched = staged.touched
+    marked = {one: with_marks(touched[one], new) for one, new in marks.items() if new and one in touched}
+    delta = Delta(
+        share.next_offset,
+        staged.stream_time_ms,
+        sorted(staged.removed),
+        touched | marked,  # in the order of the last touch, still
+        staged.listed,
+        decided.breaker,
+    )
+    return Outcome(
+        delta,
+        alerts=decided.alerts,
+        shadow_alerts=in_shadow.alerts if in_shadow else [],
+        scores=scores,
+        agreement=in_shadow.agreement if in_shadow else Counter(),
+        suppressed=decided.suppressed,
+        trips=decided.trips,
+        listings=staged.listings,
+        duplicates=staged.duplicates,
+        clamped=staged.clamped,
+        expired=staged.expired,
+        evicted=staged.evicted,
+    )

@@ -1,0 +1,161 @@
+"""Processing: from the records of a batch to what they come to, decoding and the core's pipeline in one.
+
+The detector in service, the oracle of a log at rest, a backtest and a rebuild all process with this, so that none can
+come to anything else than the others.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from kafka import TopicPartition
+
+from detector.contract.dead_letters import DeadLetter, Reason
+from detector.core.explaining import explained
+from detector.core.memo import ScoreMemo
+from detector.core.partition import Partition
+from detector.core.pipeline import Outcome, Pipeline, ProcessingError, Share
+from detector.core.shadowing import Challenger
+from detector.core.staging import Entry
+from detector.model.artifact import Model
+from detector.runtime.config import DEAD_LETTER, DetectorConfig
+from detector.runtime.decoding import EventLimits, dead_letter, decode
+from detector.runtime.reading import Batch
+
+Refused = Mapping[tuple[TopicPartition, int], str]
+"""Why what came of a record of the input could not be published, by where it lies."""
+_NONE: Refused = MappingProxyType({})
+
+
+class Processed(NamedTuple):
+    """What the records of one partition come to.
+
+    Attributes:
+        source: of the input.
+        records: how many there were.
+        outcome: of the core.
+        letters: dead letters, in the order of the log.
+    """
+
+    source: TopicPartition
+    records: int
+    outcome: Outcome
+    letters: list[DeadLetter]
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """Processes records under one model and one set of rules.
+
+    Attributes:
+        pipeline: of the core.
+        limits: of events.
+    """
+
+    pipeline: Pipeline
+    limits: EventLimits
+
+    def process(
+        self, batch: Batch, partitions: Mapping[TopicPartition, Partition], refused: Refused = _NONE
+    ) -> list[Processed]:
+        """Process the next records of some partitions, which are not changed.
+
+        Args:
+            batch: the records, at least one of each.
+            partitions: as committed.
+            refused: records to be dead-lettered because what came of them could not be published.
+
+        Raises:
+            ProcessingError: a record can't be processed, and is not to fail alone.
+        """
+        shares, letters = [], []
+        with self.pipeline.timed("decode"):
+            for source, records in batch.items():
+                entries, undecoded = self._decode(source, records, refused)
+                shares.append(Share(source, partitions[source], entries, records[-1].offset + 1))
+                letters.append(undecoded)
+        outcomes = self.pipeline.run(shares)
+        return [
+            Processed(source, len(records), outcome, self._letters(records, undecoded, outcome))
+            for (source, records), undecoded, outcome in zip(batch.items(), letters, outcomes, strict=True)
+        ]
+
+    def _decode(
+        self, source: TopicPartition, records: Sequence[Any], refused: Refused
+    ) -> tuple[list[Entry], list[DeadLetter]]:
+        entries, letters, knows = [], [], self.pipeline.encoding.knows
+        for record in records:
+            try:
+                decoded = decode(record, knows, self.limits)
+            except Exception as error:
+                detail = f"{type(error).__name__}: {error}"
+                if not self.pipeline.isolates:
+                    raise ProcessingError(
+                        f"{source.topic}[{source.partition}] at offset {record.offset} can't be decoded: {detail}"
+                    ) from error
+                decoded = dead_letter(record, Reason.PROCESSING, detail, self.limits)
+            if refused and (why := refused.get((source, record.offset))) is not None:
+                decoded = _unpublished(record, decoded, why, self.limits)
+            if isinstance(decoded, DeadLetter):
+                letters.append(decoded)
+            else:
+                entries.append(Entry(record.offset, max(0, record.timestamp), decoded))
+        return entries, letters
+
+    def _letters(
+        self, records: Sequence[Any], undecoded: list[DeadLetter], outcome: Outcome
+    ) -> list[DeadLetter]:
+        if not outcome.failures:
+            return undecoded
+        details = {failure.offset: failure.detail for failure in outcome.failures}
+        failed = [
+            dead_letter(record, Reason.PROCESSING, details[record.offset], self.limits)
+            for record in records
+            if record.offset in details
+        ]
+        return sorted([*undecoded, *failed], key=lambda letter: letter.offset)
+
+
+def _unpublished(record: Any, decoded: object, why: str, limits: EventLimits) -> DeadLetter:
+    """Return the letter of a record that nothing could be published of: a dead letter is published without its value."""
+    letter = (
+        decoded if isinstance(decoded, DeadLetter) else dead_letter(record, Reason.PRODUCTION, why, limits)
+    )
+    return letter.without_content()
+
+
+def processor_of(
+    model: Model,
+    config: DetectorConfig,
+    *,
+    challenger: Challenger | None = None,
+    explains: bool = True,
+    now_ms: Callable[[], int] = lambda: 0,
+    timed: Callable[[str], AbstractContextManager[object]] = lambda _: nullcontext(),
+) -> Processor:
+    """Return what processes under a model and the settings that decide.
+
+    Args:
+        model: scores.
+        config: all settings.
+        challenger: scores the same windows in shadow.
+        explains: whether alerts are given their explanations.
+        now_ms: the clock, for `detected_at_ms` alone; by default it is 0.
+        timed: measures each stage, by its name.
+    """
+    memo = ScoreMemo(model.encoding, model.score)
+    pipeline = Pipeline(
+        encoding=model.encoding,
+        score=memo.of,
+        policy=config.policy(model.threshold, model.reference),
+        limits=config.session_limits,
+        explain=partial(explained, encoding=model.encoding, score=memo) if explains else None,
+        challenger=challenger,
+        isolates=config.on_processing_failure == DEAD_LETTER,
+        now_ms=now_ms,
+        timed=timed,
+    )
+    return Processor(pipeline, config.event_limits)

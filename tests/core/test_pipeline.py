@@ -1,0 +1,160 @@
+"""One object turns entries into outcomes: nothing given to it changes, and what can't be processed fails alone."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from detector.contract.alerts import encode_alert
+from detector.core.decision import Decided, Policy
+from detector.core.explaining import Score
+from detector.core.memo import ScoreMemo
+from detector.core.partition import Partition
+from detector.core.pipeline import Outcome, Pipeline, ProcessingError, Share
+from detector.core.session import touched_ms
+from detector.core.shadowing import Challenger
+from detector.core.staging import Entry
+from tests.core.strategies import ENCODING, LIMITS, MODEL, POLICY, SOURCE, event_of, logs, pipeline, score
+
+POISON = "CHANGE_PASSWORD"
+"""The models below fail on windows that end with it."""
+CODE = 1 + ENCODING.vocabulary.index(POISON)
+
+
+def ends_with_poison(windows: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Tell of each window whether its last action is the poison; an empty one has none."""
+    last = np.maximum((windows["action"] > 0).sum(axis=1) - 1, 0)
+    return np.asarray(windows["action"][np.arange(len(windows)), last] == CODE)
+
+
+def raising(windows: NDArray[np.void]) -> NDArray[np.float32]:
+    """Fail as a graph that can't run."""
+    if ends_with_poison(windows).any():
+        raise RuntimeError("the graph can't run")
+    return score(windows)
+
+
+def answering(answer: float) -> Score:
+    """Return a model that answers with what is no score."""
+
+    def answer_with(windows: NDArray[np.void]) -> NDArray[np.float32]:
+        return np.where(ends_with_poison(windows), np.float32(answer), score(windows)).astype(np.float32)
+
+    return answer_with
+
+
+BROKEN: dict[str, Score] = {
+    "raises": raising,
+    "nan": answering(float("nan")),
+    "above 1": answering(1.5),
+    "below 0": answering(-0.1),
+}
+
+
+def run(runs: Pipeline, log: Sequence[Entry], batch_entries: int) -> tuple[Partition, list[Outcome]]:
+    """Run over a log; return the partition as it is left, and what came of each batch."""
+    partition = Partition()
+    return partition, list(runs.over(partition, log, SOURCE, batch_entries))
+
+
+def told(outcomes: Sequence[Outcome]) -> list[bytes]:
+    """Return the alerts, encoded."""
+    return [encode_alert(alert) for outcome in outcomes for alert in outcome.alerts]
+
+
+def contents(partition: Partition) -> tuple[object, ...]:
+    """Return what a partition is, but for how far it was read, and for expired sessions that still lie about."""
+    live = [
+        (session_id, packed)
+        for session_id, packed in partition.sessions.items()
+        if partition.stream_time_ms - touched_ms(packed) <= LIMITS.idle_timeout_ms
+    ]
+    return partition.stream_time_ms, live, partition.listed, partition.breaker
+
+
+@pytest.mark.parametrize("model", BROKEN)
+@settings(max_examples=100)
+@given(logs(listings=True), st.integers(1, 60), st.integers(1, 60))
+def test_what_a_model_fails_on_fails_alone(model: str, log: list[Entry], one: int, other: int) -> None:
+    """The rest goes on as if the event had never been, in any batches; each event fails, or leaves its trace."""
+    broken = pipeline(BROKEN[model])
+    partition, outcomes = run(broken, log, one)
+    other_partition, other_outcomes = run(broken, log, other)
+    failed = {failure.offset for outcome in outcomes for failure in outcome.failures}
+    assert failed == {failure.offset for outcome in other_outcomes for failure in outcome.failures}
+    assert {event_of(entry).action for entry in log if entry.offset in failed} <= {POISON}
+    rest, clean = run(pipeline(), [entry for entry in log if entry.offset not in failed], 7)
+    assert told(outcomes) == told(other_outcomes) == told(clean)
+    assert contents(partition) == contents(other_partition) == contents(rest)
+    assert sum(len(outcome.scores) for outcome in outcomes) == sum(len(outcome.scores) for outcome in clean)
+
+
+@given(logs(listings=True))
+def test_a_failure_that_is_not_to_be_isolated_names_its_place(log: list[Entry]) -> None:
+    """With isolation off nothing comes of the batch, and the message says where and why."""
+    poisoned = [entry for entry in log if getattr(entry.event, "action", "") == POISON]
+    strict = pipeline(raising, isolates=False)
+    if any(failure for outcome in run(pipeline(raising), log, 7)[1] for failure in outcome.failures):
+        with pytest.raises(ProcessingError, match=r"session-actions\[3\].*the graph can't run"):
+            run(strict, log, 1_000)
+    else:
+        assert not poisoned or run(strict, log, 1_000)[1]
+
+
+@given(logs(listings=True), st.integers(0, 60))
+def test_nothing_given_to_it_is_changed(log: list[Entry], at: int) -> None:
+    """Partition and entries are after a run, of the sound and of the broken, what they were before."""
+    partition, _ = run(pipeline(), log[:at], 7)
+    before = copy.deepcopy(contents(partition)), partition.next_offset, list(log)
+    for model in (score, raising):
+        pipeline(model).run([Share(SOURCE, partition, log[at:], 10_000)])
+    assert (contents(partition), partition.next_offset, log) == before
+
+
+@given(logs(), logs(), st.integers(1, 60))
+def test_partitions_do_not_see_each_other(log: list[Entry], other: list[Entry], at: int) -> None:
+    """What a share comes to does not depend on those it is run with, also where one of them fails."""
+    shares = [
+        Share(SOURCE, Partition(), log, 100), Share((SOURCE[0], 4), Partition(), other[:at], 100)
+    ]  # fmt: skip
+    for model in (score, raising):
+        together = pipeline(model).run(shares)
+        assert together == [outcome for share in shares for outcome in pipeline(model).run([share])]
+
+
+@pytest.mark.parametrize("model", BROKEN)
+@given(log=logs())
+def test_a_broken_challenger_changes_nothing(model: str, log: list[Entry]) -> None:
+    """What a challenger can't score is held against it alone: no event fails, and it blocks nothing there."""
+    memo = ScoreMemo(ENCODING, BROKEN[model])
+    beside = pipeline(policy=POLICY, challenger=Challenger(Policy(0.5, MODEL), memo))
+    _, outcomes = run(beside, log, 7)
+    assert told(outcomes) == told(run(pipeline(policy=POLICY), log, 7)[1])
+    shadows = [alert for outcome in outcomes for alert in outcome.shadow_alerts]
+    assert not any(alert.action == POISON for alert in shadows)
+    assert not any(outcome.failures for outcome in outcomes)
+
+
+@given(log=logs())
+def test_an_alert_is_never_held_back_for_want_of_words(log: list[Entry]) -> None:
+    """A block that can't be explained is published without an explanation, and the others keep theirs."""
+    whole = pipeline(policy=POLICY)
+
+    def failing(decided: Decided) -> Decided:
+        assert whole.explain is not None
+        if any(alert.action == POISON for alert in decided.alerts):
+            raise ValueError("no words")
+        return whole.explain(decided)
+
+    bare = replace(whole, explain=failing)
+    found = [alert for outcome in run(bare, log, 60)[1] for alert in outcome.alerts]
+    for alert, wanted in zip(
+        found, [alert for outcome in run(whole, log, 60)[1] for alert in outcome.alerts], strict=True
+    ):
+        assert alert.alert_id == wanted.alert_id
+        assert alert.scores == ([] if alert.action == POISON else wanted.scores)
