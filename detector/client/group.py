@@ -9,17 +9,22 @@ _IDLE_S = 0.05
 
 
 def read_on(consumer: KafkaConsumer, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[Any]]:
-    """Fetch as `KafkaConsumer.poll` does, without its group: nothing joins, and nothing waits for a join.
-
-    `poll` reads nothing while the group rebalances, though the partitions that stay are still this member's (KIP-429).
+    """Fetch as `KafkaConsumer.poll` does, without looking after the group: nothing joins.
 
     Raises:
         KafkaError: as `poll`.
     """
     records, idle = consumer._fetcher.fetch_records(max_records, timeout_ms=timeout_ms)  # noqa: SLF001
     if idle and not records:
-        time.sleep(min(_IDLE_S, timeout_ms / 1_000))  # no leader is known or reachable: nothing was waited for
+        time.sleep(
+            min(_IDLE_S, timeout_ms / 1_000)
+        )  # no leader is known or reachable: nothing was waited for
     return dict(records)
+
+
+def wants_join(consumer: KafkaConsumer) -> bool:
+    """Tell whether the next poll would join: a heartbeat told of a rebalance, say."""
+    return bool(consumer._coordinator.need_rejoin())  # noqa: SLF001
 
 
 def rejoin(consumer: KafkaConsumer) -> None:

@@ -9,7 +9,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 from kafka.structs import ConsumerGroupMetadata, MemberState
 
-from detector.client.group import read_on, rejoin
+from detector.client.group import read_on, rejoin, wants_join
 from detector.connection import client_options
 from detector.contract.topics import MAX_RECORD_BYTES
 from detector.runtime.config import DetectorConfig
@@ -43,10 +43,6 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
     def on_partitions_lost(self, lost: Sequence[TopicPartition]) -> None:
         self.on_partitions_revoked(lost)
 
-    def __bool__(self) -> bool:
-        """Whether anything was decided since the last `drain`."""
-        return bool(self._events)
-
     def drain(self) -> list[tuple[bool, frozenset[TopicPartition]]]:
         with self._lock:
             events, self._events = self._events, []
@@ -59,7 +55,6 @@ class Membership:
     def __init__(self, config: DetectorConfig, client_id: str) -> None:
         self._rebalances = _Rebalances()
         self._member_id = ""
-        self._settled = ConsumerGroupMetadata(config.group)
         self._poll_timeout_ms = config.poll_timeout_ms
         self._max_records = config.batch_max_events
         self.consumer = KafkaConsumer(
@@ -86,21 +81,17 @@ class Membership:
     def poll(self) -> Records:
         """Read the next records, at most a batch; empty when there are none yet or positions are missing.
 
-        Two steps. The first does the group's business and takes what was fetched behind the last call, which is as
-        old as that; the second adds what has come since, past the group: with records in hand nothing may join, for
-        the generation under them would be gone. Nor does a join that waits for others keep from reading on (KIP-429).
+        What was fetched behind the last call comes at once, and is as old as that call; so what has come since is asked
+        for and added, past the group: a join begun now would raise the generation under the records in hand, and their
+        commit would be refused.
         """
-        records = self._poll(0)
-        if self._rebalances:
-            return records  # to be settled first
-        if records:
-            room = self._max_records - sum(map(len, records.values()))
-            for source, more in self._fetch(_FRESH_MS, room).items():
-                records.setdefault(source, []).extend(more)
-            return records
-        if self.joined or not self.consumer.assignment():
+        records = {} if self._joins() else self._poll(0)
+        if not records:
             return self._poll(self._poll_timeout_ms)
-        return self._fetch(self._poll_timeout_ms, self._max_records)
+        if room := self._max_records - sum(map(len, records.values())):
+            for source, more in self._read(lambda: read_on(self.consumer, _FRESH_MS, room)).items():
+                records.setdefault(source, []).extend(more)
+        return records
 
     def stay(self) -> None:
         """Stay in the group in the middle of something that takes longer than the group waits; reads nothing.
@@ -110,22 +101,20 @@ class Membership:
         """
         consumer = self.consumer
         consumer.pause(*consumer.assignment())
-        self._poll(0)  # what it brings is of partitions just assigned, whose positions are yet to be set
+        # What it brings is of partitions just assigned, whose positions are yet to be set.
+        self._poll(self._poll_timeout_ms if self._joins() else 0)
         consumer.resume(*consumer.paused())
+
+    def _joins(self) -> bool:
+        """Whether a join is due or under way: a poll must wait for its outcome, or the next begins another."""
+        return not self.joined or wants_join(self.consumer)
 
     def _poll(self, timeout_ms: int) -> Records:
         if self.consumer.group_metadata().state == MemberState.REBALANCING:
             # A rejoin that other metadata began and that outlasts a poll is forgotten: its outcome is never taken,
             # no heartbeat is sent any more, and the group goes on without this worker (KAFKA-9815, ADR 0002).
             rejoin(self.consumer)
-        records = self._read(lambda: self.consumer.poll(timeout_ms=timeout_ms, max_records=self._max_records))
-        if self.joined:
-            self._settled = self.consumer.group_metadata()
-        return records
-
-    def _fetch(self, timeout_ms: int, max_records: int) -> Records:
-        """Read without the group's business: `KafkaConsumer.poll` would join, and read nothing while a join waits."""
-        return self._read(lambda: read_on(self.consumer, timeout_ms, max_records)) if max_records else {}
+        return self._read(lambda: self.consumer.poll(timeout_ms=timeout_ms, max_records=self._max_records))
 
     def _read(self, how: Callable[[], Records]) -> Records:
         try:
@@ -166,18 +155,16 @@ class Membership:
         return dropped, gained
 
     def identity(self) -> ConsumerGroupMetadata:
-        """Return the membership under which records were read, to fence the commit with (KIP-447).
-
-        While a join waits for others it is that of the generation before it. Once the join is complete the broker
-        refuses it, and the batch is read again.
+        """Return the membership under which records are being read, to fence the commit with (KIP-447).
 
         Raises:
             MemberFencedError: this worker is not in the group, or not the member that the partitions were
                 restored for. A commit in the name of nobody would not be fenced at all.
         """
-        if self._settled.generation_id < 0 or self._settled.member_id != self._member_id:
+        metadata = self.consumer.group_metadata()
+        if metadata.generation_id < 0 or metadata.member_id != self._member_id:
             raise MemberFencedError("not a member of the group any more")
-        return self._settled
+        return metadata
 
     @property
     def joined(self) -> bool:

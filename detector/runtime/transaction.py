@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 from kafka import TopicPartition
 from kafka.errors import (
     AuthorizationError,
+    CommitFailedError,
     FencedInstanceIdError,
     KafkaError,
     MessageSizeTooLargeError,
@@ -161,7 +162,7 @@ class Transactor:
                 "its max.message.bytes to be what docs/operations.md lists: raise it",
                 too_large.origin,
             )
-        if isinstance(cause, FencedInstanceIdError):
+        if isinstance(cause, CommitFailedError | FencedInstanceIdError):
             return MemberFencedError(str(cause))
         if isinstance(cause, ValueError):
             # A partition that was just added. kafka-python asks for the metadata of topics it does not know, but
