@@ -18,7 +18,7 @@ from detector.runtime.recovery import MemberFencedError
 _HEARTBEAT_INTERVAL_MS = 250
 """Members learn of a rebalance from a heartbeat's answer, and a cooperative hand-over takes two (KIP-429): while
 one waits for it, the partitions on their way stand still."""
-_FRESH_MS = 10
+_FRESH_MS = 20
 """How long to wait for what came since the last fetch, with records in hand: a fetch is answered at once where there
 is anything, and only a quiet topic makes it wait."""
 
