@@ -13,7 +13,7 @@ from detector.contract.accounts import AccountListing, Listing
 from detector.contract.events import MAX_ID_CHARS
 from detector.options import config_of, settings
 from detector.runtime.accounts import Accounts
-from detector.runtime.recovery import BatchAbortedError, OutcomeUnknownError, TopicsUnfitError
+from detector.runtime.recovery import TRANSACTION_FAILURES, TopicsUnfitError
 
 
 @click.group()
@@ -96,7 +96,7 @@ def _with_accounts(where: dict[str, Any], work: Callable[[Accounts], None]) -> N
     config = config_of(where)
     try:
         work(Accounts(config))
-    except (BatchAbortedError, OutcomeUnknownError, TopicsUnfitError, KafkaError) as error:
+    except (*TRANSACTION_FAILURES, TopicsUnfitError, KafkaError) as error:
         raise click.ClickException(
             f"{type(error).__name__}: {error}. What was published before holds; run it again for the rest"
         ) from error

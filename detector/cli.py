@@ -42,12 +42,7 @@ from detector.runtime.metrics import DetectorMetrics
 from detector.runtime.model_watch import ModelWatch
 from detector.runtime.processing import processor_of
 from detector.runtime.pseudonyms import KeyRefusedError, Pseudonyms
-from detector.runtime.recovery import (
-    BatchAbortedError,
-    OutcomeUnknownError,
-    StateRefusedError,
-    TopicsUnfitError,
-)
+from detector.runtime.recovery import TRANSACTION_FAILURES, StateRefusedError, TopicsUnfitError
 from detector.runtime.redriving import REDRIVABLE, Redriver
 from detector.runtime.repeats import Repeats
 from detector.runtime.replaying import batches_of_file, batches_of_topic
@@ -103,7 +98,12 @@ def run(**given: Any) -> None:
         ) from error
     except KafkaError as error:
         raise click.ClickException(str(error)) from error
-    except (ProcessingError, StateRefusedError, TopicsUnfitError) as error:
+    except ProcessingError as error:
+        raise click.ClickException(
+            f"{error}. Nothing of the batch was committed: mend the model or update the detector, or go on without the "
+            "record, with --on-processing-failure dead-letter"
+        ) from error
+    except (StateRefusedError, TopicsUnfitError) as error:
         raise click.ClickException(f"{type(error).__name__}: {error}") from error
     finally:
         if health is not None:
@@ -264,7 +264,7 @@ def redrive(*, reasons: tuple[str, ...], dry_run: bool, most: int | None, **give
     try:
         with Watchdog(heartbeat, config.stall_timeout_ms / 1000):
             outcome = redriver.run()
-    except (BatchAbortedError, OutcomeUnknownError, TopicsUnfitError, KafkaError) as error:
+    except (*TRANSACTION_FAILURES, TopicsUnfitError, KafkaError) as error:
         raise click.ClickException(
             f"{type(error).__name__}: {error}. What was committed before stays so; run it again to go on from there"
         ) from error

@@ -220,12 +220,11 @@ class Pipeline:
         except Exception as error:
             detail = f"{type(error).__name__}: {error}"
             if len(share.entries) <= 1:
-                where = f"{share.source[0]}[{share.source[1]}] before offset {share.next_offset}"
+                offset = share.entries[0].offset if share.entries else share.next_offset
                 if not share.entries or not self.isolates:
+                    where = f"{share.source[0]}[{share.source[1]}] at offset {offset}"
                     raise ProcessingError(f"{where} can't be processed: {detail}") from error
-                return Outcome(
-                    share.pending or _unchanged(share), failures=[Failure(share.entries[0].offset, detail)]
-                )
+                return Outcome(share.pending or _unchanged(share), failures=[Failure(offset, detail)])
         half = len(share.entries) // 2
         first = self._isolated(share._replace(entries=share.entries[:half]))
         later = share._replace(entries=share.entries[half:], pending=first.delta)

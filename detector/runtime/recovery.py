@@ -15,8 +15,8 @@ class OutcomeUnknownError(Exception):
     """The commit's outcome, or the producer's, is unknown. Fence what may be open, drop everything, restore."""
 
 
-class RecordRefusedError(BatchAbortedError):
-    """A topic refuses a record for its size, which no retry mends. Leave out what it is of, and try the batch again.
+class RecordRefusedError(Exception):
+    """A topic refuses a record for its size, which no retry mends. Open anew, and leave out what it is of.
 
     Attributes:
         origin: topic partition and offset of the record of the input that it is of; None if of none, or of many.
@@ -25,6 +25,10 @@ class RecordRefusedError(BatchAbortedError):
     def __init__(self, message: str, origin: tuple[TopicPartition, int] | None) -> None:
         super().__init__(message)
         self.origin = origin
+
+
+TRANSACTION_FAILURES = (BatchAbortedError, OutcomeUnknownError, RecordRefusedError)
+"""What a transaction without offsets can end with."""
 
 
 class StateRefusedError(Exception):

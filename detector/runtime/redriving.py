@@ -190,7 +190,7 @@ class Redriver:
         if letter.reason == Reason.BATCH_TOO_LARGE:
             batch.outcome.kept[Kept.NOT_READ] += 1
             return
-        if letter.reason == Reason.NULL_VALUE or letter.value is None:
+        if letter.reason == Reason.NULL_VALUE or letter.value_bytes is None:
             batch.outcome.kept[Kept.NULL_VALUE] += 1
             return
         if letter.reason not in self._reasons:

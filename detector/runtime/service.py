@@ -135,7 +135,8 @@ class Detector:
                     continue
                 except RecordRefusedError as error:
                     self._leave_out(error)
-                    self._recover("retry", error, self._rewind)
+                    # kafka-python counts the refused batch among those the broker has: its producer is of no more use.
+                    self._recover("restore", error, self._disconnect)
                 except BatchAbortedError as error:
                     self._recover("retry", error, self._rewind)
                 except MemberFencedError as error:
@@ -252,15 +253,14 @@ class Detector:
             snapshot, delta = held.state.values(held.partition, one.outcome.delta)
             written.append((one.source, held.state, snapshot, delta, len(records)))
             records += [state_record(one.source, value, config) for value in (*snapshot, *delta)]
+        ends = {one.source: one.outcome.delta.next_offset for one in processed}
         try:
-            published = link.transactor.commit(
-                records, {one.source: one.outcome.delta.next_offset for one in processed}, member
-            )
+            published = link.transactor.commit(records, ends, member)
         except Exception as error:
             self._metrics.transactions.labels(type(error).__name__).inc()
             raise
         self._metrics.transactions.labels("committed").inc()
-        self._refused.clear()
+        self._refused = {at: why for at, why in self._refused.items() if at[1] >= ends.get(at[0], 0)}
         for source in begun:
             self._held[source].processor = self._processor
         for source, state, snapshot, delta, first in written:
@@ -292,8 +292,13 @@ class Detector:
         for one in processed:
             metrics.partition_batch(one)
             self._expose(link, one.source)
-            for failure in one.outcome.failures:
-                _LOG.error("%s[%d] at offset %d can't be processed: %s", *one.source, *failure)
+            if failures := one.outcome.failures:
+                _LOG.error(
+                    "%s[%d]: %d records can't be processed and are dead letters, the first at offset %d: %s",
+                    *one.source,
+                    len(failures),
+                    *failures[0],
+                )
             for alert in one.outcome.alerts:
                 metrics.alert_latency_seconds.observe(max(0, now_ms - alert.received_at_ms) / 1000)
                 if _LOG.isEnabledFor(logging.DEBUG):
@@ -353,7 +358,6 @@ class Detector:
         for source in self._held:
             self._metrics.forget(source.partition)
         self._held.clear()
-        self._refused.clear()
         self._metrics.assigned_partitions.set(0)
         if self._link is not None:
             self._link.close()
