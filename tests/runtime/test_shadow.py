@@ -1,5 +1,7 @@
 """Shadow mode on a real broker: the challenger's blocks go to their own topic exactly once, and decide nothing."""
 
+import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from tests.model.models import changed_file
 from tests.runtime.stack import Stack, alerts_in, alerts_of, flags_of, without_clock
 from tests.runtime.test_end_to_end import records, sessions
 from tests.runtime.test_model_watch import put
+from tests.runtime.test_redrive import NOW_MS, event, headers_of
 
 FIRST, SECOND = 0.45, 0.2
 
@@ -96,3 +99,35 @@ def test_each_part_of_the_log_is_replayed_by_its_model(
     expected = [decode_alert(line) for line in out.read_bytes().splitlines()]
     assert {alert.model.version for alert in expected} == {"0", "1"}
     assert without_clock(stack.alerts()) == without_clock(expected)
+
+
+def test_each_part_of_the_log_is_replayed_under_the_settings_of_then(
+    make_stack: Callable[..., Stack], tmp_path: Path
+) -> None:
+    """What the group recorded decides, not the flags of the replay: unknown actions, limits and thresholds of each part."""
+    stack = make_stack(model="default", partitions=1)
+    shutil.copy(packaged_model_path("default"), tmp_path / "default.onnx")
+    settings = [
+        ("--threshold", "0.01"),
+        ("--threshold", "0.00001", "--idle-timeout-ms", "500000", "--review-threshold", "0.000001"),
+        ("--max-event-bytes", "100"),
+    ]
+    for number, flags in enumerate(settings):
+        stack.publish(
+            event(f"s{number}-{session}", at, action, occurred_at_ms=NOW_MS + 600_000 * at)
+            for session in range(10)
+            for at, action in enumerate(("LOGIN", "SCRATCH_CARD", "ADD_RECIPIENT", "TRANSFER_LARGE"))
+        )
+        with stack.worker("--unknown-actions", "token", *flags):
+            stack.wait_until_processed()
+    out = tmp_path / "expected.jsonl"
+    told = click.testing.CliRunner().invoke(
+        main, ["replay", *flags_of(stack.config), "--models", str(tmp_path), "--out", str(out)]
+    )
+    assert told.exit_code == 0, told.output
+    expected = [decode_alert(line) for line in out.read_bytes().splitlines()]
+    assert without_clock(stack.alerts()) == without_clock(expected)
+    assert len({alert.threshold for alert in expected}) >= 2
+    reasons = Counter(headers_of(one)["dlq-reason"] for one in stack.read(stack.config.dead_letter_topic))
+    assert reasons == {"too_large": 40}
+    assert "dead letters: 40 too_large" in told.output
