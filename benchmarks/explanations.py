@@ -1,11 +1,10 @@
-"""What explaining an alert costs, beside scoring; and how far estimated values are off.
+"""What explaining an alert on demand costs, beside scoring; and how far estimated values are off.
 
     PYTHONPATH=. python benchmarks/explanations.py [MODEL] [ROUNDS]
 
 First table: the time to explain one window of so many actions, to the time that the same scorer takes for as many
 windows as the explanation asked for, and to a scoring call of one window, round by round. Second table: the error of
-estimated values against exact ones, in windows where both can be had, beside permutations. Third:
-the share of a whole pass over the log (decode to explain, without Kafka) that explaining takes.
+estimated values against exact ones, in windows where both can be had, beside permutations.
 """
 
 import statistics
@@ -13,7 +12,6 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -24,17 +22,9 @@ from rich.table import Table
 
 from detector.core import explaining
 from detector.core.encoding import STEP_BYTES, Encoding
-from detector.core.explaining import EXACT_ACTIONS, explain
-from detector.core.partition import Partition
-from detector.core.staging import Entry
+from detector.core.explaining import EXACT_ACTIONS, shapley_values
 from detector.model.artifact import Model, default_model_path, load_model
-from detector.runtime.config import DetectorConfig
-from detector.runtime.processing import processor_of
-from producer.behaviour import seed
-from producer.behaviour.interleave import interleave, schedule
-from producer.behaviour.session import stream
 
-_SESSIONS = 11_000
 _GAPS_MS = (300, 3_000, 30_000)
 _ERROR_WINDOWS = 40
 _ERROR_ACTIONS = 13
@@ -77,7 +67,7 @@ def cost(model: Model, rounds: int) -> Table:
         beside, single, took_ms = [], [], []
         for number in range(rounds):
             one = window(encoding, count, number)
-            whole_s = timed(lambda one=one: explain(one, encoding, score, uuid.UUID(int=1)))  # type: ignore[misc]
+            whole_s = timed(lambda one=one: shapley_values(one, encoding, score, uuid.UUID(int=1)))  # type: ignore[misc]
             alone_s = timed(lambda asked=asked: model.score(asked[0]))  # type: ignore[misc]
             one_s = timed(lambda asked=asked: model.score(asked[0][-1:]))  # type: ignore[misc]
             beside.append(whole_s / alone_s)
@@ -99,7 +89,7 @@ def errors(model: Model) -> Table:
     windows = [window(model.encoding, count, number) for number in range(_ERROR_WINDOWS)]
 
     def explained(one: bytes) -> list[float]:
-        return explain(one, model.encoding, model.score, uuid.UUID(int=2)).values
+        return shapley_values(one, model.encoding, model.score, uuid.UUID(int=2)).values
 
     with patch.object(explaining, "EXACT_ACTIONS", count):
         exact = np.array([explained(one) for one in windows])
@@ -128,35 +118,12 @@ def by_permutations(model: Model, one: bytes, count: int, most: int) -> NDArray[
     return values
 
 
-def share(model: Model, rounds: int) -> Table:
-    """Measure the share of explaining in a pass over simulated sessions."""
-    planned = schedule(seed.sessions(_SESSIONS, 5), live_sessions=200, rng=stream(1, "schedule"))
-    log = [
-        Entry(offset, event.occurred_at_ms, event)
-        for offset, event in enumerate(interleave(planned, start_ms=1_790_000_000_000))
-    ]
-
-    def replay(*, explains: bool) -> int:
-        pipeline = processor_of(model, DetectorConfig(), explains=explains).pipeline
-        return sum(len(one.alerts) for one in pipeline.over(Partition(), log, ("actions", 0)))
-
-    table = Table(title=f"A pass over {len(log):,} events, {rounds} rounds: median (lowest to highest)")
-    for column in ("alerts", "with explanations, to without"):
-        table.add_column(column, justify="right")
-    ratios = []
-    for _ in range(rounds):
-        without_s = timed(partial(replay, explains=False))
-        ratios.append(timed(partial(replay, explains=True)) / without_s)
-    table.add_row(f"{replay(explains=False):,}", spread(ratios))
-    return table
-
-
 def main() -> None:
     """Measure and print."""
     model = load_model(Path(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1] else default_model_path())
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5  # noqa: PLR2004
     console = Console()
-    for table in (cost(model, rounds), errors(model), share(model, rounds)):
+    for table in (cost(model, rounds), errors(model)):
         console.print(table)
 
 

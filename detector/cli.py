@@ -2,9 +2,6 @@
 
 import itertools
 import logging
-import signal
-import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +23,7 @@ from detector.core.encoding import UnknownActionError
 from detector.core.memo import ScoreMemo
 from detector.core.pipeline import ProcessingError
 from detector.core.shadowing import Challenger
+from detector.explain import explain
 from detector.model.artifact import (
     Model,
     ModelRefusedError,
@@ -33,9 +31,10 @@ from detector.model.artifact import (
     load_model,
     resolve_model_path,
 )
+from detector.model.at_hand import ModelMissingError, ModelsAtHand
 from detector.options import config_of, settings
-from detector.runtime.config import DetectorConfig
-from detector.runtime.epochs import ModelMissingError, epochs_of_group, models_of, replay_epochs
+from detector.runtime.config import ConfigurationError, DetectorConfig
+from detector.runtime.epochs import epochs_of_group, replay_epochs
 from detector.runtime.garbage import relax_garbage_collection
 from detector.runtime.health import HealthServer, Heartbeat, Watchdog
 from detector.runtime.metrics import DetectorMetrics
@@ -49,7 +48,9 @@ from detector.runtime.replaying import batches_of_file, batches_of_topic
 from detector.runtime.replaying import replay as replay_log
 from detector.runtime.service import Detector
 from detector.runtime.subscription import subscribe
+from detector.runtime.topics import fitted
 from detector.security import permissions, pseudonym
+from detector.stopping import stop_on_signals
 from detector.terminal import printable
 
 _LOG = logging.getLogger("detector")
@@ -72,9 +73,15 @@ def run(**given: Any) -> None:
         handler.addFilter(Repeats())
     logging.getLogger("kafka").setLevel(max(logging.WARNING, logging.getLevelName(config.log_level)))
     model = _load(config.model_path, config.unknown_actions)  # before anything is consumed
+    threshold = config.threshold or model.threshold
+    if config.review_threshold >= threshold:
+        raise click.UsageError(
+            f"--review-threshold is {config.review_threshold}: expected less than the model's threshold, {threshold:g}, "
+            "or 0; nothing would be reviewed"
+        )
     challenger = _challenger(config, model)
     pseudonyms = _pseudonyms(config)
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     metrics, heartbeat = DetectorMetrics(), Heartbeat()
     if challenger is not None:
         metrics.shadow_model.info(msgspec.structs.asdict(challenger.policy.model))
@@ -85,7 +92,7 @@ def run(**given: Any) -> None:
         model.reference.name,
         model.reference.version,
         model.reference.sha256[:12],
-        config.threshold or model.threshold,
+        threshold,
         config.group,
     )
     relax_garbage_collection()
@@ -126,7 +133,7 @@ def alerts(
 ) -> None:
     """Subscribe to the alerts and print each as it is committed, until SIGTERM or SIGINT."""
     logging.getLogger("kafka").setLevel(logging.ERROR)
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     try:
         arriving = subscribe(bootstrap_servers, topic, from_beginning=from_beginning, stop=stop.is_set)
         for alert in itertools.islice(filter(None, arriving), most):
@@ -207,13 +214,14 @@ def replay(*, path: Path | None, folder: Path | None, out: Path, **given: Any) -
         raise click.UsageError(
             "--models goes with the input topic, not with --file: a file has no history of models"
         )
-    batches = batches_of_topic(config) if path is None else batches_of_file(path, config)
     count = 0
     try:
+        config = fitted(config) if path is None else config
+        batches = batches_of_topic(config) if path is None else batches_of_file(path, config)
         replayed = (
             replay_log(batches, processor_of(model, config))
             if folder is None
-            else replay_epochs(batches, models_of(folder), epochs_of_group(config), config)
+            else replay_epochs(batches, ModelsAtHand(folder), epochs_of_group(config), config)
         )
         with out.open("wb") as file:
             for processed in replayed:
@@ -226,6 +234,7 @@ def replay(*, path: Path | None, folder: Path | None, out: Path, **given: Any) -
         ModelMissingError,
         ModelRefusedError,
         ProcessingError,
+        ConfigurationError,  # an epoch's, of before such settings were refused
         KafkaError,
         OSError,
     ) as error:
@@ -274,6 +283,7 @@ def redrive(*, reasons: tuple[str, ...], dry_run: bool, most: int | None, **give
         click.echo(f"{outcome.kept.total()} kept on {config.dead_letter_topic}: {_counts(outcome.kept)}")
 
 
+main.add_command(explain)
 main.add_command(accounts)
 main.add_command(console)
 main.add_command(permissions)
@@ -380,17 +390,3 @@ def _serve_health(
         ) from error
     _LOG.info("metrics on http://%s:%d/metrics", host, server.port)
     return server
-
-
-def _stop_on_signals() -> threading.Event:
-    """Return an event that SIGTERM and SIGINT set. A second signal ends the process at once."""
-    stop = threading.Event()
-
-    def handle(number: int, _frame: object) -> None:
-        if stop.is_set():
-            sys.exit(128 + number)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handle)
-    return stop

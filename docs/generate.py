@@ -14,7 +14,7 @@ import demo.cli
 import detector.cli
 import producer.cli
 import trainer.cli
-from detector.runtime.config import DetectorConfig, environment_variable_of, flag_of
+from detector.runtime.config import BELOW, DetectorConfig, environment_variable_of, flag_of
 
 TARGET = Path(__file__).with_name("configuration.md")
 COMMANDS_TARGET = Path(__file__).with_name("commands.md")
@@ -42,6 +42,12 @@ _DETECTOR = """\
 Settings that are on or off have a second flag, such as `--no-create-topics`; as a variable they take `true` or `false`.
 
 What is decided depends on the log and on these: `--model`, `--threshold`, `--idle-timeout-ms`, `--max-sessions`, `--max-event-bytes` and `--max-future-ms`. Give all workers of a group the same, and `detector replay` too.
+"""
+
+_FITTING = """\
+### Settings that must fit each other
+
+One that would disarm another, or make it harm, is refused at the start.
 """
 
 _REPLAY = """\
@@ -73,10 +79,30 @@ _ENVIRONMENT = """\
 def configuration() -> str:
     """Return the whole document."""
     settings = _table(("flag", "variable", "default", "unit", "meaning"), _settings())
+    fitting = _table(("flag", "is", "or else"), _fitting())
     sections = [
         _section(leaf) for leaf in _leaves() if leaf[1] is not detector.cli.run
     ]  # its options are the settings
-    return "\n".join([_INTRODUCTION, _DETECTOR, settings, *sections, _ENVIRONMENT])
+    return "\n".join([_INTRODUCTION, _DETECTOR, settings, _FITTING, fitting, *sections, _ENVIRONMENT])
+
+
+def _fitting() -> Iterator[tuple[str, ...]]:
+    """Return the rows of the settings that have to fit each other."""
+    flags = {one.name: f"`{flag_of(one)}`" for one in fields(DetectorConfig)}
+    for low, high, otherwise in BELOW:
+        yield flags[low], f"less than {flags[high]}", otherwise
+    yield "`--review-threshold`", "less than `--threshold`, or the model's own", "nothing would be reviewed"
+    yield "`--shadow-threshold`", "given only with `--shadow-model`", "it would be of nothing"
+    yield (
+        "`--max-dead-letter-bytes`",
+        "with `--max-event-bytes` at most 12 MiB",
+        "a dead letter, which has a value of the one and a key of the other, would not fit its topic",
+    )
+    yield (
+        "`--input-topic`, `--alerts-topic`, `--group`",
+        "such that no two of the topics made from them are one, `.` and `_` taken as alike",
+        "one would be read as what it is not",
+    )
 
 
 def commands() -> str:

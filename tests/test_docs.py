@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
+import msgspec
 import pytest
 
 from detector.console.config import TOKEN_VARIABLE
 from detector.contract.accounts import decode_listing, is_listing
 from detector.contract.alerts import decode_alert
 from detector.contract.events import decode_event
+from detector.contract.explanations import Explanation
 from detector.runtime.config import DetectorConfig
 from docs.generate import COMMANDS, TARGET, configuration
 
@@ -184,12 +186,14 @@ def test_flags_that_are_named_exist(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=identify)
 def test_examples_of_records_are_valid(document: Path) -> None:
-    """A block of JSON is an event, an alert or a listing as the contract has it."""
+    """A block of JSON is an event, an alert, its explanation or a listing as the contract has it."""
     for language, block in _FENCE.findall(document.read_text()):
         if language == "json":
             value = block.encode()
             if is_listing(value):
                 decode_listing(value)
+            elif "attributions" in block:
+                msgspec.json.decode(value, type=Explanation)
             elif "alert_id" in block:
                 decode_alert(value)
             else:

@@ -18,6 +18,7 @@ from detector.model.artifact import ModelRefusedError, UnknownActions, load_mode
 from detector.options import config_of, settings
 from detector.runtime.recovery import TopicsUnfitError
 from detector.runtime.replaying import batches_of_file, batches_of_topic
+from detector.runtime.topics import fitted
 
 _TWO = 2
 
@@ -97,6 +98,7 @@ def backtest_command(
         raise click.UsageError("expected the history in either --file or --topic")
     try:
         labels = read_labels(labels_path) if labels_path else {}
+        config = config if path else fitted(config)
         batches = batches_of_file(path, config) if path else batches_of_topic(config)
         with _progress(as_json=as_json) as progress:
             task = progress.add_task("replaying", total=None)

@@ -19,9 +19,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from detector.console.access import VIEWER, SignIn, WithSecurityHeaders, access
 from detector.console.board import About, Board, Link, LinkState
 from detector.console.config import ConsoleConfig
+from detector.console.explanations import Explanations
 from detector.console.feed import Feed
 from detector.console.figures import EVERY_S, WorkerReader
 from detector.console.streams import Streams
+from detector.model.at_hand import ModelsAtHand
 from detector.runtime.subscription import RecentAlerts
 
 _STATIC = Path(__file__).with_name("static")
@@ -49,6 +51,11 @@ def create_app(config: ConsoleConfig) -> ASGIApp:
         Route("/login", _login_page),
         Route("/session", SignIn(config.token), methods=["GET", "POST", "DELETE"]),
         Route("/stream", _ForViewers(Streams(board)), methods=["GET"]),
+        Route(
+            "/explanations/{alert_id:path}",
+            _ForViewers(Explanations(board, ModelsAtHand(config.models))),
+            methods=["GET"],
+        ),
         Route("/healthz", _healthz),
         Mount("/static", _Files(directory=_STATIC)),
     ]

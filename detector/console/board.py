@@ -99,6 +99,10 @@ class Board:
                 self._ids.remove(self._by_time.pop(0).alert.alert_id)
         self._notify()
 
+    def find(self, alert_id: str) -> Alert | None:
+        """Return the alert with this id, if it is among those kept."""
+        return next((one.alert for one in self._by_time if one.alert.alert_id == alert_id), None)
+
     def set_link(self, link: LinkState) -> None:
         """Tell of the link to Kafka; the same state keeps the time it began."""
         if link.link == self._link.link:

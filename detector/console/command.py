@@ -62,6 +62,13 @@ MAX_CONNECTIONS = 200
     show_envvar=True,
     help="Most alerts kept in memory and shown, the newest.",
 )
+@click.option(
+    "--models",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar="DETECTOR_CONSOLE_MODELS",
+    show_envvar=True,
+    help="Folder of every model that was in service, to explain alerts by; the packaged ones are known.",
+)
 def console(
     *,
     bootstrap_servers: str,
@@ -71,6 +78,7 @@ def console(
     token_file: Path | None,
     metrics_urls: tuple[str, ...],
     keep: int,
+    models: Path | None,
 ) -> None:
     """Serve a web page that shows alerts as they commit, until SIGTERM or SIGINT.
 
@@ -98,6 +106,7 @@ def console(
             token=read_token(os.environ, token_file),
             metrics_urls=metrics_urls,
             keep=keep,
+            models=models,
         )
         family, address = config.address
     except ConfigurationError as error:

@@ -28,6 +28,7 @@ class ConsoleConfig:
         token: what a viewer must present; None asks for none, which only loopback may.
         metrics_urls: of the workers' /metrics.
         keep: most alerts held in memory, the newest.
+        models: folder of models that alerts may name, beside the packaged ones.
 
     Raises:
         ConfigurationError: a setting is out of its bounds, or the console would be open to a network.
@@ -40,6 +41,7 @@ class ConsoleConfig:
     token: str | None = field(repr=False)
     metrics_urls: tuple[str, ...]
     keep: int
+    models: Path | None
 
     def __post_init__(self) -> None:
         """Check the bounds."""

@@ -43,21 +43,10 @@ class SourcePosition(msgspec.Struct, frozen=True, kw_only=True):
     offset: Annotated[int, msgspec.Meta(ge=0)]
 
 
-class Attribution(msgspec.Struct, frozen=True, kw_only=True):
-    """What one action of the window, and the gap before it, added to the score."""
-
-    action: str
-    gap_range_ms: Annotated[
-        tuple[int, int | None] | None,
-        msgspec.Meta(
-            description="range of the gap since the action before: from, and below; no second bound if it is open. "
-            "Null for a session's first action, and if the model uses no time"
-        ),
-    ]
-    value: Annotated[float, msgspec.Meta(description="Shapley value: negative if the action lowers the risk")]
-    gap_value: Annotated[
-        float | None, msgspec.Meta(description="the score less its mean over other gaps in this one's place")
-    ]
+GapRange = Annotated[
+    tuple[int, int | None],
+    msgspec.Meta(description="of a gap, in ms: from, and below; no second bound if it is open"),
+]
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,21 +75,19 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
         Cause,
         msgspec.Meta(description="the score alone, or what overruled it; a listed account needs no score"),
     ] = Cause.SCORE
+    gap_ranges_ms: Annotated[
+        list[GapRange | None],
+        msgspec.Meta(
+            description="the range in which the gap before each action of the window lies, since the detector keeps "
+            "no more. Null for a session's first action, and if the model uses no time"
+        ),
+    ] = []
     scores: Annotated[
         list[float],
-        msgspec.Meta(description="the score after each action explained, the last one's the alert's"),
+        msgspec.Meta(
+            description="the score after each of the window's last actions; the last is the alert's"
+        ),
     ] = []
-    baseline: Annotated[
-        float | None, msgspec.Meta(description="score of the window without the actions explained")
-    ] = None
-    attributions: Annotated[
-        list[Attribution],
-        msgspec.Meta(description="of the window's last actions; the values sum to score minus baseline"),
-    ] = []
-    attributions_exact: Annotated[
-        bool | None,
-        msgspec.Meta(description="true: from all coalitions; false: estimated from a sample of them"),
-    ] = None
     explanation: Annotated[
         list[str], msgspec.Meta(description="for people: what mattered most, the weightiest first")
     ] = []

@@ -8,8 +8,15 @@ from detector.contract.accounts import AccountListing
 from detector.contract.alerts import Alert
 from detector.contract.dead_letters import OUR_HEADERS
 from detector.contract.events import SessionEvent
-from detector.contract.headers import ACTION_TYPE, ALERT_TYPE, CLOUD_EVENT_HEADERS
-from detector.contract.topics import ACTIONS_TOPIC, ALERTS_TOPIC, dead_letter_topic, shadow_topic
+from detector.contract.explanations import Explanation
+from detector.contract.headers import ACTION_TYPE, ALERT_TYPE, CLOUD_EVENT_HEADERS, EXPLANATION_TYPE
+from detector.contract.topics import (
+    ACTIONS_TOPIC,
+    ALERTS_TOPIC,
+    dead_letter_topic,
+    explanations_topic,
+    shadow_topic,
+)
 
 VERSION: Final = "1.0.0"
 """Of the contract, not of the software: the first number changes when readers or writers break."""
@@ -23,13 +30,16 @@ _DESCRIPTION = (
 
 def asyncapi() -> dict[str, Any]:
     """Return the document: channels, operations as the detector sees them, messages with key, headers and payload."""
-    (action, listing, alert), schemas = msgspec.json.schema_components(
-        [SessionEvent, AccountListing, Alert], ref_template="#/components/schemas/{name}"
+    (action, listing, alert, explanation), schemas = msgspec.json.schema_components(
+        [SessionEvent, AccountListing, Alert, Explanation], ref_template="#/components/schemas/{name}"
     )
     messages = {
         "sessionAction": _message("One action of a session", action, ACTION_TYPE),
         "accountListing": _message("From here on, how an account's sessions are judged", listing, None),
         "sessionAlert": _message("A decision on a session", alert, ALERT_TYPE),
+        "alertExplanation": _message(
+            "What each action added to an alert's score", explanation, EXPLANATION_TYPE
+        ),
         "deadLetter": {
             "title": "A record of the input that could not be scored",
             "contentType": "application/octet-stream",
@@ -49,6 +59,9 @@ def asyncapi() -> dict[str, Any]:
         "shadowAlerts": _channel(
             shadow_topic(ALERTS_TOPIC), "What a challenger in shadow would block", ["sessionAlert"]
         ),
+        "alertExplanations": _channel(
+            explanations_topic(ALERTS_TOPIC), "Why, by `detector explain --follow`", ["alertExplanation"]
+        ),
         "deadLetters": _channel(dead_letter_topic(ACTIONS_TOPIC), "What could not be scored", ["deadLetter"]),
     }
     return {
@@ -63,6 +76,9 @@ def asyncapi() -> dict[str, Any]:
             ),
             "publishShadowAlerts": _operation(
                 "send", "shadowAlerts", "With a challenger only; decides nothing"
+            ),
+            "explainAlerts": _operation(
+                "send", "alertExplanations", "At least once: the alert's id tells what came again"
             ),
             "keepDeadLetters": _operation("send", "deadLetters", "Loses nothing, scores nothing twice"),
         },

@@ -44,6 +44,7 @@ class Reason(StrEnum):
     MALFORMED = "malformed"
     UNKNOWN_ACTION = "unknown_action"
     TIME_IN_FUTURE = "time_in_future"
+    LISTING_REFUSED = "listing_refused"  # sound, but there are too many listed accounts
     PROCESSING = "processing"  # sound, but the detector or its model failed on it
     PRODUCTION = "production"  # sound, but a topic refused what came of it
 

@@ -19,7 +19,7 @@ class ModelEpoch(msgspec.Struct, frozen=True, kw_only=True):
         threshold: that blocks.
         review_threshold: that is published for review; null reviews nothing.
         breaker_max_block_share: of the circuit breaker, as are the two after it; 0 is none.
-        idle_timeout_ms: and what follows are settings of the same names; null in epochs of before they were recorded.
+        partitions: that the input had; it and what follows are settings of the same names; null in epochs of before they were recorded.
     """
 
     topic: str
@@ -31,6 +31,7 @@ class ModelEpoch(msgspec.Struct, frozen=True, kw_only=True):
     breaker_max_block_share: float
     breaker_min_blocks: int
     breaker_window_ms: int
+    partitions: int | None = None
     idle_timeout_ms: int | None = None
     max_sessions: int | None = None
     max_event_bytes: int | None = None

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 SPEC_VERSION = "1.0"
 ACTION_TYPE = "session.action.v1"
 ALERT_TYPE = "session.alert.v1"
+EXPLANATION_TYPE = "session.explanation.v1"
 PRODUCER_SOURCE = "/session-producer"
 DETECTOR_SOURCE = "/session-detector"
 
@@ -26,7 +27,7 @@ def cloud_event_headers(
     """Return the headers of a JSON record.
 
     Args:
-        event_type: `ACTION_TYPE` or `ALERT_TYPE`.
+        event_type: `ACTION_TYPE`, `ALERT_TYPE` or `EXPLANATION_TYPE`.
         event_id: unique within `source`; the event's or the alert's id.
         source: URI reference of the publisher.
         subject: the session id.

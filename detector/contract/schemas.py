@@ -10,11 +10,13 @@ from detector.contract.alerts import Alert
 from detector.contract.asyncapi import asyncapi
 from detector.contract.epochs import ModelEpoch
 from detector.contract.events import SessionEvent
+from detector.contract.explanations import Explanation
 
 SCHEMAS: dict[str, type[msgspec.Struct]] = {
     "session-action.v1.schema.json": SessionEvent,
     "account-listing.v1.schema.json": AccountListing,
     "session-alert.v1.schema.json": Alert,
+    "session-explanation.v1.schema.json": Explanation,
     "model-epoch.v1.schema.json": ModelEpoch,
 }
 

@@ -28,6 +28,16 @@ def shadow_topic(alerts_topic: str) -> str:
     return f"{alerts_topic}.shadow"
 
 
+def explanations_topic(alerts_topic: str) -> str:
+    """Return the name of the topic that takes explanations of the alerts; the group that writes them is named so, too."""
+    return f"{alerts_topic}.explanations"
+
+
+def explanations_specification(alerts_topic: str, partitions: int) -> TopicSpecification:
+    """Return the topic of the explanations."""
+    return TopicSpecification(name=explanations_topic(alerts_topic), partitions=partitions, configs={})
+
+
 def redriven_topic(input_topic: str) -> str:
     """Return the name of the topic that remembers which dead letters were redriven."""
     return f"{dead_letter_topic(input_topic)}.redriven"

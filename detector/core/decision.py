@@ -163,6 +163,7 @@ def alert_of(
         event_id=event.event_id,
         action_number=candidate.action_number,
         window=encoding.actions(candidate.steps),
+        gap_ranges_ms=encoding.gap_ranges_ms(candidate.steps),
         model=policy.model,
         source=SourcePosition(topic=topic, partition=partition, offset=candidate.offset),
         occurred_at_ms=event.occurred_at_ms,

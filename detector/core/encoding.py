@@ -68,6 +68,10 @@ class Encoding:
         self._unknown = (len(vocabulary) + 1).to_bytes(2, "little") if unknown_token else None
         buckets = len(gap_bounds_ms) + 3
         self._buckets = [bytes([bucket]) for bucket in range(buckets)]
+        self._gap_ranges_ms: list[tuple[int, int | None] | None] = [
+            *(None, None),  # the padding's bucket and the first action's
+            *zip((0, *gap_bounds_ms), (*gap_bounds_ms, None), strict=True),
+        ]
 
     @property
     def gap_buckets(self) -> int:
@@ -129,13 +133,12 @@ class Encoding:
         names = (*self.vocabulary, UNKNOWN_ACTION)
         return [names[code - 1] for code in codes.tolist()]
 
-    def gap_range_ms(self, bucket: int) -> tuple[int, int | None] | None:
-        """Return which gaps a bucket holds: from, and below; None for no bound, or if the bucket is of no gap."""
-        if bucket < 2:  # noqa: PLR2004  the padding's bucket and the first action's
-            return None
-        bounds = (0, *self.gap_bounds_ms, None)
-        low_ms, high_ms = bounds[bucket - 2 : bucket]
-        return low_ms or 0, high_ms
+    def gap_ranges_ms(self, steps: bytes) -> list[tuple[int, int | None] | None]:
+        """Return for packed, unpadded steps in which range each gap lies: from, and below, without an end None.
+
+        None for a session's first action, and without bounds. `step` makes of a range's beginning the same bucket.
+        """
+        return [self._gap_ranges_ms[bucket] for bucket in steps[STEP_BYTES - 1 :: STEP_BYTES]]
 
     def windows(self, steps: Sequence[bytes]) -> NDArray[np.void]:
         """Stack packed steps into windows: the last `window` steps of each, padded with zeros at the end.

@@ -1,17 +1,20 @@
 """A memo of scores: a window that was scored before is not scored again."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
-from detector.core.explaining import Score
+from detector.core.reasons import Score
 from detector.core.staging import Candidate
 
-MAX_WINDOWS = 131_072
-"""Windows kept at most, some 20 MB. Sessions begin alike, so most of what repeats is short and soon seen again."""
+MAX_BYTES = 32 * 1024 * 1024
+"""Of remembered windows: some 150,000 of 20 actions. Sessions begin alike, so most of what repeats is short and soon
+seen again."""
+_ENTRY_BYTES = 160
+"""Counted for each beside its steps: the objects and their place in the table."""
 
 
 class ScoreMemo:
@@ -23,22 +26,26 @@ class ScoreMemo:
     Args:
         encoding: of the model.
         score: of the model.
-        max_windows: remembered at most.
+        max_bytes: remembered at most, but for the windows of one call.
     """
 
-    def __init__(self, encoding: Encoding, score: Score, max_windows: int = MAX_WINDOWS) -> None:
+    def __init__(self, encoding: Encoding, score: Score, max_bytes: int = MAX_BYTES) -> None:
         self._encoding = encoding
         self._score = score
-        self._max_windows = max_windows
+        self._max_bytes = max_bytes
+        self._bytes = 0
         self._scores: dict[bytes, float] = {}
 
     def scores(self, steps: Sequence[bytes]) -> list[float]:
         """Return the score of each window, given as its packed steps, at most a window of them."""
         known = self._scores
         if new := [one for one in dict.fromkeys(steps) if one not in known]:
-            if len(known) + len(new) > self._max_windows:
+            size_bytes = _size_bytes(new)
+            if self._bytes + size_bytes > self._max_bytes:
                 known = self._scores = {one: known[one] for one in steps if one in known}
+                self._bytes = _size_bytes(known)
             known.update(zip(new, self._score(self._encoding.windows(new)).tolist(), strict=True))
+            self._bytes += size_bytes
         return [known[one] for one in steps]
 
     def of(self, candidates: Sequence[Candidate]) -> list[float]:
@@ -51,3 +58,7 @@ class ScoreMemo:
         packed: list[Any] = rows.ravel().tolist()
         # A step's last byte, its gap bucket, is never 0: what is stripped is padding.
         return np.array(self.scores([window.rstrip(b"\0") for window in packed]), np.float32)
+
+
+def _size_bytes(windows: Collection[bytes]) -> int:
+    return sum(map(len, windows)) + _ENTRY_BYTES * len(windows)

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Final, NamedTuple
 
 from detector.contract.alerts import Alert
+from detector.contract.dead_letters import Reason
 from detector.core.decision import Decided, Policy, Suppression, decide
 from detector.core.encoding import Encoding
 from detector.core.partition import Delta, Partition
 from detector.core.session import with_marks
 from detector.core.shadowing import Challenger, Shadowed, Verdicts, shadowed
-from detector.core.staging import Candidate, Entry, SessionLimits, Staged, stage
+from detector.core.staging import Candidate, Entry, Failure, SessionLimits, Staged, stage
 
 _BATCH_ENTRIES: Final = 2_000
 
@@ -50,13 +51,6 @@ class Share(NamedTuple):
     pending: Delta | None = None
 
 
-class Failure(NamedTuple):
-    """An entry that could not be processed, and why."""
-
-    offset: int
-    detail: str
-
-
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a share comes to.
@@ -65,7 +59,7 @@ class Outcome:
         delta: what it changes in its partition, to be committed with the alerts and then applied.
         alerts: in the order of the log, with their explanations.
         shadow_alerts: a challenger's, without explanations.
-        failures: entries that left no other trace.
+        failures: entries that left no other trace: they could not be processed, or there was no room for them.
         scores: of the events, in the order of the log.
         agreement: scored events, by the verdicts of champion and challenger.
         suppressed: how often something was not published, by reason.
@@ -224,7 +218,8 @@ class Pipeline:
                 if not share.entries or not self.isolates:
                     where = f"{share.source[0]}[{share.source[1]}] at offset {offset}"
                     raise ProcessingError(f"{where} can't be processed: {detail}") from error
-                return Outcome(share.pending or _unchanged(share), failures=[Failure(offset, detail)])
+                failed = Failure(offset, Reason.PROCESSING, detail)
+                return Outcome(share.pending or _unchanged(share), failures=[failed])
         half = len(share.entries) // 2
         first = self._isolated(share._replace(entries=share.entries[:half]))
         later = share._replace(entries=share.entries[half:], pending=first.delta)
@@ -272,6 +267,7 @@ def _outcome(
         agreement=in_shadow.agreement if in_shadow else Counter(),
         suppressed=decided.suppressed,
         trips=decided.trips,
+        failures=staged.failures,
         listings=staged.listings,
         duplicates=staged.duplicates,
         clamped=staged.clamped,

@@ -63,6 +63,11 @@ def touched_ms(packed: bytes) -> int:
     return int.from_bytes(packed[8:16], "little", signed=True)
 
 
+def with_touched_ms(packed: bytes, touched_ms: int) -> bytes:
+    """Return the packed session as last touched at this stream time."""
+    return packed[:8] + touched_ms.to_bytes(8, "little", signed=True) + packed[16:]
+
+
 def marks(packed: bytes) -> int:
     """Read the marks without unpacking the rest."""
     return packed[_FLAGS_AT] & MARKS

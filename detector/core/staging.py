@@ -5,12 +5,14 @@ transaction fails leaves nothing behind. Which window an event gets depends on t
 log was cut into batches.
 """
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from detector.contract.accounts import AccountListing, Listing
 from detector.contract.actions import Action
+from detector.contract.dead_letters import Reason
 from detector.contract.events import SessionEvent
 from detector.core.encoding import Encoding
 from detector.core.partition import Delta, Partition
@@ -24,9 +26,16 @@ from detector.core.session import (
     holds,
     pack,
     touched_ms,
+    with_touched_ms,
 )
 
 _LOGOUT = Action.LOGOUT.value
+LISTED_OVERHEAD_BYTES = 100
+"""Counted for each beside its id: the objects and their place in the table."""
+WITNESSES = 16
+"""Sessions, the last touched ones, whose clocks are asked whether time has made a leap …"""
+QUORUM = 12
+"""… and so many of them have to say so. At 1 wrong clock in 10, chance alone brings that about once in 10^9 events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +45,30 @@ class SessionLimits:
     Attributes:
         idle_timeout_ms: a session with no action for longer, by stream time, has expired.
         max_sessions: most sessions kept for one partition; beyond it the longest idle is evicted.
+        max_step_ms: how far one event may move stream time, where its time is nobody's but its producer's.
+        max_listed_bytes: most listed accounts of one partition, some 120,000 whose ids are UUIDs; one more is refused.
     """
 
     idle_timeout_ms: int = 30 * 60 * 1000
     max_sessions: int = 1_000_000
+    max_step_ms: int = 5 * 60 * 1000
+    max_listed_bytes: int = 16 * 1024 * 1024
 
 
 class Entry(NamedTuple):
-    """An event or listing and where it lies in the log: its offset, and when the broker took it (its timestamp)."""
+    """An event or listing, and what its record says of it.
+
+    Attributes:
+        offset: where it lies in the log.
+        received_at_ms: its timestamp.
+        event: itself.
+        vouched: its time was held against the broker's clock; else it is only what its producer says (CreateTime).
+    """
 
     offset: int
     received_at_ms: int
     event: SessionEvent | AccountListing
+    vouched: bool = True
 
 
 class Candidate(NamedTuple):
@@ -73,6 +94,14 @@ class Candidate(NamedTuple):
     marks: int
 
 
+class Failure(NamedTuple):
+    """An entry that comes to nothing but a dead letter: where it lies, and why."""
+
+    offset: int
+    reason: Reason
+    detail: str
+
+
 @dataclass(slots=True)
 class Staged:
     """What a batch of one partition comes to, before it is scored."""
@@ -82,6 +111,8 @@ class Staged:
     touched: dict[str, bytes] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
     listed: dict[str, Listing | None] = field(default_factory=dict)
+    listed_bytes: int | None = None
+    failures: list[Failure] = field(default_factory=list)
     listings: int = 0
     duplicates: int = 0
     clamped: int = 0
@@ -120,6 +151,10 @@ def stage(
     before the session's last is clamped to it. LOGOUT ends the session: the next action begins a new one. A listing
     holds for the events after it.
 
+    Stream time is the highest event time read. An event that nobody vouches for moves it by at most a step; a leap,
+    as after a quiet night, takes a quorum: it goes to what QUORUM of the WITNESSES sessions touched last have
+    reached. So no single clock ends others' sessions, and none can hold time where it is (ADR 0024).
+
     Args:
         partition: the committed state; not changed.
         entries: in the order of the log; every action is in the encoding's vocabulary.
@@ -136,25 +171,28 @@ def stage(
     window_bytes, hashes_bytes = encoding.window_bytes, encoding.window * EVENT_HASH_BYTES
     _expire(longest_idle, staged, limits)
     live = len(committed) - len(removed) + sum(one in removed or one not in committed for one in touched)
-    stream_time_ms = staged.stream_time_ms
+    stream_time_ms, idle_ms = staged.stream_time_ms, limits.idle_timeout_ms
 
-    for offset, received_at_ms, event in entries:
+    for offset, received_at_ms, event, vouched in entries:
         if isinstance(event, AccountListing):
-            staged.listed[event.account_id] = event.listing
-            staged.listings += 1
+            _list(partition, staged, offset, event, limits)
             continue
         session_id, action, occurred_at_ms = event.session_id, event.action, event.occurred_at_ms
         now_ms = max(stream_time_ms, occurred_at_ms)
-        packed = touched.get(session_id)
-        if packed is None and session_id not in removed:
-            packed = committed.get(session_id)
+        ahead: Sequence[str] = ()
+        if not vouched and now_ms - stream_time_ms > limits.max_step_ms:
+            now_ms, ahead = _leap(partition, staged, event, limits)
+        packed = touched.get(session_id) or (None if session_id in removed else committed.get(session_id))
         known = packed is not None
         hashed = event_hash(event.event_id)
 
         begins, hashes = True, hashed
         if packed is not None:
             before_ms, touched_at_ms, number, steps_end, flags = head(packed)
-            if now_ms - touched_at_ms > limits.idle_timeout_ms:
+            # By its own clock as well, which need not be where stream time is.
+            if stream_time_ms - touched_at_ms > idle_ms or (
+                occurred_at_ms - touched_at_ms > idle_ms and occurred_at_ms - before_ms > idle_ms
+            ):
                 staged.expired += 1
             elif holds(packed, steps_end, hashed):
                 staged.duplicates += 1
@@ -172,6 +210,9 @@ def stage(
             ]
             number, flags = number + 1, flags & MARKS
         staged.stream_time_ms = stream_time_ms = now_ms
+        for one in ahead:  # they were where time has come to now, and are not idle since where it was
+            moved = touched.pop(one, None) or committed[one]
+            touched[one] = with_touched_ms(moved, now_ms)
 
         if not known:
             live += 1 - _make_room(live, longest_idle, staged, committed, limits)
@@ -189,6 +230,62 @@ def _continued(pending: Delta) -> Staged:
     return Staged(
         pending.stream_time_ms, [], dict(pending.touched), set(pending.removed), dict(pending.listed)
     )
+
+
+def _leap(
+    partition: Partition, staged: Staged, event: SessionEvent, limits: SessionLimits
+) -> tuple[int, list[str]]:
+    """Return stream time with an event that is ahead of it by more than a step.
+
+    Also returned, if it moves: the other sessions that were ahead of it, in the order of their last touch.
+    """
+    before_ms = staged.stream_time_ms
+    others = itertools.islice(
+        (one for one in _latest(partition, staged) if one[0] != event.session_id), WITNESSES - 1
+    )
+    clocks_ms = {
+        session_id: head(packed)[0]
+        # What has expired may be in memory still or not, by how the log was cut.
+        for session_id, packed in itertools.takewhile(
+            lambda one: not _expired(one[1], before_ms, limits), others
+        )
+    }
+    ahead = {one: at_ms for one, at_ms in clocks_ms.items() if at_ms - before_ms > limits.max_step_ms}
+    if len(ahead) + 1 < QUORUM:
+        return before_ms, []
+    return sorted([event.occurred_at_ms, *ahead.values()])[-QUORUM], list(ahead)[::-1]
+
+
+def _latest(partition: Partition, staged: Staged) -> Iterator[tuple[str, bytes]]:
+    """Walk the sessions as the batch has left them so far, the last touched first."""
+    yield from reversed(staged.touched.items())
+    for session_id, packed in reversed(partition.sessions.items()):
+        if session_id not in staged.touched:
+            if session_id in staged.removed:
+                return  # and so are all that were touched before it
+            yield session_id, packed
+
+
+def _list(
+    partition: Partition, staged: Staged, offset: int, event: AccountListing, limits: SessionLimits
+) -> None:
+    """Take over a listing. One more than there is room for is refused: an older one must not go without a word."""
+    account_id, before = event.account_id, _listing(event.account_id, staged, partition)
+    if staged.listed_bytes is None:  # counted only where there are listings
+        listed = {**partition.listed, **staged.listed}
+        staged.listed_bytes = sum(_listed_bytes(account, listing) for account, listing in listed.items())
+    total = staged.listed_bytes + _listed_bytes(account_id, event.listing) - _listed_bytes(account_id, before)
+    if total > limits.max_listed_bytes and event.listing is not None and before is None:
+        detail = f"no room for one more listed account: expected at most {limits.max_listed_bytes} bytes a partition"
+        staged.failures.append(Failure(offset, Reason.LISTING_REFUSED, detail))
+        return
+    staged.listed_bytes = total
+    staged.listed[account_id] = event.listing
+    staged.listings += 1
+
+
+def _listed_bytes(account_id: str, listing: Listing | None) -> int:
+    return 0 if listing is None else len(account_id.encode()) + LISTED_OVERHEAD_BYTES
 
 
 def _listing(account_id: str, staged: Staged, partition: Partition) -> Listing | None:

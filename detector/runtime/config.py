@@ -1,6 +1,9 @@
 """All settings of the detector: one frozen object, parsed once from flags and environment variables."""
 
+import math
 import re
+import uuid
+from collections.abc import Iterator
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -9,8 +12,10 @@ from detector.contract.alerts import ModelReference
 from detector.contract.topics import (
     ACTIONS_TOPIC,
     ALERTS_TOPIC,
+    MAX_RECORD_BYTES,
     accounts_topic,
     dead_letter_topic,
+    redriven_topic,
     shadow_topic,
 )
 from detector.core.breaker import BreakerLimits
@@ -19,9 +24,13 @@ from detector.core.staging import SessionLimits
 from detector.model.artifact import UnknownActions, resolve_model_path
 from detector.runtime.decoding import EventLimits
 
+_INT32 = 2**31 - 1
+"""Largest number of milliseconds that Kafka's protocol has room for."""
+_MAX_PORT = 65_535
+
 
 class ConfigurationError(ValueError):
-    """A setting is out of its bounds. The message says what was seen and what was expected."""
+    """A setting is out of its bounds, or disarms another. The message says what was seen and what was expected."""
 
 
 DEAD_LETTER, STOP = "dead-letter", "stop"
@@ -39,15 +48,46 @@ def setting(
     *,
     env: str | None = None,
     unit: str = "",
-    minimum: int = 1,
+    minimum: float = 1,
+    maximum: float | None = None,
     decides: bool = False,
 ) -> Any:
-    """Declare one setting: a dataclass field that also knows its help text, unit and environment variable.
+    """Declare one setting: a dataclass field that also knows its help text, unit, environment variable and bounds.
 
     What `decides` on alerts is recorded in the model epochs, under the same name.
     """
-    metadata = {"help": help_text, "env": env, "unit": unit, "minimum": minimum, "decides": decides}
+    metadata = {
+        "help": help_text,
+        "env": env,
+        "unit": unit,
+        "minimum": minimum,
+        "maximum": maximum,
+        "decides": decides,
+    }
     return field(default=default, metadata=metadata)
+
+
+BELOW = (
+    ("max_future_ms", "idle_timeout_ms", "one event that is so far ahead would end every session"),
+    (
+        "session_timeout_ms",
+        "max_poll_interval_ms",
+        "a worker that is alive would be given up before a dead one",
+    ),
+    ("poll_timeout_ms", "max_poll_interval_ms", "a worker that waits for events would lose its partitions"),
+    (
+        "transaction_timeout_ms",
+        "max_poll_interval_ms",
+        "who waits for a dead worker's transaction would be next",
+    ),
+    ("poll_timeout_ms", "stall_timeout_ms", "a worker that waits for events would end itself"),
+    (
+        "transaction_timeout_ms",
+        "stall_timeout_ms",
+        "who waits for a dead worker's transaction would end itself",
+    ),
+)
+"""Settings of which the first has to be below the second, and what would happen else."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,13 +100,17 @@ class DetectorConfig:
     group: str = setting("Consumer group; also names the state topic, <group>.state.", "session-detector")
     instance_id: str = setting(
         "Stable name of this worker, unique in the group (a StatefulSet's pod name, say). A restarted worker "
-        "ends its predecessor's open transaction at once. Empty: a random one.",
+        "ends its predecessor's open transaction at once. Up to 200 of A-Z a-z 0-9 . _ -. Empty: a random one.",
         "",
     )
     input_topic: str = setting("Topic of the session events.", ACTIONS_TOPIC)
     alerts_topic: str = setting("Topic of the alerts.", ALERTS_TOPIC)
     create_topics: bool = setting("Create missing topics at the start.", default=True)
-    partitions: int = setting("Partitions of topics created here.", 8)
+    partitions: int = setting(
+        "Partitions of topics created here. An input topic that is there counts as what it has.",
+        8,
+        decides=True,
+    )
     replication_factor: int = setting(
         "Replicas of topics created here; -1 takes the broker's default.", -1, minimum=-1
     )
@@ -83,11 +127,14 @@ class DetectorConfig:
         unit="ms",
         minimum=0,
     )
-    threshold: float = setting("Score that blocks; 0 takes the model's own.", 0.0, minimum=0, decides=True)
+    threshold: float = setting(
+        "Score that blocks; 0 takes the model's own.", 0.0, minimum=0, maximum=1, decides=True
+    )
     review_threshold: float = setting(
         "Score that is published for review, once a session; below the one that blocks. 0 reviews nothing.",
         0.0,
         minimum=0,
+        maximum=1,
         decides=True,
     )
     shadow_model: str = setting(
@@ -95,12 +142,15 @@ class DetectorConfig:
         "<alerts-topic>.shadow, only. Empty: none.",
         "",
     )
-    shadow_threshold: float = setting("Score that the challenger blocks at; 0 takes its own.", 0.0, minimum=0)
+    shadow_threshold: float = setting(
+        "Score that the challenger blocks at; 0 takes its own.", 0.0, minimum=0, maximum=1
+    )
     breaker_max_block_share: float = setting(
         "The circuit breaker turns blocks into reviews while more sessions of a partition reach the threshold, of "
-        "those that begin; it closes at half of it. 0 switches it off.",
+        "those that begin; it closes at half of it. A share, below 1: 0.25 is a quarter. 0 switches it off.",
         0.25,
         minimum=0,
+        maximum=math.nextafter(1, 0),
         decides=True,
     )
     breaker_min_blocks: int = setting("… and at least so many in its window.", 20, decides=True)
@@ -109,7 +159,10 @@ class DetectorConfig:
         "A session without an action for longer has ended.", 1_800_000, unit="ms", decides=True
     )
     max_sessions: int = setting(
-        "Most live sessions a partition; beyond, the longest idle goes.", 1_000_000, decides=True
+        "Most live sessions of a worker that holds all partitions, of which each has an equal share; beyond, the longest "
+        "idle of the partition goes. Some 400 bytes each.",
+        2_000_000,
+        decides=True,
     )
     max_event_bytes: int = setting(
         "A larger event is dead-lettered without being decoded.", 65_536, unit="bytes", decides=True
@@ -120,7 +173,8 @@ class DetectorConfig:
         unit="bytes",
     )
     max_future_ms: int = setting(
-        "An event further ahead of the broker's time is dead-lettered.",
+        "An event further ahead of its record's time is dead-lettered; where that is the producer's (CreateTime), also "
+        "the step by which one event may move time.",
         300_000,
         unit="ms",
         minimum=0,
@@ -135,14 +189,17 @@ class DetectorConfig:
     poll_timeout_ms: int = setting(
         "Longest wait for events before looking after everything else.", 200, unit="ms"
     )
-    session_timeout_ms: int = setting("The group gives a silent worker's partitions away.", 10_000, unit="ms")
+    session_timeout_ms: int = setting(
+        "The group gives a silent worker's partitions away.", 10_000, unit="ms", minimum=1_000, maximum=_INT32
+    )
     max_poll_interval_ms: int = setting(
         "The same for one stuck in a batch; also the longest that a rebalance waits for anybody.",
         60_000,
         unit="ms",
+        maximum=_INT32,
     )
     transaction_timeout_ms: int = setting(
-        "The broker aborts a transaction open for longer.", 15_000, unit="ms"
+        "The broker aborts a transaction open for longer.", 15_000, unit="ms", maximum=_INT32
     )
     stall_timeout_ms: int = setting(
         "A worker whose loop stands still for longer ends itself.", 90_000, unit="ms"
@@ -155,7 +212,9 @@ class DetectorConfig:
         "Where the stored state is refused, rebuild it by replaying the input silently.", default=False
     )
     metrics_host: str = setting("Address of /metrics, /healthz and /readyz.", "127.0.0.1")
-    metrics_port: int = setting("Their port; 0 takes a free one, -1 serves none.", 9108, minimum=-1)
+    metrics_port: int = setting(
+        "Their port; 0 takes a free one, -1 serves none.", 9108, minimum=-1, maximum=_MAX_PORT
+    )
     log_level: str = setting(
         "DEBUG, INFO, WARNING or ERROR. DEBUG names each alert, with pseudonyms for its ids.", "INFO"
     )
@@ -166,36 +225,84 @@ class DetectorConfig:
     )
 
     def __post_init__(self) -> None:
-        """Check the bounds.
+        """Check the bounds, and that no setting disarms another.
 
         Raises:
-            ConfigurationError: a setting is out of bounds.
+            ConfigurationError: a setting is out of bounds, or does not fit another.
         """
+        for wrong in (*self._out_of_bounds(), *self._misnamed(), *self._disarmed()):
+            raise ConfigurationError(wrong)
+
+    def _out_of_bounds(self) -> Iterator[str]:
         for one in fields(self):
-            value, minimum = getattr(self, one.name), one.metadata["minimum"]
-            if isinstance(value, int | float) and not isinstance(value, bool) and value < minimum:
-                raise ConfigurationError(
-                    f"{flag_of(one)} is {value}: expected at least {minimum} {one.metadata['unit']}".strip()
+            value, bounds = getattr(self, one.name), one.metadata
+            minimum, maximum, unit = bounds["minimum"], bounds["maximum"], bounds["unit"]
+            if isinstance(value, bool | str):
+                continue
+            if not minimum <= value < math.inf:  # not a number is in no bounds
+                yield f"{flag_of(one)} is {value}: expected at least {minimum} {unit}".strip()
+            elif maximum is not None and value > maximum:
+                yield f"{flag_of(one)} is {value}: expected at most {maximum:g} {unit}".strip()
+        if self.replication_factor == 0:
+            yield "--replication-factor is 0: expected at least 1, or -1 for the broker's default"
+        for name, choices in _CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                yield f"--{name.replace('_', '-')} is {value!r}: expected {' or '.join(choices)}"
+
+    def _misnamed(self) -> Iterator[str]:
+        """Tell of names that Kafka does not take, and of topics that are one."""
+        for flag, name in (
+            ("input-topic", self.input_topic),
+            ("alerts-topic", self.alerts_topic),
+            ("group", self.group),
+            ("instance-id", self.instance_id or "none"),
+        ):
+            if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", name) or name in {".", ".."}:
+                yield (
+                    f"--{flag} is {name!r}, which names no topic: expected up to 200 of the characters "
+                    "A-Z a-z 0-9 . _ -"
                 )
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if one.name.endswith("threshold") and not 0 <= value <= 1:
-                raise ConfigurationError(f"{flag_of(one)} is {value}: expected above 0 and at most 1, or 0")
+        named: dict[str, str] = {}
+        for use, topic in (
+            ("events", self.input_topic),
+            ("alerts", self.alerts_topic),
+            ("dead letters", self.dead_letter_topic),
+            ("redriven dead letters", redriven_topic(self.input_topic)),
+            ("listed accounts", self.accounts_topic),
+            ("live sessions", self.state_topic),
+            ("models", self.models_topic),
+            ("challenger's alerts", self.shadow_topic),
+        ):
+            other = named.setdefault(
+                topic.replace(".", "_"), use
+            )  # the same to Kafka's metrics, so it refuses both
+            if other != use:
+                yield (
+                    f"topic {topic} would be that of the {other} and of the {use}: expected topics of their own; "
+                    "change --input-topic, --alerts-topic or --group"
+                )
+
+    def _disarmed(self) -> Iterator[str]:
+        """Tell of settings that make others do nothing, or harm."""
+        known = {one.name: one for one in fields(self)}
+        for low, high, otherwise in BELOW:
+            if getattr(self, low) >= getattr(self, high):
+                yield (
+                    f"{flag_of(known[low])} is {getattr(self, low)}: expected less than {flag_of(known[high])}, "
+                    f"{getattr(self, high)}; {otherwise}"
+                )
         if 0 < self.threshold <= self.review_threshold:
-            raise ConfigurationError(
+            yield (
                 f"--review-threshold is {self.review_threshold}: expected less than --threshold, {self.threshold}, or 0"
             )
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                flag = f"--{name.replace('_', '-')}"
-                raise ConfigurationError(
-                    f"{flag} is {getattr(self, name)!r}: expected {' or '.join(choices)}"
-                )
-        for topic in (self.input_topic, self.alerts_topic, self.group):
-            if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", topic):
-                raise ConfigurationError(
-                    f"{topic!r} names no topic: expected up to 200 of the characters A-Z a-z 0-9 . _ -"
-                )
+        if self.shadow_threshold and not self.shadow_model:
+            yield f"--shadow-threshold is {self.shadow_threshold}: expected --shadow-model, whose scores it is for"
+        if self.max_dead_letter_bytes + self.max_event_bytes > MAX_RECORD_BYTES:
+            yield (
+                f"--max-dead-letter-bytes and --max-event-bytes are {self.max_dead_letter_bytes} and "
+                f"{self.max_event_bytes}: expected at most {MAX_RECORD_BYTES} together, since a dead letter has a value "
+                "of the one and a key of the other"
+            )
 
     def policy(self, threshold: float, model: ModelReference) -> Policy:
         """Return what decides with a model.
@@ -217,9 +324,20 @@ class DetectorConfig:
         return Policy(self.shadow_threshold or threshold, model)
 
     @property
+    def worker_name(self) -> str:
+        """Transactional id and client id of this worker; another one at each call without an instance id.
+
+        Neither group nor instance id can hold the slash, and no topic's name does, so that no two workers of whatever
+        groups, and no worker and another command, share one (ADR 0024).
+        """
+        return f"{self.group}/{self.instance_id or uuid.uuid4().hex[:12]}"
+
+    @property
     def session_limits(self) -> SessionLimits:
-        """What bounds the life and number of sessions."""
-        return SessionLimits(self.idle_timeout_ms, self.max_sessions)
+        """What bounds the life and number of the sessions of one partition: its share, whoever holds it."""
+        return SessionLimits(
+            self.idle_timeout_ms, max(1, self.max_sessions // self.partitions), self.max_future_ms
+        )
 
     @property
     def event_limits(self) -> EventLimits:

@@ -10,6 +10,8 @@ from detector.contract.events import MalformedEventError, SessionEvent, decode_e
 from detector.runtime.batches import MAX_BATCH_BYTES, Withheld
 
 MAX_DETAIL_CHARS = 500
+CREATE_TIME = 0
+"""Type of a record's timestamp that the producer's clock told, and not the broker's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,8 @@ class EventLimits:
             not fit in beside it. Compressed input holds larger records than the outputs take.
         max_future_ms: how far an event may be ahead of its record's timestamp. The timestamp is the broker's
             (LogAppendTime) and part of the log, so the same log is always judged alike. One event of a wrong
-            clock would otherwise move stream time and expire every session of its partition.
+            clock would otherwise move stream time and expire every session of its partition. Where the timestamp is
+            the producer's own (CreateTime), staging sees to that.
     """
 
     max_event_bytes: int
@@ -55,7 +58,7 @@ def decode(
         return dead_letter(record, Reason.UNKNOWN_ACTION, detail, limits)
     ahead_ms = event.occurred_at_ms - record.timestamp
     if record.timestamp >= 0 and ahead_ms > limits.max_future_ms:
-        detail = f"{ahead_ms} ms ahead of the broker's time: expected at most {limits.max_future_ms} ms"
+        detail = f"{ahead_ms} ms ahead of its record's time: expected at most {limits.max_future_ms} ms"
         return dead_letter(record, Reason.TIME_IN_FUTURE, detail, limits)
     return event
 

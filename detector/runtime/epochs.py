@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 from kafka import KafkaConsumer, TopicPartition
 
@@ -14,7 +13,8 @@ from detector.contract.epochs import ModelEpoch, decode_epoch
 from detector.core.decision import Policy
 from detector.core.partition import Partition
 from detector.core.shadowing import Challenger
-from detector.model.artifact import Model, UnknownActions, load_model
+from detector.model.artifact import UnknownActions
+from detector.model.at_hand import ModelsAtHand
 from detector.runtime.config import DECIDING, DetectorConfig
 from detector.runtime.processing import Processed, Processor, processor_of
 from detector.runtime.reading import Batch, committed_span, read
@@ -22,10 +22,6 @@ from detector.runtime.recovery import TopicsUnfitError
 from detector.runtime.replaying import replay
 
 Epochs = Mapping[TopicPartition, Sequence[ModelEpoch]]
-
-
-class ModelMissingError(Exception):
-    """A model decided a part of the log, and its file is not at hand. The message names it."""
 
 
 def epoch_of(source: TopicPartition, from_offset: int, policy: Policy, config: DetectorConfig) -> ModelEpoch:
@@ -79,7 +75,7 @@ def _add(epoch: ModelEpoch, epochs: dict[TopicPartition, list[ModelEpoch]]) -> N
 
 def replay_epochs(
     batches: Iterable[Batch],
-    models: Mapping[str, Model],
+    models: ModelsAtHand,
     epochs: Epochs,
     config: DetectorConfig,
     partitions: dict[TopicPartition, Partition] | None = None,
@@ -89,27 +85,22 @@ def replay_epochs(
 
     Args:
         batches: records by partition, each partition's in the order of the log.
-        models: by the SHA-256 of their files, hexadecimal. All read the same steps.
+        models: that decided. All read the same steps.
         epochs: as `epochs_of_group` returns them. What comes before the first of a partition is left out.
         config: settings that epochs of before they were recorded don't have.
         partitions: live sessions to go on from, by partition; changed. New ones without it.
         challenger: scores the same windows in shadow.
 
     Raises:
-        ModelMissingError: a model that decided is not among `models`.
+        ModelMissingError: a model that decided is not at hand.
         ModelRefusedError: a model has no unknown token, and one was in use.
     """
     partitions = {} if partitions is None else partitions
 
     @cache
     def processor(epoch: ModelEpoch) -> Processor:
-        if epoch.model.sha256 not in models:
-            raise ModelMissingError(
-                f"model {epoch.model.name} {epoch.model.version} ({epoch.model.sha256}) decided "
-                f"{epoch.topic}[{epoch.partition}] from offset {epoch.from_offset} on: expected its file"
-            )
         of_then = _config_of(epoch, config)
-        model = models[epoch.model.sha256].treating(UnknownActions(of_then.unknown_actions))
+        model = models.of(epoch.model).treating(UnknownActions(of_then.unknown_actions))
         return processor_of(model, of_then, challenger=challenger)
 
     for batch in batches:
@@ -117,16 +108,6 @@ def replay_epochs(
             for begin, end, epoch in _spans(epochs.get(source, ())):
                 if part := [record for record in records if begin <= record.offset < end]:
                     yield from replay([{source: part}], processor(epoch), partitions)
-
-
-def models_of(folder: Path) -> dict[str, Model]:
-    """Load every model file of a folder, by the SHA-256 of the file.
-
-    Raises:
-        ModelRefusedError: one of them can't be used.
-    """
-    loaded = [load_model(path) for path in sorted(folder.glob("*.onnx"))]
-    return {model.sha256: model for model in loaded}
 
 
 def _spans(epochs: Sequence[ModelEpoch]) -> Iterator[tuple[int, float, ModelEpoch]]:

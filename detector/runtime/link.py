@@ -1,7 +1,6 @@
 """The link to Kafka: every client of a worker, opened and closed together."""
 
 import logging
-import uuid
 
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.errors import KafkaError
@@ -32,7 +31,7 @@ class KafkaLink:
     def __init__(self, config: DetectorConfig, encoding: bytes) -> None:
         # A stable name lets a restarted worker end its predecessor's transaction; without one, each link has
         # its own, and the broker's transaction timeout ends what a dead worker left.
-        name = f"{config.group}-{config.instance_id or uuid.uuid4().hex[:12]}"
+        name = config.worker_name
         self._state_topic = config.state_topic
         with access_explained():
             self.admin = KafkaAdminClient(

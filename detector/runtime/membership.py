@@ -176,12 +176,16 @@ class Membership:
         if source in self.consumer.assignment():
             self.consumer.seek(source, offset)
 
+    def position(self, source: TopicPartition) -> int | None:
+        """Return the offset that is read next, None if `source` was taken away meanwhile."""
+        if source not in self.consumer.assignment():
+            return None
+        return int(self.consumer.position(source))
+
     def at_end(self, source: TopicPartition) -> bool:
         """Tell whether `source` was read to its end, as far as the last answer of the broker told."""
-        if source not in self.consumer.assignment():
-            return True
-        highwater = self.consumer.highwater(source)
-        return highwater is not None and bool(self.consumer.position(source) >= highwater)
+        position, highwater = self.position(source), self.consumer.highwater(source)
+        return position is None or (highwater is not None and position >= highwater)
 
     def close(self) -> None:
         """Leave the group."""

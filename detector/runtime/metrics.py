@@ -93,7 +93,20 @@ class DetectorMetrics:
             _LATENCY_BUCKETS,
         )
         self.live_sessions = gauge("live_sessions", "Sessions in memory", "partition")
-        self.lag = gauge("lag_events", "Input records not yet committed", "partition")
+        self.lag = gauge(
+            "lag_events", "Input records that could be read and are not yet committed", "partition"
+        )
+        self.open_transaction_events = gauge(
+            "open_transaction_events",
+            "Input records that wait for a producer's open transaction",
+            "partition",
+        )
+        self.open_transaction_seconds = gauge(
+            "open_transaction_seconds",
+            "Time for which the same open transaction has held them back",
+            "partition",
+        )
+        self.lags = self.lag, self.open_transaction_events, self.open_transaction_seconds
         self.transactions = counter("transactions", "Transactions, by outcome", "outcome")
         self.recoveries = counter("recoveries", "Recoveries, by kind", "kind")
         self.state_bytes = counter("state_bytes", "Written to the state topic", "kind")
@@ -154,14 +167,13 @@ class DetectorMetrics:
         for verdicts, count in outcome.agreement.items():
             self.shadow_scores.labels(*("reached" if one else "below" for one in verdicts)).inc(count)
 
-    def partition(self, number: int, partition: Partition, *, lag: int) -> None:
+    def partition(self, number: int, partition: Partition) -> None:
         """Expose the state of a partition that is this worker's."""
         self.live_sessions.labels(number).set(len(partition.sessions))
         self.listed_accounts.labels(number).set(len(partition.listed))
         self.breaker_open.labels(number).set(partition.breaker.is_open)
-        self.lag.labels(number).set(lag)
 
     def forget(self, partition: int) -> None:
         """Stop exposing a partition that is another worker's now."""
-        for one in (self.live_sessions, self.lag, self.breaker_open, self.listed_accounts):
+        for one in (self.live_sessions, self.breaker_open, self.listed_accounts):
             one.remove(str(partition))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from detector.contract.topics import redriven_topic
+from detector.contract.topics import explanations_topic, redriven_topic
 from detector.runtime.config import DetectorConfig
 from detector.runtime.topics import specifications
 
@@ -50,6 +50,7 @@ class Role(StrEnum):
     ACCOUNTS = "accounts"
     REDRIVE = "redrive"
     REPLAY = "replay"
+    EXPLAIN = "explain"
 
 
 def permissions(config: DetectorConfig, role: Role = Role.DETECTOR) -> list[Permission]:
@@ -67,7 +68,7 @@ def _detector(config: DetectorConfig) -> list[Permission]:
         _topic(config.state_topic, "Write", "keeping live sessions"),
         _topic(config.state_topic, "Delete", "cutting it behind a snapshot"),
         Permission(Resource.GROUP, config.group, "Read", "sharing the partitions, committing offsets"),
-        _transactions(f"{config.group}-", "one transaction a batch", prefixed=True),
+        _transactions(f"{config.group}/", "one transaction a batch", prefixed=True),
     ]
     if config.shadow_model:
         needed.append(_topic(config.shadow_topic, "Write", "what the challenger blocks"))
@@ -120,6 +121,16 @@ def _replay(config: DetectorConfig) -> list[Permission]:
     ]
 
 
+def _explain(config: DetectorConfig) -> list[Permission]:
+    explanations = explanations_topic(config.alerts_topic)
+    return [
+        _topic(config.alerts_topic, "Read", "the alerts, by `detector explain --session` and `--follow`"),
+        _topic(explanations, "Write", "what `--follow` publishes"),
+        Permission(Resource.GROUP, explanations, "Read", "how far `--follow` came"),
+        *([_topic(explanations, "Create", "the first run")] if config.create_topics else []),
+    ]
+
+
 def _topic(name: str, operation: str, reason: str) -> Permission:
     return Permission(Resource.TOPIC, name, operation, reason)
 
@@ -135,4 +146,5 @@ _NEEDED: Final[Mapping[Role, Callable[[DetectorConfig], list[Permission]]]] = {
     Role.ACCOUNTS: _accounts,
     Role.REDRIVE: _redrive,
     Role.REPLAY: _replay,
+    Role.EXPLAIN: _explain,
 }

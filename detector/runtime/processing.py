@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 from kafka import TopicPartition
 
 from detector.contract.dead_letters import DeadLetter, Reason
-from detector.core.explaining import explained
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.pipeline import Outcome, Pipeline, ProcessingError, Share
+from detector.core.reasons import with_reasons
 from detector.core.shadowing import Challenger
 from detector.core.staging import Entry
 from detector.model.artifact import Model
 from detector.runtime.config import DEAD_LETTER, DetectorConfig
-from detector.runtime.decoding import EventLimits, dead_letter, decode
+from detector.runtime.decoding import CREATE_TIME, EventLimits, dead_letter, decode
 from detector.runtime.reading import Batch
 
 Refused = Mapping[tuple[TopicPartition, int], str]
@@ -102,7 +102,8 @@ class Processor:
             if isinstance(decoded, DeadLetter):
                 letters.append(decoded)
             else:
-                entries.append(Entry(record.offset, max(0, record.timestamp), decoded))
+                vouched = record.timestamp_type != CREATE_TIME
+                entries.append(Entry(record.offset, max(0, record.timestamp), decoded, vouched))
         return entries, letters
 
     def _letters(
@@ -110,11 +111,11 @@ class Processor:
     ) -> list[DeadLetter]:
         if not outcome.failures:
             return undecoded
-        details = {failure.offset: failure.detail for failure in outcome.failures}
+        failures = {failure.offset: failure for failure in outcome.failures}
         failed = [
-            dead_letter(record, Reason.PROCESSING, details[record.offset], self.limits)
+            dead_letter(record, failure.reason, failure.detail, self.limits)
             for record in records
-            if record.offset in details
+            if (failure := failures.get(record.offset))
         ]
         return sorted([*undecoded, *failed], key=lambda letter: letter.offset)
 
@@ -152,7 +153,7 @@ def processor_of(
         score=memo.of,
         policy=config.policy(model.threshold, model.reference),
         limits=config.session_limits,
-        explain=partial(explained, encoding=model.encoding, score=memo) if explains else None,
+        explain=partial(with_reasons, encoding=model.encoding, score=memo) if explains else None,
         challenger=challenger,
         isolates=config.on_processing_failure == DEAD_LETTER,
         now_ms=now_ms,

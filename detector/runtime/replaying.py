@@ -34,6 +34,7 @@ class LoggedLine(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+    timestamp_type: int | None = None
 
 
 def replay(

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -24,6 +24,7 @@ from detector.model.artifact import Model
 from detector.runtime.config import DetectorConfig
 from detector.runtime.epochs import epoch_of
 from detector.runtime.health import Heartbeat
+from detector.runtime.lag import EndsOfBrokers, LagMeter
 from detector.runtime.link import KafkaLink
 from detector.runtime.membership import Records
 from detector.runtime.metrics import DetectorMetrics
@@ -92,6 +93,7 @@ class Detector:
         self._held: dict[TopicPartition, _Held] = {}
         self._refused: dict[tuple[TopicPartition, int], str] = {}
         self._link: KafkaLink | None = None
+        self._lag = LagMeter(EndsOfBrokers(config.bootstrap_servers, config.group), metrics)
         self._stop = threading.Event()
         self._challenger = challenger
         self._use(model)
@@ -114,6 +116,12 @@ class Detector:
                 policy.review_threshold,
             )
         self._metrics.model.info(msgspec.structs.asdict(model.reference))
+
+    def _fit(self, partitions: int) -> None:
+        """Share out what is this worker's among as many partitions as the input has."""
+        if partitions != self._config.partitions:
+            self._config = replace(self._config, partitions=partitions)
+            self._use(self._model)
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set, then leave the group.
@@ -150,10 +158,12 @@ class Detector:
                 stop.wait(min(_MAX_BACKOFF_S, _MIN_BACKOFF_S * 2**failures))
         finally:
             self._disconnect()
+            self._lag.close()
 
     def _turn(self) -> bool:
         """Take one batch from the input to the outputs, all of it or nothing; tell whether there was one."""
         link, timed = self._connect(), self._metrics.timed
+        self._lag.heed(self._held.keys(), link.membership.position)
         with timed("poll"):
             records = link.membership.poll()
         with timed("settle"):
@@ -164,7 +174,6 @@ class Detector:
             return False
         for source, read in records.items():
             self._check(source, read)
-            self._expose(link, source)  # before the commit: if that fails, the lag must be seen
         member = link.membership.identity()
         processed = self._processor.process(records, self._partitions(), self._refused)
         with timed("commit"):
@@ -172,7 +181,7 @@ class Detector:
         with timed("apply"):
             for one in processed:
                 self._apply(one)
-        self._count(link, processed)
+        self._count(processed)
         return True
 
     # The phases, in their order.
@@ -185,10 +194,10 @@ class Detector:
                 del self._held[source]
                 self._metrics.forget(source.partition)
             if gained:
-                grow_state_topic(link.admin, self._config)
+                self._fit(grow_state_topic(link.admin, self._config))
             for source in sorted(gained):
                 self._held[source] = self._restore(link, source)
-                self._expose(link, source)
+                self._expose(source)
                 self._heartbeat.beat()
             self._metrics.assigned_partitions.set(len(self._held))
             _LOG.info("holding partitions %s", sorted(source.partition for source in self._held))
@@ -285,16 +294,16 @@ class Detector:
         if (was_open or trips) and not partition.breaker.is_open:
             _LOG.warning("%s[%d]: the circuit breaker closed: sessions are blocked again", *source)
 
-    def _count(self, link: KafkaLink, processed: Sequence[Processed]) -> None:
+    def _count(self, processed: Sequence[Processed]) -> None:
         """Count a committed batch."""
         metrics, now_ms = self._metrics, self._now_ms()
         metrics.batch(sum(one.records for one in processed))
         for one in processed:
             metrics.partition_batch(one)
-            self._expose(link, one.source)
+            self._expose(one.source)
             if failures := one.outcome.failures:
                 _LOG.error(
-                    "%s[%d]: %d records can't be processed and are dead letters, the first at offset %d: %s",
+                    "%s[%d]: %d records come to nothing but dead letters, the first at offset %d: %s: %s",
                     *one.source,
                     len(failures),
                     *failures[0],
@@ -307,11 +316,8 @@ class Detector:
                         "%s session %s of account %s: %s", alert.decision, session, account, alert.cause
                     )
 
-    def _expose(self, link: KafkaLink, source: TopicPartition) -> None:
-        """Expose a partition's state, and its lag as far as the last answer of the broker told."""
-        partition = self._held[source].partition
-        highwater = link.membership.consumer.highwater(source) or partition.next_offset
-        self._metrics.partition(source.partition, partition, lag=max(0, highwater - partition.next_offset))
+    def _expose(self, source: TopicPartition) -> None:
+        self._metrics.partition(source.partition, self._held[source].partition)
 
     # The recoveries.
 
@@ -358,6 +364,7 @@ class Detector:
         for source in self._held:
             self._metrics.forget(source.partition)
         self._held.clear()
+        self._lag.heed(self._held.keys(), lambda _: None)
         self._metrics.assigned_partitions.set(0)
         if self._link is not None:
             self._link.close()

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -38,7 +38,7 @@ def subscribe(
     tell_at_s = time.monotonic() + _TELL_AFTER_S
     try:
         while not stop():
-            yield from _alerts(_poll(consumer))
+            yield from alerts_in(_poll(consumer))
             if time.monotonic() > tell_at_s and not consumer.assignment():
                 _LOG.warning(
                     "no topic %r at %s yet: waiting for it. The detector creates it when it starts",
@@ -86,7 +86,7 @@ class RecentAlerts:
         self._unread = {
             source: end for source, end in self._unread.items() if self._consumer.position(source) < end
         }
-        return list(_alerts(records))
+        return list(alerts_in(records))
 
     def check(self, timeout_ms: int) -> None:
         """Ask the brokers for something, as a poll says nothing of a connection that is lost.
@@ -135,7 +135,8 @@ def _poll(consumer: KafkaConsumer) -> dict[Any, list[Any]]:
     return polled
 
 
-def _alerts(polled: dict[Any, list[Any]]) -> Iterator[Alert]:
+def alerts_in(polled: Mapping[Any, Sequence[Any]]) -> Iterator[Alert]:
+    """Decode what a poll returned; what is no alert is told and passed over."""
     for records in polled.values():
         for record in records:
             try:

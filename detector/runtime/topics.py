@@ -1,17 +1,23 @@
 """The topics at the start: created where they are missing, held against each other where they are not."""
 
 import logging
+import time
 from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
 
 from kafka import KafkaAdminClient
 from kafka.admin import NewPartitions, NewTopic
 from kafka.errors import InvalidPartitionsError, TopicAlreadyExistsError
 
+from detector.connection import client_options
 from detector.contract.topics import TopicSpecification, topic_specifications
 from detector.runtime.config import DetectorConfig
 from detector.runtime.recovery import TopicsUnfitError
 
 _LOG = logging.getLogger(__name__)
+_KNOWN_WITHIN_S = 10.0
+_ASK_AGAIN_S = 0.05
 
 
 def specifications(config: DetectorConfig) -> list[TopicSpecification]:
@@ -73,19 +79,35 @@ def create_missing(
         except TopicAlreadyExistsError:
             continue  # another worker was quicker
         _LOG.info("created topic %s with %d partitions", one.name, partitions)
+        until_s = time.monotonic() + _KNOWN_WITHIN_S
+        while one.name not in admin.list_topics() and time.monotonic() < until_s:
+            time.sleep(_ASK_AGAIN_S)  # brokers learn of it one after the other
 
 
-def grow_state_topic(admin: KafkaAdminClient, config: DetectorConfig) -> None:
-    """Give the state topic the input's number of partitions, after somebody added some to the input."""
+def grow_state_topic(admin: KafkaAdminClient, config: DetectorConfig) -> int:
+    """Give the state topic the input's number of partitions, after somebody added some to the input; return it."""
     wanted, present = (partition_count(admin, name) for name in (config.input_topic, config.state_topic))
     if present < wanted:
         try:
             admin.create_partitions({config.state_topic: NewPartitions(total_count=wanted)})
         except InvalidPartitionsError:
-            return  # it has them already: another worker was quicker, or the metadata lagged behind
+            return wanted  # it has them already: another worker was quicker, or the metadata lagged behind
         _LOG.info(
             "topic %s grown from %d to %d partitions, as the input", config.state_topic, present, wanted
         )
+    return wanted
+
+
+def fitted(config: DetectorConfig) -> DetectorConfig:
+    """Return the settings for the input topic as it is, with its number of partitions; unchanged if there is none.
+
+    Raises:
+        KafkaError: the broker can't be reached or refuses.
+    """
+    with closing(KafkaAdminClient(**client_options(config.bootstrap_servers))) as admin:
+        if config.input_topic not in admin.list_topics():
+            return config
+        return replace(config, partitions=partition_count(admin, config.input_topic))
 
 
 def partition_count(admin: KafkaAdminClient, topic: str) -> int:

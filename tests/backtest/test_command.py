@@ -112,7 +112,7 @@ def test_sessions_end_as_they_do_in_service(history: tuple[str, str]) -> None:
     thresholds = ["--threshold", "1", "--threshold", "0.8"]
     blocked = [
         {one["action_number"] for one in backtest("--file", history[0], *thresholds, *more)["newly"]}
-        for more in ([], ["--idle-timeout-ms", "1"])
+        for more in ([], ["--idle-timeout-ms", "1", "--max-future-ms", "0"])
     ]
     assert blocked[0] == {2}
     assert blocked[1] == {1}

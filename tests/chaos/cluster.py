@@ -16,9 +16,9 @@ from kafka.admin import NewPartitions
 from kafka.errors import KafkaError
 
 from broker import EmbeddedBroker
-from detector.model.artifact import Model, default_model_path
+from detector.model.artifact import default_model_path
+from detector.model.at_hand import ModelsAtHand
 from detector.runtime.config import DetectorConfig
-from detector.runtime.epochs import models_of
 from detector.runtime.topics import ensure_topics
 from tests.chaos.nodes import SIDES, Nodes
 from tests.chaos.proxy import Proxy
@@ -32,7 +32,8 @@ STALL_TIMEOUT_MS = 12_000
 SETTINGS: dict[str, Any] = {
     "partitions": 4,
     "idle_timeout_ms": 120_000,
-    "max_sessions": 30,
+    "max_future_ms": 30_000,
+    "max_sessions": 120,
     "batch_max_events": 60,
     "session_timeout_ms": SESSION_TIMEOUT_MS,
     "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS,
@@ -190,13 +191,13 @@ class Cluster:
         """Put a file there that is none; no worker may be started until a model is back."""
         put(self._model_path, self._models[0][:-1_000])
 
-    def models(self) -> dict[str, Model]:
-        """Return all models that may have been in service, by the SHA-256 of their files."""
+    def models(self) -> ModelsAtHand:
+        """Return all models that may have been in service."""
         folder = self.folder / "models"
         folder.mkdir()
         for number, model in enumerate(self._models):
             (folder / f"{number}.onnx").write_bytes(model)
-        return models_of(folder)
+        return ModelsAtHand(folder)
 
     def proxies_of(self, worker: Worker) -> list[Proxy]:
         """Return the proxies a worker talks through, one for each broker."""

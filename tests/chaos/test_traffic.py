@@ -6,7 +6,7 @@ from kafka.partitioner.default import murmur2
 
 from detector.contract.dead_letters import DeadLetter, Reason
 from detector.core.partition import Delta, Partition
-from detector.core.staging import Entry, SessionLimits, stage
+from detector.core.staging import Entry, stage
 from detector.model.artifact import default_model_path, load_model
 from detector.runtime.config import DetectorConfig
 from detector.runtime.decoding import EventLimits, decode
@@ -21,7 +21,7 @@ def test_the_traffic_is_bad_enough() -> None:
     """Within the events of a short run there are repeats, late events, expiries, evictions and dead letters."""
     config, encoding = DetectorConfig(**SETTINGS), load_model(default_model_path()).encoding
     events = EventLimits(config.max_event_bytes, config.max_dead_letter_bytes, config.max_future_ms)
-    sessions = SessionLimits(config.idle_timeout_ms, config.max_sessions)
+    sessions = config.session_limits
     partitions = [Partition() for _ in range(config.partitions)]
     counted: Counter[str] = Counter()
     records = traffic(1, NOW_MS - 48 * 3_600_000)

@@ -9,17 +9,16 @@ from kafka import KafkaProducer
 
 from detector.contract.alerts import (
     Alert,
-    Attribution,
     Decision,
     ModelReference,
     SourcePosition,
     encode_alert,
 )
+from detector.model.artifact import Model
 
 NOW_MS = 1_790_000_000_000
 WINDOW = ["LOGIN", "VIEW_BALANCE", "CHANGE_PASSWORD", "TRANSFER_LARGE"]
 GAPS: list[tuple[int, int | None] | None] = [None, (1_000, 5_000), (60_000, 300_000), (3_600_000, None)]
-VALUES = [-0.05, -0.1, 0.5, 0.6]
 SCORES = [0.01, 0.004, 0.55, 0.97]
 
 
@@ -42,15 +41,21 @@ def alert(session_id: str, **changes: Any) -> Alert:
         "received_at_ms": NOW_MS + 40,
         "detected_at_ms": NOW_MS + 55,
         "scores": SCORES,
-        "baseline": 0.02,
-        "attributions": [
-            Attribution(action=action, gap_range_ms=gap, value=value, gap_value=None if gap is None else 0.2)
-            for action, gap, value in zip(WINDOW, GAPS, VALUES, strict=True)
-        ],
-        "attributions_exact": True,
+        "gap_ranges_ms": GAPS,
         "explanation": ["TRANSFER_LARGE 1 h or more after CHANGE_PASSWORD: +0.60", "VIEW_BALANCE: -0.10"],
     }
     return Alert(**(fields | changes))
+
+
+def explainable(session_id: str, model: Model, **changes: Any) -> Alert:
+    """Return an alert that a model can explain: the session's window and gaps as it reads them, and its score."""
+    steps = model.encoding.steps(WINDOW, [0, 2_000, 120_000, 7_500_000])
+    fitting: dict[str, Any] = {
+        "score": float(model.score(model.encoding.windows([steps]))[0]),
+        "gap_ranges_ms": model.encoding.gap_ranges_ms(steps),
+        "model": model.reference,
+    }
+    return alert(session_id, **(fitting | changes))
 
 
 def publish(

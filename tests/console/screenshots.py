@@ -100,7 +100,7 @@ def _picture(browser: Chrome, url: str, chosen: Alert, name: str) -> None:
     if name == "phone":
         _shoot(browser, "console-phone.png")
     browser.get(f"{url}/#alert={chosen.alert_id}")
-    wait.until(lambda page: page.find_elements(By.CSS_SELECTOR, ".timeline"))
+    wait.until(lambda page: page.find_elements(By.CSS_SELECTOR, ".timeline .share"))
     if name == "dark":
         browser.execute_script("document.querySelector('.chart').previousElementSibling.scrollIntoView()")
     browser.execute_script("await new Promise((done) => setTimeout(done, 500))")

@@ -39,6 +39,7 @@ def config(**changes: object) -> ConsoleConfig:
         "token": None,
         "metrics_urls": (),
         "keep": 10,
+        "models": None,
     }
     return ConsoleConfig(**(fields | changes))  # type: ignore[arg-type]  # as the fields are
 
@@ -54,7 +55,17 @@ def bearer(token: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "path", [*PUBLIC, "/", "/stream", "/session", "/absent", "/static/../app.py", "/static/absent"]
+    "path",
+    [
+        *PUBLIC,
+        "/",
+        "/stream",
+        "/explanations/a/b",
+        "/session",
+        "/absent",
+        "/static/../app.py",
+        "/static/absent",
+    ],
 )
 @pytest.mark.parametrize("token", [None, TOKEN])
 def test_every_answer_has_the_security_headers(path: str, token: str | None) -> None:
@@ -80,6 +91,7 @@ def test_without_the_token_nothing_is_shown(headers: Mapping[str, str]) -> None:
     page = stranger.get("/", headers=headers)
     assert (page.status_code, page.headers["location"]) == (303, "login")
     assert stranger.get(f"/stream?token={TOKEN}").status_code == 401
+    assert stranger.get("/explanations/some", headers=headers).status_code == 401
     for path in PUBLIC:
         assert stranger.get(path).status_code == 200
 

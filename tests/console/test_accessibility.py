@@ -10,9 +10,10 @@ from selenium.webdriver.common.by import By
 
 from broker import Broker
 from detector.contract.alerts import Cause, Decision
+from detector.model.artifact import load_model, packaged_model_path
 from detector.runtime.health import HealthServer, Heartbeat
 from detector.runtime.metrics import DetectorMetrics
-from tests.console.alerts import alert
+from tests.console.alerts import alert, explainable
 from tests.console.browser import DESKTOP, PHONE, chromium, missing, resize
 from tests.console.conftest import TOKEN, Commit
 from tests.console.serving import Console, console
@@ -24,7 +25,8 @@ _RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", 
 _ALERTS = [
     alert("blocked", account_id="one"),
     alert("reviewed", decision=Decision.REVIEW, account_id="one"),
-    alert("denied", cause=Cause.DENY_LIST, attributions=[], scores=[], baseline=None),
+    alert("denied", cause=Cause.DENY_LIST, scores=[]),
+    explainable("explained", load_model(packaged_model_path("default"))),
 ]
 
 
@@ -70,6 +72,11 @@ def test_axe_finds_nothing(
                     lambda: bool(browser.find_elements(By.CSS_SELECTOR, ".condition + .condition")),
                     "the conditions",
                 )
+                if fragment.startswith("#alert=") and fragment != "#alert=none":
+                    wait_for(
+                        lambda: bool(browser.find_elements(By.CSS_SELECTOR, ".share, .unexplained")),
+                        "the explanation",
+                    )
                 browser.execute_script(
                     "document.querySelectorAll('details').forEach((one) => one.open = true)"
                 )

@@ -4,6 +4,7 @@ import itertools
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient
@@ -14,9 +15,11 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from broker import Broker, EmbeddedBroker
 from detector.contract.alerts import Cause, Decision
+from detector.model.artifact import load_model, packaged_model_path
+from detector.model.at_hand import ModelsAtHand
 from detector.runtime.health import HealthServer, Heartbeat
 from detector.runtime.metrics import DetectorMetrics
-from tests.console.alerts import NOW_MS, WINDOW, alert, publish
+from tests.console.alerts import NOW_MS, WINDOW, alert, explainable, publish
 from tests.console.browser import DESKTOP, PHONE, chromium, missing, resize
 from tests.console.conftest import TOKEN, Commit
 from tests.console.serving import Console, console
@@ -93,20 +96,62 @@ def shows(page: Chrome, *sessions: str) -> Callable[[], bool]:
 
 
 def test_an_alert_appears_as_it_commits_and_explains_itself(page: Chrome, commit: Commit) -> None:
-    """Without a reload: the row, then the session with its gaps, the score after each action and the contributions."""
+    """Without a reload: the row, then what it says at once: reasons, the gaps, the score after each action."""
     commit(alert("appears"))
     wait_for(shows(page, "appears"), "the alert")
-    page.find_element(By.XPATH, "//a[.//*[text()='appears']]").click()
-    wait_for(lambda: text(page, "#detail h2") == "appears", "its detail")
+    open_alert(page, "appears")
+    assert [one.text for one in find(page, ".timeline .head div")] == [
+        "#",
+        "Gap before",
+        "Action",
+        "Score after",
+    ]
     steps = [one.text.split("\n") for one in find(page, ".timeline .step:not(.head)")]
     assert [step[2] for step in steps] == WINDOW
     assert [step[1] for step in steps] == ["start", "1–5 s", "1–5 min", "1 h or more"]  # noqa: RUF001
     assert [step[3] for step in steps] == ["0.010", "0.004", "0.550", "0.970"]
-    assert [step[4] for step in steps] == ["−0.050", "−0.100", "+0.500", "+0.600"]  # noqa: RUF001
     assert "TRANSFER_LARGE 1 h or more after CHANGE_PASSWORD: +0.60" in text(page, ".why")
     assert "0.8" in str(find(page, ".chart")[0].get_attribute("aria-label"))
     assert len(find(page, ".chart circle")) == len(WINDOW)
     assert "example, version 7" in text(page, ".facts")
+
+
+def test_an_alert_that_is_opened_is_explained_by_its_model(page: Chrome, commit: Commit) -> None:
+    """The exact values of the model that the alert names take the place of the reasons; what overruled it stays."""
+    model = load_model(packaged_model_path("default"))
+    said = ["the account is on the deny list", "LOGIN: +0.77"]
+    denied = explainable("explained", model, explanation=said)
+    commit(denied)
+    expected = ModelsAtHand().explain(denied)
+    wait_for(shows(page, "explained"), "the alert")
+    open_alert(page, "explained")
+    wait_for(lambda: "Contribution" in texts(page, ".timeline .head div"), "the exact values")
+    assert texts(page, ".why li") == ["the account is on the deny list", *expected.explanation]
+    assert "Shapley values, exact" in text(page, "#why h3")
+    signs = {"+": "+", "-": "−", "0": "0"}  # noqa: RUF001
+    values = [f"{one.value:+.3f}" for one in expected.attributions]
+    assert texts(page, ".timeline .share span span") == [signs[value[0]] + value[1:] for value in values]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "model example 7 (abababababab…) is not among the packaged models"),
+        ({"gap_ranges_ms": []}, "0 gaps for the 4 actions"),
+    ],
+    ids=["a model that is not at hand", "an alert of an older version"],
+)
+def test_why_there_are_no_exact_values_is_told(
+    page: Chrome, commit: Commit, changes: dict[str, Any], told: str
+) -> None:
+    """The reasons stay, with the cause below them."""
+    model = load_model(packaged_model_path("default"))
+    one = explainable("unexplained", model, **changes) if changes else alert("unexplained")
+    commit(one)
+    wait_for(shows(page, "unexplained"), "the alert")
+    page.get(f"{page.current_url.partition('#')[0]}#alert={one.alert_id}")
+    wait_for(lambda: told in text(page, ".unexplained"), "the cause")
+    assert "TRANSFER_LARGE 1 h or more after CHANGE_PASSWORD: +0.60" in text(page, ".why")
 
 
 def test_markup_in_ids_is_text(page: Chrome, commit: Commit) -> None:
@@ -265,7 +310,7 @@ def test_the_page_outlives_its_console(
 
 def test_what_overruled_the_score_is_said(page: Chrome, commit: Commit) -> None:
     """Alerts by deny list and circuit breaker name them in the list and above the reason, and show no empty columns."""
-    bare: dict[str, object] = {"scores": [], "baseline": None, "attributions": [], "attributions_exact": None}
+    bare: dict[str, object] = {"scores": [], "gap_ranges_ms": []}
     commit(
         alert("denied", cause=Cause.DENY_LIST, explanation=["the account is on the deny list"], **bare),
         alert(

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from detector.contract.actions import ACTION_CODES, PAD_CODE
 from detector.contract.alerts import (
     Alert,
-    Attribution,
     Decision,
     ModelReference,
     SourcePosition,
@@ -22,6 +21,7 @@ from detector.contract.alerts import (
     encode_alert,
 )
 from detector.contract.events import MalformedEventError, SessionEvent, decode_event, encode_event
+from detector.contract.explanations import Attribution, Explanation
 from detector.contract.headers import ALERT_TYPE, DETECTOR_SOURCE, cloud_event_headers
 from detector.contract.schemas import SCHEMAS, schema, write_schemas
 
@@ -163,18 +163,32 @@ def test_an_alert_fits_its_schema() -> None:
         received_at_ms=2,
         detected_at_ms=3,
         scores=[0.1, 0.2, 0.9],
+        gap_ranges_ms=[None, (2_000, 4_000), (60_000, None)],
+        explanation=["TRANSFER_LARGE 1 min or more after ADD_RECIPIENT: +0.50"],
+    )
+    encoded = encode_alert(alert)
+    jsonschema.validate(msgspec.json.decode(encoded), schema(Alert))
+    assert decode_alert(encoded) == alert
+
+
+def test_an_explanation_fits_its_schema() -> None:
+    """What `detector explain` writes validates against the published schema, and is read back as it was."""
+    explanation = Explanation(
+        alert_id=alert_id("s", "e"),
+        model=ModelReference(name="m", version="1", sha256="0" * 64),
+        score=0.9,
         baseline=0.05,
         attributions=[
             Attribution(action="LOGIN", gap_range_ms=None, value=0.05, gap_value=None),
             Attribution(action="ADD_RECIPIENT", gap_range_ms=(2_000, 4_000), value=0.3, gap_value=0.1),
             Attribution(action="TRANSFER_LARGE", gap_range_ms=(60_000, None), value=0.5, gap_value=-0.1),
         ],
-        attributions_exact=True,
-        explanation=["TRANSFER_LARGE 1 min or more after ADD_RECIPIENT: +0.50"],
+        exact=True,
+        explanation=["TRANSFER_LARGE 1 min or more after ADD_RECIPIENT: +0.50 (the gap: -0.10)"],
     )
-    encoded = encode_alert(alert)
-    jsonschema.validate(msgspec.json.decode(encoded), schema(Alert))
-    assert decode_alert(encoded) == alert
+    encoded = msgspec.json.encode(explanation)
+    jsonschema.validate(msgspec.json.decode(encoded), schema(Explanation))
+    assert msgspec.json.decode(encoded, type=Explanation) == explanation
 
 
 def test_an_alert_of_before_there_were_explanations_is_read() -> None:
@@ -187,7 +201,7 @@ def test_an_alert_of_before_there_were_explanations_is_read() -> None:
         "occurred_at_ms": 1, "received_at_ms": 2, "detected_at_ms": 3,
     }  # fmt: skip
     alert = decode_alert(json.dumps(document).encode())
-    assert (alert.baseline, alert.attributions, alert.explanation) == (None, [], [])
+    assert (alert.gap_ranges_ms, alert.scores, alert.explanation) == ([], [], [])
     jsonschema.validate(document, schema(Alert))
 
 

@@ -16,9 +16,9 @@ from detector.contract.events import SessionEvent
 from detector.core.breaker import BreakerLimits
 from detector.core.decision import Policy
 from detector.core.encoding import Encoding
-from detector.core.explaining import Score, explained
 from detector.core.memo import ScoreMemo
 from detector.core.pipeline import Outcome, Pipeline
+from detector.core.reasons import Score, with_reasons
 from detector.core.staging import Entry, SessionLimits
 
 ACTIONS = [action.value for action in Action]
@@ -52,7 +52,7 @@ def pipeline(
     memo = ScoreMemo(encoding, score)
     return Pipeline(
         encoding=encoding, score=memo.of, policy=policy, limits=limits,
-        explain=partial(explained, encoding=encoding, score=memo), **more,
+        explain=partial(with_reasons, encoding=encoding, score=memo), **more,
     )  # fmt: skip
 
 

@@ -169,11 +169,11 @@ def test_a_session_reviewed_by_the_breaker_is_blocked_once_it_has_closed() -> No
 
 
 def test_what_the_breaker_held_back_is_told_and_not_explained() -> None:
-    """Such reviews come in masses; they say why they are none of the model's, without attributions."""
+    """Such reviews come in masses; they say why they are none of the model's, and cost no scoring."""
     log = Log(Policy(0.8, MODEL, breaker=BreakerLimits(0.25, min_blocks=1, window_ms=10_000)))
     (alert,) = log.read([event("s", "TRANSFER_LARGE")]).alerts
     assert alert.cause is Cause.CIRCUIT_BREAKER
-    assert (alert.attributions, alert.baseline) == ([], None)
+    assert alert.scores == []
     assert alert.explanation == ["review instead of block: the circuit breaker is open"]
 
 

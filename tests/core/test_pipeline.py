@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from detector.contract.alerts import encode_alert
 from detector.core.decision import Decided, Policy
-from detector.core.explaining import Score
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.pipeline import Outcome, Pipeline, ProcessingError, Share
+from detector.core.reasons import Score
 from detector.core.session import touched_ms
 from detector.core.shadowing import Challenger
 from detector.core.staging import Entry

@@ -1,14 +1,19 @@
 """What a session remembers, forgets and is scored on."""
 
+import itertools
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detector.contract.accounts import AccountListing, Listing
+from detector.contract.dead_letters import Reason
 from detector.contract.events import SessionEvent
 from detector.core.encoding import Encoding, UnknownActionError
 from detector.core.partition import Delta, Partition
 from detector.core.session import touched_ms
-from detector.core.staging import Entry, SessionLimits, Staged, stage
+from detector.core.staging import LISTED_OVERHEAD_BYTES, Entry, SessionLimits, Staged, stage
 from tests.core.strategies import ENCODING, logs
 
 LIMITS = SessionLimits(idle_timeout_ms=60_000, max_sessions=3)
@@ -175,3 +180,37 @@ def test_a_packed_session_is_small() -> None:
     encoding = Encoding(ENCODING.vocabulary, window=10)
     log = entries(*(event("s", "VIEW_BALANCE", at) for at in range(50)))
     assert len(stage(Partition(), log, encoding, LIMITS).touched["s"]) < 140
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcdefé"), st.sampled_from([*Listing, None])), max_size=40), st.data()
+)
+def test_listed_accounts_are_bounded_and_none_goes_without_a_word(
+    log: list[tuple[str, Listing | None]], data: st.DataObject
+) -> None:
+    """Beyond the bound a new listing is refused, by name; the others hold, change and go, in any batches."""
+    most = 3
+    limits = replace(LIMITS, max_listed_bytes=most * (LISTED_OVERHEAD_BYTES + 2))
+    expected: dict[str, Listing] = {}
+    refused = []
+    for offset, (account, listing) in enumerate(log):
+        if listing is None:
+            expected.pop(account, None)
+        elif account in expected or len(expected) < most:
+            expected[account] = listing
+        else:
+            refused.append(offset)
+    entries = [
+        Entry(offset, 0, AccountListing(account_id=account, listing=listing))
+        for offset, (account, listing) in enumerate(log)
+    ]
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(log)), max_size=5)))
+    partition, found = Partition(), []
+    for begin, end in itertools.pairwise([0, *cuts, len(log)]):
+        result = stage(partition, entries[begin:end], ENCODING, limits)
+        partition.apply(Delta(end, 0, [], {}, result.listed))
+        found += result.failures
+    assert partition.listed == expected
+    assert [(one.offset, one.reason) for one in found] == [
+        (offset, Reason.LISTING_REFUSED) for offset in refused
+    ]

@@ -23,12 +23,12 @@ main(sys.argv[1:])
 
 def test_batches_that_fail_for_ever_end_the_worker(make_stack: Callable[..., Stack], tmp_path: Path) -> None:
     """Every transaction is aborted and tried again: no progress, exit code 70; nothing is lost or doubled by it."""
-    stack = make_stack(partitions=1)
+    stack = make_stack(partitions=1, stall_timeout_ms=6_000, transaction_timeout_ms=5_000)
     stack.publish(records(sessions(33)))
     log = tmp_path / "fruitless.log"
     with log.open("wb") as output:
         fruitless = subprocess.Popen(
-            [sys.executable, "-c", FRUITLESS, "run", *flags_of(stack.config), "--stall-timeout-ms", "6000"],
+            [sys.executable, "-c", FRUITLESS, "run", *flags_of(stack.config)],
             stdout=output,
             stderr=subprocess.STDOUT,
         )

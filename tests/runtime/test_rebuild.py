@@ -226,7 +226,10 @@ main(sys.argv[1:])
 def slow_rebuild(stack: Stack, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """Run a worker that takes half a second for each batch of a rebuild, with limits below the whole's time."""
     log = folder / "slow.log"
-    limits = ["--stall-timeout-ms", "4000", "--max-poll-interval-ms", "6000", "--batch-max-events", "50"]
+    limits = [
+        *("--stall-timeout-ms", "4000", "--max-poll-interval-ms", "6500", "--transaction-timeout-ms", "3000"),
+        *("--batch-max-events", "50"),
+    ]
     arguments = ["run", *flags_of(stack.config), "--rebuild-from-input", *limits]
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -93,7 +93,7 @@ def test_each_part_of_the_log_is_replayed_by_its_model(
     )
     if missing:
         assert told.exit_code == 1
-        assert "expected its file" in told.output
+        assert "expected the file of that SHA-256" in told.output
         return
     assert told.exit_code == 0, told.output
     expected = [decode_alert(line) for line in out.read_bytes().splitlines()]

@@ -33,6 +33,7 @@ RUNS: dict[Role, tuple[str, ...]] = {
         "detector replay --model seed --models {folder} --out {folder}/alerts",
         "detector backtest --model seed --model default --topic {input}",
     ),
+    Role.EXPLAIN: ("detector explain --follow --max 1",),
 }
 """What a role does; the detector itself is in tests/security/test_secured_broker.py."""
 
@@ -65,8 +66,12 @@ def config(secured: SecuredBroker, tmp_path_factory: pytest.TempPathFactory) -> 
     stack.publish([*records(sessions(22)), *unknown])
     with stack.worker():
         stack.wait_until_processed()
-    assert stack.alerts()
-    for command in ("detector accounts deny a-0", "detector redrive --max 1"):
+    assert len(stack.alerts()) > 1  # one for each of the runs that explain one
+    for command in (
+        "detector accounts deny a-0",
+        "detector redrive --max 1",
+        "detector explain --follow --max 1",
+    ):
         done = run(command, stack.config, {"KAFKA_BOOTSTRAP_SERVERS": secured.plain})
         assert done.returncode == 0, done.stderr
     return stack.config

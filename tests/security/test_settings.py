@@ -107,7 +107,7 @@ def test_a_permission_is_a_call_of_kafkas_tool() -> None:
     told = CliRunner().invoke(main, ["permissions", "--group", "g", "--principal", "User:d"])
     assert told.exit_code == 0
     assert (
-        "kafka-acls --add --allow-principal User:d --operation Write --transactional-id g- "
+        "kafka-acls --add --allow-principal User:d --operation Write --transactional-id g/ "
         "--resource-pattern-type prefixed"
     ) in told.output
     fewer = CliRunner().invoke(main, ["permissions", "--no-create-topics"])

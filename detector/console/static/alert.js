@@ -5,8 +5,6 @@ import { $, DAY_MS, bar, cause, chip, drawing, duration, element, gapText, numbe
 export const href = (alert) => `#alert=${encodeURIComponent(alert.alert_id)}`;
 
 export function detail(alert, others) {
-  const attributions = alert.attributions ?? [];
-  const scores = alert.scores ?? [];
   const overruled = cause(alert);
   return [
     element("div", { class: "headline" }, chip(alert),
@@ -14,24 +12,33 @@ export function detail(alert, others) {
       element("h2", {}, alert.session_id)),
     element("p", { class: "risk" }, risk(alert.score), element("small", {}, ` risk, threshold ${risk(alert.threshold)}`)),
     element("p", { class: "account" }, "account ", element("span", { class: "id" }, alert.account_id)),
-    ...why(alert, attributions),
-    ...(scores.length > 1 ? [element("h3", {}, "Score after each action"), chart(alert)] : []),
-    ...timeline(alert, attributions, scores),
+    element("section", { id: "why" }, ...why(alert)),
+    ...((alert.scores ?? []).length > 1 ? [element("h3", {}, "Score after each action"), chart(alert)] : []),
+    element("section", { id: "session" }, ...timeline(alert)),
     ...related(alert, others),
     element("h3", {}, "Alert"), facts(alert),
     element("details", { class: "raw" }, element("summary", {}, "As on the topic"), element("pre", { tabindex: "0", role: "region", "aria-label": "The alert as JSON" }, JSON.stringify(alert, null, 2))),
   ];
 }
 
-function why(alert, attributions) {
-  const reasons = alert.explanation ?? [];
-  if (!reasons.length) return [];
+// Puts what the alert's model was asked for beside what the alert said at once; or says why there is none.
+export function showExplanation(alert, found) {
+  $("why").replaceChildren(...why(alert, found));
+  if (found.attributions) $("session").replaceChildren(...timeline(alert, found.attributions));
+}
+
+function why(alert, found = {}) {
+  const sign = (reason) => reason.match(/: ([+-])/)?.[1];
+  const atOnce = alert.explanation ?? [];
+  const reasons = found.explanation ? [...atOnce.filter((reason) => !sign(reason)), ...found.explanation] : atOnce;
   const list = element("ul", { class: "why" }, ...reasons.map((reason) =>
-    element("li", { class: { "+": "raises", "-": "lowers" }[reason.match(/: ([+-])/)?.[1]] ?? "rule" }, reason)));
-  const baseline = alert.baseline ?? null;
-  const note = baseline === null || !attributions.length ? ""
-    : ` Shapley values, ${alert.attributions_exact ? "exact" : "estimated"}: ${baseline.toFixed(3)} without these actions, ${alert.score.toFixed(3)} with them`;
-  return [element("h3", {}, "Why", element("small", {}, note)), list];
+    element("li", { class: { "+": "raises", "-": "lowers" }[sign(reason)] ?? "rule" }, reason)));
+  const note = found.attributions
+    ? ` Shapley values, ${found.exact ? "exact" : "estimated"}: ${found.baseline.toFixed(3)} without these actions, ${found.score.toFixed(3)} with them` : "";
+  return [
+    ...(reasons.length ? [element("h3", {}, "Why", element("small", {}, note)), list] : []),
+    ...(found.unexplained ? [element("p", { class: "unexplained" }, `No exact values: ${found.unexplained}`)] : []),
+  ];
 }
 
 export function chart(alert) {
@@ -63,11 +70,11 @@ export function chart(alert) {
   return drawing("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": words }, ...nodes);
 }
 
-function timeline(alert, attributions, scores) {
+function timeline(alert, attributions = []) {
   const steps = alert.window.length;
   const first = alert.action_number - steps + 1;
-  const explained = attributions.length > 0;
-  const timed = attributions.some((one) => one.gap_range_ms);
+  const scores = alert.scores ?? [], gaps = alert.gap_ranges_ms ?? [];
+  const scored = scores.length > 0, explained = attributions.length > 0, timed = gaps.some((one) => one);
   const largest = Math.max(0.05, ...attributions.map((one) => Math.abs(one.value)));
   const cell = (kind, ...children) => element("div", { class: kind, role: "cell" }, ...children);
   const rows = alert.window.map((action, index) => {
@@ -75,27 +82,28 @@ function timeline(alert, attributions, scores) {
     const score = scores[index - (steps - scores.length)];
     return element("div", { class: index === steps - 1 ? "step decides" : "step", role: "row" },
       cell("number", String(first + index)),
-      timed ? cell("gap", ...gap(one, first + index)) : null,
+      timed ? cell("gap", ...gap(gaps[index], one?.gap_value ?? null, first + index)) : null,
       cell("name", action),
-      explained ? cell("after", score === undefined ? "" : bar(score >= alert.threshold ? "meter over" : "meter", score, score.toFixed(3))) : null,
+      scored ? cell("after", score === undefined ? "" : bar(score >= alert.threshold ? "meter over" : "meter", score, score.toFixed(3))) : null,
       explained ? cell("share", one === undefined ? "" : bar(one.value < 0 ? "meter diverging" : "meter diverging raises", Math.abs(one.value) / largest, signed(one.value))) : null);
   });
-  const names = ["#", ...(timed ? ["Gap before"] : []), "Action", ...(explained ? ["Score after", "Contribution"] : [])];
-  const heads = names.map((text) => element("div", { role: "columnheader" }, text));
-  const note = (first > 1 ? ` the last ${steps} of ${alert.action_number} actions` : "") + (explained ? "" : " not explained, so without scores and gaps");
-  const kind = ["timeline", timed ? "timed" : "untimed", explained ? "explained" : "plain"].join(" ");
-  return [element("h3", {}, "Session", element("small", {}, note)),
-    element("div", { class: kind, role: "table", "aria-label": "Session, action by action", "data-decision": alert.decision }, element("div", { class: "step head", role: "row" }, ...heads), ...rows)];
+  const columns = [["#", "2rem"], ...(timed ? [["Gap before", "8.2rem"]] : []), ["Action", "minmax(8rem, 1.3fr)"],
+    ...(scored ? [["Score after", "minmax(5rem, 1fr)"]] : []), ...(explained ? [["Contribution", "minmax(8rem, 1.2fr)"]] : [])];
+  const heads = columns.map(([text]) => element("div", { role: "columnheader" }, text));
+  const note = first > 1 ? ` the last ${steps} of ${alert.action_number} actions` : "";
+  const table = element("div", { class: "timeline", role: "table", "aria-label": "Session, action by action", "data-decision": alert.decision }, element("div", { class: "step head", role: "row" }, ...heads), ...rows);
+  table.style.setProperty("--columns-wide", columns.map(([, width]) => width).join(" "));
+  return [element("h3", {}, "Session", element("small", {}, note)), table];
 }
 
-function gap(attribution, number) {
+function gap(range, value, number) {
   if (number === 1) return ["start"];
-  if (!attribution?.gap_range_ms) return ["–"];
-  const [low, high] = attribution.gap_range_ms;
+  if (!range) return ["–"];
+  const [low, high] = range;
   const line = element("i"); // its length grows with the logarithm: from milliseconds to a day
   line.style.setProperty("--share", Math.min(1, Math.log10(1 + (high ?? 2 * low)) / Math.log10(DAY_MS)).toFixed(3));
-  const text = gapText(attribution.gap_range_ms);
-  return [attribution.gap_value === null ? text : element("span", { title: `the gap itself: ${signed(attribution.gap_value)}` }, text), line];
+  const text = gapText(range);
+  return [value === null ? text : element("span", { title: `the gap itself: ${signed(value)}` }, text), line];
 }
 
 function related(alert, others) {

@@ -1,7 +1,7 @@
 // The console's page: the stream, what the address names, and the keys.
 
 import { $, element, shortTime } from "./dom.js";
-import { chart, detail } from "./alert.js";
+import { chart, detail, showExplanation } from "./alert.js";
 import { filter, find, mark, mostKept, neighbour, others, reset, setReading, stillReading, take, togglePause } from "./list.js";
 import { showFigures } from "./health.js";
 
@@ -28,10 +28,17 @@ function route() {
   };
   $("detail").replaceChildren(back(), ...(one ? detail(one.alert, others(one.alert)) : [element("p", { class: "empty" }, words[said])]));
   $("detail").scrollTop = 0;
+  if (one) explain(one.alert);
   if (one && matchMedia("(max-width: 900px)").matches) {
     $("detail").focus({ preventScroll: true });
     scrollTo(0, 0);
   }
+}
+
+async function explain(alert) {
+  const found = await fetch(`explanations/${encodeURIComponent(alert.alert_id)}`, { cache: "no-store" })
+    .then((answer) => answer.json()).catch(() => ({ unexplained: "the console did not answer" }));
+  if ($("detail").dataset.shows === alert.alert_id) showExplanation(alert, found);
 }
 
 function named() {

@@ -1,0 +1,41 @@
+"""The explanation of an alert: computed from it on demand, by the model that it names."""
+
+from typing import Annotated
+
+import msgspec
+
+from detector.contract.alerts import GapRange, ModelReference
+
+
+class Attribution(msgspec.Struct, frozen=True, kw_only=True):
+    """What one action of the window, and the gap before it, added to the score."""
+
+    action: str
+    gap_range_ms: Annotated[GapRange | None, msgspec.Meta(description="as the alert has it")]
+    value: Annotated[float, msgspec.Meta(description="Shapley value: negative if the action lowers the risk")]
+    gap_value: Annotated[
+        float | None, msgspec.Meta(description="the score less its mean over other gaps in this one's place")
+    ]
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """What each action of an alert's window added to its score. The same alert and model give the same bits."""
+
+    alert_id: Annotated[str, msgspec.Meta(description="the alert's")]
+    model: ModelReference
+    score: Annotated[
+        float, msgspec.Meta(ge=0, le=1, description="of the window, as the model computes it here")
+    ]
+    baseline: Annotated[
+        float, msgspec.Meta(ge=0, le=1, description="score of the window without the actions explained")
+    ]
+    attributions: Annotated[
+        list[Attribution],
+        msgspec.Meta(description="of the window's last actions; the values sum to score minus baseline"),
+    ]
+    exact: Annotated[
+        bool, msgspec.Meta(description="true: from all coalitions; false: estimated from a sample of them")
+    ]
+    explanation: Annotated[
+        list[str], msgspec.Meta(description="for people: what mattered most, the weightiest first")
+    ]

@@ -1,0 +1,171 @@
+"""The reasons that an alert carries at once: the score after each action, and words for what weighed most.
+
+They cost at most MAX_WINDOWS windows, since the block waits for them. Up to EXACT_ACTIONS actions they are Shapley
+values. Beyond, an action's value is the mean of what the score gains from it alone and of what it loses without it:
+the two of a Shapley value's sums that need no sample. Where these come to more than the score gained, they are scaled
+down to it. ADR 0023 has the alternatives, held against exact values; those are computed on demand (`explaining`).
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.contract.alerts import Alert, Cause
+from detector.contract.explanations import Attribution
+from detector.core.decision import Decided
+from detector.core.encoding import STEP_BYTES, Encoding
+from detector.core.shapley import all_coalitions, exact_values
+
+Score = Callable[[NDArray[np.void]], NDArray[np.float32]]
+"""Windows of shape (n, window), dtype STEP_DTYPE, to n scores; a window's score does not depend on the others."""
+
+MAX_ACTIONS = 32
+"""Actions of a window that reasons are sought among, the last ones. Those before are taken for given."""
+EXACT_ACTIONS = 6
+MAX_WINDOWS = 3 * MAX_ACTIONS + 1
+MAX_REASONS = 5
+MIN_REASON = 0.01
+"""Smallest value, of an action or its gap, that is put into words."""
+_ALERTS_A_CALL = 64
+_BREAKER_IS_OPEN = "review instead of block: the circuit breaker is open"
+_DENIED = "the account is on the deny list"
+_UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000), ("ms", 1))
+_TO = "–"  # noqa: RUF001  the dash of ranges
+
+
+def with_reasons(decided: Decided, encoding: Encoding, score: Score) -> Decided:
+    """Give each alert of a batch its reasons. The windows of up to _ALERTS_A_CALL alerts are scored in one call.
+
+    What an open circuit breaker turned into reviews is only told so: such reviews come in masses, and holding up
+    everybody else for them would help nobody.
+    """
+    alerts: list[Alert] = []
+    for begin in range(0, len(decided.alerts), _ALERTS_A_CALL):
+        part = slice(begin, begin + _ALERTS_A_CALL)
+        alerts += _reasoned(decided.alerts[part], decided.windows[part], encoding, score)
+    return replace(decided, alerts=alerts)
+
+
+def _reasoned(
+    alerts: Sequence[Alert], windows: Sequence[bytes], encoding: Encoding, score: Score
+) -> Iterator[Alert]:
+    asked = [
+        [] if alert.cause is Cause.CIRCUIT_BREAKER else windows_of(window)
+        for alert, window in zip(alerts, windows, strict=True)
+    ]
+    all_asked = list(itertools.chain.from_iterable(asked))
+    answers = iter(scored(all_asked, encoding, score) if all_asked else ())
+    for alert, of_alert in zip(alerts, asked, strict=True):
+        if of_alert:
+            yield _with_reasons(alert, list(itertools.islice(answers, len(of_alert))))
+        else:
+            yield msgspec.structs.replace(alert, explanation=[_BREAKER_IS_OPEN])
+
+
+def scored(windows: list[bytes], encoding: Encoding, score: Score) -> list[float]:
+    """Score packed windows.
+
+    Raises:
+        ValueError: an answer is no score.
+    """
+    scores = score(encoding.windows(windows))
+    if not np.all((scores >= 0) & (scores <= 1)):  # nor is NaN
+        raise ValueError("the model scored a part of the window beyond 0 to 1: expected a number in between")
+    answers: list[float] = scores.tolist()
+    return answers
+
+
+def windows_of(window: bytes) -> list[bytes]:
+    """List the windows whose scores a window's reasons are made of, at most MAX_WINDOWS."""
+    begin = max(0, len(window) - MAX_ACTIONS * STEP_BYTES)
+    given, ends = window[:begin], range(begin, len(window) + 1, STEP_BYTES)
+    steps = [window[end - STEP_BYTES : end] for end in ends[1:]]
+    if len(steps) <= EXACT_ACTIONS:
+        return all_coalitions(steps)
+    alone = [given + step for step in steps]
+    without = [window[: end - STEP_BYTES] + window[end:] for end in ends[1:]]
+    return [*(window[:end] for end in ends), *alone, *without]
+
+
+def _with_reasons(alert: Alert, answers: Sequence[float]) -> Alert:
+    """Give an alert its reasons, from the scores of what `windows_of` listed."""
+    count = min(len(alert.window), MAX_ACTIONS)
+    scores, values = values_of(answers, count)
+    attributions = [
+        Attribution(action=action, gap_range_ms=gap_range_ms, value=value, gap_value=None)
+        for action, gap_range_ms, value in zip(
+            alert.window[-count:], alert.gap_ranges_ms[-count:], values, strict=True
+        )
+    ]
+    denied = [_DENIED] if alert.cause is Cause.DENY_LIST else []
+    return msgspec.structs.replace(
+        alert, scores=scores, explanation=[*denied, *reasons(alert.window, attributions)]
+    )
+
+
+def values_of(answers: Sequence[float], count: int) -> tuple[list[float], list[float]]:
+    """Return the score after each of the last `count` actions, and the value of each.
+
+    Args:
+        answers: scores of what `windows_of` listed.
+        count: of the actions, at most MAX_ACTIONS.
+    """
+    if count <= EXACT_ACTIONS:
+        scores = [answers[(1 << size) - 1] for size in range(1, count + 1)]
+        return scores, exact_values(np.array(answers), count)
+    baseline, *scores = answers[: count + 1]
+    alone, without, whole = answers[count + 1 : -count], answers[-count:], scores[-1]
+    values = [(first - baseline + whole - last) / 2 for first, last in zip(alone, without, strict=True)]
+    total, gained = math.fsum(values), whole - baseline
+    scale = abs(gained / total) if abs(total) > abs(gained) else 1.0
+    return scores, [value * scale for value in values]
+
+
+def reasons(window: Sequence[str], attributions: Sequence[Attribution]) -> Iterator[str]:
+    """Put what mattered most into words, the actions of the largest values first.
+
+    Args:
+        window: the actions scored.
+        attributions: of the last of them.
+    """
+    before = [None, *window][-len(attributions) - 1 : -1]
+    telling = [
+        at
+        for at, one in enumerate(attributions)
+        if max(abs(one.value), abs(one.gap_value or 0.0)) >= MIN_REASON
+    ]
+    for at in sorted(telling, key=lambda at: abs(attributions[at].value), reverse=True)[:MAX_REASONS]:
+        yield _words(attributions[at], before[at])
+
+
+def _words(attribution: Attribution, before: str | None) -> str:
+    words = attribution.action
+    if attribution.gap_range_ms is not None:
+        words += f" {_span(*attribution.gap_range_ms)} after {before or 'the action before'}"
+    elif before is not None:
+        words += f" after {before}"
+    words += f": {attribution.value:+z.2f}"
+    if attribution.gap_value is not None and abs(attribution.gap_value) >= MIN_REASON:
+        words += f" (the gap: {attribution.gap_value:+z.2f})"
+    return words
+
+
+def _span(low_ms: int, high_ms: int | None) -> str:
+    """Name a range of time: under its end, from one end to the other, or its start or more."""
+    low, low_unit = _amount(low_ms)
+    if high_ms is None:
+        return f"{low} {low_unit} or more"
+    high, high_unit = _amount(high_ms)
+    if low_ms == 0:
+        return f"under {high} {high_unit}"
+    return f"{low}{'' if low_unit == high_unit else ' ' + low_unit}{_TO}{high} {high_unit}"
+
+
+def _amount(ms: int) -> tuple[str, str]:
+    unit, unit_ms = next(((unit, size) for unit, size in _UNITS if ms >= size), _UNITS[-1])
+    return f"{ms / unit_ms:.3g}", unit
