@@ -1,9 +1,10 @@
 """The consumer: kafka-python's, with our reader of batches in it and a bound in bytes on what a poll returns."""
 
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from kafka import KafkaConsumer
+from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError
 from kafka.protocol.consumer import IsolationLevel
@@ -11,6 +12,7 @@ from kafka.protocol.consumer import IsolationLevel
 from detector.client.records import FORMAT, MAX_BATCH_BYTES, Batch
 
 MAX_POLL_BYTES: Final = 16 * 1024 * 1024
+_IDLE_S: Final = 0.05
 
 
 class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is untyped
@@ -40,6 +42,27 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is untyped
             max_poll_bytes, max_batch_bytes, self._client, self._subscription, **self.config
         )
 
+    def poll(self, *arguments: Any, **settings: Any) -> Any:
+        """Return what was fetched, as KafkaConsumer does, up to the bound in bytes."""
+        self._fetcher.left_bytes = self._fetcher.max_poll_bytes
+        return super().poll(*arguments, **settings)
+
+    def read_on(self, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[Any]]:
+        """Fetch as `poll` does, and up to what that left of the bound, without looking after the group: nothing joins.
+
+        Raises:
+            KafkaError: as `poll`.
+        """
+        records, idle = self._fetcher.fetch_records(max_records, timeout_ms=timeout_ms)
+        if idle and not records:  # no leader is known or reachable: nothing was waited for
+            time.sleep(min(_IDLE_S, timeout_ms / 1_000))
+        return dict(records)
+
+    @property
+    def wants_join(self) -> bool:
+        """Whether the next poll would join the group: a heartbeat told of a rebalance, say."""
+        return bool(self._coordinator.need_rejoin())
+
     def rejoin(self) -> None:
         """Join the group anew at the next poll; there is no public way to ask for it."""
         self._coordinator.request_rejoin()
@@ -58,14 +81,8 @@ class _Fetcher(Fetcher):  # type: ignore[misc]  # as above
 
     def __init__(self, max_poll_bytes: int, max_batch_bytes: int, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self._max_poll_bytes = max_poll_bytes
-        self._left_bytes = max_poll_bytes
+        self.max_poll_bytes = self.left_bytes = max_poll_bytes
         self._max_batch_bytes = max_batch_bytes
-
-    def fetched_records(self, *arguments: Any, **settings: Any) -> Any:
-        """Return what was fetched, as Fetcher does."""
-        self._left_bytes = self._max_poll_bytes
-        return super().fetched_records(*arguments, **settings)
 
     def _parse_fetched_data(self, completed_fetch: Any) -> Any:
         part = super()._parse_fetched_data(completed_fetch)
@@ -74,11 +91,11 @@ class _Fetcher(Fetcher):  # type: ignore[misc]  # as above
         return part
 
     def _append(self, drained: Any, part: Any, max_records: int, update_offsets: bool) -> int:  # noqa: FBT001  its own
-        part.left_bytes = self._left_bytes
+        part.left_bytes = self.left_bytes
         count: int = super()._append(drained, part, max_records, update_offsets)
-        self._left_bytes = part.left_bytes
+        self.left_bytes = part.left_bytes
         # Counting as many as there may be ends the loop of the caller, which takes this count off.
-        return count if self._left_bytes > 0 else max_records
+        return count if self.left_bytes > 0 else max_records
 
     class PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # as above
         """The records of one partition that one fetch brought."""

@@ -1,11 +1,13 @@
 """The producer: kafka-python's, with what it lacks mended from outside."""
 
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
-from kafka import KafkaProducer
+from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaConnectionError, KafkaError
 from kafka.net.compat import KafkaNetClient
+from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
 _AWAY_BACKOFF_S: Final = 0.05
 
@@ -15,6 +17,17 @@ class Producer(KafkaProducer):  # type: ignore[misc]  # kafka-python is untyped
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings, kafka_client=_PatientClient)
+
+    def send_offsets(self, offsets: Mapping[TopicPartition, int], member: ConsumerGroupMetadata) -> Any:
+        """Send offsets as part of the transaction, and go on: `send_offsets_to_transaction` waits for the answer.
+
+        Returns:
+            kafka-python's result: `wait()` raises what they were refused for, `exception` is that or None.
+        """
+        positions = {source: OffsetAndMetadata(offset) for source, offset in offsets.items()}
+        sent = self._transaction_manager.send_offsets_to_transaction(positions, member)
+        self._sender.wakeup()
+        return sent
 
     def refresh_metadata(self) -> None:
         """Ask for the metadata again, for it lacks a partition that was just added.

@@ -1,8 +1,7 @@
 """Membership in the consumer group: which partitions are this worker's, and the records read from them."""
 
 import threading
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, TopicPartition
@@ -19,6 +18,9 @@ from detector.runtime.recovery import MemberFencedError
 _HEARTBEAT_INTERVAL_MS = 250
 """Members learn of a rebalance from a heartbeat's answer, and a cooperative hand-over takes two (KIP-429): while
 one waits for it, the partitions on their way stand still."""
+_FRESH_MS = 20
+"""How long to wait for what came since the last fetch, with records in hand: a fetch is answered at once where there
+is anything, and only a quiet topic makes it wait."""
 
 Records = dict[TopicPartition, list[Any]]
 
@@ -48,19 +50,14 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
 
 
 class Membership:
-    """This worker's place in the consumer group.
-
-    The consumer is one thread's at a time: while `poll_ahead` reads on its own thread, all else waits for it.
-    """
+    """This worker's place in the consumer group."""
 
     def __init__(self, config: DetectorConfig, client_id: str) -> None:
         self._rebalances = _Rebalances()
         self._member_id = ""
         self._poll_timeout_ms = config.poll_timeout_ms
         self._max_records = config.batch_max_events
-        self._reader = ThreadPoolExecutor(1, "poll-ahead")
-        self._ahead: Future[Records] | None = None
-        self._consumer = Consumer(
+        self.consumer = Consumer(
             **client_options(config.bootstrap_servers),
             client_id=client_id,
             group_id=config.group,
@@ -80,32 +77,22 @@ class Membership:
             metadata_max_age_ms=30_000,
             reconnect_backoff_max_ms=1_000,
         )
-        self._consumer.subscribe([config.input_topic], listener=self._rebalances)
-
-    @property
-    def consumer(self) -> Consumer:
-        """The client, once nothing reads ahead with it."""
-        if self._ahead is not None:
-            wait([self._ahead])
-        return self._consumer
+        self.consumer.subscribe([config.input_topic], listener=self._rebalances)
 
     def poll(self) -> Records:
-        """Read the next records, at most a batch; empty when there are none yet or positions are missing."""
-        if self._ahead is None:
-            return self._poll(self._poll_timeout_ms, self._max_records)
-        ahead, self._ahead = self._ahead, None
-        records = ahead.result()
-        count = sum(map(len, records.values()))
-        if not count:
-            return self._poll(self._poll_timeout_ms, self._max_records)
-        if count < self._max_records:  # what came in meanwhile goes into the same batch
-            for source, more in self._poll(0, self._max_records - count).items():
+        """Read the next records, at most a batch; empty when there are none yet or positions are missing.
+
+        What was fetched behind the last call comes at once, and is as old as that call; so what has come since is asked
+        for and added, past the group: a join begun now would raise the generation under the records in hand, and their
+        commit would be refused.
+        """
+        records = {} if self._joins() else self._poll(0)
+        if not records:
+            return self._poll(self._poll_timeout_ms)
+        if room := self._max_records - sum(map(len, records.values())):
+            for source, more in self._read(lambda: self.consumer.read_on(_FRESH_MS, room)).items():
                 records.setdefault(source, []).extend(more)
         return records
-
-    def poll_ahead(self) -> None:
-        """Begin to read the next batch while the broker is waited for in the commit of this one."""
-        self._ahead = self._reader.submit(self._poll, 0, self._max_records)
 
     def stay(self) -> None:
         """Stay in the group in the middle of something that takes longer than the group waits; reads nothing.
@@ -115,24 +102,29 @@ class Membership:
         """
         consumer = self.consumer
         consumer.pause(*consumer.assignment())
-        self._poll(
-            0, self._max_records
-        )  # what it brings is of partitions just assigned, whose positions are yet to be set
+        # What it brings is of partitions just assigned, whose positions are yet to be set.
+        self._poll(self._poll_timeout_ms if self._joins() else 0)
         consumer.resume(*consumer.paused())
 
-    def _poll(self, timeout_ms: int, max_records: int) -> Records:
-        if self._consumer.group_metadata().state == MemberState.REBALANCING:
+    def _joins(self) -> bool:
+        """Whether a join is due or under way: a poll must wait for its outcome, or the next begins another."""
+        return not self.joined or self.consumer.wants_join
+
+    def _poll(self, timeout_ms: int) -> Records:
+        if self.consumer.group_metadata().state == MemberState.REBALANCING:
             # A rejoin that other metadata began and that outlasts a poll is forgotten: its outcome is never taken,
             # no heartbeat is sent any more, and the group goes on without this worker (KAFKA-9815, ADR 0002).
-            self._consumer.rejoin()
+            self.consumer.rejoin()
+        return self._read(lambda: self.consumer.poll(timeout_ms=timeout_ms, max_records=self._max_records))
+
+    def _read(self, how: Callable[[], Records]) -> Records:
         try:
-            records: Records = self._consumer.poll(timeout_ms=timeout_ms, max_records=max_records)
+            return how()
         except NoOffsetForPartitionError:
             return {}  # partitions just assigned: restoring sets their positions
         except OffsetOutOfRangeError as error:  # retention overtook the reading
             self._rebalances.on_partitions_assigned(list(error.args[0]))
             return {}
-        return records
 
     def settle(self, owned: set[TopicPartition]) -> tuple[set[TopicPartition], set[TopicPartition]]:
         """Work out what the rebalances since the last call come to.
@@ -181,11 +173,9 @@ class Membership:
         return bool(self.consumer.group_metadata().state == MemberState.STABLE)
 
     def seek(self, source: TopicPartition, offset: int) -> None:
-        """Read `source` from `offset` on, unless it was taken away meanwhile. What was read ahead is dropped."""
+        """Read `source` from `offset` on, unless it was taken away meanwhile."""
         if source in self.consumer.assignment():
             self.consumer.seek(source, offset)
-        if self._ahead is not None and not self._ahead.exception():
-            self._ahead.result().pop(source, None)
 
     def position(self, source: TopicPartition) -> int | None:
         """Return the offset that is read next, None if `source` was taken away meanwhile."""
@@ -201,4 +191,3 @@ class Membership:
     def close(self) -> None:
         """Leave the group."""
         self.consumer.close(autocommit=False, timeout_ms=5_000)
-        self._reader.shutdown()

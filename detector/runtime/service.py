@@ -178,7 +178,6 @@ class Detector:
         member = link.membership.identity()
         processed = self._processor.process(records, self._partitions(), self._refused)
         with timed("commit"):
-            link.membership.poll_ahead()
             self._commit(link, processed, member)
         with timed("apply"):
             for one in processed:

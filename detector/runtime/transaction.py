@@ -15,7 +15,7 @@ from kafka.errors import (
     MessageSizeTooLargeError,
     UnknownError,
 )
-from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
+from kafka.structs import ConsumerGroupMetadata
 
 from detector.client.producer import Producer
 from detector.connection import client_options
@@ -100,18 +100,23 @@ class Transactor:
             RecordRefusedError: nothing was published; a topic takes no record as large as one of these.
         """
         futures: list[Any] = []
+        sent = None
         try:
             self._producer.begin_transaction()
+            # First, and not waited for: while the coordinator answers, the partitions of all records come together
+            # and are added to the transaction by one request, and not by one for the first and one for the others.
+            sent = self._producer.send_offsets(offsets, member) if offsets else None
             futures += map(self._send, records)
-            positions = {tp: OffsetAndMetadata(offset) for tp, offset in offsets.items()}
-            if positions:
-                self._producer.send_offsets_to_transaction(positions, member)
             # Every record acknowledged before the commit is asked for: kafka-python answers a commit with
             # success if the producer's epoch was bumped while batches were still under way (ADR 0003).
             self._flush()
             published = [future.get(timeout=0).offset for future in futures]
+            if sent is not None:
+                sent.wait()
         except (KafkaError, ValueError) as error:
-            raise self._abort(error, _too_large(records, futures)) from error
+            # Offsets that are refused fail the records after them, which don't know why.
+            cause = error if sent is None or sent.exception is None else sent.exception
+            raise self._abort(cause, _too_large(records, futures)) from cause
         try:
             self._producer.commit_transaction()
         except KafkaError as error:
