@@ -17,7 +17,8 @@ from rich.table import Table
 from broker import BrokerError
 from tests.chaos.cluster import ChaosError
 from tests.chaos.faults import FAULTS
-from tests.chaos.harness import Report, draw, run
+from tests.chaos.harness import draw, possible_faults, run
+from tests.chaos.judging import Report
 from tests.chaos.launcher import BROKEN
 
 
@@ -47,6 +48,10 @@ def main(
     console = Console(width=110, highlight=False)
     reports: list[Report] = []
     failed: list[int] = []
+    if missing := FAULTS.keys() - possible_faults():
+        console.print(
+            f"left out, since neither this machine nor this checkout can: {', '.join(sorted(missing))}"
+        )
     began_s = time.monotonic()
     for one in range(seed, seed + runs):
         drawn = kinds or draw(one, faults)
@@ -88,7 +93,9 @@ def describe(report: Report) -> str:
         f"lost {report.lost}, doubled {report.doubled}, wrong {report.wrong}, disordered {report.disordered}, "
         f"dead letters off {report.dead_letters_off}, states off {report.states_off}; {report.models} models, "
         f"{report.shadow_alerts:,} shadow alerts, off {report.shadows_off}; "
-        f"unaccounted {report.unaccounted}; exit codes {dict(report.endings)}"
+        f"unaccounted {report.unaccounted}; exit codes {dict(report.endings)}; {report.failed} failed on by a model, "
+        f"{report.refused} refused by a topic, {report.rebuilds} partitions rebuilt, {report.refusals.total()} workers "
+        f"refused to go on, {report.alerts_beside_wild_clocks} alerts beside {report.wild_clocks} times of wild clocks"
     )
     return "\n  ".join([line, *report.failures])
 
@@ -111,6 +118,7 @@ def table(reports: Sequence[Report]) -> Table:
     rows.add_row("alerts", f"{sum(one.alerts for one in reports):,}")
     rows.add_row("alerts lost", str(sum(one.lost for one in reports)))
     rows.add_row("alerts doubled", str(sum(one.doubled for one in reports)))
+    rows.add_row("alerts wrong", str(sum(one.wrong for one in reports)))
     return rows
 
 

@@ -6,23 +6,24 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
-from kafka.admin import NewPartitions
+from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions
 from kafka.errors import KafkaError
 
 from broker import EmbeddedBroker
-from detector.model.artifact import default_model_path
 from detector.model.at_hand import ModelsAtHand
 from detector.runtime.config import DetectorConfig
 from detector.runtime.topics import ensure_topics
+from tests.chaos.models import failing_model_file, model_files
 from tests.chaos.nodes import SIDES, Nodes
 from tests.chaos.proxy import Proxy
-from tests.model.models import changed_file
+from tests.chaos.versions import unpack_old_version
 from tests.runtime.stack import flags_of
 from tests.runtime.test_model_watch import put
 
@@ -47,12 +48,17 @@ SETTINGS: dict[str, Any] = {
     "shadow_threshold": 0.3,
 }
 """Of DetectorConfig: short times, so that a run has time for many faults, and limits that the traffic exceeds."""
-VERSIONS = {"1": 0.45, "2": 0.8, "3": 0.2}
-"""Thresholds of the models that may be in service, by their versions."""
 FEWEST_WORKERS = 2
 MOST_FAILURES = 5
 PATIENCE_S = 120.0
 _EXIT_FAILED = 1
+_END_PATIENCE_S = 20.0
+_START_BEFORE_MS = 48 * 3_600_000
+"""Event time begins so long before the clock's: a run's traffic spans hours and must not lie in the future."""
+
+Offsets = dict[TopicPartition, int]
+Stretch = tuple[Offsets, Offsets]
+"""Of the input: from some offsets up to others. A partition that the first do not name begins at 0."""
 
 
 class ChaosError(Exception):
@@ -73,8 +79,25 @@ def until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE
     return time.monotonic() - began_s
 
 
+@dataclass(slots=True)
+class Notes:
+    """What was done to a cluster and its log does not tell: the judge has to know it.
+
+    Attributes:
+        rebuilds: input offsets up to which a partition was rebuilt.
+        narrow: stretches of the input in which a topic took less than the detector writes.
+        wild: stretches in which some clocks were wild.
+        of_old_version: offsets up to which workers of the old version may have decided.
+    """
+
+    rebuilds: list[tuple[TopicPartition, int]] = field(default_factory=list)
+    narrow: list[Stretch] = field(default_factory=list)
+    wild: list[Stretch] = field(default_factory=list)
+    of_old_version: Offsets = field(default_factory=dict)
+
+
 class Worker:
-    """One worker process, healthy or with a fault of `tests.chaos.launcher` built in."""
+    """One worker process, healthy or with a fault of `tests.chaos.launcher` built in; of the version in `code`."""
 
     def __init__(
         self,
@@ -83,6 +106,7 @@ class Worker:
         log: Path,
         fault: tuple[str, int] | None,
         broker: EmbeddedBroker,
+        code: Path | None = None,
     ) -> None:
         self.number = number
         self._log = log
@@ -93,6 +117,7 @@ class Worker:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "CHAOS_BROKER_PID": str(broker.pid if broker.running else 0)},
+                cwd=code,
             )
 
     def send(self, number: signal.Signals) -> None:
@@ -121,8 +146,13 @@ class Cluster:
 
     Attributes:
         nodes: the brokers.
+        partitions: how many the input has.
+        start_ms: when event time begins.
+        model_path: of the model in service.
         endings: exit codes of the workers that ended.
         failures: the last line of each worker that failed.
+        refusals: workers that ended as they should, by what they said.
+        notes: for the judge.
 
     Args:
         folder: for data and logs.
@@ -142,16 +172,19 @@ class Cluster:
             **(SETTINGS | settings),
         )
         self.partitions = self.config.partitions
-        self._model_path = folder / "model.onnx"
-        self._models = [
-            changed_file(default_model_path(), threshold=threshold, version=version)
-            for version, threshold in VERSIONS.items()
-        ]
+        self.start_ms = time.time_ns() // 1_000_000 - _START_BEFORE_MS
+        self.model_path = folder / "model.onnx"
+        self._models = model_files()
+        self._failing_model = failing_model_file()
         self.put_model(0)
         self.workers: list[Worker] = []
         self.endings: Counter[int] = Counter()
         self.failures: list[str] = []
+        self.refusals: Counter[str] = Counter()
+        self.notes = Notes()
+        self._excused: set[str] = set()
         self._started = 0
+        self._old_version: Path | None = None
 
     def __enter__(self) -> Self:
         """Start brokers and proxies."""
@@ -167,35 +200,68 @@ class Cluster:
 
     def create_topics(self) -> None:
         """Create the topics the workers need."""
-        admin = KafkaAdminClient(bootstrap_servers=self.config.bootstrap_servers)
-        ensure_topics(admin, self.config)
-        admin.close()
+        with self.admin() as admin:
+            ensure_topics(admin, self.config)
 
-    def start_worker(self, fault: tuple[str, int] | None = None) -> Worker:
+    @contextmanager
+    def admin(self) -> Iterator[KafkaAdminClient]:
+        """Open an admin client, past the proxies, for the block."""
+        with closing(KafkaAdminClient(bootstrap_servers=self.config.bootstrap_servers)) as admin:
+            yield admin
+
+    def set_topic(self, topic: str, **settings: str) -> None:
+        """Change settings of a topic, their names with underscores for dots."""
+        wanted = {name.replace("_", "."): value for name, value in settings.items()}
+        with self.admin() as admin:
+            admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, wanted)])
+
+    def address_of_leader(self, topic: str, partition: int) -> str:
+        """Return where to reach the broker that leads a partition, past the proxies."""
+        with self.admin() as admin:
+            (described,) = admin.describe_topics([topic])
+        (leader,) = [
+            one["leader_id"] for one in described["partitions"] if one["partition_index"] == partition
+        ]
+        return self.nodes[int(leader) - 1].address
+
+    def start_old_worker(self) -> Worker:
+        """Start a worker of the old version, whose `--max-sessions` are a partition's."""
+        if self._old_version is None:
+            self._old_version = unpack_old_version(self.folder / "old-version")
+        share = self.config.session_limits.max_sessions
+        return self.start_worker(None, "--max-sessions", str(share), code=self._old_version)
+
+    def start_worker(
+        self, fault: tuple[str, int] | None = None, *arguments: str, code: Path | None = None
+    ) -> Worker:
         """Start a worker behind one of the proxies."""
         self._started += 1
         number = self._started
         flags = flags_of(self.config)
         flags[flags.index("--bootstrap-servers") + 1] = self._nodes.proxied_servers(number % SIDES)
         log = self.folder / f"worker-{number}.log"
-        flags += ["--no-create-topics", "--model", str(self._model_path)]
-        worker = Worker(number, flags, log, fault, self.nodes[0].broker)
+        flags += ["--no-create-topics", "--model", str(self.model_path), *arguments]
+        worker = Worker(number, flags, log, fault, self.nodes[0].broker, code)
         self.workers.append(worker)
         return worker
 
     def put_model(self, number: int) -> None:
         """Put one of the models in the place of the one in service, as an operator would."""
-        put(self._model_path, self._models[number])
+        put(self.model_path, self._models[number])
 
     def put_damaged_model(self) -> None:
         """Put a file there that is none; no worker may be started until a model is back."""
-        put(self._model_path, self._models[0][:-1_000])
+        put(self.model_path, self._models[0][:-1_000])
+
+    def put_failing_model(self) -> None:
+        """Put a model there that answers NaN to some windows."""
+        put(self.model_path, self._failing_model)
 
     def models(self) -> ModelsAtHand:
         """Return all models that may have been in service."""
         folder = self.folder / "models"
         folder.mkdir()
-        for number, model in enumerate(self._models):
+        for number, model in enumerate([*self._models, self._failing_model]):
             (folder / f"{number}.onnx").write_bytes(model)
         return ModelsAtHand(folder)
 
@@ -213,24 +279,63 @@ class Cluster:
         Raises:
             ChaosError: workers keep failing.
         """
-        for worker in [one for one in self.workers if not one.alive]:
-            self.workers.remove(worker)
-            self.endings[worker.process.returncode] += 1
-            if worker.process.returncode == _EXIT_FAILED:
-                self.failures.append(f"worker {worker.number}: {(worker.said('') or ['no word'])[-1]}")
+        self._count_ended()
         if len(self.failures) > MOST_FAILURES:
             raise ChaosError(f"workers keep failing, the last one: {self.failures[-1]}")
         while len(self.workers) < FEWEST_WORKERS:
             self.start_worker()
 
+    def _count_ended(self) -> None:
+        for worker in [one for one in self.workers if not one.alive]:
+            self.workers.remove(worker)
+            last = (worker.said("") or ["no word"])[-1]
+            failed = worker.process.returncode == _EXIT_FAILED
+            excuse = next((text for text in sorted(self._excused) if text in last), None)
+            if failed and excuse is not None:
+                self.refusals[excuse] += 1
+                continue
+            self.endings[worker.process.returncode] += 1
+            if failed:
+                self.failures.append(f"worker {worker.number}: {last}")
+
+    def excuse(self, text: str) -> None:
+        """Let workers end with exit code 1 from now on, if the last that they say has this text."""
+        self._excused.add(text)
+
+    def await_refusal(self, worker: Worker, text: str) -> None:
+        """Wait for a worker to end with exit code 1 and a text in its last line.
+
+        Raises:
+            ChaosError: it went on, or ended otherwise.
+        """
+        until(lambda: not worker.alive, f"worker {worker.number} to refuse: {text}")
+        last = (worker.said("") or ["no word"])[-1]
+        if worker.process.returncode != _EXIT_FAILED or text not in last:
+            raise ChaosError(
+                f"worker {worker.number} ended with {worker.process.returncode}: {last}; expected 1 and {text!r}"
+            )
+        self.workers.remove(worker)
+        self.refusals[text] += 1
+
+    def stop_workers(self) -> None:
+        """Stop all workers, in order if they can."""
+        for worker in self.workers:
+            worker.send(signal.SIGCONT)
+            worker.send(signal.SIGTERM)
+        with suppress(ChaosError):
+            until(lambda: not any(one.alive for one in self.workers), "workers to stop", _END_PATIENCE_S)
+        for worker in self.workers:
+            worker.send(signal.SIGKILL)
+            worker.process.wait()
+        self._count_ended()
+
     def add_partition(self) -> None:
         """Give the input topic a partition more."""
         self.partitions += 1
-        admin = KafkaAdminClient(bootstrap_servers=self.config.bootstrap_servers)
-        admin.create_partitions({self.config.input_topic: NewPartitions(total_count=self.partitions)})
-        admin.close()
+        with self.admin() as admin:
+            admin.create_partitions({self.config.input_topic: NewPartitions(total_count=self.partitions)})
 
-    def ends(self) -> dict[TopicPartition, int]:
+    def ends(self) -> Offsets:
         """Return the input's end offsets."""
         consumer = self._consumer()
         try:
@@ -238,7 +343,7 @@ class Cluster:
         finally:
             consumer.close()
 
-    def committed(self) -> dict[TopicPartition, int]:
+    def committed(self) -> Offsets:
         """Return the group's committed offsets."""
         consumer = self._consumer()
         try:
@@ -246,7 +351,7 @@ class Cluster:
         finally:
             consumer.close()
 
-    def await_committed(self, ends: dict[TopicPartition, int]) -> float:
+    def await_committed(self, ends: Offsets, *, supervised: bool = True) -> float:
         """Wait until the group has committed at least `ends`, and supervise; return the seconds it took.
 
         Raises:
@@ -255,7 +360,8 @@ class Cluster:
         consumer = self._consumer()
 
         def reached() -> bool:
-            self.supervise()
+            if supervised:
+                self.supervise()
             try:
                 return all((consumer.committed(one) or 0) >= end for one, end in ends.items())
             except KafkaError:

@@ -9,14 +9,24 @@ from tests.chaos.cluster import (
     SESSION_TIMEOUT_MS,
     STALL_TIMEOUT_MS,
     TRANSACTION_TIMEOUT_MS,
-    VERSIONS,
     ChaosError,
     Cluster,
     Worker,
     until,
 )
 from tests.chaos.launcher import DEADLY
+from tests.chaos.models import VERSIONS
 from tests.chaos.nodes import Node
+from tests.chaos.operators import (
+    change_model_for_a_failing_one,
+    delete_state,
+    join_old_worker,
+    narrow_alerts,
+    narrow_dead_letters,
+    spoil_state_topic,
+    upgrade,
+)
+from tests.chaos.producers import poison_batches, wild_clocks
 
 _WORKERS = (2, 2, 3, 3, 4, 5, 8)
 """How many workers there may be; few more often than many, for the sake of the machine."""
@@ -201,6 +211,9 @@ def change_model(cluster: Cluster, rng: random.Random) -> None:
     time.sleep(rng.uniform(0, 1))
 
 
+ROLLING_UPGRADE = "rolling upgrade"
+"""The first fault of a run, if it is one: its first workers are of the old version."""
+OLD_WORKER = "old worker joins"
 FAULTS: Mapping[str, tuple[float, Fault]] = {
     "kill worker": (4, kill_worker),
     **{f"kill worker {point}": (1.5, kill_at(point)) for point in DEADLY},
@@ -220,5 +233,14 @@ FAULTS: Mapping[str, tuple[float, Fault]] = {
     "disk full": (1.5, fill_disk),
     "partition added": (0.5, add_partition),
     "model changed": (5, change_model),
+    "model fails": (3, change_model_for_a_failing_one),
+    "poison batch": (4, poison_batches),
+    "wild clocks": (4, wild_clocks),
+    "state deleted": (3, delete_state),
+    "state topic with retention": (2.5, spoil_state_topic),
+    "alerts topic narrow": (2, narrow_alerts),
+    "dead-letter topic narrow": (2, narrow_dead_letters),
+    OLD_WORKER: (2.5, join_old_worker),
+    ROLLING_UPGRADE: (0, upgrade),
 }
 """Each fault with the weight it is drawn with."""

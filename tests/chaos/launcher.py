@@ -18,11 +18,16 @@ from kafka.producer.transaction_manager import TransactionManager
 from kafka.structs import OffsetAndMetadata
 
 from detector.cli import main
+from detector.contract.dead_letters import Reason
+from detector.core.pipeline import Outcome, Pipeline, Share
 from detector.runtime.link import KafkaLink
+from detector.runtime.processing import Processed, Processor
 from detector.runtime.restoring import StateReader
 from detector.runtime.service import Detector
 from detector.runtime.state_writer import StateWriter
 from detector.runtime.transaction import Transactor
+
+_UNREAD = {Reason.BATCH_TOO_LARGE, Reason.DESERIALIZATION}
 
 
 def _die(*_: Any) -> None:
@@ -187,6 +192,33 @@ def _alerts_twice(nth: int) -> None:
     Transactor.commit = changed  # type: ignore[method-assign]
 
 
+def _skips_unread(_: int) -> None:
+    """Broken: what can't be read is passed over without a word."""
+    process = Processor.process
+
+    def changed(self: Processor, *arguments: Any, **named: Any) -> list[Processed]:
+        return [
+            one._replace(letters=[letter for letter in one.letters if letter.reason not in _UNREAD])
+            for one in process(self, *arguments, **named)
+        ]
+
+    Processor.process = changed  # type: ignore[method-assign]
+
+
+def _failures_leave_traces(_: int) -> None:
+    """Broken: an event that can't be processed is dead-lettered, and counts in its session all the same."""
+    isolated = Pipeline._isolated
+
+    def changed(self: Pipeline, share: Share) -> Outcome:
+        outcome = isolated(self, share)
+        if len(share.entries) != 1 or not outcome.failures:
+            return outcome
+        unfailing = replace(self, score=lambda candidates: [0.0] * len(candidates))
+        return replace(isolated(unfailing, share), failures=outcome.failures)
+
+    Pipeline._isolated = changed  # type: ignore[method-assign]
+
+
 DEADLY: dict[str, Callable[[int], None]] = {
     "before-produce": lambda nth: _after(KafkaProducer, "begin_transaction", nth),
     "before-offsets": lambda nth: _before(KafkaProducer, "send_offsets_to_transaction", nth),
@@ -203,6 +235,8 @@ BROKEN: dict[str, Callable[[int], None]] = {
     "no-state": _no_state,
     "silent-model": _silent_model,
     "alerts-twice": _alerts_twice,
+    "skips-unread": _skips_unread,
+    "failures-leave-traces": _failures_leave_traces,
 }
 HANGING: dict[str, Callable[[int], None]] = {
     "hang-in-commit": lambda nth: _before(KafkaProducer, "commit_transaction", nth, _stop_broker),

@@ -57,6 +57,8 @@ class Node:
                 "broker.session.timeout.ms": "3000",  # after a crash the new registration waits for so long
                 # A dead worker's transaction is given up soon, so that a run has time for many.
                 "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
+                # What a wrong retention would delete is deleted by a fault of its own, when it is meant to be.
+                "log.retention.check.interval.ms": "86400000",
                 # As docs/guarantees.md asks: what one broker of three acknowledged, another has.
                 "default.replication.factor": copies,
                 "offsets.topic.replication.factor": copies,
