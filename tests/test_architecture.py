@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "detector.options": {"detector.runtime"},
     "detector.backtest": {
+        "detector.client",
         "detector.contract",
         "detector.core",
         "detector.model",
