@@ -18,6 +18,7 @@ from kafka.producer.transaction_manager import TransactionManager
 from kafka.structs import OffsetAndMetadata
 
 from detector.cli import main
+from detector.client.producer import Producer
 from detector.contract.dead_letters import Reason
 from detector.core.pipeline import Outcome, Pipeline, Share
 from detector.runtime.link import KafkaLink
@@ -220,8 +221,8 @@ def _failures_leave_traces(_: int) -> None:
 
 
 DEADLY: dict[str, Callable[[int], None]] = {
-    "before-produce": lambda nth: _after(KafkaProducer, "begin_transaction", nth),
-    "before-offsets": lambda nth: _before(KafkaProducer, "send_offsets_to_transaction", nth),
+    "before-offsets": lambda nth: _before(Producer, "send_offsets", nth),
+    "before-produce": lambda nth: _after(Producer, "send_offsets", nth),
     "before-commit": lambda nth: _before(KafkaProducer, "commit_transaction", nth),
     "in-commit": _in_commit,
     "after-commit": lambda nth: _after(KafkaProducer, "commit_transaction", nth),
