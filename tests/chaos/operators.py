@@ -6,6 +6,7 @@ import signal
 import statistics
 import time
 from contextlib import closing
+from typing import Any
 
 from kafka import KafkaProducer, TopicPartition
 
@@ -27,8 +28,8 @@ _SPOILT = (
 )
 """Settings of the state topic, with a value that would lose state and the one that they should have."""
 _LATEST_ALERTS = 50
-_HEADERS_BYTES = 450
-"""Of an alert's record, with its key, beside its value."""
+_BATCH_BYTES = 100
+"""Of a batch with one record, beside what the record holds."""
 _NARROW_LETTERS_BYTES = 12_000
 _GARBAGE_BYTES = (20_000, 60_000)
 
@@ -101,13 +102,20 @@ def spoil_state_topic(cluster: Cluster, rng: random.Random) -> None:
 def narrow_alerts(cluster: Cluster, rng: random.Random) -> None:
     """For some seconds the alerts topic takes only the smaller half of the alerts."""
     topic = cluster.config.alerts_topic
-    sizes = [len(one.value) for one in read_committed(cluster.config, topic)[-_LATEST_ALERTS:]]
-    most = int(statistics.median(sizes or [0])) + _HEADERS_BYTES
+    sizes = [_size_bytes(one) for one in read_committed(cluster.config, topic)[-_LATEST_ALERTS:]]
+    most = int(statistics.median(sizes or [0])) + _BATCH_BYTES
     begin = cluster.committed()
     cluster.set_topic(topic, max_message_bytes=str(most))
     time.sleep(rng.uniform(2, 4))
+    cluster.await_committed(cluster.ends())  # a loaded machine may not have come so far yet
     _widen(cluster, topic)
     cluster.notes.narrow.append((begin, cluster.ends()))
+
+
+def _size_bytes(record: Any) -> int:
+    """Return how much a record of the alerts topic holds."""
+    headers = sum(len(name) + len(value) for name, value in record.headers)
+    return len(record.key) + len(record.value) + headers
 
 
 def narrow_dead_letters(cluster: Cluster, rng: random.Random) -> None:
@@ -121,7 +129,7 @@ def narrow_dead_letters(cluster: Cluster, rng: random.Random) -> None:
             producer.send(cluster.config.input_topic, garbage, key=b"garbage %d" % rng.randrange(99))
             time.sleep(rng.uniform(0, 0.5))
         producer.flush()
-    time.sleep(rng.uniform(1, 3))
+    cluster.await_committed(cluster.ends())
     _widen(cluster, topic)
     cluster.notes.narrow.append((begin, cluster.ends()))
 
