@@ -261,7 +261,8 @@ class _Attempts(logging.Handler):
     def refusal(self, security: KafkaSecurity) -> str:
         """Return what to tell of the refusal, or nothing if there was none."""
         for error in self._errors:
-            if isinstance(error, BrokerResponseError):
+            # A request that got no answer in time counts as an answer in kafka-python, one that may be another later.
+            if isinstance(error, BrokerResponseError) and not error.retriable:
                 return (
                     f"the broker refuses this client: {error}. Expected a user, password or token that it knows: "
                     f"{_CHECK_LOGIN}"

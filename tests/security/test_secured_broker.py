@@ -1,5 +1,6 @@
 """TLS, SASL and ACLs on a real broker: what connects, what the detector may, and what is refused how."""
 
+import socket
 import socketserver
 import threading
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient
+from kafka.errors import KafkaTimeoutError
 
 from detector.connection import AccessRefusedError, access_explained, client_options
 from detector.runtime.config import DetectorConfig
@@ -214,6 +216,12 @@ def test_a_refused_connection_is_explained(secured: SecuredBroker, wrong: dict[s
     with pytest.raises(AccessRefusedError, match=named) as refused:
         _connects(secured.sasl_environment("SCRAM-SHA-512") | wrong, _BOOTSTRAP_TIMEOUT_MS)
     assert PASSWORD not in str(refused.value)
+
+
+def test_a_broker_that_does_not_answer_refuses_nobody() -> None:
+    """One that takes connections and answers none may come back: that is told as a timeout, which is tried again."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(KafkaTimeoutError):
+        _connects({"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{silent.getsockname()[1]}"}, _BOOTSTRAP_TIMEOUT_MS)
 
 
 def test_a_refusal_without_a_word_is_explained() -> None:
