@@ -144,6 +144,7 @@ def change_model_for_a_failing_one(cluster: Cluster, rng: random.Random) -> None
     """A model that answers NaN to some windows is put in service under load, and taken out again."""
     cluster.put_failing_model()
     time.sleep(rng.uniform(2, 4))
+    cluster.await_committed(cluster.ends())  # a loaded machine may not have come so far yet
     cluster.put_model(rng.randrange(len(VERSIONS)))
 
 
