@@ -64,7 +64,11 @@ def test_faults_lose_and_double_nothing() -> None:
         ("no-state", "short pause", lambda report: report.states_off),
         ("silent-model", "model changed", lambda report: report.wrong and report.lost),
         ("skips-unread", "poison batch", lambda report: report.dead_letters_off),
-        ("failures-leave-traces", "model fails", lambda report: report.wrong or report.lost or report.states_off),
+        (
+            "failures-leave-traces",
+            "model fails",
+            lambda report: report.wrong or report.lost or report.states_off,
+        ),
     ],
 )
 def test_a_broken_build_is_caught(build: str, fault: str, broken: Callable[[Report], bool]) -> None:
