@@ -16,6 +16,7 @@ from detector.runtime.membership import Membership
 from detector.runtime.recovery import BatchAbortedError, MemberFencedError, OutcomeUnknownError
 from detector.runtime.transaction import OutputRecord, Transactor
 from tests.conftest import CreateTopic, UniqueName
+from tests.runtime.stack import wait_for
 
 PATIENCE_S = 60.0
 
@@ -104,6 +105,8 @@ def test_adr_0003_our_transaction_does_not(
         with pytest.raises((BatchAbortedError, OutcomeUnknownError)):
             transactor.commit([record], {source: 2}, member.group_metadata())
     assert committed_values(kafka, topic)[0] == [b"value"]
+    # The broker tells of no offset for a moment after a group's very first commit.
+    wait_for(lambda: member.committed(source) is not None, "the first offsets of the group")
     assert member.committed(source) == 1
 
 

@@ -74,6 +74,9 @@ def _detector(config: DetectorConfig) -> list[Permission]:
         Permission(Resource.GROUP, config.group, "Read", "sharing the partitions, committing offsets"),
         _transactions(f"{config.group}/", "one transaction a batch", prefixed=True),
     ]
+    if config.rebuild_from_input:
+        needed.append(_topic(config.alerts_topic, "Read", "rebuilding: who was blocked"))
+        needed.append(_topic(config.dead_letter_topic, "Read", "rebuilding: what left no trace"))
     if config.shadow_model:
         needed.append(_topic(config.shadow_topic, "Write", "what the challenger blocks"))
     if config.create_topics:

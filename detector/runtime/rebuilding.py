@@ -1,7 +1,8 @@
 """Rebuilding: a partition's live sessions come back from the input, where the state log is of no use.
 
 The input is replayed by the same processing up to where it had been read. Which sessions were blocked is not
-decided again: the model may be another one by now. It is taken from the alerts topic, which says who was.
+decided again: the model may be another one by now. It is taken from the alerts topic, which says who was, as what could
+not be processed or published is from the dead letters.
 """
 
 import itertools
@@ -17,15 +18,17 @@ from kafka.admin import OffsetSpec
 from detector.client.consumer import Consumer
 from detector.client.reading import log_reader, read
 from detector.contract.alerts import Alert, Decision, decode_alert
+from detector.contract.dead_letters import NoDeadLetterError, Reason, read_dead_letter
 from detector.core.decision import Policy
 from detector.core.partition import Partition
 from detector.core.pipeline import Pipeline
 from detector.core.staging import Candidate
 from detector.runtime.config import DetectorConfig
-from detector.runtime.processing import Processor
+from detector.runtime.processing import Processor, Refused
 
 _LOG = logging.getLogger(__name__)
 _FOREVER_MS = 2**63
+_FAILURES = {Reason.PROCESSING, Reason.PRODUCTION}
 _VERDICTS: Mapping[Decision | None, float] = {Decision.BLOCK: 1.0, Decision.REVIEW: 0.5}
 """Scores that lead to what was decided, under thresholds of the same."""
 
@@ -93,9 +96,10 @@ def rebuild(
             end,
             len(published.offsets) + len(published.earlier),
         )
+        failed = _failed(consumer, admin, source, config, tell)
         partition, silent = Partition(begin), _silent(processor, published)
         for batch in read(consumer, {source: (begin, end)}):
-            for processed in silent.process(batch, {source: partition}):
+            for processed in silent.process(batch, {source: partition}, failed):
                 partition.apply(processed.outcome.delta)
             tell(
                 "rebuilding %s[%d]: at offset %d of %d, %d sessions",
@@ -201,6 +205,26 @@ def _published(
     if cut and all(target.partition in oldest_ms for target in cut):
         published.complete_from_ms = max(oldest_ms[target.partition] for target in cut)
     return published
+
+
+def _failed(
+    consumer: Consumer, admin: KafkaAdminClient, source: TopicPartition, config: DetectorConfig, tell: Tell
+) -> Refused:
+    """Read the dead-letter topic for the events that left no trace in the state, for no fault of theirs."""
+    topic, count = config.dead_letter_topic, 0
+    numbers = consumer.partitions_for_topic(topic) or ()
+    failed = {}
+    for batch in read(consumer, _bounds(admin, [TopicPartition(topic, number) for number in numbers])):
+        for record in itertools.chain.from_iterable(batch.values()):
+            count += 1
+            try:
+                letter = read_dead_letter(record.key, record.value, record.headers)
+            except NoDeadLetterError:
+                continue  # of a later version, or no letter
+            if (letter.topic, letter.partition) == source and letter.reason in _FAILURES:
+                failed[source, letter.offset] = letter.detail
+        tell("rebuilding %s[%d]: %d dead letters read", *source, count)
+    return failed
 
 
 def _is_all_there_is(review: Alert, earlier: Mapping[str, Alert]) -> bool:

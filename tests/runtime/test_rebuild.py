@@ -17,10 +17,11 @@ from detector.core.partition import Partition
 from detector.runtime.link import KafkaLink
 from detector.runtime.recovery import StateRefusedError
 from detector.runtime.state_log import MAX_RECORD_BYTES
+from tests.runtime.conftest import SetTopic
 from tests.runtime.stack import PATIENCE_S, Stack, flags_of, wait_for, without_clock
 from tests.runtime.state_logs import ENCODING, state_values
 from tests.runtime.test_end_to_end import records, sessions
-from tests.runtime.test_redrive import TAKEOVER, event
+from tests.runtime.test_redrive import TAKEOVER, event, redrive
 from tests.runtime.test_state_refused import damage
 
 MakeStack = Callable[..., Stack]
@@ -63,6 +64,24 @@ def test_sessions_blocked_by_another_model_are_not_blocked_again(make_stack: Mak
     with stack.worker("--rebuild-from-input"):
         stack.wait_until_processed()
     assert stack.alerts() == before
+
+
+def test_what_could_not_be_published_leaves_no_trace_in_a_rebuild(
+    make_stack: MakeStack, set_topic: SetTopic
+) -> None:
+    """An event that became a dead letter through no fault of its own can be redriven after the rebuild, and counts."""
+    stack = make_stack(partitions=1)
+    set_topic(stack.config.alerts_topic, "max.message.bytes", "500")
+    run_and_damage(stack, [event("s", number, action) for number, action in enumerate(TAKEOVER)])
+    failed = len(stack.read(stack.config.dead_letter_topic))
+    assert failed > 0
+    assert stack.alerts() == []
+    set_topic(stack.config.alerts_topic, "max.message.bytes", "1000000")
+    assert redrive(stack).startswith(f"{failed} redriven")
+    with stack.worker("--rebuild-from-input"):
+        stack.wait_until_processed()
+    (alert,) = stack.alerts()
+    assert alert.window[0] == "LOGIN"
 
 
 def test_sessions_that_nobody_blocked_can_still_be(make_stack: MakeStack) -> None:
