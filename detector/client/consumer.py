@@ -35,7 +35,13 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is untyped
         max_batch_bytes: int = MAX_BATCH_BYTES,
         **settings: Any,
     ) -> None:
-        super().__init__(*topics, **settings)
+        try:
+            super().__init__(*topics, **settings)
+        except BaseException:
+            # KafkaConsumer starts its thread and then looks for a broker: at one that is away it would leave it behind.
+            if hasattr(self, "_net"):
+                self._client.close()
+            raise
         # KafkaConsumer makes its own fetcher and takes none. That one has fetched nothing yet; it keeps the metrics
         # registered, at zero.
         self._fetcher = _Fetcher(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from kafka import KafkaProducer, TopicPartition
-from kafka.errors import KafkaConnectionError, KafkaError
+from kafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLargeError
 from kafka.net.compat import KafkaNetClient
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
@@ -51,6 +51,18 @@ class Producer(KafkaProducer):  # type: ignore[misc]  # kafka-python is untyped
         except KafkaError:
             self._sender.force_close()
             raise
+
+
+def is_refused_for_its_size(future: Any) -> bool:
+    """Tell whether a broker refused the very record that a future of `send` is of, because it is too large.
+
+    The first refusal of a transaction also fails whatever is still to be sent, with the same exception. Those batches
+    have the base offset -1, and one that a broker refused has none.
+    """
+    if not isinstance(future.exception, MessageSizeTooLargeError):
+        return False
+    base_offset = future._produce_future.value[0]  # noqa: SLF001  no other way
+    return base_offset is None
 
 
 class _PatientClient(KafkaNetClient):  # type: ignore[misc]  # as above

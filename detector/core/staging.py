@@ -47,12 +47,15 @@ class SessionLimits:
         max_sessions: most sessions kept for one partition; beyond it the longest idle is evicted.
         max_step_ms: how far one event may move stream time, where its time is nobody's but its producer's.
         max_listed_bytes: most listed accounts of one partition, some 120,000 whose ids are UUIDs; one more is refused.
+        max_expired: most sessions that a batch drops for being expired. After a quiet night all have, and one
+            transaction would not carry their ids. Those that are left are as good as gone, and go with later batches.
     """
 
     idle_timeout_ms: int = 30 * 60 * 1000
     max_sessions: int = 1_000_000
     max_step_ms: int = 5 * 60 * 1000
     max_listed_bytes: int = 16 * 1024 * 1024
+    max_expired: int = 10_000
 
 
 class Entry(NamedTuple):
@@ -169,7 +172,7 @@ def stage(
     committed, touched, removed = partition.sessions, staged.touched, staged.removed
     longest_idle = _LongestIdle(partition, staged)
     window_bytes, hashes_bytes = encoding.window_bytes, encoding.window * EVENT_HASH_BYTES
-    _expire(longest_idle, staged, limits)
+    _expire(longest_idle, staged, limits, most=0 if pending else limits.max_expired)
     live = len(committed) - len(removed) + sum(one in removed or one not in committed for one in touched)
     stream_time_ms, idle_ms = staged.stream_time_ms, limits.idle_timeout_ms
 
@@ -298,9 +301,13 @@ def _expired(packed: bytes, stream_time_ms: int, limits: SessionLimits) -> bool:
     return stream_time_ms - touched_ms(packed) > limits.idle_timeout_ms
 
 
-def _expire(longest_idle: _LongestIdle, staged: Staged, limits: SessionLimits) -> None:
-    """Remove what has expired before the batch."""
-    while (oldest := longest_idle.peek()) and _expired(oldest[1], staged.stream_time_ms, limits):
+def _expire(longest_idle: _LongestIdle, staged: Staged, limits: SessionLimits, most: int) -> None:
+    """Remove what has expired before the batch, so many at most."""
+    while (
+        staged.expired < most
+        and (oldest := longest_idle.peek())
+        and _expired(oldest[1], staged.stream_time_ms, limits)
+    ):
         staged.removed.add(oldest[0])
         staged.expired += 1
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Collection, Mapping
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple, Protocol
 
-from kafka import KafkaAdminClient, TopicPartition
+from kafka import TopicPartition
 from kafka.admin import OffsetSpec
 
+from detector.client.admin import Admin
 from detector.connection import client_options
 from detector.runtime.metrics import DetectorMetrics
 
@@ -170,7 +171,7 @@ class EndsOfBrokers:
     def __init__(self, bootstrap_servers: str, client_id: str) -> None:
         self._servers = bootstrap_servers
         self._client_id = f"{client_id}-lag"
-        self._admin: KafkaAdminClient | None = None
+        self._admin: Admin | None = None
 
     def __call__(self, sources: Sources, /) -> dict[TopicPartition, Ends]:
         """Return the ends of these partitions, without those that no broker tells.
@@ -179,7 +180,7 @@ class EndsOfBrokers:
             KafkaError: no broker can be reached, or lets this client in.
         """
         if (admin := self._admin) is None:
-            admin = self._admin = KafkaAdminClient(
+            admin = self._admin = Admin(
                 **client_options(self._servers),
                 client_id=self._client_id,
                 request_timeout_ms=_TIMEOUT_MS,
@@ -200,7 +201,7 @@ class EndsOfBrokers:
             self._admin = None
 
 
-def _told(admin: KafkaAdminClient, sources: Sources) -> dict[TopicPartition, Ends]:
+def _told(admin: Admin, sources: Sources) -> dict[TopicPartition, Ends]:
     latest = dict.fromkeys(sources, OffsetSpec.LATEST)
     try:
         stable, high = (

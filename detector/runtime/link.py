@@ -3,9 +3,10 @@
 import logging
 from concurrent.futures import ThreadPoolExecutor
 
-from kafka import KafkaAdminClient, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError
 
+from detector.client.admin import Admin
 from detector.connection import access_explained, client_options
 from detector.runtime.config import DetectorConfig
 from detector.runtime.membership import Membership
@@ -36,7 +37,7 @@ class KafkaLink:
         self._state_topic = config.state_topic
         self._cutter = ThreadPoolExecutor(1, "cut-state-log")
         with access_explained():
-            self.admin = KafkaAdminClient(
+            self.admin = Admin(
                 **client_options(config.bootstrap_servers),
                 client_id=name,
                 bootstrap_timeout_ms=_BOOTSTRAP_TIMEOUT_MS,

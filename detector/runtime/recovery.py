@@ -1,5 +1,7 @@
 """What can go wrong with a batch, named after the recovery it demands (as Kafka Streams names its own)."""
 
+from collections.abc import Collection
+
 from kafka import TopicPartition
 
 
@@ -16,15 +18,15 @@ class OutcomeUnknownError(Exception):
 
 
 class RecordRefusedError(Exception):
-    """A topic refuses a record for its size, which no retry mends. Open anew, and leave out what it is of.
+    """A topic refuses records for their size, which no retry mends. Open anew, and leave out what they are of.
 
     Attributes:
-        origin: topic partition and offset of the record of the input that it is of; None if of none, or of many.
+        origins: topic partition and offset of the records of the input that they are of; None for one of none.
     """
 
-    def __init__(self, message: str, origin: tuple[TopicPartition, int] | None) -> None:
+    def __init__(self, message: str, origins: Collection[tuple[TopicPartition, int] | None]) -> None:
         super().__init__(message)
-        self.origin = origin
+        self.origins = origins
 
 
 TRANSACTION_FAILURES = (BatchAbortedError, OutcomeUnknownError, RecordRefusedError)

@@ -327,16 +327,17 @@ class Detector:
         action()
 
     def _leave_out(self, refusal: RecordRefusedError) -> None:
-        """Let the record of the input that a refused record is of become a dead letter when the batch is tried again.
+        """Let the records of the input that refused records are of become dead letters when the batch is tried again.
 
         Raises:
-            TopicsUnfitError: it is of none, or not even its dead letter, without the content, is taken.
+            TopicsUnfitError: one is of none, or not even its dead letter, without the content, is taken.
         """
-        if refusal.origin is None or refusal.origin in self._refused:
+        origins = [one for one in refusal.origins if one is not None and one not in self._refused]
+        if len(origins) < len(refusal.origins):
             raise TopicsUnfitError(
                 f"{refusal} and start again; nothing is lost, the batch was aborted and is read again"
             ) from refusal
-        self._refused[refusal.origin] = str(refusal)
+        self._refused |= dict.fromkeys(origins, str(refusal))
 
     def _rewind(self) -> None:
         """Read again from where the state is: nothing of the batch was committed or applied."""

@@ -1,6 +1,7 @@
 """The transaction: the one place that produces, and the one that commits offsets."""
 
 import logging
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -12,12 +13,11 @@ from kafka.errors import (
     CommitFailedError,
     FencedInstanceIdError,
     KafkaError,
-    MessageSizeTooLargeError,
     UnknownError,
 )
 from kafka.structs import ConsumerGroupMetadata
 
-from detector.client.producer import Producer
+from detector.client.producer import Producer, is_refused_for_its_size
 from detector.connection import client_options
 from detector.contract.topics import MAX_RECORD_BYTES
 from detector.runtime.config import DetectorConfig
@@ -146,7 +146,7 @@ class Transactor:
                     raise
                 time.sleep(_SPLIT_BACKOFF_S)
 
-    def _abort(self, cause: Exception, too_large: OutputRecord | None) -> Exception:
+    def _abort(self, cause: Exception, too_large: Sequence[OutputRecord]) -> Exception:
         """Abort, and return the exception that names the recovery, or the cause if there is none."""
         refused = isinstance(cause, AuthorizationError)
         try:
@@ -156,11 +156,12 @@ class Transactor:
                 return OutcomeUnknownError(f"abort after '{cause}' failed: {error}")
         if refused:
             return cause
-        if too_large is not None:
+        if too_large:
+            first = too_large[0]
             return RecordRefusedError(
-                f"topic {too_large.topic} refuses a record whose value has {len(too_large.value or b''):,} bytes. Expected "
+                f"topic {first.topic} refuses a record whose value has {len(first.value or b''):,} bytes. Expected "
                 "its max.message.bytes to be what docs/operations.md lists: raise it",
-                too_large.origin,
+                [one.origin for one in too_large],
             )
         if isinstance(cause, CommitFailedError | FencedInstanceIdError):
             return MemberFencedError(str(cause))
@@ -186,10 +187,20 @@ class Transactor:
         self.close()
 
 
-def _too_large(records: Sequence[OutputRecord], futures: Sequence[Any]) -> OutputRecord | None:
-    """Return the first record that its topic refuses for its size, which no retry mends."""
+def _too_large(records: Sequence[OutputRecord], futures: Sequence[Any]) -> list[OutputRecord]:
+    """Return the records that their topics refuse for their size, which no retry mends.
+
+    The first refusal ends the transaction, and says nothing of the others: what is no smaller than a record that its
+    topic refuses is not asked about one by one.
+    """
+    least: dict[str, int] = {}
     # Fewer futures than records, if sending was refused halfway.
     for record, future in zip(records, futures, strict=False):
-        if isinstance(future.exception, MessageSizeTooLargeError):
-            return record
-    return None
+        if is_refused_for_its_size(future):
+            least[record.topic] = min(_size_bytes(record), least.get(record.topic, sys.maxsize))
+    return [one for one in records if one.topic in least and _size_bytes(one) >= least[one.topic]]
+
+
+def _size_bytes(record: OutputRecord) -> int:
+    headers = sum(len(name.encode()) + len(value) for name, value in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + headers

@@ -7,15 +7,21 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from kafka import TopicPartition
 from onnx import TensorProto, helper, numpy_helper
 
+from broker import Broker
 from detector.contract.accounts import AccountListing, Listing
 from detector.contract.actions import Action
 from detector.contract.alerts import Alert, encode_alert
 from detector.model.artifact import load_model
 from detector.runtime.accounts import Accounts
+from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import processor_of
+from detector.runtime.recovery import RecordRefusedError
 from detector.runtime.replaying import batches_of_topic, replay
+from detector.runtime.transaction import OutputRecord, Transactor
+from tests.conftest import CreateTopic, UniqueName
 from tests.model.models import VOCABULARY, WINDOW, metadata, with_canaries
 from tests.runtime.conftest import SetTopic
 from tests.runtime.stack import Stack, alerts_in, wait_for, without_clock
@@ -168,3 +174,36 @@ def test_what_a_topic_refuses_fails_alone(make_stack: MakeStack, set_topic: SetT
         with stack.worker():
             stack.wait_until_processed()
         assert [alert.session_id for alert in stack.alerts()] == ["small", "last", large]
+
+
+def test_all_that_a_topic_refuses_is_left_out_at_once(make_stack: MakeStack, set_topic: SetTopic) -> None:
+    """Each attempt leaves the group and joins it anew: a batch of many refused letters takes one, not one a letter."""
+    stack = make_stack(partitions=1)
+    set_topic(stack.config.dead_letter_topic, LIMIT, "20000")
+    garbage = [(b"k", b"x" * size) for size in (30_000, 15_000, 50_000, 40_000, 30_001, 60_000)]
+    stack.publish([event("s", 0, "LOGIN"), *garbage, event("s", 1, "LOGIN")])
+    with stack.worker() as worker:
+        stack.wait_until_processed()
+        assert worker.log.read_text().count("RecordRefusedError") == 1
+    sizes = [
+        None if one.value is None else len(one.value) for one in stack.read(stack.config.dead_letter_topic)
+    ]
+    assert sizes == [None, 15_000, None, None, None, None]
+
+
+def test_who_is_refused_is_told_from_who_was_still_to_be_sent(
+    kafka: Broker, create_topic: CreateTopic, unique_name: UniqueName
+) -> None:
+    """The first refusal fails what waits with the same exception: alerts in a batch to be split, say, which fit."""
+    alerts, letters = (
+        create_topic(name, partitions=1, configs={LIMIT: "500000"}) for name in ("alerts", "letters")
+    )
+    source = TopicPartition("actions", 0)
+    sound = [OutputRecord(alerts, b"s", b"a" * 30_000, [], 0, (source, number)) for number in range(30)]
+    large = [
+        OutputRecord(letters, b"k", b"x" * size, [], 0, (source, size)) for size in (600_000, 100, 700_000)
+    ]
+    config = DetectorConfig(bootstrap_servers=kafka.bootstrap_servers)
+    with Transactor(config, unique_name()) as transactor, pytest.raises(RecordRefusedError) as refused:
+        transactor.commit([*sound, *large], {}, None)
+    assert refused.value.origins == [(source, 600_000), (source, 700_000)]

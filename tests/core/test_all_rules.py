@@ -1,0 +1,144 @@
+"""All rules at once: clocks nobody vouches for, full tables of sessions and accounts, a breaker, a model that fails."""
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from detector.contract.accounts import AccountListing, Listing
+from detector.contract.alerts import encode_alert
+from detector.contract.events import SessionEvent
+from detector.core.decision import Policy
+from detector.core.memo import ScoreMemo
+from detector.core.partition import Partition
+from detector.core.pipeline import Outcome, Pipeline
+from detector.core.session import touched_ms
+from detector.core.shadowing import Challenger
+from detector.core.staging import LISTED_OVERHEAD_BYTES, Entry, Failure, SessionLimits
+from tests.core.strategies import ACTIONS, ENCODING, MODEL, SOURCE, pipeline, score
+
+_BEGIN_MS = 1_790_000_000_000
+_ROOM_FOR_TWO = 2 * (LISTED_OVERHEAD_BYTES + len("account-0"))
+
+
+@st.composite
+def crowded(draw: st.DrawFn) -> list[Entry]:
+    """Draw entries of enough sessions for a quorum of clocks, with wild ones, repeats and listings among them."""
+    sessions = draw(st.integers(2, 24))
+    steps_ms = st.sampled_from([0, 1, 999, 1_000, 4_000, 30_000, 61_000, 90_000, -5_000, 10**9])
+    now_ms, entries = _BEGIN_MS, list[Entry]()
+    for number in range(draw(st.integers(1, 120))):
+        step_ms = draw(steps_ms)
+        now_ms += max(0, step_ms) if draw(st.integers(0, 5)) == 0 else 700
+        session = draw(st.integers(0, sessions))
+        account = f"account-{session % 5}"
+        vouched = draw(st.booleans())
+        if draw(st.integers(0, 11)) == 0:
+            listed = AccountListing(
+                account_id=account, listing=draw(st.sampled_from([*Listing, None]))
+            )  # fmt: skip
+            entries.append(Entry(number * 2, now_ms, listed, vouched))
+            continue
+        at_ms = now_ms if draw(st.integers(0, 4)) else max(0, now_ms + step_ms)
+        event = SessionEvent(
+            event_id=f"e{draw(st.integers(0, 60))}",
+            session_id=f"s{session}",
+            account_id=account,
+            action=draw(st.sampled_from(ACTIONS)),
+            occurred_at_ms=at_ms,
+        )
+        entries.append(Entry(number * 2, now_ms, event, vouched))
+    return entries
+
+
+def failing(one_in: int) -> Pipeline:
+    """Return a pipeline whose model fails on one window in so many, with an exception or with an answer."""
+
+    def answer(windows: NDArray[np.void]) -> NDArray[np.float32]:
+        scores = score(windows)
+        drawn = (scores * 1_000).astype(np.int64) % (2 * one_in)
+        if (drawn == 0).any():
+            raise RuntimeError("the graph can't run")
+        return np.where(drawn == one_in, np.float32("nan"), scores)
+
+    rival = Challenger(Policy(0.5, MODEL), ScoreMemo(ENCODING, answer))
+    return pipeline(answer, challenger=rival)
+
+
+def told(outcomes: Sequence[Outcome]) -> tuple[object, ...]:
+    """Return what comes of a log, but for when a session that is over has left the memory."""
+    return (
+        [encode_alert(one) for outcome in outcomes for one in outcome.alerts],
+        [encode_alert(one) for outcome in outcomes for one in outcome.shadow_alerts],
+        [one for outcome in outcomes for one in outcome.failures],
+        [one for outcome in outcomes for one in outcome.scores],
+        sum((outcome.suppressed for outcome in outcomes), Counter()),
+        sum((outcome.agreement for outcome in outcomes), Counter()),
+        *(sum(getattr(one, name) for one in outcomes) for name in ("trips", "listings", "duplicates")),
+        sum(outcome.clamped for outcome in outcomes),
+    )
+
+
+@settings(max_examples=300)
+@given(st.data(), crowded(), st.integers(1, 12))
+def test_no_cut_and_no_bound_on_what_a_batch_drops_changes_anything(
+    data: st.DataObject, log: list[Entry], one_in: int
+) -> None:
+    """Alerts, failures in their order, scores, counts and live sessions are those of the log in a single batch."""
+    limits = SessionLimits(
+        idle_timeout_ms=60_000,
+        max_sessions=data.draw(st.sampled_from([1, 3, 14, 1_000])),
+        max_step_ms=5_000,
+        max_listed_bytes=_ROOM_FOR_TWO,
+    )
+    cuts = [0, *sorted(data.draw(st.sets(st.integers(1, len(log)), max_size=8))), len(log)]
+    found = []
+    for at, most in ((cuts, data.draw(st.integers(0, 3))), ([0, len(log)], 10_000)):
+        runs = replace(failing(one_in), limits=replace(limits, max_expired=most))
+        partition, outcomes = Partition(), list[Outcome]()
+        for begin, end in itertools.pairwise(at):
+            outcomes += runs.over(partition, log[begin:end], SOURCE, 1_000)
+        live = [
+            one
+            for one in partition.sessions.items()
+            if partition.stream_time_ms - touched_ms(one[1]) <= limits.idle_timeout_ms
+        ]
+        assert len(partition.sessions) <= limits.max_sessions
+        assert [one.offset for one in failures_of(outcomes)] == sorted(
+            one.offset for one in failures_of(outcomes)
+        )
+        found.append((told(outcomes), live, partition.listed, partition.stream_time_ms, partition.breaker))
+    assert found[0] == found[1]
+
+
+def failures_of(outcomes: Sequence[Outcome]) -> list[Failure]:
+    """Return the failures of all batches."""
+    return [one for outcome in outcomes for one in outcome.failures]
+
+
+def test_a_batch_drops_so_many_expired_sessions_at_most() -> None:
+    """After a quiet night all have expired; their ids go with several transactions, each entry of which is scored."""
+    partition, runs = Partition(), pipeline(limits=SessionLimits(max_sessions=100, max_expired=10))
+
+    def events(night: int, count: int) -> list[Entry]:
+        return [
+            Entry(
+                1_000 * night + number, 0,
+                SessionEvent(
+                    event_id=f"e{night}-{number}", session_id=f"s{night}-{number}", account_id="a", action="LOGIN",
+                    occurred_at_ms=10_000_000 * night,
+                ),
+            )
+            for number in range(count)
+        ]  # fmt: skip
+
+    list(runs.over(partition, events(1, 35), SOURCE))
+    later = list(runs.over(partition, events(2, 5), SOURCE, 1))
+    assert [len(outcome.delta.removed) for outcome in later] == [0, 10, 10, 10, 5]
+    assert [len(outcome.scores) for outcome in later] == [1] * 5
+    assert list(partition.sessions) == [f"s2-{number}" for number in range(5)]
