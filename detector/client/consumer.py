@@ -64,6 +64,15 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is untyped
             time.sleep(min(_IDLE_S, timeout_ms / 1_000))
         return dict(records)
 
+    def known_position(self, source: TopicPartition) -> int | None:
+        """Return the offset that is read next; None if the group gave `source` away, or none was set yet.
+
+        KafkaConsumer.position asks the brokers, without a limit, for whatever position any partition lacks, and raises
+        where there is none: for a partition that was assigned a moment ago, and is not the one asked about.
+        """
+        state = self._subscription.assignment.get(source)
+        return None if state is None or state.position is None else int(state.position.offset)
+
     @property
     def wants_join(self) -> bool:
         """Whether the next poll would join the group: a heartbeat told of a rebalance, say."""

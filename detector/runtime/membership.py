@@ -179,9 +179,7 @@ class Membership:
 
     def position(self, source: TopicPartition) -> int | None:
         """Return the offset that is read next, None if `source` was taken away meanwhile."""
-        if source not in self.consumer.assignment():
-            return None
-        return int(self.consumer.position(source))
+        return self.consumer.known_position(source)
 
     def at_end(self, source: TopicPartition) -> bool:
         """Tell whether `source` was read to its end, as far as the last answer of the broker told."""

@@ -15,6 +15,7 @@ from kafka import TopicPartition
 
 from detector.client.reading import Batch
 from detector.contract.dead_letters import DeadLetter, Reason
+from detector.contract.events import MAX_TIME_MS
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.pipeline import Outcome, Pipeline, ProcessingError, Share
@@ -103,7 +104,8 @@ class Processor:
                 letters.append(decoded)
             else:
                 vouched = record.timestamp_type != CREATE_TIME
-                entries.append(Entry(record.offset, max(0, record.timestamp), decoded, vouched))
+                received_at_ms = min(max(0, record.timestamp), MAX_TIME_MS)  # a producer may claim any
+                entries.append(Entry(record.offset, received_at_ms, decoded, vouched))
         return entries, letters
 
     def _letters(

@@ -37,12 +37,17 @@ LIMIT = "max.message.bytes"
 def write_models(folder: Path) -> tuple[Path, Path]:
     """Write a model that answers NaN to every window with a changed password, and the same one mended.
 
-    Their score is the sum of one risk an action: of a window of ten at most 0.7.
+    Their score is the sum of one risk an action: of a window of ten at most 0.7. All are multiples of 1/128, whose sums
+    are exact: others differ in the last bit by the order that they are added up in, and that by the size of the batch.
     """
     paths = []
-    for name, of_poison in (("broken", np.nan), ("mended", 0.01)):
-        risk = np.full(len(VOCABULARY) + 1, 0.01, np.float32)
-        risk[[0, 1 + VOCABULARY.index("TRANSFER_LARGE"), 1 + VOCABULARY.index(POISON)]] = 0, 0.06, of_poison
+    for name, of_poison in (("broken", np.nan), ("mended", 1 / 128)):
+        risk = np.full(len(VOCABULARY) + 1, 1 / 128, np.float32)
+        risk[[0, 1 + VOCABULARY.index("TRANSFER_LARGE"), 1 + VOCABULARY.index(POISON)]] = (
+            0,
+            8 / 128,
+            of_poison,
+        )
         graph = helper.make_model(
             helper.make_graph(
                 [

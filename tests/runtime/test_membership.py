@@ -116,3 +116,22 @@ def test_no_join_begins_under_a_batch_in_hand(
         stop.set()
         joining.join()
         newcomer.close()
+
+
+def test_where_one_partition_is_read_does_not_depend_on_another(make_stack: Callable[..., Stack]) -> None:
+    """A partition that came in the middle of a restore has no position yet, and none was ever committed of it."""
+    stack = make_stack(partitions=2)
+    held, new = (TopicPartition(stack.config.input_topic, number) for number in range(2))
+    member = Membership(stack.config, stack.config.group)
+    try:
+
+        def has_both() -> bool:
+            member.stay()
+            return bool(member.consumer.assignment() == {held, new})
+
+        wait_for(has_both, "both partitions")
+        member.seek(held, 0)
+        assert (member.position(held), member.position(new)) == (0, None)
+        assert not member.at_end(held)
+    finally:
+        member.close()
