@@ -7,21 +7,26 @@ from detector.contract.dead_letters import DeadLetter, dead_letter_headers
 from detector.contract.epochs import ModelEpoch, encode_epoch
 from detector.contract.headers import ALERT_TYPE, DETECTOR_SOURCE, cloud_event_headers
 from detector.runtime.config import DetectorConfig
-from detector.runtime.processing import Processed
+from detector.runtime.processing import Processed, Refused
+from detector.runtime.recovery import Origin
 from detector.runtime.transaction import OutputRecord
 
 
-def output_records(processed: Processed, config: DetectorConfig) -> list[OutputRecord]:
-    """Return the records of what one partition's share of a batch comes to: alerts, those in shadow, dead letters."""
+def output_records(processed: Processed, config: DetectorConfig, refused: Refused) -> list[OutputRecord]:
+    """Return the records of what one partition's share of a batch comes to: alerts, those in shadow, dead letters.
+
+    What a challenger comes to holds nothing up: where its topic has refused a record, all of the share is left out.
+    """
     outcome, source = processed.outcome, processed.source
+    in_shadow = [] if (source, None) in refused else outcome.shadow_alerts
     return [
-        *(_alert_record(alert, config.alerts_topic, source) for alert in outcome.alerts),
-        *(_alert_record(alert, config.shadow_topic, None) for alert in outcome.shadow_alerts),
+        *(_alert_record(one, config.alerts_topic, (source, one.source.offset)) for one in outcome.alerts),
+        *(_alert_record(one, config.shadow_topic, (source, None)) for one in in_shadow),
         *(_dead_letter_record(letter, config, source) for letter in processed.letters),
     ]
 
 
-def _alert_record(alert: Alert, topic: str, source: TopicPartition | None) -> OutputRecord:
+def _alert_record(alert: Alert, topic: str, origin: Origin) -> OutputRecord:
     """Key it by session, with CloudEvents headers in binary mode."""
     headers = cloud_event_headers(
         event_type=ALERT_TYPE,
@@ -30,7 +35,6 @@ def _alert_record(alert: Alert, topic: str, source: TopicPartition | None) -> Ou
         subject=alert.session_id,
         time_ms=alert.occurred_at_ms,
     )
-    origin = None if source is None else (source, alert.source.offset)
     return OutputRecord(topic, alert.session_id.encode(), encode_alert(alert), headers, origin=origin)
 
 

@@ -25,8 +25,9 @@ from detector.core.staging import Entry
 from detector.model.artifact import Model
 from detector.runtime.config import DEAD_LETTER, DetectorConfig
 from detector.runtime.decoding import CREATE_TIME, EventLimits, dead_letter, decode
+from detector.runtime.recovery import Origin
 
-Refused = Mapping[tuple[TopicPartition, int], str]
+Refused = Mapping[Origin, str]
 """Why what came of a record of the input could not be published, by where it lies."""
 _NONE: Refused = MappingProxyType({})
 

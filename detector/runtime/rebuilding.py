@@ -25,6 +25,7 @@ from detector.core.pipeline import Pipeline
 from detector.core.staging import Candidate
 from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import Processor, Refused
+from detector.runtime.recovery import Origin
 
 _LOG = logging.getLogger(__name__)
 _FOREVER_MS = 2**63
@@ -213,7 +214,7 @@ def _failed(
     """Read the dead-letter topic for the events that left no trace in the state, for no fault of theirs."""
     topic, count = config.dead_letter_topic, 0
     numbers = consumer.partitions_for_topic(topic) or ()
-    failed = {}
+    failed: dict[Origin, str] = {}
     for batch in read(consumer, _bounds(admin, [TopicPartition(topic, number) for number in numbers])):
         for record in itertools.chain.from_iterable(batch.values()):
             count += 1

@@ -4,6 +4,9 @@ from collections.abc import Collection
 
 from kafka import TopicPartition
 
+Origin = tuple[TopicPartition, int | None]
+"""The record of the input that a record is of, by its offset; without one, what a challenger makes of the partition."""
+
 
 class BatchAbortedError(Exception):
     """The transaction was aborted and nothing of it can be read. Rewind and try the batch again."""
@@ -21,10 +24,10 @@ class RecordRefusedError(Exception):
     """A topic refuses records for their size, which no retry mends. Open anew, and leave out what they are of.
 
     Attributes:
-        origins: topic partition and offset of the records of the input that they are of; None for one of none.
+        origins: what they are of; None for one of no record of the input.
     """
 
-    def __init__(self, message: str, origins: Collection[tuple[TopicPartition, int] | None]) -> None:
+    def __init__(self, message: str, origins: Collection[Origin | None]) -> None:
         super().__init__(message)
         self.origins = origins
 

@@ -34,6 +34,7 @@ from detector.runtime.rebuilding import rebuild
 from detector.runtime.recovery import (
     BatchAbortedError,
     MemberFencedError,
+    Origin,
     OutcomeUnknownError,
     RecordRefusedError,
     StateRefusedError,
@@ -92,7 +93,7 @@ class Detector:
         self._pseudonym = pseudonym
         self._now_ms = now_ms
         self._held: dict[TopicPartition, _Held] = {}
-        self._refused: dict[tuple[TopicPartition, int], str] = {}
+        self._refused: dict[Origin, str] = {}
         self._link: KafkaLink | None = None
         self._lag = LagMeter(EndsOfBrokers(config.bootstrap_servers, config.group), metrics)
         self._stop = threading.Event()
@@ -251,7 +252,7 @@ class Detector:
     def _commit(self, link: KafkaLink, processed: Sequence[Processed], member: ConsumerGroupMetadata) -> None:
         """Publish everything the batch comes to and commit its offsets, in one transaction."""
         config, policy = self._config, self._processor.pipeline.policy
-        records = [record for one in processed for record in output_records(one, config)]
+        records = [record for one in processed for record in output_records(one, config, self._refused)]
         begun = [one.source for one in processed if self._held[one.source].processor is not self._processor]
         for source in begun:
             epoch = epoch_of(source, self._held[source].partition.next_offset, policy, config)
@@ -269,7 +270,11 @@ class Detector:
             self._metrics.transactions.labels(type(error).__name__).inc()
             raise
         self._metrics.transactions.labels("committed").inc()
-        self._refused = {at: why for at, why in self._refused.items() if at[1] >= ends.get(at[0], 0)}
+        self._refused = {
+            (source, offset): why
+            for (source, offset), why in self._refused.items()
+            if source not in ends or (offset is not None and offset >= ends[source])
+        }
         for source in begun:
             self._held[source].processor = self._processor
         for source, state, snapshot, delta, first in written:

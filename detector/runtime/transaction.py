@@ -24,6 +24,7 @@ from detector.runtime.config import DetectorConfig
 from detector.runtime.recovery import (
     BatchAbortedError,
     MemberFencedError,
+    Origin,
     OutcomeUnknownError,
     RecordRefusedError,
 )
@@ -42,7 +43,7 @@ class OutputRecord(NamedTuple):
     value: bytes | None
     headers: list[tuple[str, bytes]]
     partition: int | None = None
-    origin: tuple[TopicPartition, int] | None = None
+    origin: Origin | None = None
 
 
 class Transactor:

@@ -156,7 +156,7 @@ def _judge_letters(letters: Sequence[Letter], expected: Expected, notes: Notes, 
     report.dead_letters_off = (of_topic - of_oracle).total() + (of_oracle - of_topic).total()
     refused = _refused(letters)
     report.dead_letters_off += expected.needless + sum(
-        not _within(source, offset, notes.narrow) for source, offset in refused
+        offset is not None and not _within(source, offset, notes.narrow) for source, offset in refused
     )
     report.refused = len(refused)
     report.failed = sum(said["dlq-reason"] == Reason.PROCESSING.value for _, said in letters)

@@ -16,10 +16,11 @@ from detector.core.shadowing import Challenger
 from detector.model.artifact import Model
 from detector.runtime import epochs
 from detector.runtime.processing import Processed, Processor, processor_of
+from detector.runtime.recovery import Origin
 from detector.runtime.replaying import batches_of_topic
 from tests.chaos.cluster import Cluster
 
-Refused = Mapping[tuple[TopicPartition, int], str]
+Refused = Mapping[Origin, str]
 """Why what came of records of the input was refused by its topic, as the dead letters tell."""
 
 

@@ -17,6 +17,7 @@ from detector.runtime.epochs import epochs_of_group
 from detector.runtime.processing import processor_of
 from detector.runtime.replaying import batches_of_topic, replay
 from tests.model.models import changed_file
+from tests.runtime.conftest import SetTopic
 from tests.runtime.stack import Stack, alerts_in, alerts_of, flags_of, without_clock
 from tests.runtime.test_end_to_end import records, sessions
 from tests.runtime.test_model_watch import put
@@ -56,6 +57,22 @@ def test_a_challengers_blocks_go_to_the_shadow_topic_through_a_crash(
     assert len(shadows) > len(expected) > 0
     assert {alert.model.name for alert in shadows} == {"challenger"}
     assert {alert.model.name for alert in expected} == {champion.reference.name}
+
+
+def test_a_challenger_whose_topic_refuses_its_alerts_holds_nothing_up(
+    make_stack: Callable[..., Stack], set_topic: SetTopic, tmp_path: Path
+) -> None:
+    """Its alerts are left out where their topic takes none so large; what is decided goes on, each event once."""
+    path = tmp_path / "challenger.onnx"
+    path.write_bytes(changed_file(packaged_model_path("seed"), name="challenger", version="2"))
+    stack = make_stack(partitions=1, shadow_model=str(path), shadow_threshold=1e-6)
+    set_topic(stack.config.shadow_topic, "max.message.bytes", "500")
+    stack.publish(records(sessions(66)))
+    with stack.worker():
+        stack.wait_until_processed()
+    assert without_clock(stack.alerts()) == without_clock(stack.expected()[0]) != []
+    assert alerts_of(stack.config, stack.config.shadow_topic) == []
+    assert stack.read(stack.config.dead_letter_topic) == []
 
 
 def test_a_challenger_of_other_steps_is_refused() -> None:
