@@ -13,16 +13,17 @@ from detector.runtime.state_replay import StateReplay
 from tests.model.models import metadata, random_weights, with_canaries
 from tests.runtime.conftest import SetTopic
 from tests.runtime.stack import PATIENCE_S, Stack, without_clock
-from tests.runtime.test_end_to_end import valid
+from tests.runtime.test_end_to_end import records, sessions, valid
+from tests.runtime.test_redrive import headers_of
 from trainer.export import build_graph, model_file
 
 _HEAD_BYTES = 512
 Record = tuple[bytes, bytes]
 
 
-def long_ids(count: int) -> list[Record]:
-    """Return events of so many sessions whose ids are as long as they may be."""
-    ids = ["\N{GRINNING FACE}" * 251 + f"{number:05d}" for number in range(count)]
+def long_ids(count: int, faces: int) -> list[Record]:
+    """Return events of so many sessions whose ids have so many characters of four bytes, and five more."""
+    ids = ["\N{GRINNING FACE}" * faces + f"{number:05d}" for number in range(count)]
     return [(one.encode(), valid(one, 0, event_id=str(number))) for number, one in enumerate(ids)]
 
 
@@ -32,10 +33,24 @@ def long_windows(count: int, events: int) -> list[Record]:
     return [(one.encode(), valid(one, number, "VIEW_BALANCE")) for number in range(events) for one in ids]
 
 
+def publish_packed(stack: Stack, log: list[Record]) -> None:
+    """Publish a log in gzip batches as large as they get."""
+    producer = KafkaProducer(
+        bootstrap_servers=stack.config.bootstrap_servers,
+        compression_type="gzip",
+        batch_size=2**24,
+        linger_ms=1_000,
+    )
+    for key, value in log:
+        producer.send(stack.config.input_topic, key=key, value=value)
+    producer.flush(PATIENCE_S)
+    producer.close()
+
+
 @pytest.mark.parametrize(
     ("window", "batch_max_events", "log"),
-    [(10, 2_500, long_ids(2_500)), (64, 5_000, long_windows(1_250, 68))],
-    ids=["ids of 256 characters of four bytes", "UUIDs, window 64, batches of 5,000"],
+    [(10, 2_500, long_ids(2_500, 126)), (64, 5_000, long_windows(1_250, 68))],
+    ids=["ids as long as they may be", "UUIDs, window 64, batches of 5,000"],
 )
 def test_no_state_is_too_large_for_its_topic(
     make_stack: Callable[..., Stack],
@@ -51,16 +66,7 @@ def test_no_state_is_too_large_for_its_topic(
     model.write_bytes(model_file(graph, with_canaries(graph, metadata(window=window))))
     stack = make_stack(partitions=1, model=str(model), batch_max_events=batch_max_events)
     set_topic(stack.config.state_topic, "max.message.bytes", "1048588")  # as older versions made it
-    producer = KafkaProducer(
-        bootstrap_servers=stack.config.bootstrap_servers,
-        compression_type="gzip",
-        batch_size=2**24,
-        linger_ms=1_000,
-    )
-    for key, value in log:
-        producer.send(stack.config.input_topic, key=key, value=value)
-    producer.flush(PATIENCE_S)
-    producer.close()
+    publish_packed(stack, log)
     with stack.worker():
         stack.wait_until_processed()
     ids = {key.decode() for key, _ in log}
@@ -73,6 +79,19 @@ def test_no_state_is_too_large_for_its_topic(
     assert replay.partition.sessions.keys() == ids
     with stack.worker() as again:
         again.wait_until_logged(f"{len(ids)} sessions from")
+
+
+def test_ids_of_more_bytes_are_dead_letters(make_stack: Callable[..., Stack]) -> None:
+    """Thousands of ids of 256 characters of four bytes in one gzip batch end nobody; what lies behind is scored."""
+    stack = make_stack(partitions=1, batch_max_events=2_500)
+    publish_packed(stack, [*long_ids(2_500, 251), *records(sessions(22))])
+    with stack.worker():
+        stack.wait_until_processed()
+    told = [headers_of(one) for one in stack.read(stack.config.dead_letter_topic)]
+    assert len(told) == 2_500
+    assert {one["dlq-reason"] for one in told} == {"malformed"}
+    assert all("session_id" in one["dlq-detail"] for one in told)
+    assert without_clock(stack.alerts()) == without_clock(stack.expected()[0]) != []
 
 
 def test_a_log_is_cut_behind_each_snapshot(make_stack: Callable[..., Stack]) -> None:
