@@ -183,7 +183,7 @@ def test_a_label_file_may_say_no_more_than_the_label(tmp_path: Path) -> None:
         "b": (0, "", None),
     }
     (tmp_path / "labels.jsonl").write_bytes(least + b'{"session_id": "c", "label": 2}\n')
-    with pytest.raises(DataError, match=r"line 3: Invalid enum value 2.*Expected session_id and label"):
+    with pytest.raises(DataError, match=r"line 3: Expected `int` <= 1 - at `\$.label`\. Expected a label"):
         read_labels(tmp_path / "labels.jsonl")
 
 
