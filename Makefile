@@ -41,7 +41,7 @@ docs: $(VENV)/.run ## Write the reference of settings and commands again
 	$(BIN)/python -m docs.generate
 
 site: $(VENV)/.docs ## Build the documentation's pages into build/site
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 venv: $(VENV)/.test ## Install everything into .venv, the trainer included
 

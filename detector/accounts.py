@@ -72,7 +72,8 @@ def sync(**where: Any) -> None:
         listed = lists.listed()
         to = lists.publish(AccountListing(account_id=one, listing=listed[one]) for one in sorted(listed))
         counts = Counter(listing.value.lower() for listing in listed.values())
-        click.echo(f"{len(listed)} accounts to {to} partitions: {dict(sorted(counts.items()))}")
+        told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
+        click.echo(f"{len(listed)} accounts to {to} partitions: {told}")
 
     _with_accounts(where, publish)
 

@@ -50,6 +50,8 @@ def explain(
     logging.getLogger("kafka").setLevel(logging.ERROR)
     if follow and session is not None:
         raise click.UsageError("--follow explains all sessions: expected it without --session")
+    if file != "-" and (follow or session is not None):
+        raise click.UsageError("--follow and --session read the alerts topic: expected them without a FILE")
     config, models = config_of(where), ModelsAtHand(folder)
     try:
         if follow:

@@ -14,7 +14,7 @@ import demo.cli
 import detector.cli
 import producer.cli
 import trainer.cli
-from detector.runtime.config import BELOW, DetectorConfig, environment_variable_of, flag_of
+from detector.runtime.config import BELOW, DECIDING, DetectorConfig, environment_variable_of, flag_of
 
 TARGET = Path(__file__).with_name("configuration.md")
 COMMANDS_TARGET = Path(__file__).with_name("commands.md")
@@ -41,7 +41,7 @@ _DETECTOR = """\
 
 Settings that are on or off have a second flag, such as `--no-create-topics`; as a variable they take `true` or `false`.
 
-What is decided depends on the log and on these: `--model`, `--threshold`, `--idle-timeout-ms`, `--max-sessions`, `--max-event-bytes` and `--max-future-ms`. Give all workers of a group the same, and `detector replay` too.
+What is decided depends on the log and on these: `--model`, {deciding}. Give all workers of a group the same, and `detector replay` too.
 """
 
 _FITTING = """\
@@ -83,7 +83,17 @@ def configuration() -> str:
     sections = [
         _section(leaf) for leaf in _leaves() if leaf[1] is not detector.cli.run
     ]  # its options are the settings
-    return "\n".join([_INTRODUCTION, _DETECTOR, settings, _FITTING, fitting, *sections, _ENVIRONMENT])
+    return "\n".join(
+        [
+            _INTRODUCTION,
+            _DETECTOR.format(deciding=_deciding()),
+            settings,
+            _FITTING,
+            fitting,
+            *sections,
+            _ENVIRONMENT,
+        ]
+    )
 
 
 def _fitting() -> Iterator[tuple[str, ...]]:
@@ -146,6 +156,12 @@ def _below(name: str, command: click.Command) -> Iterator[tuple[str, click.Comma
         yield name, command
 
 
+def _deciding() -> str:
+    """Name the settings that decide, but for how many partitions there are, which the topic says."""
+    *most, last = (f"`--{name.replace('_', '-')}`" for name in DECIDING if name != "partitions")
+    return f"{', '.join(most)} and {last}"
+
+
 def _settings() -> Iterator[tuple[str, ...]]:
     for one in fields(DetectorConfig):
         unit, default = one.metadata["unit"], _value(one.default)
@@ -158,7 +174,14 @@ def _options(command: click.Command) -> Iterator[tuple[str, ...]]:
         if one.name in settings:
             continue
         if isinstance(one, click.Argument):
-            yield f"`{str(one.name).upper()}`", "", "required", _values(one), ""
+            default = (
+                "required"
+                if one.required
+                else "the standard input"
+                if one.default == "-"
+                else _value(one.default)
+            )
+            yield f"`{str(one.name).upper()}`", "", default, _values(one), ""
             continue
         assert isinstance(one, click.Option)  # noqa: S101  for the type checker: there is no third kind
         text = one.help or ""
@@ -166,7 +189,7 @@ def _options(command: click.Command) -> Iterator[tuple[str, ...]]:
         if told:
             default, text = told[1], text[: told.start()]
         elif one.is_flag:
-            default = "off"
+            default = _value(one.default is True)
         else:
             default = "required" if one.required else _value(one.default)
         variable = f"`{one.envvar}`" if one.envvar else ""

@@ -42,7 +42,9 @@ def explanations_topic(alerts_topic: str) -> str:
 
 def explanations_specification(alerts_topic: str, partitions: int) -> TopicSpecification:
     """Return the topic of the explanations."""
-    return TopicSpecification(name=explanations_topic(alerts_topic), partitions=partitions, configs={})
+    return TopicSpecification(
+        name=explanations_topic(alerts_topic), partitions=partitions, configs={_LIMIT: str(MAX_ALERT_BYTES)}
+    )
 
 
 def redriven_topic(input_topic: str) -> str:

@@ -15,6 +15,7 @@ from detector.contract.topics import (
     MAX_RECORD_BYTES,
     accounts_topic,
     dead_letter_topic,
+    explanations_topic,
     redriven_topic,
     shadow_topic,
 )
@@ -248,7 +249,9 @@ class DetectorConfig:
             if not minimum <= value < math.inf:  # not a number is in no bounds
                 yield f"{flag_of(one)} is {value}: expected at least {minimum} {unit}".strip()
             elif maximum is not None and value > maximum:
-                yield f"{flag_of(one)} is {value}: expected at most {maximum:g} {unit}".strip()
+                told = f"{maximum:.10g}"
+                most = f"at most {told}" if float(told) == maximum else f"less than {told}"
+                yield f"{flag_of(one)} is {value}: expected {most} {unit}".strip()
         if self.replication_factor == 0:
             yield "--replication-factor is 0: expected at least 1, or -1 for the broker's default"
         for name, choices in _CHOICES.items():
@@ -265,7 +268,7 @@ class DetectorConfig:
         ):
             if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", name) or name in {".", ".."}:
                 yield (
-                    f"--{flag} is {name!r}, which names no topic: expected up to 200 of the characters "
+                    f"--{flag} is {name!r}, which Kafka takes as no name: expected up to 200 of the characters "
                     "A-Z a-z 0-9 . _ -"
                 )
         named: dict[str, str] = {}
@@ -278,6 +281,7 @@ class DetectorConfig:
             ("live sessions", self.state_topic),
             ("models", self.models_topic),
             ("challenger's alerts", self.shadow_topic),
+            ("explanations", explanations_topic(self.alerts_topic)),
         ):
             other = named.setdefault(
                 topic.replace(".", "_"), use

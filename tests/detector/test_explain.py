@@ -87,6 +87,15 @@ def test_what_cannot_be_explained_is_refused(value: bytes, told: str) -> None:
     assert done.stderr.decode().startswith(f"Error: {told}")
 
 
+def test_a_file_beside_the_topic_is_refused(tmp_path: Path) -> None:
+    """What reads the topic would not look at it."""
+    (tmp_path / "alerts.jsonl").write_bytes(b"")
+    for how in (["--session", "s"], ["--follow"]):
+        done = detector("explain", *how, str(tmp_path / "alerts.jsonl"))
+        assert done.returncode == 2
+        assert "expected them without a FILE" in done.stderr
+
+
 def test_a_sessions_alerts_are_looked_up(kafka: Broker, create_topic: CreateTopic, model: Model) -> None:
     """Those of the session on the topic are explained, whatever else lies there; one without alerts is told."""
     topic = create_topic(partitions=2)

@@ -157,7 +157,7 @@ def test_listed_accounts_are_allowed_and_denied_from_their_listing_on(
         "account-27": Listing.DENY,
     }
     before = len(stack.read(stack.config.input_topic))
-    assert accounts(stack, "sync") == "4 accounts to 3 partitions: {'allow': 2, 'deny': 2}\n"
+    assert accounts(stack, "sync") == "4 accounts to 3 partitions: 2 allow, 2 deny\n"
     assert len(stack.read(stack.config.input_topic)) == before + 4 * 3
 
 
