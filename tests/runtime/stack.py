@@ -64,6 +64,17 @@ class Worker:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE_S)
 
+    def last_words(self) -> str:
+        """Wait until it has ended by itself, with exit code 1 and a message; return the last line of its log."""
+        try:
+            wait_for(lambda: self.process.poll() is not None, "the detector to end")
+        finally:
+            self.kill()
+        text = self.log.read_text()
+        assert self.process.returncode == 1, text
+        assert "Traceback" not in text
+        return text.splitlines()[-1]
+
     def wait_until_logged(self, text: str) -> None:
         """Wait until its log holds a text."""
 
