@@ -123,7 +123,10 @@ class Redriver:
         """
         config = self._config
         with ExitStack() as stack:
-            admin = stack.enter_context(closing(KafkaAdminClient(**_servers(config))))
+            admin = KafkaAdminClient(
+                **client_options(config.bootstrap_servers), client_id=f"{config.dead_letter_topic}.redrive"
+            )
+            stack.enter_context(closing(admin))
             topic_id = _topic_id(admin, config.dead_letter_topic)
             self._input_partitions = _partition_numbers(admin, config.input_topic)
             self._max_record_bytes = _max_message_bytes(admin, config.input_topic)
@@ -266,13 +269,6 @@ class Redriver:
             OutputRecord(self._ledger, f"{topic_id}/{reason}/{partition}".encode(), b"%d" % offset, [], 0)
             for (reason, partition), offset in moved.items()
         ]
-
-
-def _servers(config: DetectorConfig) -> dict[str, Any]:
-    return {
-        **client_options(config.bootstrap_servers),
-        "client_id": f"{config.dead_letter_topic}.redrive",
-    }
 
 
 def _consumer(config: DetectorConfig, purpose: str) -> Consumer:
