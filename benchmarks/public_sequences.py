@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sklearn.datasets import load_digits
 
-from trainer.sessions import Session, write_sessions
+from trainer.data.sessions import Session, write_sessions
 
 ATTACK_DIGIT = 8
 TEST_EVERY = 5

@@ -13,18 +13,10 @@ from rich.table import Table
 
 from detector.core.encoding import Encoding
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
-from trainer.backend import BackendMissingError
-from trainer.baselines import score_with_model
 from trainer.comparing import CANDIDATES, HEADER, LEFT_OUT_HEADER, leave_one_out
 from trainer.comparing import compare as compare_models
-from trainer.config import TrainingConfig
-from trainer.figures import evaluate as evaluate_scores
-from trainer.progress import EpochLines, Terminal, plain_figures
-from trainer.report import figure_rows, group_rows, markdown_table, write_report
-from trainer.sequence import Schedule, Shape
-from trainer.sequence_training import DEFAULT_TARGET_FPR, SequenceConfig, train_sequence
-from trainer.sessions import DataError, Session, Splits, read_sessions, simulate, split
-from trainer.sources import (
+from trainer.data.sessions import DataError, Sessions, Splits, read_sessions, simulate, split
+from trainer.data.sources import (
     BASE_RATE,
     REALISTIC_SESSIONS,
     TEST_ATTACKS,
@@ -35,8 +27,16 @@ from trainer.sources import (
     read_labels,
     realistic_splits,
 )
-from trainer.training import TrainingError, train_and_evaluate
-from trainer.windows import Weighing
+from trainer.data.windows import Weighing
+from trainer.evaluation.baselines import score_with_model
+from trainer.evaluation.figures import evaluate as evaluate_scores
+from trainer.evaluation.report import figure_rows, group_rows, markdown_table, write_report
+from trainer.progress import EpochLines, Terminal, plain_figures
+from trainer.training.backend import BackendMissingError
+from trainer.training.config import TrainingConfig
+from trainer.training.seed_training import TrainingError, train_and_evaluate
+from trainer.training.sequence import Schedule, Shape
+from trainer.training.sequence_training import DEFAULT_TARGET_FPR, SequenceConfig, train_sequence
 
 _SEED_DEFAULTS = {field.name: field.default for field in fields(TrainingConfig)}
 _SCHEDULE = Schedule()
@@ -304,7 +304,7 @@ def evaluate(
             base_rate = options["base_rate"] or BASE_RATE
         else:
             read = _sessions(options)
-            sessions = read if part == "all" else list(getattr(split(read), part))
+            sessions = read if part == "all" else getattr(split(read), part)
             base_rate = options["base_rate"]
         _check_vocabulary(sessions, loaded.encoding.knows)
         idle_ms = int(loaded.metadata.training.get("idle_timeout_ms", 1_800_000))
@@ -353,8 +353,8 @@ def compare(
         raise click.ClickException(str(error)) from error
 
 
-def _check_vocabulary(sessions: list[Session], knows: Callable[[str], bool]) -> None:
-    unknown = sorted({action for session in sessions for action in session.actions if not knows(action)})
+def _check_vocabulary(sessions: Sessions, knows: Callable[[str], bool]) -> None:
+    unknown = sorted(name for name in sessions.names if not knows(name))
     if unknown:
         raise DataError(
             f"the model knows neither {', '.join(unknown[:5])} nor a token for unknown actions: expected actions of its "
@@ -377,7 +377,7 @@ def _splits(options: dict[str, Any], seed: int) -> tuple[Splits, float | None, d
     return parts, options["base_rate"] or BASE_RATE, recorded
 
 
-def _sessions(options: dict[str, Any]) -> list[Session]:
+def _sessions(options: dict[str, Any]) -> Sessions:
     sources = [name for name in ("preset", "data", "events", "topic") if options[name] is not None]
     if len(sources) != 1:
         raise click.UsageError(

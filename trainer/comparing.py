@@ -10,13 +10,13 @@ import numpy as np
 from detector.model.artifact import load_model, packaged_model_path
 from detector.model.scorer import Scorer
 from producer.behaviour.attacks import ATTACK_FAMILIES
-from trainer.baselines import fit_boosted, rules, score_with, score_with_model
-from trainer.figures import Scored, evaluate, threshold_for
-from trainer.sequence import Shape
-from trainer.sequence_training import SequenceConfig, TrainedSequence, encoding_for, train_sequence
-from trainer.sessions import Splits
-from trainer.sources import realistic_splits
-from trainer.windows import Weighing, windows_ending_at
+from trainer.data.sessions import Splits
+from trainer.data.sources import realistic_splits
+from trainer.data.windows import Weighing, windows_ending_at
+from trainer.evaluation.baselines import fit_boosted, rules, score_with, score_with_model
+from trainer.evaluation.figures import Scored, evaluate, threshold_for
+from trainer.training.sequence import Shape
+from trainer.training.sequence_training import SequenceConfig, TrainedSequence, encoding_for, train_sequence
 
 HEADER: Final = (
     "model",

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from trainer.training import Epoch, Trained
+from trainer.training.seed_training import Epoch, Trained
 
 
 class Terminal:

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper
 from detector.contract.actions import Action
 from detector.model.artifact import METADATA_KEY, ModelMetadata, default_model_path
 from tests.model.models import changed_file
-from trainer.export import model_file
+from trainer.training.export import model_file
 
 VERSIONS = {"1": 0.45, "2": 0.8, "3": 0.2}
 """Thresholds of the models that may be in service, by their versions."""

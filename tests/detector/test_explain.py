@@ -22,7 +22,7 @@ from tests.console.alerts import alert, explainable, publish
 from tests.detector.test_cli import PATIENCE_S, detector
 from tests.model.models import metadata, random_weights, with_canaries
 from tests.runtime.stack import read_committed
-from trainer.export import build_graph, model_file
+from trainer.training.export import build_graph, model_file
 
 
 @pytest.fixture(scope="module")

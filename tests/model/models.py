@@ -14,8 +14,8 @@ from detector.contract.actions import Action
 from detector.core.encoding import Encoding
 from detector.model.artifact import FORMAT, METADATA_KEY, Canary, ModelMetadata
 from detector.model.scorer import Scorer
-from trainer.export import OPSET, build_graph, model_file
-from trainer.network import Weights
+from trainer.training.export import OPSET, build_graph, model_file
+from trainer.training.network import Weights
 
 VOCABULARY = tuple(action.value for action in Action)
 WINDOW = 10

@@ -30,7 +30,7 @@ from detector.model.artifact import (
     seal,
 )
 from tests.model.models import gap_graph, metadata, random_file, random_graph, with_canaries
-from trainer.export import model_file
+from trainer.training.export import model_file
 
 PACKAGED = packaged_model_path("seed").read_bytes()
 SMALL = random_file()

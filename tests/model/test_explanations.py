@@ -26,7 +26,7 @@ from producer.behaviour.interleave import interleave, schedule
 from producer.behaviour.session import SimulatedSession, stream
 from tests.core.strategies import alerts_of, pipeline
 from tests.model.models import VOCABULARY, random_weights
-from trainer.export import build_graph
+from trainer.training.export import build_graph
 
 WINDOW = 24
 ENCODING = Encoding(VOCABULARY, WINDOW)

@@ -7,8 +7,8 @@ from detector.contract.actions import Action
 from detector.model.artifact import Model, load_model, packaged_model_path
 from producer.behaviour import seed as seed_preset
 from tests.model.models import normal_prefixes
-from trainer.config import TrainingConfig
-from trainer.data import simulate_seed
+from trainer.training.config import TrainingConfig
+from trainer.training.seed_data import simulate_seed
 
 QUICK_DRAIN = ["LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE", "LOGOUT"]
 PASSWORD_RESET = ["LOGIN", "CHANGE_PASSWORD", "TRANSFER_LARGE", "LOGOUT"]

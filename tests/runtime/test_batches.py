@@ -26,7 +26,7 @@ from tests.runtime.conftest import SetTopic
 from tests.runtime.stack import PATIENCE_S, Stack, Worker, flags_of, without_clock
 from tests.runtime.test_end_to_end import NOW_MS, records, sessions
 from tests.runtime.test_redrive import redrive
-from trainer.sources import events_of_topic
+from trainer.data.sources import events_of_topic
 
 MB = 1_000_000
 

@@ -21,7 +21,7 @@ from detector.runtime.processing import processor_of
 from detector.runtime.replaying import batches_of_topic, replay
 from tests.model.models import metadata, random_weights, with_canaries
 from tests.runtime.stack import PATIENCE_S, Stack, alerts_in, without_clock
-from trainer.export import build_graph, model_file
+from trainer.training.export import build_graph, model_file
 
 NOW_MS = 1_790_000_000_000
 EVERY_MS = 2_000

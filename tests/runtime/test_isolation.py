@@ -27,7 +27,7 @@ from tests.runtime.conftest import SetTopic
 from tests.runtime.stack import Stack, alerts_in, without_clock
 from tests.runtime.test_end_to_end import records, sessions
 from tests.runtime.test_redrive import event, headers_of, redrive
-from trainer.export import OPSET, model_file
+from trainer.training.export import OPSET, model_file
 
 MakeStack = Callable[..., Stack]
 POISON = Action.CHANGE_PASSWORD.value

@@ -15,7 +15,7 @@ from tests.runtime.conftest import SetTopic
 from tests.runtime.stack import PATIENCE_S, Stack, without_clock
 from tests.runtime.test_end_to_end import records, sessions, valid
 from tests.runtime.test_redrive import headers_of
-from trainer.export import build_graph, model_file
+from trainer.training.export import build_graph, model_file
 
 _HEAD_BYTES = 512
 Record = tuple[bytes, bytes]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from detector.core.encoding import Encoding
 from producer.behaviour import seed as seed_preset
-from trainer.data import Dataset, LabelledSession, labels, last_windows, prefixes, simulate_seed
+from trainer.training.seed_data import Dataset, LabelledSession, labels, last_windows, prefixes, simulate_seed
 
 VOCABULARY = ("LOGIN", "VIEW_BALANCE", "LOGOUT")
 SESSIONS = st.lists(

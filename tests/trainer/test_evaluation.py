@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
-from trainer.data import LabelledSession, prefixes
-from trainer.evaluation import classify, first_block, pr_auc, roc_auc, serve
+from trainer.evaluation.ranking import classify, first_block, pr_auc, roc_auc, serve
+from trainer.training.seed_data import LabelledSession, prefixes
 
 Labels = NDArray[np.float32]
 

@@ -13,10 +13,10 @@ from detector.core.encoding import STEP_DTYPE, Encoding
 from detector.model.artifact import load_model, packaged_model_path
 from detector.model.scorer import Scorer
 from tests.model.models import metadata, random_weights, random_windows, seed_windows
-from trainer.backend import deterministic_keras
-from trainer.config import TrainingConfig
-from trainer.export import IR_VERSION, OPSET, build_graph, model_file
-from trainer.network import Weights, build_network
+from trainer.training.backend import deterministic_keras
+from trainer.training.config import TrainingConfig
+from trainer.training.export import IR_VERSION, OPSET, build_graph, model_file
+from trainer.training.network import Weights, build_network
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
-from trainer.evaluation import pr_auc
-from trainer.figures import (
+from trainer.data.sessions import Session, Sessions
+from trainer.data.windows import pack
+from trainer.evaluation.figures import (
     NEVER,
     Scored,
     evaluate,
@@ -17,9 +18,8 @@ from trainer.figures import (
     threshold_of_least_cost,
     weighted_pr_auc,
 )
-from trainer.sequence_training import calibrate
-from trainer.sessions import Session
-from trainer.windows import pack
+from trainer.evaluation.ranking import pr_auc
+from trainer.training.sequence_training import calibrate
 
 ENCODING = Encoding(["LOGIN", "VIEW", "ADD", "TRANSFER_SMALL", "TRANSFER_LARGE"], 4)
 scores_of_sessions = st.lists(st.floats(0, 1, width=32, allow_subnormal=False), min_size=2, max_size=60).map(
@@ -28,7 +28,7 @@ scores_of_sessions = st.lists(st.floats(0, 1, width=32, allow_subnormal=False), 
 
 
 def _scored(rows: list[tuple[Session, list[float]]]) -> Scored:
-    sessions = [session for session, _ in rows]
+    sessions = Sessions.of([session for session, _ in rows])
     return Scored(
         sessions,
         pack(sessions, ENCODING, 10**9),
@@ -48,7 +48,12 @@ def _attack(
 
 def _lawful(name: str, scores: list[float]) -> tuple[Session, list[float]]:
     session = Session(
-        session_id=name, actions=("VIEW",) * len(scores), label=0, type="usual", customer_type="c"
+        session_id=name,
+        actions=("VIEW",) * len(scores),
+        label=0,
+        type="usual",
+        customer_type="c",
+        timestamps_ms=tuple(range(len(scores))),
     )
     return session, scores
 

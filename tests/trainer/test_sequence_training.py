@@ -12,12 +12,12 @@ import pytest
 from detector.model.artifact import UnknownActions, load_model
 from detector.model.scorer import Scorer
 from tests.model.models import metadata, with_canaries
-from trainer.baselines import fit_boosted, rules, score_with
-from trainer.export import model_file
-from trainer.sequence import Shape, Tensors, build_sequence_graph
-from trainer.sequence_training import SequenceConfig, encoding_for
-from trainer.sessions import Session, simulate, split, write_sessions
-from trainer.windows import Weighing
+from trainer.data.sessions import Session, simulate, split, write_sessions
+from trainer.data.windows import Weighing
+from trainer.evaluation.baselines import fit_boosted, rules, score_with
+from trainer.training.export import model_file
+from trainer.training.sequence import Shape, Tensors, build_sequence_graph
+from trainer.training.sequence_training import SequenceConfig, encoding_for
 
 ROOT = Path(__file__).parents[2]
 TINY = [

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from detector.model.artifact import load_model
-from trainer.config import TrainingConfig
-from trainer.training import Epoch, train_and_evaluate
+from trainer.training.config import TrainingConfig
+from trainer.training.seed_training import Epoch, train_and_evaluate
 
 ROOT = Path(__file__).parents[2]
 

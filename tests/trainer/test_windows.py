@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.core.encoding import Encoding
-from trainer.sessions import Session
-from trainer.windows import Packed, Weighing, every_window, examples, pack
+from trainer.data.sessions import Session, Sessions
+from trainer.data.windows import Packed, Weighing, every_window, examples, pack
 
 IDLE_MS = 1_000
 ENCODING_BOUNDS = [10, 100]
@@ -52,7 +52,7 @@ def _served(session: Session, encoding: Encoding) -> list[bytes]:
 def test_every_window_is_the_one_that_serving_scores(drawn: list[Session], window: int) -> None:
     """After every action, idle expiry included, the bytes are those of the detector's own loop."""
     encoding = Encoding("ABC", window, ENCODING_BOUNDS)
-    packed = pack(drawn, encoding, IDLE_MS)
+    packed = pack(Sessions.of(drawn), encoding, IDLE_MS)
     made = np.concatenate(list(every_window(packed, window)))
     expected = [one for session in drawn for one in _served(session, encoding)]
     assert [row.tobytes() for row in made] == expected
@@ -77,7 +77,7 @@ def _weighed(packed: Packed, window: int, weighing: Weighing) -> dict[bytes, tup
 def test_every_prefix_is_trained_on_once(drawn: list[Session], window: int) -> None:
     """Lawful prefixes weigh 1 each, those of attacks before the attacker's first action too; no other is shown."""
     encoding = Encoding("ABC", window, ENCODING_BOUNDS)
-    packed = pack(drawn, encoding, IDLE_MS)
+    packed = pack(Sessions.of(drawn), encoding, IDLE_MS)
     served = np.concatenate(list(every_window(packed, window)))
     lawful: dict[bytes, int] = {}
     for row, is_attack in zip(served, packed.is_attack.tolist(), strict=True):
@@ -95,7 +95,7 @@ def test_an_attacks_prefixes_weigh_more_the_further_it_has_come() -> None:
         Session(session_id="a", actions=tuple("ABCABC"), label=1),
         Session(session_id="l", actions=tuple("AAAA"), label=0),
     ]
-    packed = pack(sessions, Encoding("ABC", 8), IDLE_MS)
+    packed = pack(Sessions.of(sessions), Encoding("ABC", 8), IDLE_MS)
     shown = examples(packed, 8, Weighing(attack_share=0.25), np.random.RandomState(0))
     attack = shown.weights[0, :6]
     assert (np.diff(attack) > 0).all()
@@ -107,6 +107,8 @@ def test_an_attacks_prefixes_weigh_more_the_further_it_has_come() -> None:
 def test_an_endless_session_is_sampled() -> None:
     """Of 5,000 actions few windows are taken, and they weigh as much as all would."""
     sessions = [Session(session_id="l", actions=("A",) * 5_000, label=0)]
-    shown = examples(pack(sessions, Encoding("A", 4), IDLE_MS), 4, Weighing(), np.random.RandomState(0))
+    shown = examples(
+        pack(Sessions.of(sessions), Encoding("A", 4), IDLE_MS), 4, Weighing(), np.random.RandomState(0)
+    )
     assert len(shown.windows) < 50
     assert shown.weights.sum() == pytest.approx(5_000)

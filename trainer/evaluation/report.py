@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from detector.model.artifact import ModelMetadata
-from trainer.figures import NEVER, Figures, Group, Interval, Scored
+from trainer.evaluation.figures import NEVER, Figures, Group, Interval, Scored
 
 _TRACES: Final = 12
 _DPI: Final = 110
@@ -197,10 +197,9 @@ def _reliability(axis: Any, highest: Any, attack: Any, weights: Any) -> None:
 def _detection(axis: Any, scored: Scored, figures: Figures) -> None:
     blocks = scored.first_blocks(figures.threshold)
     _axis(axis, "attacks blocked by the attacker's n-th action", "n", "share of the family")
-    types = np.array([session.type for session in scored.sessions])
-    start = np.array([session.attacked_from for session in scored.sessions])
+    types, start = scored.sessions.types, scored.sessions.attacked_from
     for family in figures.by_family:
-        chosen = (types == family) & (scored.labels == 1)
+        chosen = (types.codes == types.names.index(family)) & (scored.labels == 1)
         number = np.where(blocks == NEVER, NEVER, blocks - start + 1)[chosen]
         axis.plot(
             range(1, 31), [float(((number <= n) & (number > 0)).mean()) for n in range(1, 31)], label=family

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from detector.core.encoding import Encoding
 from detector.model.artifact import FORMAT, Canary, ModelMetadata
 from detector.model.scorer import Scorer
-from trainer.backend import deterministic_keras
-from trainer.config import TrainingConfig
-from trainer.data import Dataset, labels, last_windows, prefixes, simulate_seed
-from trainer.evaluation import Classification, Serving, classify, serve
-from trainer.export import build_graph, model_file
-from trainer.network import Weights, build_network
+from trainer.evaluation.ranking import Classification, Serving, classify, serve
+from trainer.training.backend import deterministic_keras
+from trainer.training.config import TrainingConfig
+from trainer.training.export import build_graph, model_file
+from trainer.training.network import Weights, build_network
+from trainer.training.seed_data import Dataset, labels, last_windows, prefixes, simulate_seed
 
 MAX_PARITY_ERROR = 1e-4
 """How far the exported graph's scores may lie from Keras' for the file to be written. Well below 1e-6 on the

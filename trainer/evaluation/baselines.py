@@ -1,6 +1,6 @@
 """What the network has to beat: gradient-boosted trees on features of the window, rules, and any model file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -8,25 +8,23 @@ from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
 from detector.model.artifact import Model
-from trainer.figures import Scored
-from trainer.sessions import Session
-from trainer.windows import Packed, Weighing, every_window, examples, pack
+from trainer.data.sessions import Sessions
+from trainer.data.windows import Packed, Weighing, every_window, examples, pack
+from trainer.evaluation.figures import Scored
 
 Scores = Callable[[NDArray[np.void]], NDArray[np.float32]]
 _GAP_START: Final = 2
 _QUICK_MS: Final = 60_000
 
 
-def score_with(
-    score: Scores, encoding: Encoding, sessions: Sequence[Session], idle_timeout_ms: int
-) -> Scored:
+def score_with(score: Scores, encoding: Encoding, sessions: Sessions, idle_timeout_ms: int) -> Scored:
     """Score sessions after every action."""
     packed = pack(sessions, encoding, idle_timeout_ms)
     scores = [score(windows) for windows in every_window(packed, encoding.window)]
     return Scored(sessions, packed, np.concatenate(scores))
 
 
-def score_with_model(model: Model, sessions: Sequence[Session], idle_timeout_ms: int) -> Scored:
+def score_with_model(model: Model, sessions: Sessions, idle_timeout_ms: int) -> Scored:
     """Score sessions with a model file; an action beyond its vocabulary becomes its unknown token."""
     return score_with(model.score, model.encoding, sessions, idle_timeout_ms)
 
@@ -78,7 +76,7 @@ class Boosted(NamedTuple):
 
 
 def fit_boosted(
-    sessions: Sequence[Session], encoding: Encoding, weighing: Weighing, idle_timeout_ms: int, seed: int
+    sessions: Sessions, encoding: Encoding, weighing: Weighing, idle_timeout_ms: int, seed: int
 ) -> Boosted:
     """Fit scikit-learn's HistGradientBoostingClassifier on every prefix, weighed as the network's are."""
     from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415  only comparisons need it

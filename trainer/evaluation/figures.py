@@ -1,6 +1,6 @@
 """Figures as fraud teams read them: over whole sessions, each scored after every action and blocked at most once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,9 +8,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.evaluation import pr_auc, roc_auc
-from trainer.sessions import Session
-from trainer.windows import Packed
+from trainer.data.sessions import Categories, Sessions
+from trainer.data.windows import Packed
+from trainer.evaluation.ranking import pr_auc, roc_auc
 
 NEVER: Final = np.iinfo(np.int64).max
 BOOTSTRAPS: Final = 200
@@ -87,7 +87,7 @@ class Scored:
         scores: shape (actions of all sessions,), float32.
     """
 
-    sessions: Sequence[Session]
+    sessions: Sessions
     packed: Packed
     scores: NDArray[np.float32]
 
@@ -139,9 +139,13 @@ def evaluate(scored: Scored, threshold: float, base_rate: float | None = None, s
         caught & (blocks < marks.first_money),
     )
     indices = np.flatnonzero(caught)
-    seconds = [marks.seconds(scored.sessions[index], int(blocks[index])) for index in indices.tolist()]
-    timed = [one for one in seconds if one is not None]
     until = blocks[indices] - marks.attacked_from[indices] + 1
+    times_ms, starts = scored.sessions.times_ms, scored.sessions.starts[indices]
+    timed = (
+        np.empty(0)
+        if times_ms is None
+        else (times_ms[starts + blocks[indices]] - times_ms[starts + marks.attacked_from[indices]]) / 1000
+    )
     brier, ece = _calibration(highest.astype(np.float64), labels, weights)
     recall_rate, false_rate = float(caught[attack].mean()), float(false[~attack].mean())
 
@@ -170,14 +174,12 @@ def evaluate(scored: Scored, threshold: float, base_rate: float | None = None, s
         blocked_by_last_large=float(by_last[attack].mean()),
         blocked_before_any_money=float(before_any[attack].mean()),
         actions_until_block_median=float(np.median(until)) if len(until) else None,
-        seconds_until_block_median=float(np.median(timed)) if timed else None,
+        seconds_until_block_median=float(np.median(timed)) if len(timed) else None,
         brier=brier,
         ece=ece,
-        by_family=dict(_groups(scored, caught, before_last, lambda one: one.type if one.label else None)),
-        by_lawful_kind=dict(_groups(scored, false, None, lambda one: None if one.label else one.type)),
-        by_customer_type=dict(
-            _groups(scored, false, None, lambda one: None if one.label else one.customer_type)
-        ),
+        by_family=dict(_groups(scored.sessions.types, attack, caught, before_last)),
+        by_lawful_kind=dict(_groups(scored.sessions.types, ~attack, false)),
+        by_customer_type=dict(_groups(scored.sessions.customer_types, ~attack, false)),
     )
 
 
@@ -243,46 +245,48 @@ class _Marks:
 
     @classmethod
     def of(cls, scored: Scored) -> "_Marks":
-        rows = [cls._row(session) for session in scored.sessions]
-        return cls(*np.array(rows, np.int64).reshape(-1, 3).T)
-
-    @staticmethod
-    def _row(session: Session) -> tuple[int, int, int]:
-        first = session.attacked_from
-        if not session.label:
-            return first, NEVER, NEVER
-        money = [
-            at for at in range(first, len(session.actions)) if session.actions[at].startswith(MONEY_PREFIX)
-        ]
-        large = [at for at in money if session.actions[at] == MIN_LARGE] or money
+        sessions = scored.sessions
+        money = np.array([name.startswith(MONEY_PREFIX) for name in sessions.names])
+        large = np.array([name == MIN_LARGE for name in sessions.names])
+        is_money, is_large = (marked[sessions.actions] & (sessions.targets == 1) for marked in (money, large))
+        first_money, last_money = _first_and_last(is_money, sessions.starts)
+        last_large = _first_and_last(is_large, sessions.starts)[1]
+        last_large = np.where(last_large == NEVER, last_money, last_large)
         # Without money in the vocabulary, an attack counts as stopped before its last action.
-        return first, large[-1] if large else len(session.actions) - 1, money[0] if money else NEVER
+        last_large = np.where(
+            (last_large == NEVER) & (sessions.labels == 1), sessions.lengths - 1, last_large
+        )
+        return cls(sessions.attacked_from, last_large, first_money)
 
-    @staticmethod
-    def seconds(session: Session, block: int) -> float | None:
-        """Return the time from the attacker's first action to the block."""
-        times_ms = session.timestamps_ms
-        return None if times_ms is None else (times_ms[block] - times_ms[session.attacked_from]) / 1000
+
+def _first_and_last(
+    marked: NDArray[np.bool_], starts: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the index, in its session, of the first and of the last action that is marked; NEVER where none is."""
+    position = np.arange(len(marked))
+    first = np.minimum.reduceat(np.where(marked, position, NEVER), starts[:-1])
+    last = np.maximum.reduceat(np.where(marked, position, -1), starts[:-1])
+    return np.where(last < 0, NEVER, first - starts[:-1]), np.where(last < 0, NEVER, last - starts[:-1])
 
 
 def _groups(
-    scored: Scored,
+    categories: Categories,
+    counted: NDArray[np.bool_],
     alerted: NDArray[np.bool_],
-    before: NDArray[np.bool_] | None,
-    name_of: Callable[[Session], str | None],
+    before: NDArray[np.bool_] | None = None,
 ) -> Iterator[tuple[str, Group]]:
-    names = np.array([name_of(session) or "" for session in scored.sessions])
-    for name in sorted(set(names.tolist()) - {""}):
-        chosen = names == name
-        yield (
-            name,
-            Group(
-                sessions=int(chosen.sum()),
-                alerts=int(alerted[chosen].sum()),
-                share=float(alerted[chosen].mean()),
-                before_money=None if before is None else float(before[chosen].mean()),
-            ),
-        )
+    for code, name in enumerate(categories.names):
+        chosen = (categories.codes == code) & counted
+        if name and chosen.any():
+            yield (
+                name,
+                Group(
+                    sessions=int(chosen.sum()),
+                    alerts=int(alerted[chosen].sum()),
+                    share=float(alerted[chosen].mean()),
+                    before_money=None if before is None else float(before[chosen].mean()),
+                ),
+            )
 
 
 def _calibration(

@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.config import TrainingConfig
+from trainer.training.config import TrainingConfig
 
 _EMBEDDING, _LSTM, _RISK = "embedding", "lstm", "risk"
 

@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data import Prefixes
+from trainer.training.seed_data import Prefixes
 
 
 class Classification(msgspec.Struct, frozen=True, kw_only=True):

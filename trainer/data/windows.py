@@ -1,7 +1,6 @@
 """Windows of sessions: what serving scores after each action, and what training shows the network."""
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -9,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.encoding import STEP_DTYPE, Encoding
-from trainer.sessions import Session
+from trainer.data.sessions import Sessions
 
 CHUNK: Final = 65_536
 TAILS: Final = 32
@@ -43,7 +42,7 @@ class Packed:
         return np.diff(self.starts)
 
 
-def pack(sessions: Sequence[Session], encoding: Encoding, idle_timeout_ms: int) -> Packed:
+def pack(sessions: Sessions, encoding: Encoding, idle_timeout_ms: int) -> Packed:
     """Encode sessions whole; an action beyond the vocabulary becomes the unknown token.
 
     Args:
@@ -54,37 +53,39 @@ def pack(sessions: Sequence[Session], encoding: Encoding, idle_timeout_ms: int) 
     Raises:
         UnknownActionError: an action is beyond the vocabulary, and the encoding has no unknown token.
     """
-    encoded: list[bytes] = []
-    sittings: list[int] = []
-    starts = [0]
-    is_attack = np.zeros(sum(len(session.actions) for session in sessions), np.bool_)
-    for session in sessions:
-        start, times_ms = starts[-1], session.timestamps_ms
-        end = start + len(session.actions)
-        cuts = [0, *_idle_cuts(times_ms, idle_timeout_ms), len(session.actions)]
-        for first, last in itertools.pairwise(cuts):
-            encoded.append(encoding.steps(session.actions[first:last], times_ms and times_ms[first:last]))
-            sittings.append(start + first)
-        is_attack[start + session.attacked_from : end] = True
-        starts.append(end)
+    count, starts = len(sessions.actions), sessions.starts
+    begins = np.zeros(count, np.bool_)
+    begins[starts[:-1]] = True
+    gaps_ms = np.zeros(count, np.int64)
+    if sessions.times_ms is not None:
+        gaps_ms[1:] = np.diff(sessions.times_ms)
+        begins |= gaps_ms > idle_timeout_ms
+        gaps_ms = np.diff(_clamped(sessions.times_ms, np.flatnonzero(begins)), prepend=0)
+    codes = np.array([int.from_bytes(encoding.step(name, None)[:2], "little") for name in sessions.names])
+    steps = np.empty(count, STEP_DTYPE)
+    steps["action"] = codes[sessions.actions]
+    buckets = 2 + np.searchsorted(np.array(encoding.gap_bounds_ms, np.int64), gaps_ms, side="right")
+    steps["gap"] = np.where(begins, 1, buckets) if encoding.gap_bounds_ms else 1
     return Packed(
-        np.frombuffer(b"".join(encoded), STEP_DTYPE),
-        np.array(starts, np.int64),
-        np.array([*sittings, starts[-1]], np.int64),
-        is_attack,
-        np.array([session.label for session in sessions], np.int64),
+        steps,
+        starts,
+        np.append(np.flatnonzero(begins), count),
+        sessions.targets == 1,
+        sessions.labels.astype(np.int64),
     )
 
 
-def _idle_cuts(times_ms: tuple[int, ...] | None, idle_timeout_ms: int) -> list[int]:
-    """Return the indices of the actions that come too late to belong to the session before them."""
-    if times_ms is None or times_ms[-1] - times_ms[0] <= idle_timeout_ms:
-        return []
-    return [
-        index
-        for index, (before, now) in enumerate(itertools.pairwise(times_ms), start=1)
-        if now - before > idle_timeout_ms
-    ]
+def _clamped(times_ms: NDArray[np.int64], begins: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Let no time run backwards within a sitting."""
+    if np.isin(np.flatnonzero(np.diff(times_ms) < 0) + 1, begins).all():
+        return times_ms
+    # Ranks of times are lifted apart by sitting, one above the other, so that one running maximum serves all.
+    different, ranks = np.unique(times_ms, return_inverse=True)
+    lift = np.zeros(len(times_ms), np.int64)
+    lift[begins[1:]] = len(different)
+    lift = np.cumsum(lift)
+    clamped: NDArray[np.int64] = different[np.maximum.accumulate(ranks + lift) - lift]
+    return clamped
 
 
 def windows_ending_at(packed: Packed, ends: NDArray[np.int64], window: int) -> NDArray[np.void]:

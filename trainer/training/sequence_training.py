@@ -1,8 +1,6 @@
 """From labelled sessions to the model file: fitted, calibrated, given a threshold, exported and held against Keras."""
 
-import itertools
 import platform
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any, Final, NamedTuple, Protocol
@@ -14,13 +12,13 @@ from numpy.typing import NDArray
 from detector.core.encoding import MAX_GAP_BOUNDS, Encoding
 from detector.model.artifact import FORMAT, Canary, ModelMetadata
 from detector.model.scorer import Scorer
-from trainer.backend import deterministic_keras
-from trainer.export import model_file
-from trainer.figures import Figures, Scored, evaluate, threshold_for, threshold_of_least_cost
-from trainer.sequence import Fitted, OnBatch, Schedule, Shape, build_sequence_graph, fit, last_logits
-from trainer.sessions import DataError, Session, Splits, have_times, sha256_of, vocabulary_of
-from trainer.training import MAX_PARITY_ERROR, TrainingError
-from trainer.windows import Weighing, every_window, examples, pack, windows_ending_at
+from trainer.data.sessions import DataError, Sessions, Splits, sha256_of, vocabulary_of
+from trainer.data.windows import Weighing, every_window, examples, pack, windows_ending_at
+from trainer.evaluation.figures import Figures, Scored, evaluate, threshold_for, threshold_of_least_cost
+from trainer.training.backend import deterministic_keras
+from trainer.training.export import model_file
+from trainer.training.seed_training import MAX_PARITY_ERROR, TrainingError
+from trainer.training.sequence import Fitted, OnBatch, Schedule, Shape, build_sequence_graph, fit, last_logits
 
 DEFAULT_TARGET_FPR: Final = 1e-3
 MAX_DEFAULT_WINDOW: Final = 24
@@ -129,7 +127,7 @@ def train_sequence(
     keras = deterministic_keras(config.schedule.seed)
     encoding = encoding_for(config, parts.train)
     told.on_stage("preparing windows")
-    base_rate = config.base_rate or float(np.mean([session.label for part in parts for session in part]))
+    base_rate = config.base_rate or float(np.mean(np.concatenate([part.labels for part in parts])))
     fitted = _fit(keras, config, encoding, parts, told.on_batch, told.on_epoch)
     told.on_stage("calibrating")
     uncalibrated = _scorer(_graph(fitted, config, encoding))
@@ -164,14 +162,14 @@ def train_sequence(
     )
 
 
-def encoding_for(config: SequenceConfig, sessions: Sequence[Session]) -> Encoding:
+def encoding_for(config: SequenceConfig, sessions: Sessions) -> Encoding:
     """Choose vocabulary, window and gap buckets for some training sessions, as far as the config does not say.
 
     Raises:
         DataError: the config's steps have gaps, and the sessions no times.
     """
     if config.encoding is not None:
-        if config.encoding.gap_bounds_ms and not have_times(sessions):
+        if config.encoding.gap_bounds_ms and sessions.times_ms is None:
             raise DataError(
                 "the model that is to be replaced reads gaps, and not all sessions have times: expected timestamps_ms "
                 "in each"
@@ -179,25 +177,19 @@ def encoding_for(config: SequenceConfig, sessions: Sequence[Session]) -> Encodin
         return config.encoding
     window = config.window
     if window is None:
-        typical = np.quantile([len(session.actions) for session in sessions], WINDOW_QUANTILE)
+        typical = np.quantile(sessions.lengths, WINDOW_QUANTILE)
         window = int(min(MAX_DEFAULT_WINDOW, max(1, np.ceil(typical))))
-    bounds = (
-        gap_bounds_ms(sessions, config.gap_buckets) if config.gap_buckets and have_times(sessions) else []
-    )
+    bounds = gap_bounds_ms(sessions, config.gap_buckets) if config.gap_buckets else []
     return Encoding(vocabulary_of(sessions), window, bounds, unknown_token=True)
 
 
-def gap_bounds_ms(sessions: Iterable[Session], buckets: int) -> list[int]:
+def gap_bounds_ms(sessions: Sessions, buckets: int) -> list[int]:
     """Return bounds of equal ratio that cover 99 % of the gaps; fewer where several fall on one millisecond."""
-    gaps = np.fromiter(
-        (
-            now - before
-            for session in sessions
-            for before, now in itertools.pairwise(session.timestamps_ms or ())
-            if now > before
-        ),
-        np.float64,
-    )
+    if sessions.times_ms is None:
+        return []
+    gaps = np.diff(sessions.times_ms)
+    gaps[sessions.starts[1:-1] - 1] = 0
+    gaps = gaps[gaps > 0].astype(np.float64)
     if not len(gaps):
         return []
     low, high = np.quantile(gaps, [0.005, 0.995])
@@ -205,9 +197,7 @@ def gap_bounds_ms(sessions: Iterable[Session], buckets: int) -> list[int]:
     return sorted({int(np.ceil(bound)) for bound in bounds})
 
 
-def score_sessions(
-    scorer: Scorer, encoding: Encoding, sessions: Sequence[Session], idle_timeout_ms: int
-) -> Scored:
+def score_sessions(scorer: Scorer, encoding: Encoding, sessions: Sessions, idle_timeout_ms: int) -> Scored:
     """Score sessions after every action, as the detector does."""
     packed = pack(sessions, encoding, idle_timeout_ms)
     scores = [scorer.score(windows) for windows in every_window(packed, encoding.window)]
@@ -264,12 +254,12 @@ def canaries(scored: Scored, encoding: Encoding) -> list[Canary]:
     for end in pool[picked].tolist():
         number = int(np.searchsorted(packed.starts, end, side="right")) - 1
         length = end - int(packed.starts[number]) + 1
-        session = scored.sessions[number]
-        times = session.timestamps_ms if encoding.gap_bounds_ms else None
+        start = int(packed.starts[number])
+        times_ms = scored.sessions.times_ms if encoding.gap_bounds_ms else None
         chosen.append(
             Canary(
-                actions=list(session.actions[:length]),
-                times_ms=None if times is None else [time - times[0] for time in times[:length]],
+                actions=scored.sessions.actions_of(number)[:length],
+                times_ms=None if times_ms is None else (times_ms[start : end + 1] - times_ms[start]).tolist(),
                 score=float(scored.scores[end]),
             )
         )
@@ -316,11 +306,13 @@ def _parity(
     fitted: Fitted,
     uncalibrated: Scorer,
     encoding: Encoding,
-    sessions: Sequence[Session],
+    sessions: Sessions,
     config: SequenceConfig,
 ) -> float:
     """Return the largest difference of the exported graph's scores from Keras', over some windows."""
-    packed = pack(sessions[:PARITY_WINDOWS], encoding, config.idle_timeout_ms)
+    packed = pack(
+        sessions.take(np.arange(min(PARITY_WINDOWS, len(sessions)))), encoding, config.idle_timeout_ms
+    )
     ends = np.linspace(0, len(packed.steps) - 1, min(PARITY_WINDOWS, len(packed.steps))).astype(np.int64)
     windows = windows_ending_at(packed, ends, encoding.window)
     expected = 1 / (1 + np.exp(-last_logits(fitted, windows, encoding).astype(np.float64)))

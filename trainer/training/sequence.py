@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
 from detector.model.scorer import ACTIONS_INPUT, GAPS_INPUT, SCORE_OUTPUT
-from trainer.export import check_weights, checked_model
-from trainer.windows import Examples
+from trainer.data.windows import Examples
+from trainer.training.export import check_weights, checked_model
 
 Cell = Literal["lstm", "gru"]
 _GATE_COUNT: Final = {"lstm": 4, "gru": 3}

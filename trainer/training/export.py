@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from detector.model.artifact import METADATA_KEY, ModelMetadata, seal
 from detector.model.scorer import ACTIONS_INPUT, SCORE_OUTPUT
-from trainer.network import Weights
+from trainer.training.network import Weights
 
 OPSET = 14
 IR_VERSION = 8

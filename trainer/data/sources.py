@@ -14,7 +14,7 @@ from detector.contract.labels import LabelsRefusedError, SessionLabel, labels_of
 from producer.behaviour.attacks import ATTACK_FAMILIES
 from producer.behaviour.realistic import RealisticBehaviour
 from producer.recording import Recording, RecordingError
-from trainer.sessions import DataError, Session, Splits, lines_of, simulate
+from trainer.data.sessions import DataError, Session, Sessions, Splits, lines_of, simulate
 
 REALISTIC_SESSIONS: Final = 150_000
 TRAIN_ATTACKS: Final = 0.2
@@ -47,11 +47,9 @@ def realistic_splits(sessions: int, seed: int, left_out: Sequence[str] = ()) -> 
     )
     attacks = round(TRAIN_ATTACKS * sessions)
     return Splits(
-        tuple(simulate(sessions - attacks, attacks, 1_000 * seed + 1, seen)),
-        tuple(
-            simulate(round(VALID_LAWFUL * sessions), round(VALID_ATTACKS * sessions), 1_000 * seed + 2, seen)
-        ),
-        tuple(simulate(round(TEST_LAWFUL * sessions), round(TEST_ATTACKS * sessions), 1_000 * seed + 3)),
+        simulate(sessions - attacks, attacks, 1_000 * seed + 1, seen),
+        simulate(round(VALID_LAWFUL * sessions), round(VALID_ATTACKS * sessions), 1_000 * seed + 2, seen),
+        simulate(round(TEST_LAWFUL * sessions), round(TEST_ATTACKS * sessions), 1_000 * seed + 3),
     )
 
 
@@ -104,7 +102,7 @@ def events_of_topic(bootstrap_servers: str, topic: str) -> Iterator[SessionEvent
         raise DataError(f"topic {topic} on {bootstrap_servers} cannot be read: {error}") from error
 
 
-def labelled_sessions(events: Iterable[SessionEvent], labels: dict[str, SessionLabel]) -> list[Session]:
+def labelled_sessions(events: Iterable[SessionEvent], labels: dict[str, SessionLabel]) -> Sessions:
     """Put events together into sessions, in the order they come; a repeated event counts once.
 
     Raises:
@@ -123,18 +121,20 @@ def labelled_sessions(events: Iterable[SessionEvent], labels: dict[str, SessionL
             f"{len(missing):,} of {len(actions):,} sessions have no label ({', '.join(missing[:3])}): expected a line of "
             "the label file for each session of the events"
         )
-    return [
-        Session(
-            session_id=session_id,
-            actions=tuple(action for action, _ in done),
-            timestamps_ms=tuple(at_ms for _, at_ms in done),
-            label=labels[session_id].label,
-            type=labels[session_id].type,
-            customer_type=labels[session_id].customer_type,
-            # An attacked session that was cut short may end before the attack.
-            attack_from=min(at, len(done) - 1)
-            if (at := labels[session_id].attack_from) is not None
-            else None,
-        )
-        for session_id, done in actions.items()
-    ]
+    return Sessions.of(
+        [
+            Session(
+                session_id=session_id,
+                actions=tuple(action for action, _ in done),
+                timestamps_ms=tuple(at_ms for _, at_ms in done),
+                label=labels[session_id].label,
+                type=labels[session_id].type,
+                customer_type=labels[session_id].customer_type,
+                # An attacked session that was cut short may end before the attack.
+                attack_from=min(at, len(done) - 1)
+                if (at := labels[session_id].attack_from) is not None
+                else None,
+            )
+            for session_id, done in actions.items()
+        ]
+    )

@@ -1,0 +1,1 @@
+"""Labelled sessions: read, checked, split, and encoded as serving encodes them."""

@@ -1,0 +1,1 @@
+"""From labelled sessions to a model file."""
