@@ -9,10 +9,10 @@ from rich.console import Console
 
 from detector.core.encoding import Encoding
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
-from trainer.commands.options import FILE, data_options, has_data, sessions_of
+from trainer.commands.options import FILE, data_options, has_data, splits_of
 from trainer.commands.tables import show
-from trainer.data.sessions import DataError, Splits, split
-from trainer.data.sources import BASE_RATE, REALISTIC_SESSIONS, realistic_splits
+from trainer.data.sessions import DataError, Splits
+from trainer.data.simulated import BASE_RATE, REALISTIC_SESSIONS, realistic_splits
 from trainer.data.windows import Weighing
 from trainer.evaluation.report import write_report
 from trainer.progress import EpochLines, Terminal, plain_figures
@@ -219,7 +219,7 @@ def _encoding_of(model: str) -> Encoding:
 
 def _splits(options: dict[str, Any], seed: int) -> tuple[Splits, float | None, dict[str, int | float | str]]:
     if has_data(options):
-        return split(sessions_of(options)), options["base_rate"], {}
+        return splits_of(options), options["base_rate"], {}
     left_out = options["leave_out"]
     recorded: dict[str, int | float | str] = {"sessions": options["sessions"]}
     if left_out:
