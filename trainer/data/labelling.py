@@ -110,6 +110,7 @@ def labelled(events: Events, labels: Table | None, description: Description) -> 
             of_sessions = np.where(joined == NONE, of_sessions, joined)
         if description.labels_of == "account":
             of_sessions = _of_accounts(events, of_sessions)
+            of_events = np.full_like(of_events, NONE)  # which event had it says nothing of where it begins
         known, told = _with_policy(of_sessions, events, description, "sessions")
         keep = known >= 0
         targets = _from_first(events, known, of_events, columns["attack_from"])
