@@ -31,7 +31,10 @@ LAWFUL = Description(unlabelled="lawful")
 
 @st.composite
 def logs(draw: st.DrawFn) -> list[SessionEvent | AccountListing]:
-    """Draw a partition's log: sessions by turns, clocks that jump both ways, ids that come again, and listings."""
+    """Draw a partition's log: sessions by turns, clocks that jump both ways, ids that come again, and listings.
+
+    An id comes again in its session as the same event, as the contract has it, or in another as one of its own.
+    """
     log: list[SessionEvent | AccountListing] = []
     events: list[SessionEvent] = []
     now_ms = BEGIN_MS
@@ -51,9 +54,11 @@ def logs(draw: st.DrawFn) -> list[SessionEvent | AccountListing]:
             continue
         if kind == "again" and events:
             event = draw(st.sampled_from(events))
-        elif kind == "elsewhere" and (others := [one for one in events if one.session_id != session]):
+        own = {one.event_id for one in events if one.session_id == session}
+        others = sorted({one.event_id for one in events} - own)
+        if kind == "elsewhere" and others:
             event = SessionEvent(
-                event_id=draw(st.sampled_from(others)).event_id,
+                event_id=draw(st.sampled_from(others)),
                 session_id=session,
                 account_id=event.account_id,
                 action=event.action,

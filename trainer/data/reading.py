@@ -8,6 +8,7 @@ import gzip
 import itertools
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -137,7 +138,7 @@ def read_lines(
     attributes = {field: f"c{list(found.values()).index(column)}" for field, column in found.items()}
     pieces: list[pl.DataFrame] = []
     bad: list[BadLine] = []
-    for chunk in _chunks(itertools.chain(first, lines)):
+    for chunk in _chunks(iter(itertools.chain(first, lines))):
         good: list[Any] = []
         rows: list[tuple[int, int]] = []
         for number, partition, line in chunk:
@@ -147,8 +148,7 @@ def read_lines(
             except (msgspec.DecodeError, UnicodeError) as error:
                 bad.append(BadLine(number, str(error)))
         columns = {
-            field: _series([getattr(one, attribute) for one in good])
-            for field, attribute in attributes.items()
+            field: _series(list(map(attrgetter(attribute), good))) for field, attribute in attributes.items()
         }
         raw = pl.DataFrame(
             {"row": [row for row, _ in rows], "partition": [partition for _, partition in rows]}
@@ -230,10 +230,9 @@ def _decoded(line: bytes) -> Any:
         return None
 
 
-def _chunks(lines: Iterable[tuple[int, int, bytes]]) -> Iterator[list[tuple[int, int, bytes]]]:
-    filled = (one for one in lines if one[2].strip())
-    while chunk := list(itertools.islice(filled, CHUNK_LINES)):
-        yield chunk
+def _chunks(lines: Iterator[tuple[int, int, bytes]]) -> Iterator[list[tuple[int, int, bytes]]]:
+    while chunk := list(itertools.islice(lines, CHUNK_LINES)):
+        yield [one for one in chunk if not one[2].isspace()]
 
 
 def _line_type(found: Mapping[str, str], *, listed: bool) -> type[msgspec.Struct]:
@@ -258,15 +257,14 @@ def _line_type(found: Mapping[str, str], *, listed: bool) -> type[msgspec.Struct
 
 def _series(values: Sequence[Any]) -> pl.Series:
     """Return a column of values or lists of them, of the narrowest type that takes them all."""
-    listed = any(isinstance(value, list) for value in values)
-    for kind in (pl.Int64, pl.String, pl.Float64):
+    example = next((value for value in values if value is not None), None)
+    if example is None:
+        return pl.Series(values, dtype=pl.Null)
+    listed = isinstance(example, list)
+    for kind in (pl.String, pl.Int64, pl.Float64):
         try:
-            return (
-                pl.Series(values, dtype=pl.List(kind) if listed else kind)
-                if any(value is not None for value in values)
-                else pl.Series(values, dtype=pl.Null)
-            )
-        except (TypeError, pl.exceptions.PolarsError):
+            return pl.Series(values, dtype=pl.List(kind) if listed else kind)
+        except (TypeError, OverflowError, pl.exceptions.PolarsError):
             continue
     plain = [[_plain(one) for one in value] if isinstance(value, list) else _plain(value) for value in values]
     return pl.Series(plain, dtype=pl.List(pl.String) if listed else pl.String)
