@@ -166,10 +166,10 @@ def score(
     limit = model.threshold if threshold is None else threshold
     times_ms = _times_ms(gaps, len(actions))
     try:
-        windows = model.encoding.windows([model.encoding.steps(actions, times_ms)])
+        steps = model.encoding.steps(actions, times_ms)
     except UnknownActionError as error:
         raise click.UsageError(f"{error}: expected {', '.join(model.encoding.vocabulary)}") from error
-    risk = float(model.score(windows)[0])
+    risk = model.session_scores(steps)[-1]
     verdict = "BLOCKED" if risk >= limit else "ALLOWED"
     if as_json:
         answer = {
@@ -348,9 +348,8 @@ def _challenger(config: DetectorConfig, champion: Model) -> Challenger | None:
             "decides, in whose steps the live sessions are kept: expected the same ones. A model of other steps runs "
             "beside as a detector of its own, with another --group and --alerts-topic"
         )
-    return Challenger(
-        config.challenger(model.threshold, model.reference), ScoreMemo(model.encoding, model.score)
-    )
+    policy = config.challenger(model.threshold, model.reference)
+    return Challenger(policy, ScoreMemo(model.encoding, model.score), model.evidence)
 
 
 def _pseudonyms(config: DetectorConfig) -> Pseudonyms:

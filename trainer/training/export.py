@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.model.artifact import METADATA_KEY, ModelMetadata, seal
+from detector.model.artifact import METADATA_KEY, ModelMetadata, format_of, seal
 from detector.model.scorer import ACTIONS_INPUT, SCORE_OUTPUT
 from trainer.training.network import Weights
 
@@ -99,12 +99,15 @@ def checked_model(
 
 
 def model_file(graph: Any, metadata: ModelMetadata) -> bytes:
-    """Return the model file of a graph that `build_graph` returned; the same input gives the same bytes."""
+    """Return the model file of a graph that `build_graph` returned; the same input gives the same bytes.
+
+    Its format is the oldest that it can have, whatever the metadata says.
+    """
     import onnx  # noqa: PLC0415  only training has it
 
     model = onnx.ModelProto()
     model.CopyFrom(graph)
-    document = msgspec.json.encode(metadata).decode()
+    document = msgspec.json.encode(msgspec.structs.replace(metadata, format=format_of(metadata))).decode()
     model.metadata_props.append(onnx.StringStringEntryProto(key=METADATA_KEY, value=document))
     return seal(model.SerializeToString(deterministic=True))
 
