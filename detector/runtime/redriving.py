@@ -107,6 +107,7 @@ class Redriver:
     ) -> None:
         self._config = config
         self._reasons = [reason for reason in REDRIVABLE if reason in reasons]
+        self._only_some = len(self._reasons) < len(REDRIVABLE)
         self._dry_run = dry_run
         self._most = most
         self._alive = alive
@@ -192,13 +193,13 @@ class Redriver:
             _LOG.warning("%s[%d] at offset %d: %s", record.topic, record.partition, record.offset, error)
             batch.outcome.kept[Kept.UNKNOWN] += 1
             return
+        if letter.reason not in self._reasons and (letter.reason in REDRIVABLE or self._only_some):
+            return
         if letter.reason in _NOT_READ:
             batch.outcome.kept[Kept.NOT_READ] += 1
             return
         if letter.reason == Reason.NULL_VALUE or letter.value_bytes is None:
             batch.outcome.kept[Kept.NULL_VALUE] += 1
-            return
-        if letter.reason not in self._reasons:
             return
         if record.offset < positions.get((letter.reason, record.partition), 0):
             return
