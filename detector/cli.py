@@ -214,7 +214,7 @@ def replay(*, path: Path | None, folder: Path | None, out: Path, **given: Any) -
         raise click.UsageError(
             "--models goes with the input topic, not with --file: a file has no history of models"
         )
-    asked = click.get_current_context().get_parameter_source("model_path")
+    asked = click.get_current_context().get_parameter_source("model")
     if folder and asked is click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError("--model decides nothing beside --models: expected one of the two")
     count = 0
