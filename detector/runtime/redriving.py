@@ -211,7 +211,7 @@ class Redriver:
             batch.outcome.kept[event] += 1
             return
         batch.records.append(event)
-        batch.size_bytes += _size_bytes(event)
+        batch.size_bytes += event.size_bytes
         batch.outcome.redriven[letter.reason] += 1
 
     def _event(self, letter: DeadLetter) -> OutputRecord | Kept:
@@ -227,7 +227,7 @@ class Redriver:
         # The partition it came from and not the key's: its session lies there, whichever partitioner was used.
         partition = letter.partition if letter.partition in self._input_partitions else None
         event = OutputRecord(self._config.input_topic, key, value, headers, partition)
-        return Kept.TOO_LARGE if _size_bytes(event) > self._max_record_bytes else event
+        return Kept.TOO_LARGE if event.size_bytes + _BATCH_OVERHEAD_BYTES > self._max_record_bytes else event
 
     def _original(self, letter: DeadLetter) -> Any | None:
         """Fetch the record that a cut letter was made of; None if it is gone."""
@@ -280,11 +280,6 @@ def _consumer(config: DetectorConfig, purpose: str) -> Consumer:
         fetch_max_bytes=MAX_RECORD_BYTES + 1024 * 1024,
         max_partition_fetch_bytes=2 * 1024 * 1024,
     )
-
-
-def _size_bytes(record: OutputRecord) -> int:
-    headers_bytes = sum(len(name.encode()) + len(value) + 10 for name, value in record.headers)
-    return len(record.key or b"") + len(record.value or b"") + headers_bytes + _BATCH_OVERHEAD_BYTES
 
 
 def _topic_id(admin: KafkaAdminClient, topic: str) -> str:
