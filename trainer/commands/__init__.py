@@ -1,0 +1,1 @@
+"""The trainer's commands, a module each."""
