@@ -13,8 +13,10 @@ from producer.behaviour.attacks import ATTACK_FAMILIES
 from trainer.data.sessions import Splits
 from trainer.data.sources import realistic_splits
 from trainer.data.windows import Weighing, windows_ending_at
-from trainer.evaluation.baselines import fit_boosted, rules, score_with, score_with_model
-from trainer.evaluation.figures import Scored, evaluate, threshold_for
+from trainer.evaluation.baselines import fit_boosted, rules
+from trainer.evaluation.figures import evaluate
+from trainer.evaluation.scoring import Scored, score_sessions, score_with_model
+from trainer.evaluation.thresholds import threshold_for
 from trainer.training.sequence import Shape
 from trainer.training.sequence_training import SequenceConfig, TrainedSequence, encoding_for, train_sequence
 
@@ -90,12 +92,15 @@ def compare(
             speed,
         )
 
-    yield row("rules", score_with(rules(encoding), encoding, parts.test, idle_ms), "", "")
+    yield row("rules", score_sessions(rules(encoding), encoding, parts.test, idle_ms), "", "")
     seed_model = load_model(packaged_model_path("seed"))
     yield row("the notebook's model", score_with_model(seed_model, parts.test, idle_ms), "25,185", "")
     boosted = fit_boosted(parts.train, encoding, config.weighing, idle_ms, config.schedule.seed)
     yield row(
-        "gradient-boosted trees", score_with(boosted.score, encoding, parts.test, idle_ms), "200 trees", ""
+        "gradient-boosted trees",
+        score_sessions(boosted.score, encoding, parts.test, idle_ms),
+        "200 trees",
+        "",
     )
     for candidate in candidates:
         trained = train_sequence(candidate.change(config), parts)

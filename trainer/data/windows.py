@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from detector.core.encoding import STEP_DTYPE, Encoding
 from trainer.data.sessions import Sessions
 
-CHUNK: Final = 65_536
+CHUNK_STEPS: Final = 1_600_000
+"""Steps of the windows that are in memory at once, at some 25 bytes each."""
 TAILS: Final = 32
 """Most windows of one sitting at a time, beyond its first and its last; it may have 100,000."""
 
@@ -105,8 +106,9 @@ def windows_ending_at(packed: Packed, ends: NDArray[np.int64], window: int) -> N
 
 def every_window(packed: Packed, window: int) -> Iterator[NDArray[np.void]]:
     """Yield the window after every action of every session, in order, in chunks."""
-    for start in range(0, len(packed.steps), CHUNK):
-        ends = np.arange(start, min(start + CHUNK, len(packed.steps)))
+    chunk = max(1, CHUNK_STEPS // window)
+    for start in range(0, len(packed.steps), chunk):
+        ends = np.arange(start, min(start + chunk, len(packed.steps)))
         yield windows_ending_at(packed, ends, window)
 
 

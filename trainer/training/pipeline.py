@@ -13,8 +13,10 @@ from detector.core.encoding import MAX_GAP_BOUNDS, Encoding
 from detector.model.artifact import FORMAT, Canary, ModelMetadata
 from detector.model.scorer import Scorer
 from trainer.data.sessions import DataError, Sessions, Splits, sha256_of, vocabulary_of
-from trainer.data.windows import Weighing, every_window, examples, pack, windows_ending_at
-from trainer.evaluation.figures import Figures, Scored, evaluate, threshold_for, threshold_of_least_cost
+from trainer.data.windows import Weighing, examples, pack, windows_ending_at
+from trainer.evaluation.figures import Figures, evaluate
+from trainer.evaluation.scoring import Scored, score_sessions
+from trainer.evaluation.thresholds import threshold_for, threshold_of_least_cost
 from trainer.training.backend import deterministic_keras
 from trainer.training.export import model_file
 from trainer.training.seed_training import MAX_PARITY_ERROR, TrainingError
@@ -131,15 +133,15 @@ def train_sequence(
     fitted = _fit(keras, config, encoding, parts, told.on_batch, told.on_epoch)
     told.on_stage("calibrating")
     uncalibrated = _scorer(_graph(fitted, config, encoding))
-    valid = score_sessions(uncalibrated, encoding, parts.valid, config.idle_timeout_ms)
+    valid = score_sessions(uncalibrated.score, encoding, parts.valid, config.idle_timeout_ms)
     slope, shift = calibrate(valid.highest(), valid.labels, base_rate)
     graph = _graph(fitted, config, encoding, slope=slope, shift=shift)
     scorer = _scorer(graph)
     told.on_stage("evaluating")
-    valid = score_sessions(scorer, encoding, parts.valid, config.idle_timeout_ms)
+    valid = score_sessions(scorer.score, encoding, parts.valid, config.idle_timeout_ms)
     threshold = _threshold(config, valid, base_rate)
     parity_error = _parity(fitted, uncalibrated, encoding, parts.test, config)
-    test = score_sessions(scorer, encoding, parts.test, config.idle_timeout_ms)
+    test = score_sessions(scorer.score, encoding, parts.test, config.idle_timeout_ms)
     figures = evaluate(test, threshold, base_rate, config.schedule.seed)
     metadata = ModelMetadata(
         format=FORMAT,
@@ -195,13 +197,6 @@ def gap_bounds_ms(sessions: Sessions, buckets: int) -> list[int]:
     low, high = np.quantile(gaps, [0.005, 0.995])
     bounds = np.geomspace(max(1, low), max(2, high), min(buckets, MAX_GAP_BOUNDS + 1) - 1)
     return sorted({int(np.ceil(bound)) for bound in bounds})
-
-
-def score_sessions(scorer: Scorer, encoding: Encoding, sessions: Sessions, idle_timeout_ms: int) -> Scored:
-    """Score sessions after every action, as the detector does."""
-    packed = pack(sessions, encoding, idle_timeout_ms)
-    scores = [scorer.score(windows) for windows in every_window(packed, encoding.window)]
-    return Scored(sessions, packed, np.concatenate(scores))
 
 
 def calibrate(
