@@ -183,22 +183,24 @@ class Examples:
         strata = np.minimum(later, TAILS + 1) - 1
         is_head = has_head & (place == strata + 1)
         low, high = ((later - 1) * edge // np.maximum(strata, 1) for edge in (place - 1, place))
-        offset = np.where(place == 0, later - 1, low + (rng.random(len(numbers)) * (high - low)).astype(np.int64))
+        offset = np.where(
+            place == 0, later - 1, low + (rng.random(len(numbers)) * (high - low)).astype(np.int64)
+        )
         first = self._starts[sitting] + self._heads[sitting]
         ends = np.where(is_head, first - 1, first + offset)
         windows = windows_ending_at(self._packed, ends, self._window)
         rows, last = np.arange(len(ends)), np.count_nonzero(windows["action"], axis=1) - 1
         index = ends[:, np.newaxis] - last[:, np.newaxis] + np.arange(self._window)
         index = np.minimum(index, ends[:, np.newaxis])
-        weights = np.where((windows["action"] > 0) & is_head[:, np.newaxis], self._weight[index], np.float32(0))
+        weights = np.where(
+            (windows["action"] > 0) & is_head[:, np.newaxis], self._weight[index], np.float32(0)
+        )
         stands_for = np.where(place == 0, 1, high - low)
         weights[rows[~is_head], last[~is_head]] = (self._weight[ends] * stands_for)[~is_head]
         return Shown(windows, self._packed.is_attack[index].astype(np.float32), weights)
 
 
-def examples(
-    packed: Packed, window: int, weighing: Weighing, seed: int, at_most: int | None = None
-) -> Shown:
+def examples(packed: Packed, window: int, weighing: Weighing, seed: int, at_most: int | None = None) -> Shown:
     """Return the windows of some sessions, each once, or an even choice of so many."""
     made = Examples(packed, window, weighing)
     count = min(len(made), at_most or len(made))
@@ -209,8 +211,8 @@ def examples(
 def _weights(packed: Packed, weighing: Weighing) -> NDArray[np.float32]:
     """Return what the prefix that ends at each action weighs; shape (actions,)."""
     is_attack, lengths = packed.is_attack, packed.lengths
-    done = np.cumsum(is_attack)
-    before = np.repeat((done - is_attack)[packed.starts[:-1]], lengths)
+    done = np.cumsum(is_attack, dtype=np.int64)
+    before: NDArray[np.int64] = np.repeat((done - is_attack)[packed.starts[:-1]], lengths)
     of = np.repeat(np.add.reduceat(is_attack, packed.starts[:-1], dtype=np.int64), lengths)
     weight = np.where(is_attack, ((done - before) / np.maximum(1, of)) ** weighing.ramp, 1.0)
     if not weighing.every_prefix:

@@ -7,13 +7,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.model.artifact import METADATA_KEY, ModelMetadata, seal
-from detector.model.scorer import ACTIONS_INPUT, GAPS_INPUT, SCORE_OUTPUT
+from detector.core.encoding import Encoding
+from detector.model.artifact import METADATA_KEY, Canary, ModelMetadata, seal
+from detector.model.scorer import ACTIONS_INPUT, GAPS_INPUT, SCORE_OUTPUT, Scorer
+from trainer.data.sessions import Sessions
 from trainer.training.network import GATES, Tensors
 
 OPSET = 14
 IR_VERSION = 8
 """Of ONNX 1.10 (2021): every onnxruntime since 1.9 reads both."""
+CANARIES = 16
+_CANARY_POOL = 2_000
 LARGEST_WEIGHT = 1e4
 """Far beyond a trained weight, and far below where a sum of their products in float32 could overflow to NaN."""
 
@@ -92,6 +96,46 @@ def model_file(graph: Any, metadata: ModelMetadata) -> bytes:
     document = msgspec.json.encode(metadata).decode()
     model.metadata_props.append(onnx.StringStringEntryProto(key=METADATA_KEY, value=document))
     return seal(model.SerializeToString(deterministic=True))
+
+
+def canaries(scorer: Scorer, encoding: Encoding, sessions: Sessions, seed: int) -> list[Canary]:
+    """Pick sessions whose scores spread evenly from 0 to 1, as far as there are such, among real and random ones.
+
+    Real ones alone won't do: where they score almost 0 or almost 1, the sigmoid hides what went wrong before it.
+    """
+    rng = np.random.RandomState(seed)
+    pool = [_beginning(sessions, number, encoding, rng) for number in range(min(_CANARY_POOL, len(sessions)))]
+    pool += [_random(encoding, rng) for _ in range(_CANARY_POOL)]
+    steps = [encoding.steps(one.actions, one.times_ms) for one in pool]
+    scores = scorer.score(encoding.windows(steps))
+    spread = np.linspace(0, 1, CANARIES)[:, np.newaxis]
+    picked = np.unique(np.abs(scores - spread).argmin(axis=1)).tolist()
+    return [msgspec.structs.replace(pool[index], score=float(scores[index])) for index in picked]
+
+
+def _beginning(sessions: Sessions, number: int, encoding: Encoding, rng: np.random.RandomState) -> Canary:
+    """Return some of a session's first actions; those beyond the vocabulary left out."""
+    start, end = sessions.starts[number : number + 2].tolist()
+    end = start + 1 + rng.randint(min(encoding.window, end - start))
+    names = [sessions.names[code] for code in sessions.actions[start:end].tolist()]
+    known = [at for at, name in enumerate(names) if name in encoding.vocabulary]
+    times_ms = np.zeros(end - start, np.int64) if sessions.times_ms is None else sessions.times_ms[start:end]
+    if not known:
+        return _canary(encoding, [encoding.vocabulary[0]], times_ms[:1])
+    return _canary(encoding, [names[at] for at in known], times_ms[known])
+
+
+def _random(encoding: Encoding, rng: np.random.RandomState) -> Canary:
+    """Draw actions, and gaps between them."""
+    count = rng.randint(1, encoding.window + 3)
+    gaps_ms = rng.choice([0, *encoding.gap_bounds_ms], count)
+    codes = rng.randint(len(encoding.vocabulary), size=count).tolist()
+    return _canary(encoding, [encoding.vocabulary[code] for code in codes], np.cumsum(gaps_ms))
+
+
+def _canary(encoding: Encoding, actions: list[str], times_ms: NDArray[np.int64]) -> Canary:
+    times = (np.maximum.accumulate(times_ms) - times_ms[0]).tolist() if encoding.gap_bounds_ms else None
+    return Canary(actions=actions, times_ms=times, score=0.0)
 
 
 def _check_weights(tensors: Mapping[str, NDArray[Any]]) -> None:

@@ -31,6 +31,10 @@ class Shape(NamedTuple):
     dropout: float = 0.0
     masked: bool = True
 
+    def of(self, tensors: "Tensors") -> "Shape":
+        """Return the shape of a network with these weights."""
+        return self._replace(units=len(tensors.recurrent), embedding_units=tensors.actions.shape[1])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tensors:
@@ -70,6 +74,15 @@ class Tensors:
             *network.get_layer("risk").get_weights(),
         )
 
+    def put_into(self, network: Any) -> Any:
+        """Give these weights to what `build_network` returned, and return it."""
+        network.get_layer("actions").set_weights([self.actions])
+        if self.gaps is not None:
+            network.get_layer("gaps").set_weights([self.gaps])
+        network.get_layer("cell").set_weights([self.kernel, self.recurrent, self.bias])
+        network.get_layer("risk").set_weights([self.risk_kernel, self.risk_bias])
+        return network
+
 
 def build_network(keras: Any, shape: Shape, encoding: Encoding) -> Any:
     """Build a causal network from action codes and gap buckets, each (n, window) int32, to a logit at every step."""
@@ -101,7 +114,8 @@ def scoring_place(windows: NDArray[np.void], *, masked: bool) -> NDArray[np.int6
     """Return the place in each window whose logit is its score's; shape (n,)."""
     if not masked:
         return np.full(len(windows), windows.shape[1] - 1)
-    return np.maximum(np.count_nonzero(windows["action"], axis=1) - 1, 0)
+    last: NDArray[np.int64] = np.maximum(np.count_nonzero(windows["action"], axis=1) - 1, 0)
+    return last
 
 
 def last_logits(
