@@ -13,7 +13,7 @@ from trainer.evaluation.figures import evaluate, recall_at, weighted_pr_auc
 from trainer.evaluation.ranking import pr_auc
 from trainer.evaluation.scoring import NEVER, Scored
 from trainer.evaluation.thresholds import threshold_for, threshold_of_least_cost
-from trainer.training.sequence_training import calibrate
+from trainer.training.calibration import calibrate
 
 ENCODING = Encoding(["LOGIN", "VIEW", "ADD", "TRANSFER_SMALL", "TRANSFER_LARGE"], 4)
 scores_of_sessions = st.lists(st.floats(0, 1, width=32, allow_subnormal=False), min_size=2, max_size=60).map(
