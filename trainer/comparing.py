@@ -11,7 +11,7 @@ from detector.model.artifact import load_model, packaged_model_path
 from detector.model.scorer import Scorer
 from producer.behaviour.attacks import ATTACK_FAMILIES
 from trainer.data.sessions import Splits
-from trainer.data.sources import realistic_splits
+from trainer.data.simulated import realistic_splits
 from trainer.data.windows import Weighing, windows_ending_at
 from trainer.evaluation.baselines import fit_boosted, rules
 from trainer.evaluation.figures import evaluate

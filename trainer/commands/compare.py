@@ -4,7 +4,7 @@ import click
 
 from trainer.comparing import CANDIDATES, HEADER, LEFT_OUT_HEADER, leave_one_out
 from trainer.comparing import compare as compare_models
-from trainer.data.sources import BASE_RATE, realistic_splits
+from trainer.data.simulated import BASE_RATE, realistic_splits
 from trainer.evaluation.report import markdown_table
 from trainer.training.backend import BackendMissingError
 from trainer.training.calibration import TrainingError
