@@ -9,13 +9,13 @@ import msgspec
 from rich.console import Console
 
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
-from trainer.commands.options import FILE, data_options, sessions_of
+from trainer.commands.options import FILE, data_options, sessions_of, splits_of
 from trainer.commands.tables import show
-from trainer.data.sessions import DataError, Sessions, simulate, split
-from trainer.data.sources import BASE_RATE, TEST_ATTACKS, TEST_LAWFUL
-from trainer.evaluation.baselines import score_with_model
+from trainer.data.sessions import DataError, Sessions
+from trainer.data.simulated import BASE_RATE, TEST_ATTACKS, TEST_LAWFUL, simulate
 from trainer.evaluation.figures import evaluate as evaluate_scores
 from trainer.evaluation.report import write_report
+from trainer.evaluation.scoring import score_with_model
 
 
 @click.command()
@@ -60,8 +60,7 @@ def evaluate(
             sessions = simulate(options["sessions"] - attacks, attacks, options["seed"])
             base_rate = options["base_rate"] or BASE_RATE
         else:
-            read = sessions_of(options)
-            sessions = read if part == "all" else getattr(split(read), part)
+            sessions = sessions_of(options) if part == "all" else getattr(splits_of(options), part)
             base_rate = options["base_rate"]
         _check_vocabulary(sessions, loaded.encoding.knows)
         idle_ms = int(loaded.metadata.training.get("idle_timeout_ms", 1_800_000))
