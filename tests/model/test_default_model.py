@@ -11,8 +11,8 @@ from producer.behaviour import seed as seed_preset
 from producer.behaviour.attacks import ATTACK_FAMILIES
 from trainer.data.simulated import simulate, simulated
 from trainer.data.windows import every_window
-from trainer.evaluation.baselines import score_with_model
-from trainer.evaluation.figures import NEVER, Scored, evaluate
+from trainer.evaluation.figures import evaluate
+from trainer.evaluation.scoring import NEVER, Scored, score_with_model
 
 IDLE_TIMEOUT_MS = 1_800_000
 

@@ -8,9 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from detector.core.encoding import Encoding
-from trainer.evaluation.ranking import classify, first_block, pr_auc, roc_auc, serve
-from trainer.training.seed_data import LabelledSession, prefixes
+from trainer.evaluation.ranking import pr_auc, roc_auc
 
 Labels = NDArray[np.float32]
 
@@ -52,46 +50,3 @@ def test_one_kind_of_session_has_no_curve(figure: Callable[[Labels, Labels], flo
     """Labels of one kind only are an error, not a figure."""
     with pytest.raises(ValueError, match="expected some of both"):
         figure(np.full(3, label, np.float32), np.zeros(3, np.float32))
-
-
-def test_classification_by_hand() -> None:
-    """Two attacks of which one is caught, two normal sessions of which one is flagged at the threshold itself."""
-    truth = np.array([1, 1, 0, 0], np.float32)
-    figures = classify(truth, np.array([0.9, 0.1, 0.75, 0.2], np.float32), 0.75)
-    assert (figures.accuracy, figures.precision, figures.recall) == (0.5, 0.5, 0.5)
-    assert figures.roc_auc == 0.5
-
-
-def test_precision_where_nothing_is_flagged() -> None:
-    """No alert is no false alarm: precision 1 beside recall 0."""
-    figures = classify(np.array([1, 0], np.float32), np.array([0.2, 0.1], np.float32), 0.8)
-    assert (figures.precision, figures.recall) == (1.0, 0.0)
-
-
-@given(
-    lengths=st.lists(st.integers(1, 14), min_size=1, max_size=12),
-    seed=st.integers(0, 1_000),
-    threshold=st.sampled_from([0.3, 0.9, 0.99]),
-)
-def test_serving_figures_session_by_session(lengths: list[int], seed: int, threshold: float) -> None:
-    """They equal those of a loop that scores each session action by action and stops at its block."""
-    rng = np.random.RandomState(seed)
-    sessions = [LabelledSession(("A",) * length, int(rng.randint(2)), "any") for length in lengths]
-    every_prefix = prefixes(sessions, Encoding(["A"], 5))
-    scores = rng.random_sample(sum(lengths)).astype(np.float32)
-    truth = np.array([session.label for session in sessions], np.float32)
-
-    false_alarms, blocked_at, remaining = 0, [], iter(scores.tolist())
-    for session in sessions:
-        own = [next(remaining) for _ in session.actions]
-        hit = next((number for number, score in enumerate(own, start=1) if score >= threshold), None)
-        assert first_block(np.array(own, np.float32), threshold) == (hit or 0)
-        if hit and session.label:
-            blocked_at.append(hit)
-        false_alarms += bool(hit) and not session.label
-
-    figures = serve(truth, every_prefix, scores, threshold)
-    assert figures.false_alarms == false_alarms
-    assert figures.caught == len(blocked_at)
-    assert (figures.attacks, figures.normal_sessions) == (int(truth.sum()), int((truth == 0).sum()))
-    assert figures.mean_actions_until_block == pytest.approx(np.mean(blocked_at) if blocked_at else 0)

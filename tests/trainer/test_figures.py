@@ -9,17 +9,11 @@ from numpy.typing import NDArray
 from detector.core.encoding import Encoding
 from trainer.data.sessions import Session, Sessions
 from trainer.data.windows import pack
-from trainer.evaluation.figures import (
-    NEVER,
-    Scored,
-    evaluate,
-    recall_at,
-    threshold_for,
-    threshold_of_least_cost,
-    weighted_pr_auc,
-)
+from trainer.evaluation.figures import evaluate, recall_at, weighted_pr_auc
 from trainer.evaluation.ranking import pr_auc
-from trainer.training.sequence_training import calibrate
+from trainer.evaluation.scoring import NEVER, Scored
+from trainer.evaluation.thresholds import threshold_for, threshold_of_least_cost
+from trainer.training.calibration import calibrate
 
 ENCODING = Encoding(["LOGIN", "VIEW", "ADD", "TRANSFER_SMALL", "TRANSFER_LARGE"], 4)
 scores_of_sessions = st.lists(st.floats(0, 1, width=32, allow_subnormal=False), min_size=2, max_size=60).map(
@@ -132,6 +126,12 @@ def test_costs_choose_the_threshold() -> None:
     labels = np.array([0, 0, 0, 1, 1], np.float32)
     assert threshold_of_least_cost(highest, labels, 0.5, 1, 100) == pytest.approx(0.8)
     assert threshold_of_least_cost(highest, labels, 0.5, 100, 1) == pytest.approx(0.4)
+
+
+def test_blocking_nobody_may_be_the_cheapest() -> None:
+    """Where even the highest scores are mostly lawful and a false alarm is dear, the threshold is 1: nothing reaches it."""
+    highest, labels = np.array([0.9, 0.9, 0.9, 0.2], np.float32), np.array([0, 0, 1, 1], np.float32)
+    assert threshold_of_least_cost(highest, labels, 0.01, 1, 100) == 1
 
 
 def test_calibration_finds_the_probabilities() -> None:

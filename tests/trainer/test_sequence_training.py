@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from trainer.training.sequence import Shape, Tensors, build_sequence_graph
+from trainer.training.sequence_training import SequenceConfig, encoding_for
 
 from detector.model.artifact import UnknownActions, load_model
 from detector.model.scorer import Scorer
@@ -16,10 +18,9 @@ from trainer.data.sessions import Session, write_sessions
 from trainer.data.simulated import simulate
 from trainer.data.splitting import split
 from trainer.data.windows import Weighing
-from trainer.evaluation.baselines import fit_boosted, rules, score_with
+from trainer.evaluation.baselines import fit_boosted, rules
+from trainer.evaluation.scoring import score_sessions
 from trainer.training.export import model_file
-from trainer.training.sequence import Shape, Tensors, build_sequence_graph
-from trainer.training.sequence_training import SequenceConfig, encoding_for
 
 ROOT = Path(__file__).parents[2]
 TINY = [
@@ -201,7 +202,7 @@ def test_baselines_learn_and_follow_the_same_rules() -> None:
     config = SequenceConfig(window=12)
     encoding = encoding_for(config, parts.train)
     boosted = fit_boosted(parts.train, encoding, Weighing(), config.idle_timeout_ms, 1)
-    scored = score_with(boosted.score, encoding, parts.test, config.idle_timeout_ms)
+    scored = score_sessions(boosted.score, encoding, parts.test, config.idle_timeout_ms)
     attack = scored.labels == 1
     assert np.median(scored.highest()[attack]) > np.quantile(scored.highest()[~attack], 0.9)
     drain = encoding.steps(["LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE"], [0, 3_000, 8_000])

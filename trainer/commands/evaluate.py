@@ -13,9 +13,9 @@ from trainer.commands.options import FILE, data_options, sessions_of, splits_of
 from trainer.commands.tables import show
 from trainer.data.sessions import DataError, Sessions
 from trainer.data.simulated import BASE_RATE, TEST_ATTACKS, TEST_LAWFUL, simulate
-from trainer.evaluation.baselines import score_with_model
 from trainer.evaluation.figures import evaluate as evaluate_scores
 from trainer.evaluation.report import write_report
+from trainer.evaluation.scoring import score_with_model
 
 
 @click.command()

@@ -1,32 +1,17 @@
-"""What the network has to beat: gradient-boosted trees on features of the window, rules, and any model file."""
+"""What the network has to beat: gradient-boosted trees on features of the window, and rules."""
 
-from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
-from detector.model.artifact import Model
 from trainer.data.sessions import Sessions
-from trainer.data.windows import Packed, Weighing, every_window, examples, pack
-from trainer.evaluation.figures import Scored
+from trainer.data.windows import Packed, Weighing, examples, pack
+from trainer.evaluation.scoring import Scores
 
-Scores = Callable[[NDArray[np.void]], NDArray[np.float32]]
 _GAP_START: Final = 2
 _QUICK_MS: Final = 60_000
-
-
-def score_with(score: Scores, encoding: Encoding, sessions: Sessions, idle_timeout_ms: int) -> Scored:
-    """Score sessions after every action."""
-    packed = pack(sessions, encoding, idle_timeout_ms)
-    scores = [score(windows) for windows in every_window(packed, encoding.window)]
-    return Scored(sessions, packed, np.concatenate(scores))
-
-
-def score_with_model(model: Model, sessions: Sessions, idle_timeout_ms: int) -> Scored:
-    """Score sessions with a model file; an action beyond its vocabulary becomes its unknown token."""
-    return score_with(model.score, model.encoding, sessions, idle_timeout_ms)
 
 
 def window_features(windows: NDArray[np.void], encoding: Encoding) -> NDArray[np.float32]:
@@ -138,7 +123,7 @@ def _prefixes(
     packed: Packed, window: int, weighing: Weighing, seed: int
 ) -> tuple[NDArray[np.void], NDArray[np.float32], NDArray[np.float32]]:
     """Return each weighed prefix as a window of its own."""
-    shown = examples(packed, window, weighing, np.random.RandomState(seed))
+    shown = examples(packed, window, weighing, seed)
     row, place = np.nonzero(shown.weights)
     windows = shown.windows[row]
     windows[np.arange(window) > place[:, np.newaxis]] = np.zeros((), windows.dtype)

@@ -8,11 +8,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.sessions import Categories, Sessions
-from trainer.data.windows import Packed
+from trainer.data.sessions import Categories
 from trainer.evaluation.ranking import pr_auc, roc_auc
+from trainer.evaluation.scoring import NEVER, Scored
+from trainer.evaluation.thresholds import threshold_for
 
-NEVER: Final = np.iinfo(np.int64).max
 BOOTSTRAPS: Final = 200
 ECE_BINS: Final = 10
 MIN_LARGE: Final = "TRANSFER_LARGE"
@@ -75,39 +75,6 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     by_lawful_kind: dict[str, Group]
     by_customer_type: dict[str, Group]
     """False alarms of each type of customer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """Sessions with a score for every action.
-
-    Attributes:
-        sessions: themselves.
-        packed: their steps.
-        scores: shape (actions of all sessions,), float32.
-    """
-
-    sessions: Sessions
-    packed: Packed
-    scores: NDArray[np.float32]
-
-    @property
-    def labels(self) -> NDArray[np.float32]:
-        """1 for an attack; shape (sessions,)."""
-        return self.packed.labels.astype(np.float32)
-
-    def highest(self) -> NDArray[np.float32]:
-        """Return each session's highest score; of an attack, from the attacker's first action on."""
-        theirs = np.repeat(self.packed.labels == 1, self.packed.lengths)
-        counted = np.where(theirs & ~self.packed.is_attack, np.float32(0), self.scores)
-        highest: NDArray[np.float32] = np.maximum.reduceat(counted, self.packed.starts[:-1])
-        return highest
-
-    def first_blocks(self, threshold: float) -> NDArray[np.int64]:
-        """Return the index, in its session, of the action whose score first blocks; NEVER if none does."""
-        hit = np.where(self.scores >= threshold, np.arange(len(self.scores)), NEVER)
-        first = np.minimum.reduceat(hit, self.packed.starts[:-1])
-        return np.where(first == NEVER, NEVER, first - self.packed.starts[:-1])
 
 
 def evaluate(scored: Scored, threshold: float, base_rate: float | None = None, seed: int = 0) -> Figures:
@@ -181,40 +148,6 @@ def evaluate(scored: Scored, threshold: float, base_rate: float | None = None, s
         by_lawful_kind=dict(_groups(scored.sessions.types, ~attack, false)),
         by_customer_type=dict(_groups(scored.sessions.customer_types, ~attack, false)),
     )
-
-
-def threshold_for(lawful: NDArray[np.float32], false_alarm_rate: float) -> float:
-    """Return the lowest threshold at which at most `false_alarm_rate` of lawful sessions raise an alarm.
-
-    Args:
-        lawful: highest score of each lawful session, shape (sessions,).
-        false_alarm_rate: above 0.
-
-    Returns:
-        just above the score of the first session that must not raise one; at most 1.
-    """
-    allowed = int(len(lawful) * false_alarm_rate)
-    if allowed >= len(lawful):
-        return float(np.nextafter(np.float32(0), np.float32(1)))
-    first_refused = np.float32(np.sort(lawful)[::-1][allowed])
-    return float(min(np.nextafter(first_refused, np.float32(2)), np.float32(1)))
-
-
-def threshold_of_least_cost(
-    highest: NDArray[np.float32],
-    labels: NDArray[np.float32],
-    base_rate: float,
-    cost_fn: float,
-    cost_fp: float,
-) -> float:
-    """Return the threshold with the least expected cost a session: missed attacks and false alarms, by their costs."""
-    attack = labels == 1
-    candidates = np.unique(highest)
-    attacks, lawful = np.sort(highest[attack]), np.sort(highest[~attack])
-    missed = np.searchsorted(attacks, candidates) / len(attacks)
-    alarms = 1 - np.searchsorted(lawful, candidates) / len(lawful)
-    cost = base_rate * cost_fn * missed + (1 - base_rate) * cost_fp * alarms
-    return float(max(candidates[int(np.argmin(cost))], np.nextafter(np.float32(0), np.float32(1))))
 
 
 def recall_at(lawful: NDArray[np.float32], attacks: NDArray[np.float32], false_alarm_rate: float) -> float:

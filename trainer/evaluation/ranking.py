@@ -1,38 +1,7 @@
-"""Evaluation: how well scores tell attacks from lawful sessions, and what serving makes of them."""
+"""Ranking: how well scores tell attacks from lawful sessions, whatever the threshold."""
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
-
-from trainer.training.seed_data import Prefixes
-
-
-class Classification(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures over whole sessions, each scored once. Precision is 1 where nothing reaches the threshold."""
-
-    accuracy: float
-    precision: float
-    recall: float
-    roc_auc: float
-    pr_auc: float
-
-
-class Serving(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures over sessions scored after every action, as the detector does: the first score to reach it blocks.
-
-    Attributes:
-        false_alarms: normal sessions with a prefix that reaches the threshold.
-        caught: attacks with one.
-        mean_actions_until_block: of the attacks caught; 0 where none is.
-        highest_normal_score: over every prefix of every normal session.
-    """
-
-    normal_sessions: int
-    false_alarms: int
-    attacks: int
-    caught: int
-    mean_actions_until_block: float
-    highest_normal_score: float
 
 
 def roc_auc(labels: NDArray[np.float32], scores: NDArray[np.float32]) -> float:
@@ -64,50 +33,6 @@ def pr_auc(labels: NDArray[np.float32], scores: NDArray[np.float32]) -> float:
     caught = np.cumsum(labels[order])[last_of_equals]
     flagged = np.flatnonzero(last_of_equals) + 1
     return float((np.diff(caught, prepend=0) * caught / flagged).sum() / positives)
-
-
-def classify(labels: NDArray[np.float32], scores: NDArray[np.float32], threshold: float) -> Classification:
-    """Evaluate one score a session, both of shape (sessions,)."""
-    flagged = scores >= threshold
-    caught = int((flagged & (labels == 1)).sum())
-    return Classification(
-        accuracy=float((flagged == (labels == 1)).mean()),
-        precision=caught / int(flagged.sum()) if flagged.any() else 1.0,
-        recall=caught / int((labels == 1).sum()),
-        roc_auc=roc_auc(labels, scores),
-        pr_auc=pr_auc(labels, scores),
-    )
-
-
-def serve(
-    labels: NDArray[np.float32], prefixes: Prefixes, scores: NDArray[np.float32], threshold: float
-) -> Serving:
-    """Evaluate one score an action.
-
-    Args:
-        labels: shape (sessions,).
-        prefixes: of the sessions.
-        scores: shape (len(prefixes.windows),).
-        threshold: the score that blocks.
-    """
-    highest = np.maximum.reduceat(scores, prefixes.starts)
-    until = [first_block(session, threshold) for session in np.split(scores, prefixes.starts[1:])]
-    attacks = labels == 1
-    caught = [actions for actions, attack in zip(until, attacks, strict=True) if attack and actions]
-    return Serving(
-        normal_sessions=int((~attacks).sum()),
-        false_alarms=int((highest[~attacks] >= threshold).sum()),
-        attacks=int(attacks.sum()),
-        caught=len(caught),
-        mean_actions_until_block=float(np.mean(caught)) if caught else 0.0,
-        highest_normal_score=float(highest[~attacks].max(initial=0.0)),
-    )
-
-
-def first_block(scores: NDArray[np.float32], threshold: float) -> int:
-    """Return the number, from 1, of the first action whose score reaches the threshold; 0 if none does."""
-    reached = np.flatnonzero(scores >= threshold)
-    return int(reached[0]) + 1 if len(reached) else 0
 
 
 def _both_kinds(labels: NDArray[np.float32]) -> tuple[int, int]:

@@ -10,7 +10,8 @@ from typing import Any, Final
 import numpy as np
 
 from detector.model.artifact import ModelMetadata
-from trainer.evaluation.figures import NEVER, Figures, Group, Interval, Scored
+from trainer.evaluation.figures import Figures, Group, Interval
+from trainer.evaluation.scoring import NEVER, Scored
 
 _TRACES: Final = 12
 _DPI: Final = 110
