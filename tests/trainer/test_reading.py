@@ -178,7 +178,7 @@ BAD = [
     ('{"session_id":"a","actions":["A",""],"label":0}', "an action is empty"),
     (
         '{"session_id":"a","actions":["A"],"label":0,"timestamps_ms":[1700000000000,1700000000001]}',
-        "2 timestamps_ms for 1 actions",
+        "2 of timestamps_ms for 1 actions",
     ),
     (
         '{"session_id":"a","actions":["A"],"label":0,"split":"val"}',
@@ -309,6 +309,22 @@ def test_labels_of_sessions_events_and_accounts(tmp_path: Path) -> None:
     unknown = labelled_by(tmp_path, "2|1|2|0|2", labels_of="event", unlabelled_values=["2"])
     assert unknown.targets.tolist() == [-1, 1, -1, 0]
     assert unknown.labels_of == "event"
+
+
+@pytest.mark.parametrize("written", ["1", "1.0", "true", "TRUE", "True"])
+def test_labels_are_read_as_they_are_written(tmp_path: Path, written: str) -> None:
+    """Numbers, truth values, and what a table makes of whole numbers beside empty cells."""
+    path = tmp_path / "data.csv"
+    path.write_text(f"session_id,action,label\na,A,{written}\nb,A,0\n")
+    assert load(path).sessions.labels.tolist() == [1, 0]
+
+
+def test_a_session_a_row_may_have_a_label_for_each_event(tmp_path: Path) -> None:
+    """A list of labels, as of actions; null where nobody knows."""
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"session_id":"a","actions":["A","B","C"],"label":[0,true,null]}')
+    told = described({"labels_of": "event", "unlabelled": "leave-out"})
+    assert load(path, told).sessions.targets.tolist() == [0, 1, -1]
 
 
 def test_what_has_no_label_is_what_the_description_says(tmp_path: Path) -> None:

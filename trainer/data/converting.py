@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
-from trainer.data.description import FIELDS, UNITS_A_MS, Description, TimeUnit
+from trainer.data.description import FIELDS, UNITS_A_MS, USUAL_NAMES, Description, TimeUnit
 from trainer.data.sessions import PARTS, UNLABELLED, DataError
 
 MAX_SESSION_ACTIONS: Final = 100_000
@@ -73,9 +73,11 @@ def _conversion(field: str, kind: pl.DataType, description: Description) -> _Eac
     if field == "time":
         return lambda one: _time_ms(one, kind, description.time_unit)
     if field == "weight":
-        return lambda one: one.cast(pl.Float64, strict=False)
+        return lambda one: one.cast(pl.Float64)
     if field == "attack_from":
-        return lambda one: one.cast(pl.Int64, strict=False)
+        return lambda one: one.cast(pl.Float64).cast(pl.Int64)
+    if field == "label":
+        return lambda one: _text(one, kind).str.to_lowercase().str.replace(r"^(\d+)\.0+$", "$1")
     return lambda one: _text(one, kind)
 
 
@@ -126,9 +128,15 @@ def _checks(
         count = pl.col("action").list.len().fill_null(0)
         check("action", ~count.is_between(1, MAX_SESSION_ACTIONS),
               f"{{}} actions: expected 1 to {MAX_SESSION_ACTIONS:,}", count)  # fmt: skip
-        for name, called in (("time", "timestamps_ms"), ("event_id", "event_ids")):
+        for name in sorted({*listed} - {"action"}):
             its = pl.col(name).list.len().fill_null(0)
-            check(name, its != count, f"{{}} {called} for {{}} actions: expected one each", its, count)
+            check(
+                name,
+                its != count,
+                f"{{}} of {USUAL_NAMES[name][-1]} for {{}} actions: expected one each",
+                its,
+                count,
+            )
     check("action", some("action", lambda one: one.is_null() | (one == "")),
           "an action is empty: expected a name")  # fmt: skip
     check(
@@ -139,9 +147,9 @@ def _checks(
     if description.time_unit != "count":
         low, high = (EARLIEST_MS, LATEST_MS)
         check("time", some("time", lambda one: ~one.is_between(low, high)), _NO_TIME)
-    label = pl.col("label").str.to_lowercase()
     allowed = [*description.attack_values, *description.lawful_values, *description.unlabelled_values]
-    check("label", ~label.is_in([*(one.lower() for one in allowed), ""]),
+    lowered = [*(one.lower() for one in allowed), ""]
+    check("label", some("label", lambda one: ~one.is_in(lowered)),
           f"label is {{}}: expected one of {', '.join(allowed)}", pl.col("label"))  # fmt: skip
     check(
         "split",
@@ -155,8 +163,8 @@ def _checks(
         "weight is {}: expected 0 or more",
         pl.col("weight"),
     )
-    if "label" in names and "action" in listed:
-        attack = label.is_in([one.lower() for one in description.attack_values])
+    if "label" in names and "action" in listed and "label" not in listed:
+        attack = pl.col("label").is_in([one.lower() for one in description.attack_values])
         inside = pl.col("attack_from").is_between(0, pl.col("action").list.len(), closed="left")
         check("attack_from", pl.col("attack_from").is_not_null() & ~(attack & inside),
               "attack_from is {}: expected the index of an attack's action", pl.col("attack_from"))  # fmt: skip
@@ -200,5 +208,5 @@ def _stored(field: str, codes: Mapping[str, pl.Categories], description: Descrip
             (description.unlabelled_values, UNLABELLED),
         )
         values = {name.lower(): code for names, code in meant for name in names}
-        return one.str.to_lowercase().replace_strict(values, default=None, return_dtype=pl.Int8)
+        return one.replace_strict(values, default=None, return_dtype=pl.Int8)
     return one

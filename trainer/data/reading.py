@@ -119,8 +119,10 @@ def read_lines(
         )
     keys = list(dict.fromkeys(key for one in examples for key in one))
     found = resolve(description.columns, keys, fields, elsewhere)
-    listed = any(isinstance(one.get(found.get("action", "")), list) for one in examples)
-    decoder = msgspec.json.Decoder(_line_type(found, listed=listed))
+    lists = {
+        field for field, column in found.items() if any(isinstance(one.get(column), list) for one in examples)
+    }
+    decoder = msgspec.json.Decoder(_line_type(found, lists))
     codes = names or _new_codes()
     attributes = {field: f"c{list(found.values()).index(column)}" for field, column in found.items()}
     pieces: list[pl.DataFrame] = []
@@ -147,7 +149,7 @@ def read_lines(
             pieces.append(piece)
             bad += wrong
     frame = pl.concat(pieces, how="diagonal") if pieces else pl.DataFrame()
-    return _checked(Table(frame, codes, bad, unread(keys, found), not listed, listed))
+    return _checked(Table(frame, codes, bad, unread(keys, found), "action" not in lists, "action" in lists))
 
 
 def lines_of(path: Path) -> Iterator[bytes]:
@@ -222,15 +224,14 @@ def _chunks(lines: Iterator[tuple[int, int, bytes]]) -> Iterator[list[tuple[int,
         yield [one for one in chunk if not one[2].isspace()]
 
 
-def _line_type(found: Mapping[str, str], *, listed: bool) -> type[msgspec.Struct]:
+def _line_type(found: Mapping[str, str], lists: Collection[str]) -> type[msgspec.Struct]:
     """Return the type of a line: the columns that are read, each of which may be missing."""
     number = int | float
     kinds: dict[str, Any] = {"time": number | str, "attack_from": number, "weight": number}
-    lists = ("action", "time", "event_id") if listed else ()
 
     def kind(field: str) -> Any:
         one = kinds.get(field, str | int | float | bool)
-        return list.__class_getitem__(one) | None if field in lists else one | None
+        return list.__class_getitem__(one | None) | None if field in lists else one | None
 
     columns = list(found.values())
     parts = [
