@@ -1,13 +1,15 @@
 """Sessions with a score after every action, as the detector gives it."""
 
+import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
+from detector.core.evidence import Evidence
 from detector.model.artifact import Model
 from trainer.data.sessions import Sessions
 from trainer.data.windows import Packed, every_window, pack
@@ -46,6 +48,14 @@ class Scored:
         highest: NDArray[np.float32] = np.maximum.reduceat(counted, self.packed.starts[:-1])
         return highest
 
+    def adding_up(self, evidence: Evidence | None) -> "Scored":
+        """Return the sessions' scores, if these are those of their windows: as serving carries them on."""
+        if evidence is None:
+            return self
+        sittings = np.split(self.scores, self.packed.sittings[1:-1])
+        scores = [evidence.session_scores(one.tolist()) for one in sittings]
+        return replace(self, scores=np.fromiter(itertools.chain.from_iterable(scores), np.float32))
+
     def last(self) -> NDArray[np.float32]:
         """Return each session's score after its last action."""
         return self.scores[self.packed.starts[1:] - 1]
@@ -80,4 +90,5 @@ def score_with_model(
     model: Model, sessions: Sessions, idle_timeout_ms: int, on_batch: OnBatch | None = None
 ) -> Scored:
     """Score sessions with a model file; an action beyond its vocabulary becomes its unknown token."""
-    return score_sessions(model.score, model.encoding, sessions, idle_timeout_ms, on_batch)
+    scored = score_sessions(model.score, model.encoding, sessions, idle_timeout_ms, on_batch)
+    return scored.adding_up(model.metadata.evidence)
