@@ -136,7 +136,7 @@ def train(
         train_windows = Examples(
             pack(learned, encoding, config.idle_timeout_ms), encoding.window, config.weighing
         )
-        plan = plan_for(config.schedule, len(train_windows), number)
+        plan = plan_for(config.schedule, train_windows, encoding.window, number)
         valid = examples(
             pack(stopped_by, encoding, config.idle_timeout_ms),
             encoding.window,
