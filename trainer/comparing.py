@@ -79,16 +79,16 @@ def compare(
     def row(name: str, scored: Scored, parameters: str, speed: str) -> tuple[str, ...]:
         threshold = threshold_for(scored.highest()[scored.labels == 0], config.target_fpr)
         figures = evaluate(scored, threshold, base_rate)
-        low, high = figures.recall_at_0_1_percent_interval
+        found = figures.estimates
         return (
             name,
             parameters,
-            f"{figures.pr_auc:.3f}",
-            f"{figures.recall_at_0_1_percent:.1%}",
-            f"{low:.1%} to {high:.1%}",
-            f"{figures.recall_at_0_01_percent:.1%}",
-            f"{figures.blocked_before_last_large:.1%}",
-            f"{figures.blocked_by_last_large:.1%}",
+            f"{found['pr_auc'].value:.3f}",
+            f"{found['recall'].value:.1%}",
+            f"{found['recall'].low:.1%} to {found['recall'].high:.1%}",
+            f"{found['recall'].value:.1%}",
+            f"{found['blocked_before_last_large'].value:.1%}",
+            f"{found['blocked_by_last_large'].value:.1%}",
             speed,
         )
 
@@ -116,9 +116,9 @@ def leave_one_out(config: SequenceConfig, sessions: int, seed: int) -> Iterator[
         yield (
             family.name,
             f"{group.sessions}",
-            f"{group.share:.1%}",
+            f"{group.share.value:.1%}",
             f"{group.before_money or 0:.1%}",
-            f"{figures.false_alarm_rate:.3%}",
+            f"{figures.estimates['false_alarm_rate'].value:.3%}",
         )
 
 

@@ -41,8 +41,25 @@ class Scored:
 
     def highest(self) -> NDArray[np.float32]:
         """Return each session's highest score; of an attack, from the attacker's first action on."""
-        theirs = np.repeat(self.packed.labels == 1, self.packed.lengths)
-        counted = np.where(theirs & ~self.packed.is_attack, np.float32(0), self.scores)
+        return self._highest_from(np.where(self.packed.labels == 1, self.sessions.attacked_from, 0))
+
+    def compared(self) -> NDArray[np.float32]:
+        """Return scores to rank sessions by: each lawful one's highest over no larger a part of it than an attack's.
+
+        An attack counts from the attacker's first action, be it the last of thousands, and a highest score grows with
+        the actions that it is taken over. So each lawful session counts from where, in proportion, an attack that is
+        drawn for it begins: controls get their index dates from cases (Prentice and Breslow 1978). Where all attacks
+        begin with their session, nothing changes.
+        """
+        attacks, lawful = np.flatnonzero(self.packed.labels == 1), np.flatnonzero(self.packed.labels != 1)
+        begins, lengths = self.sessions.attacked_from, self.packed.lengths
+        drawn = np.random.RandomState(0).permutation(np.resize(attacks, len(lawful)))
+        begins[lawful] = begins[drawn] * lengths[lawful] // lengths[drawn] if len(attacks) else 0
+        return self._highest_from(begins)
+
+    def _highest_from(self, begins: NDArray[np.int64]) -> NDArray[np.float32]:
+        first = np.repeat(self.packed.starts[:-1] + begins, self.packed.lengths)
+        counted = np.where(np.arange(len(self.scores)) >= first, self.scores, np.float32(0))
         highest: NDArray[np.float32] = np.maximum.reduceat(counted, self.packed.starts[:-1])
         return highest
 

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any, Final, NamedTuple, Protocol
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -142,7 +141,7 @@ def train_sequence(
     threshold = _threshold(config, valid, base_rate)
     parity_error = _parity(fitted, uncalibrated, encoding, parts.test, config)
     test = score_sessions(scorer.score, encoding, parts.test, config.idle_timeout_ms)
-    figures = evaluate(test, threshold, base_rate, config.schedule.seed)
+    figures = evaluate(test, threshold, base_rate)
     metadata = ModelMetadata(
         format=FORMAT,
         name=config.name,
@@ -153,7 +152,7 @@ def train_sequence(
         gap_bounds_ms=list(encoding.gap_bounds_ms),
         threshold=threshold,
         training=config.parameters(base_rate) | {"epochs_run": fitted.epochs, "slope": slope, "shift": shift},
-        metrics=_metrics(figures, parity_error),
+        metrics=figures.numbers() | {"parity_error": parity_error},
         data_sha256=sha256_of(parts),
         libraries=_libraries(),
         canaries=canaries(test, encoding),
@@ -318,13 +317,6 @@ def _parity(
             "report it with the versions of tensorflow, onnx and onnxruntime"
         )
     return error
-
-
-def _metrics(figures: Figures, parity_error: float) -> dict[str, float]:
-    plain = msgspec.structs.asdict(figures)
-    numbers = {name: float(value) for name, value in plain.items() if isinstance(value, int | float)}
-    families = {f"recall_{name}": group.share for name, group in figures.by_family.items()}
-    return numbers | families | {"parity_error": parity_error}
 
 
 def _libraries() -> dict[str, str]:
