@@ -15,12 +15,12 @@ def show(console: Console, figures: Figures) -> None:
 
 
 def show_table(console: Console, section: Section) -> None:
-    """Print a table: as such in a terminal, plain lines elsewhere."""
+    """Print a table: as such in a terminal, elsewhere plain lines, the first of them its header."""
     if console.is_terminal:
         table = Table(*section.header)
         for row in section.rows:
             table.add_row(*row)
         console.print(table)
         return
-    for row in section.rows:
+    for row in (section.header, *section.rows):
         click.echo(f"{row[0]}: {'  '.join(filter(None, row[1:]))}")

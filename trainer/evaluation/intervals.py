@@ -47,7 +47,9 @@ def newcombe(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Interval:
     spread = sqrt(ours * (1 - ours) * theirs * (1 - theirs))
     agreement = float((first & second).mean()) - ours * theirs
     if agreement > 0:
-        agreement = max(0.0, agreement - 1 / (2 * count))  # or models that agree on all would differ by exactly 0
+        agreement = max(
+            0.0, agreement - 1 / (2 * count)
+        )  # or models that agree on all would differ by exactly 0
     alike = agreement / spread if spread else 0.0
 
     def side(one: float, other: float) -> float:

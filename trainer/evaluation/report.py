@@ -13,9 +13,10 @@ import numpy as np
 from detector.model.artifact import ModelMetadata
 from trainer.evaluation.course import BUILT_IN, Course
 from trainer.evaluation.curves import Ranking
-from trainer.evaluation.figures import Figures, Group
+from trainer.evaluation.evasion import Escapes
+from trainer.evaluation.figures import Difference, Figures, Group
 from trainer.evaluation.scoring import Scored
-from trainer.evaluation.units import judge
+from trainer.evaluation.units import Unit, judge
 
 _TRACES: Final = 12
 _DPI: Final = 110
@@ -31,7 +32,7 @@ _LABELS: Final = {
     "false_alarm_rate": "false alarms per lawful {unit}",
     "precision": "precision",
     "f1": "F1 at the threshold",
-    "best_f1": "best F1, at a threshold of {best:.6g}",
+    "best_f1": "best F1",
     "macro_f1": "macro F1 at the threshold",
     "best_macro_f1": "best macro F1",
     "alerts_per_1000": "alerts per 1,000 {unit}s",
@@ -48,14 +49,16 @@ class Section(NamedTuple):
     rows: Sequence[tuple[str, ...]]
 
 
-def write_report(out: Path, metadata: ModelMetadata, figures: Figures, scored: Scored) -> list[Path]:
-    """Write plots, page and card beside a model file; return their paths.
+def write_report(
+    out: Path, metadata: ModelMetadata, figures: Figures, scored: Scored, more: Iterable[Section] = ()
+) -> list[Path]:
+    """Write plots, page and card, with more tables if given, beside a model file; return their paths.
 
     Raises:
         OSError: one cannot be written.
     """
     png = plots(scored, figures)
-    card = model_card(metadata, figures)
+    card = model_card(metadata, figures, more)
     paths = [out.with_suffix(suffix) for suffix in (".png", ".html", ".md")]
     image = base64.b64encode(png).decode()
     page = (
@@ -70,7 +73,7 @@ def write_report(out: Path, metadata: ModelMetadata, figures: Figures, scored: S
     return paths
 
 
-def model_card(metadata: ModelMetadata, figures: Figures) -> str:
+def model_card(metadata: ModelMetadata, figures: Figures, more: Iterable[Section] = ()) -> str:
     """Return the model card (Mitchell et al. 2019), in Markdown."""
     training = ", ".join(f"{name} {value}" for name, value in metadata.training.items())
     libraries = ", ".join(f"{name} {number}" for name, number in metadata.libraries.items())
@@ -91,7 +94,7 @@ def model_card(metadata: ModelMetadata, figures: Figures) -> str:
             "",
             "## Figures",
             *itertools.chain.from_iterable(
-                [*markdown_table(section.header, section.rows), ""] for section in sections(figures)
+                [*markdown_table(section.header, section.rows), ""] for section in (*sections(figures), *more)
             ),
             "## Use and limits",
             (
@@ -128,20 +131,41 @@ def sections(figures: Figures) -> Iterator[Section]:
             yield Section(header if timed else header[:-1], rows)
 
 
+def difference_section(found: Mapping[str, Difference], unit: Unit) -> Section:
+    """Return the table of two models on the same examples."""
+    rows = []
+    for name, one in found.items():
+        less = one.second_less_first
+        shown = _shown(name)
+        signed = shown.replace(":", ":+")
+        interval = f"{signed.format(less.value)} ({signed.format(less.low)} to {signed.format(less.high)})"
+        rows.append((_label(name, unit), shown.format(one.first), shown.format(one.second), interval))
+    return Section(("both models", "--model", "--compare", "difference, 95 % interval"), rows)
+
+
+def escape_section(found: Iterable[Escapes]) -> Section:
+    """Return the table of what escapes."""
+    rows = [
+        (
+            one.edit,
+            f"{one.attacks:,}",
+            f"{one.share.value:.1%}",
+            f"{one.share.low:.1%} to {one.share.high:.1%}",
+        )
+        for one in found
+    ]
+    return Section(("caught attacks, edited", "attacks", "escape", "95 % interval"), rows)
+
+
 def figure_rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
     """Yield the main figures in words: name, value, interval."""
     lawful = figures.examples - figures.attacks
     yield f"{figures.unit}s", f"{figures.attacks:,} attacks, {lawful:,} lawful", ""
     yield "share of attacks assumed", f"{figures.base_rate:.4g}, {figures.base_rate_from}", ""
     for name, one in figures.estimates.items():
-        if name.startswith("recall_at_"):
-            rate = float(name.removeprefix("recall_at_"))
-            label = f"recall at {100 * rate:g} % false alarms per {figures.unit}"
-        elif name.startswith("blocked_after_"):
-            label = f"blocked within {name.removeprefix('blocked_after_')} actions of the attacker"
-        else:
-            label = _LABELS[name].format(unit=figures.unit, best=figures.best_f1_threshold)
-        shown = "{:.4f}" if "auc" in name else "{:.2f}" if name == "alerts_per_1000" else "{:.2%}"
+        label, shown = _label(name, figures.unit), _shown(name)
+        if name == "best_f1":
+            label += f", at a threshold of {figures.best_f1_threshold:.6g}"
         if "macro" not in name or figures.unit != "session":
             yield label, shown.format(one.value), f"{shown.format(one.low)} to {shown.format(one.high)}"
     if figures.smallest_rate > 1e-4:  # noqa: PLR2004  0.01 %, the smallest that is asked for
@@ -154,6 +178,18 @@ def figure_rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
             yield label, f"{number:g}", ""
     yield "Brier score", f"{figures.brier:.5f}", ""
     yield "expected calibration error", f"{figures.ece:.5f}", ""
+
+
+def _label(name: str, unit: Unit) -> str:
+    if name.startswith("recall_at_"):
+        return f"recall at {100 * float(name.removeprefix('recall_at_')):g} % false alarms per {unit}"
+    if name.startswith("blocked_after_"):
+        return f"blocked within {name.removeprefix('blocked_after_')} actions of the attacker"
+    return _LABELS[name].format(unit=unit)
+
+
+def _shown(name: str) -> str:
+    return "{:.4f}" if "auc" in name else "{:.2f}" if name == "alerts_per_1000" else "{:.2%}"
 
 
 def group_rows(groups: Mapping[str, Group]) -> Iterator[tuple[str, ...]]:
@@ -203,7 +239,7 @@ def _axis(axis: Any, title: str, x: str, y: str) -> Any:
 def _curves(pr: Any, roc: Any, scored: Scored, figures: Figures) -> None:
     judged = judge(scored, figures.unit)
     ranking = Ranking.of(judged.labels, judged.scores)
-    recalls, alarms = np.linspace(0, 1, _GRID), np.geomspace(_LOWEST_RATE, 1, _GRID)
+    recalls, alarms = np.linspace(1 / _GRID, 1, _GRID), np.geomspace(_LOWEST_RATE, 1, _GRID)
     drawn = []
     for weights in (None, *itertools.islice(judged.draws, _BAND_DRAWS)):
         curve = ranking.curve(figures.base_rate, weights)
