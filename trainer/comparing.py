@@ -17,8 +17,10 @@ from trainer.evaluation.baselines import fit_boosted, rules
 from trainer.evaluation.figures import evaluate
 from trainer.evaluation.scoring import Scored, score_sessions, score_with_model
 from trainer.evaluation.thresholds import threshold_for
-from trainer.training.sequence import Shape
-from trainer.training.sequence_training import SequenceConfig, TrainedSequence, encoding_for, train_sequence
+from trainer.training.calibration import DEFAULT_TARGET_FPR
+from trainer.training.defaults import encoding_for
+from trainer.training.network import Shape
+from trainer.training.pipeline import Trained, TrainingConfig, train
 
 HEADER: Final = (
     "model",
@@ -47,7 +49,7 @@ class Candidate:
     """A network to compare, by what it has other than the config."""
 
     name: str
-    change: Callable[[SequenceConfig], SequenceConfig]
+    change: Callable[[TrainingConfig], TrainingConfig]
 
 
 CANDIDATES: Final = (
@@ -65,19 +67,19 @@ CANDIDATES: Final = (
 
 
 def compare(
-    config: SequenceConfig, parts: Splits, candidates: Sequence[Candidate] = CANDIDATES
+    config: TrainingConfig, parts: Splits, candidates: Sequence[Candidate] = CANDIDATES
 ) -> Iterator[tuple[str, ...]]:
     """Yield a row, of HEADER's columns, for each baseline and each candidate.
 
     All thresholds are those that give 0.1 % of the lawful test sessions an alarm, so that what is caught is compared
     at one cost.
     """
-    encoding = encoding_for(config, parts.train)
+    encoding = encoding_for(parts.train, config.window, config.gap_buckets)
     idle_ms = config.idle_timeout_ms
     base_rate = config.base_rate
 
     def row(name: str, scored: Scored, parameters: str, speed: str) -> tuple[str, ...]:
-        threshold = threshold_for(scored.highest()[scored.labels == 0], config.target_fpr)
+        threshold = threshold_for(scored.highest()[scored.labels == 0], DEFAULT_TARGET_FPR)
         figures = evaluate(scored, threshold, base_rate)
         found = figures.estimates
         return (
@@ -103,15 +105,15 @@ def compare(
         "",
     )
     for candidate in candidates:
-        trained = train_sequence(candidate.change(config), parts)
+        trained = train(candidate.change(config), parts)
         yield row(candidate.name, trained.test, f"{trained.parameters:,}", f"{windows_per_s(trained):,.0f}")
 
 
-def leave_one_out(config: SequenceConfig, sessions: int, seed: int) -> Iterator[tuple[str, ...]]:
+def leave_one_out(config: TrainingConfig, sessions: int, seed: int) -> Iterator[tuple[str, ...]]:
     """Yield, for each family, its recall when trained without it, at the threshold chosen on validation."""
     for family in ATTACK_FAMILIES:
         parts = realistic_splits(sessions, seed, (family.name,))
-        figures = train_sequence(config, parts).figures
+        figures = train(config, parts).figures
         group = figures.by_family[family.name]
         yield (
             family.name,
@@ -122,7 +124,7 @@ def leave_one_out(config: SequenceConfig, sessions: int, seed: int) -> Iterator[
         )
 
 
-def windows_per_s(trained: TrainedSequence) -> float:
+def windows_per_s(trained: Trained) -> float:
     """Return how many windows the exported graph scores a second, the best of some runs on one core."""
     scorer = Scorer(trained.file)
     packed = trained.test.packed

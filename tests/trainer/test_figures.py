@@ -16,7 +16,7 @@ from trainer.evaluation.intervals import Estimate, wilson
 from trainer.evaluation.report import figure_rows, sections
 from trainer.evaluation.scoring import NEVER, Scored
 from trainer.evaluation.thresholds import threshold_for, threshold_of_least_cost
-from trainer.training.sequence_training import calibrate
+from trainer.training.calibration import calibrate
 
 ENCODING = Encoding(["LOGIN", "VIEW", "ADD", "TRANSFER_SMALL", "TRANSFER_LARGE"], 4)
 scores_of_sessions = st.lists(st.floats(0, 1, width=32, allow_subnormal=False), min_size=2, max_size=60).map(

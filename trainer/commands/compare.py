@@ -7,14 +7,16 @@ from trainer.comparing import compare as compare_models
 from trainer.data.sources import BASE_RATE, realistic_splits
 from trainer.evaluation.report import markdown_table
 from trainer.training.backend import BackendMissingError
-from trainer.training.seed_training import TrainingError
-from trainer.training.sequence import Schedule
-from trainer.training.sequence_training import SequenceConfig
+from trainer.training.calibration import TrainingError
+from trainer.training.defaults import Schedule
+from trainer.training.pipeline import TrainingConfig
 
 
 @click.command()
 @click.option("--sessions", type=click.IntRange(min=1_000), default=30_000, show_default=True)
-@click.option("--epochs", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option(
+    "--steps", type=click.IntRange(min=1), help="Of each training, at most.  [default: from the data]"
+)
 @click.option("--window", type=click.IntRange(1, 4_096), default=20, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
 @click.option(
@@ -25,11 +27,11 @@ from trainer.training.sequence_training import SequenceConfig
 )
 @click.option("--leave-one-out", "families", is_flag=True, help="Compare left-out families, not models.")
 def compare(
-    *, sessions: int, epochs: int, window: int, seed: int, only: tuple[str, ...], families: bool
+    *, sessions: int, steps: int | None, window: int, seed: int, only: tuple[str, ...], families: bool
 ) -> None:
     """Train and evaluate models, ablations and baselines on the same realistic sessions; print Markdown tables."""
-    config = SequenceConfig(
-        schedule=Schedule(seed=seed, epochs=epochs), window=window, base_rate=BASE_RATE, preset="realistic"
+    config = TrainingConfig(
+        schedule=Schedule(seed=seed, steps=steps), window=window, base_rate=BASE_RATE, preset="realistic"
     )
     if families:
         header: tuple[str, ...] = LEFT_OUT_HEADER

@@ -75,9 +75,9 @@ def evaluate(model: str, *, at_k: Sequence[int], as_json: bool, **options: Any) 
         sessions = _part(options)
         unit: Unit = options["unit"] or unit_of(sessions)
         with Terminal(console) as progress:
-            scored = _scored(loaded, sessions, progress.on_batch)
+            scored = _scored(loaded, sessions, progress.on_part)
             second = options["other"] and _loaded(options["other"])
-            other = second and _scored(second, sessions, progress.on_batch)
+            other = second and _scored(second, sessions, progress.on_part)
         base_rate, base_rate_from = _base_rate(options, loaded, unit)
         figures = evaluate_scores(
             scored,

@@ -5,9 +5,9 @@ import hashlib
 import itertools
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 
 import msgspec
 import numpy as np
@@ -351,6 +351,34 @@ def split(sessions: Sessions) -> Splits:
                 "give more sessions, or a split with each"
             )
     return made
+
+
+def together_in(*parts: Sessions) -> Sessions:
+    """Return the sessions of all parts, one part after the other.
+
+    The parts have the same columns.
+    """
+    names = tuple(dict.fromkeys(name for part in parts for name in part.names))
+    code = {name: number for number, name in enumerate(names)}
+    lengths = np.concatenate([part.lengths for part in parts])
+    columns: dict[str, Any] = {
+        "starts": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        "names": names,
+        "actions": np.concatenate(
+            [np.array([code[name] for name in part.names], np.uint16)[part.actions] for part in parts]
+        ),
+    }
+    for one in fields(Sessions):
+        values = [getattr(part, one.name) for part in parts]
+        if one.name in columns:
+            continue
+        if values[0] is None:
+            columns[one.name] = None
+        elif isinstance(values[0], Categories):
+            columns[one.name] = Categories.of([each.names[code] for each in values for code in each.codes])
+        else:
+            columns[one.name] = np.concatenate(values)
+    return Sessions(**columns)
 
 
 def vocabulary_of(sessions: Sessions) -> tuple[str, ...]:

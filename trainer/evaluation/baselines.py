@@ -123,7 +123,7 @@ def _prefixes(
     packed: Packed, window: int, weighing: Weighing, seed: int
 ) -> tuple[NDArray[np.void], NDArray[np.float32], NDArray[np.float32]]:
     """Return each weighed prefix as a window of its own."""
-    shown = examples(packed, window, weighing, np.random.RandomState(seed))
+    shown = examples(packed, window, weighing, seed)
     row, place = np.nonzero(shown.weights)
     windows = shown.windows[row]
     windows[np.arange(window) > place[:, np.newaxis]] = np.zeros((), windows.dtype)

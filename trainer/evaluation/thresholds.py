@@ -43,3 +43,15 @@ def threshold_of_least_cost(
     alarms = 1 - np.searchsorted(lawful, candidates) / len(lawful)
     cost = base_rate * cost_fn * missed + (1 - base_rate) * cost_fp * alarms
     return float(np.clip(candidates[int(np.argmin(cost))], _LOWEST, 1))
+
+
+def threshold_of_best_f1(highest: NDArray[np.float32], labels: NDArray[np.float32]) -> float:
+    """Return the threshold with the best F1 on some sessions, midway between the logits that it lies between."""
+    order = np.argsort(-highest, kind="stable")
+    scores, caught = np.clip(highest[order].astype(np.float64), 1e-7, 1 - 1e-7), np.cumsum(labels[order] == 1)
+    is_last = np.append(np.diff(scores) != 0, [True])
+    f1 = np.where(is_last, 2 * caught / (np.arange(1, len(scores) + 1) + caught[-1]), 0)
+    best = int(np.argmax(f1))
+    logits = np.log(scores) - np.log1p(-scores)
+    below = logits[best + 1] if best + 1 < len(scores) else logits[best] - 1
+    return float(1 / (1 + np.exp(-(logits[best] + below) / 2)))
