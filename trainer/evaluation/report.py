@@ -139,7 +139,7 @@ def difference_section(found: Mapping[str, Difference], unit: Unit) -> Section:
         shown = _shown(name)
         signed = shown.replace(":", ":+")
         interval = f"{signed.format(less.value)} ({signed.format(less.low)} to {signed.format(less.high)})"
-        rows.append((_label(name, unit), shown.format(one.first), shown.format(one.second), interval))
+        rows.append((label_of(name, unit), shown.format(one.first), shown.format(one.second), interval))
     return Section(("both models", "--model", "--compare", "difference, 95 % interval"), rows)
 
 
@@ -163,7 +163,7 @@ def figure_rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
     yield f"{figures.unit}s", f"{figures.attacks:,} attacks, {lawful:,} lawful", ""
     yield "share of attacks assumed", f"{figures.base_rate:.4g}, {figures.base_rate_from}", ""
     for name, one in figures.estimates.items():
-        label, shown = _label(name, figures.unit), _shown(name)
+        label, shown = label_of(name, figures.unit), _shown(name)
         if name == "best_f1":
             label += f", at a threshold of {figures.best_f1_threshold:.6g}"
         if "macro" not in name or figures.unit != "session":
@@ -180,7 +180,8 @@ def figure_rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
     yield "expected calibration error", f"{figures.ece:.5f}", ""
 
 
-def _label(name: str, unit: Unit) -> str:
+def label_of(name: str, unit: Unit) -> str:
+    """Return a figure's name in words."""
     if name.startswith("recall_at_"):
         return f"recall at {100 * float(name.removeprefix('recall_at_')):g} % false alarms per {unit}"
     if name.startswith("blocked_after_"):
