@@ -10,7 +10,8 @@ import numpy as np
 from detector.model.scorer import Scorer
 from producer.behaviour.attacks import ATTACK_FAMILIES
 from trainer.data.sessions import Sessions, Splits
-from trainer.data.sources import realistic_splits
+from trainer.data.simulated import realistic_splits
+from trainer.data.splitting import folds
 from trainer.data.windows import Weighing, pack, windows_ending_at
 from trainer.evaluation.baselines import fit_boosted, fit_ngrams
 from trainer.evaluation.figures import BUDGETS, Difference, Figures, differences, evaluate
@@ -18,7 +19,8 @@ from trainer.evaluation.intervals import Estimate
 from trainer.evaluation.report import Section, label_of
 from trainer.evaluation.scoring import Scored, score_sessions
 from trainer.evaluation.thresholds import threshold_for
-from trainer.training.defaults import encoding_for, folds
+from trainer.training.defaults import encoding_for
+from trainer.training.fitting import Observer
 from trainer.training.network import Shape
 from trainer.training.pipeline import Trained, TrainingConfig, train
 
@@ -70,7 +72,10 @@ class Compared(NamedTuple):
 
 
 def compare(
-    config: TrainingConfig, parts: Splits, candidates: Sequence[Candidate] = CANDIDATES
+    config: TrainingConfig,
+    parts: Splits,
+    candidates: Sequence[Candidate] = CANDIDATES,
+    observer: Observer | None = None,
 ) -> Iterator[Compared]:
     """Train each baseline and each candidate, and yield them with their figures.
 
@@ -86,12 +91,12 @@ def compare(
 
     ngrams = fit_ngrams(parts.train, seed)
     packed = pack(parts.test, encoding, idle_ms)
-    scored = Scored(parts.test, packed, ngrams.scores(parts.test))
+    scored = Scored(packed.sessions, packed, ngrams.scores(packed.sessions))
     yield compared(BASELINES[0], f"{len(ngrams.weights) + 1:,}", scored)
     boosted = fit_boosted(parts.train, encoding, config.weighing, idle_ms, seed)
     yield compared(BASELINES[1], "200 trees", score_sessions(boosted.score, encoding, parts.test, idle_ms))
     for candidate in candidates:
-        trained = train(candidate.change(config), parts)
+        trained = train(candidate.change(config), parts, observer)
         yield compared(candidate.name, f"{trained.parameters:,}", trained.test, windows_per_s(trained))
 
 
@@ -162,12 +167,10 @@ def _shown(one: Estimate) -> str:
 
 def split_in_folds(sessions: Sessions, count: int, seed: int) -> Iterator[Splits]:
     """Yield, fold by fold, the other folds to train on and to choose the threshold by, and the fold to test on."""
-    fold = folds(sessions, count, seed)
-    for number in range(count):
-        rest = sessions.take(np.flatnonzero(fold != number))
-        inner = folds(rest, _VALID_FOLDS, seed)
-        train_part, valid_part = (rest.take(np.flatnonzero((inner == 0) == valid)) for valid in (False, True))
-        yield Splits(train_part, valid_part, sessions.take(np.flatnonzero(fold == number)))
+    for rest, tested in folds(sessions, count, seed):
+        pool = sessions.take(rest)
+        learned, valid = next(folds(pool, _VALID_FOLDS, seed))
+        yield Splits(pool.take(learned), pool.take(valid), sessions.take(tested))
 
 
 def leave_one_out(config: TrainingConfig, sessions: int, seed: int) -> Section:

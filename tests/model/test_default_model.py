@@ -9,7 +9,7 @@ from detector.model.artifact import Model, UnknownActions, default_model_path, l
 from detector.model.scorer import CHUNK_WINDOWS
 from producer.behaviour import seed as seed_preset
 from producer.behaviour.attacks import ATTACK_FAMILIES
-from trainer.data.sessions import simulate, simulated
+from trainer.data.simulated import simulate, simulated
 from trainer.data.windows import every_window
 from trainer.evaluation.figures import evaluate
 from trainer.evaluation.scoring import NEVER, Scored, score_with_model

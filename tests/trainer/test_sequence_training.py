@@ -8,17 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from trainer.training.sequence import Shape, Tensors, build_sequence_graph
+from trainer.training.sequence_training import SequenceConfig, encoding_for
 
 from detector.model.artifact import UnknownActions, load_model
 from detector.model.scorer import Scorer
 from tests.model.models import metadata, with_canaries
-from trainer.data.sessions import Session, simulate, split, write_sessions
+from trainer.data.sessions import Session, write_sessions
+from trainer.data.simulated import simulate
+from trainer.data.splitting import split
 from trainer.data.windows import Weighing
 from trainer.evaluation.baselines import fit_boosted, rules
 from trainer.evaluation.scoring import score_sessions
 from trainer.training.export import model_file
-from trainer.training.sequence import Shape, Tensors, build_sequence_graph
-from trainer.training.sequence_training import SequenceConfig, encoding_for
 
 ROOT = Path(__file__).parents[2]
 TINY = [
@@ -129,11 +131,15 @@ def test_evaluate_gives_what_the_training_said(trained: tuple[Path, Path]) -> No
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (["evaluate", "--model", "seed"], "expected one of --preset, --data, --events, --topic"),
+        (["evaluate", "--model", "seed"], "expected one of --preset, --data, --topic"),
         (["evaluate", "--model", "nowhere.onnx", "--preset", "realistic"], "nowhere.onnx"),
         (["train", "--data", "nowhere.jsonl", "--out", "{out}"], "nowhere.jsonl cannot be read"),
         (["train", "--preset", "realistic", "--cost-fn", "5", "--out", "{out}"], "expected both"),
-        (["train", "--topic", "t", "--out", "{out}"], "without --labels"),
+        (
+            ["train", "--topic", "t", "--data", "d", "--out", "{out}"],
+            "expected one of --preset, --data, --topic",
+        ),
+        (["train", "--data", "d", "--column", "when=ts", "--out", "{out}"], "says columns.when"),
         (
             ["train", "--preset", "realistic", "--like", "default", "--window", "5", "--out", "{out}"],
             "--like",

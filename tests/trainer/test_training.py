@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from detector.model.artifact import load_model
 from trainer.training.config import TrainingConfig
 from trainer.training.seed_training import Epoch, train_and_evaluate
+
+from detector.model.artifact import load_model
 
 ROOT = Path(__file__).parents[2]
 

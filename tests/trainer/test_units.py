@@ -14,7 +14,7 @@ from trainer.data.windows import pack
 from trainer.evaluation.exporting import write_scores
 from trainer.evaluation.figures import differences, evaluate
 from trainer.evaluation.scoring import Scored
-from trainer.evaluation.units import judge, unit_of
+from trainer.evaluation.units import judge
 
 ENCODING = Encoding(["PAY"], 4)
 
@@ -41,24 +41,14 @@ def test_unlabelled_events_are_no_examples() -> None:
     scored = _scored(
         [[0, UNLABELLED, 1], [UNLABELLED, UNLABELLED], [0, 0]], [[0.1, 0.9, 0.7], [0.8, 0.8], [0.2, 0.3]]
     )
-    assert unit_of(scored.sessions) == "event"
     events = judge(scored, "event")
     assert events.labels.tolist() == [False, True, False, False]
     assert events.scores.tolist() == pytest.approx([0.1, 0.7, 0.2, 0.3])
     sessions = judge(scored, "session")
     assert sessions.labels.tolist() == [True, False]
     assert sessions.scores.tolist() == pytest.approx([0.7, 0.3])
-    assert evaluate(scored, 0.5).examples == 4
-
-
-def test_labels_of_sessions_are_told_from_labels_of_events() -> None:
-    """A session is lawful until its attacker's first action and an attack from there on; anything else is of events."""
-    assert (
-        unit_of(_scored([[0, 1, 1], [0, 0], [UNLABELLED] * 2], [[0.0] * 3, [0.0] * 2, [0.0] * 2]).sessions)
-        == "session"
-    )
-    assert unit_of(_scored([[0, 1, 0]], [[0.0] * 3]).sessions) == "event"
-    assert unit_of(_scored([[UNLABELLED, 0]], [[0.0] * 2]).sessions) == "event"
+    told = replace(scored, sessions=replace(scored.sessions, labels_of="event"))
+    assert evaluate(told, 0.5).examples == 4, "what is labelled is judged"
 
 
 def test_an_account_has_the_highest_of_its_sessions() -> None:

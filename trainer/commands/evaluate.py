@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import msgspec
 from rich.console import Console
 
 from detector.model.artifact import Model, ModelRefusedError, UnknownActions, load_model, resolve_model_path
-from trainer.commands.options import FILE, data_options, sessions_of
+from trainer.commands.options import FILE, data_options, sessions_of, splits_of
 from trainer.commands.tables import show, show_table
-from trainer.data.sessions import DataError, Sessions, simulate, split
-from trainer.data.sources import BASE_RATE, TEST_ATTACKS, TEST_LAWFUL
+from trainer.data.sessions import DataError, LabelsOf, Sessions
+from trainer.data.simulated import BASE_RATE, TEST_ATTACKS, TEST_LAWFUL, simulate
 from trainer.evaluation.course import BUILT_IN
 from trainer.evaluation.evasion import Escapes, escapes, read_edits, usual_edits
 from trainer.evaluation.exporting import write_scores
@@ -20,7 +20,6 @@ from trainer.evaluation.figures import differences
 from trainer.evaluation.figures import evaluate as evaluate_scores
 from trainer.evaluation.report import difference_section, escape_section, write_report
 from trainer.evaluation.scoring import OnBatch, Scored, score_with_model
-from trainer.evaluation.units import UNITS, Unit, unit_of
 from trainer.progress import Terminal
 
 
@@ -47,7 +46,9 @@ from trainer.progress import Terminal
     help="Part of the data to evaluate on.",
 )
 @click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), help="[default: the model's own]")
-@click.option("--unit", type=click.Choice(UNITS), help="What an example is.  [default: what is labelled]")
+@click.option(
+    "--unit", type=click.Choice(get_args(LabelsOf)), help="What an example is.  [default: what is labelled]"
+)
 @click.option(
     "--at-k",
     multiple=True,
@@ -73,7 +74,7 @@ def evaluate(model: str, *, at_k: Sequence[int], as_json: bool, **options: Any) 
     try:
         loaded = _loaded(model)
         sessions = _part(options)
-        unit: Unit = options["unit"] or unit_of(sessions)
+        unit: LabelsOf = options["unit"] or sessions.labels_of
         with Terminal(console) as progress:
             scored = _scored(loaded, sessions, progress.on_part)
             second = options["other"] and _loaded(options["other"])
@@ -123,12 +124,13 @@ def _part(options: dict[str, Any]) -> Sessions:
     if options["preset"] == "realistic":
         attacks = round(options["sessions"] * TEST_ATTACKS / (TEST_LAWFUL + TEST_ATTACKS))
         return simulate(options["sessions"] - attacks, attacks, options["seed"])
-    read = sessions_of(options)
-    part: Sessions = read if options["part"] == "all" else getattr(split(read), options["part"])
+    if options["part"] == "all":
+        return sessions_of(options)
+    part: Sessions = getattr(splits_of(options), options["part"])
     return part
 
 
-def _base_rate(options: dict[str, Any], model: Model, unit: Unit) -> tuple[float | None, str]:
+def _base_rate(options: dict[str, Any], model: Model, unit: LabelsOf) -> tuple[float | None, str]:
     """Return the share of attacks to assume, None for the examples' own, and where it is from."""
     if options["base_rate"] is not None:
         return options["base_rate"], "given"

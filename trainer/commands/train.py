@@ -10,10 +10,10 @@ from rich.console import Console
 
 from detector.core.encoding import Encoding
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
-from trainer.commands.options import FILE, data_options, has_data, sessions_of
+from trainer.commands.options import FILE, data_options, has_data, splits_of
 from trainer.commands.tables import show
-from trainer.data.sessions import DataError, Splits, split
-from trainer.data.sources import BASE_RATE, REALISTIC_SESSIONS, realistic_splits
+from trainer.data.sessions import DataError, Splits
+from trainer.data.simulated import BASE_RATE, REALISTIC_SESSIONS, realistic_splits, seed_preset
 from trainer.data.windows import Weighing
 from trainer.evaluation.report import write_report
 from trainer.progress import Terminal
@@ -22,7 +22,7 @@ from trainer.training.calibration import DEFAULT_TARGET_FPR, TrainingError, Want
 from trainer.training.checkpoint import CheckpointError
 from trainer.training.defaults import GAP_BUCKETS, Schedule
 from trainer.training.network import Shape
-from trainer.training.notebook import NOTEBOOK, notebook_splits
+from trainer.training.notebook import NOTEBOOK, SESSIONS, TEST_SHARE
 from trainer.training.pipeline import Trained, TrainingConfig
 from trainer.training.pipeline import train as train_model
 
@@ -192,7 +192,7 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
         device=options["device"],
     )
     if is_notebook:
-        return config, notebook_splits(seed)
+        return config, seed_preset(SESSIONS, seed, TEST_SHARE)
     parts, base_rate, recorded = _splits(options, seed)
     config = replace(
         config,
@@ -223,7 +223,7 @@ def _encoding_of(model: str) -> Encoding:
 
 def _splits(options: dict[str, Any], seed: int) -> tuple[Splits, float | None, dict[str, int | float | str]]:
     if has_data(options):
-        return split(sessions_of(options)), options["base_rate"], {}
+        return splits_of(options), options["base_rate"], {}
     left_out = options["leave_out"]
     recorded: dict[str, int | float | str] = {"sessions": options["sessions"]}
     if left_out:

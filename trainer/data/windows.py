@@ -1,6 +1,6 @@
 """Windows of sessions: what serving scores after each action, and what training shows the network."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.encoding import STEP_DTYPE, Encoding
-from trainer.data.sessions import Sessions
+from trainer.data.sessions import UNLABELLED, Sessions
+from trainer.data.sittings import ENDS_SESSION, clamped, sittings
 
 CHUNK_STEPS: Final = 1_600_000
 """Steps of the windows that are in memory at once, at some 25 bytes each."""
@@ -16,26 +17,27 @@ TAILS: Final = 32
 """Most windows of one sitting at a time, beyond its first and its last; it may have 100,000."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Packed:
-    """Sessions as one array of steps.
-
-    A session idle for longer than the detector keeps it begins anew when it goes on: its later sittings are scored
-    without the earlier ones, in training and evaluation as in serving.
+    """Sessions as one array of steps, in training and evaluation as in serving.
 
     Attributes:
+        sessions: themselves, without the repeated events that serving passes over.
         steps: shape (actions of all sessions,), dtype STEP_DTYPE.
         starts: shape (sessions + 1,), int64; where each session begins, and the end.
-        sittings: shape (sittings + 1,), int64; where each sitting begins, and the end.
+        sittings: shape (sittings + 1,), int64; where the detector begins anew, and the end.
         is_attack: shape (actions,), bool; whether the prefix that ends there holds an action of an attacker's.
         labels: shape (sessions,), int64.
+        told: what is to be said of how histories were cut.
     """
 
+    sessions: Sessions
     steps: NDArray[np.void]
     starts: NDArray[np.int64]
     sittings: NDArray[np.int64]
     is_attack: NDArray[np.bool_]
     labels: NDArray[np.int64]
+    told: list[str]
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -43,50 +45,49 @@ class Packed:
         return np.diff(self.starts)
 
 
-def pack(sessions: Sessions, encoding: Encoding, idle_timeout_ms: int) -> Packed:
-    """Encode sessions whole; an action beyond the vocabulary becomes the unknown token.
+def pack(
+    sessions: Sessions,
+    encoding: Encoding,
+    idle_timeout_ms: int,
+    ends_session: Collection[str] = ENDS_SESSION,
+) -> Packed:
+    """Encode sessions whole, as `detector.core.staging` does; an action beyond the vocabulary becomes the unknown token.
 
     Args:
-        sessions: at least one.
+        sessions: some.
         encoding: of the model; without gap bounds, no time is used but for the sittings.
         idle_timeout_ms: a session without an action for longer has ended.
+        ends_session: actions after which a session begins anew.
 
     Raises:
         UnknownActionError: an action is beyond the vocabulary, and the encoding has no unknown token.
     """
-    count, starts = len(sessions.actions), sessions.starts
-    begins = np.zeros(count, np.bool_)
-    begins[starts[:-1]] = True
-    gaps_ms = np.zeros(count, np.int64)
+    found = sittings(sessions, encoding.window, idle_timeout_ms, ends_session)
+    sessions, begins = found.sessions, found.begins
+    gaps_ms = np.zeros(len(begins), np.int64)
     if sessions.times_ms is not None:
-        gaps_ms[1:] = np.diff(sessions.times_ms)
-        begins |= gaps_ms > idle_timeout_ms
-        gaps_ms = np.diff(_clamped(sessions.times_ms, np.flatnonzero(begins)), prepend=0)
-    codes = np.array([int.from_bytes(encoding.step(name, None)[:2], "little") for name in sessions.names])
-    steps = np.empty(count, STEP_DTYPE)
+        gaps_ms[1:] = np.diff(clamped(sessions.times_ms, begins))
+    used = np.bincount(sessions.actions, minlength=len(sessions.names)) > 0
+    codes = np.array(
+        [
+            int.from_bytes(encoding.step(name, None)[:2], "little") if is_used else 0
+            for name, is_used in zip(sessions.names, used.tolist(), strict=True)
+        ],
+        np.uint16,
+    )
+    steps = np.empty(len(begins), STEP_DTYPE)
     steps["action"] = codes[sessions.actions]
     buckets = 2 + np.searchsorted(np.array(encoding.gap_bounds_ms, np.int64), gaps_ms, side="right")
     steps["gap"] = np.where(begins, 1, buckets) if encoding.gap_bounds_ms else 1
     return Packed(
+        sessions,
         steps,
-        starts,
-        np.append(np.flatnonzero(begins), count),
+        sessions.starts,
+        np.append(np.flatnonzero(begins), len(begins)),
         sessions.targets == 1,
         sessions.labels.astype(np.int64),
+        found.told(idle_timeout_ms),
     )
-
-
-def _clamped(times_ms: NDArray[np.int64], begins: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Let no time run backwards within a sitting."""
-    if np.isin(np.flatnonzero(np.diff(times_ms) < 0) + 1, begins).all():
-        return times_ms
-    # Ranks of times are lifted apart by sitting, one above the other, so that one running maximum serves all.
-    different, ranks = np.unique(times_ms, return_inverse=True)
-    lift = np.zeros(len(times_ms), np.int64)
-    lift[begins[1:]] = len(different)
-    lift = np.cumsum(lift)
-    clamped: NDArray[np.int64] = different[np.maximum.accumulate(ranks + lift) - lift]
-    return clamped
 
 
 def windows_ending_at(packed: Packed, ends: NDArray[np.int64], window: int) -> NDArray[np.void]:
@@ -209,7 +210,7 @@ def examples(packed: Packed, window: int, weighing: Weighing, seed: int, at_most
 
 
 def _weights(packed: Packed, weighing: Weighing) -> NDArray[np.float32]:
-    """Return what the prefix that ends at each action weighs; shape (actions,)."""
+    """Return what the prefix that ends at each action weighs, nothing where nobody knows; shape (actions,)."""
     is_attack, lengths = packed.is_attack, packed.lengths
     done = np.cumsum(is_attack, dtype=np.int64)
     before: NDArray[np.int64] = np.repeat((done - is_attack)[packed.starts[:-1]], lengths)
@@ -218,6 +219,9 @@ def _weights(packed: Packed, weighing: Weighing) -> NDArray[np.float32]:
     if not weighing.every_prefix:
         weight = np.zeros(len(is_attack))
         weight[packed.starts[1:] - 1] = 1.0
+    weight[packed.sessions.targets == UNLABELLED] = 0.0
+    if packed.sessions.weights is not None:
+        weight *= np.repeat(packed.sessions.weights, lengths)
     if weighing.attack_share is not None:
         positive, negative = weight[is_attack].sum(), weight[~is_attack].sum()
         odds = weighing.attack_share / (1 - weighing.attack_share)

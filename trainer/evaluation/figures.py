@@ -8,12 +8,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.sessions import Categories
+from trainer.data.sessions import Categories, LabelsOf
 from trainer.evaluation.course import BUILT_IN, Course, Flags, Money
 from trainer.evaluation.curves import Curve, Ranking
 from trainer.evaluation.intervals import Estimate, Weights, newcombe, wider, wilson
 from trainer.evaluation.scoring import Scored
-from trainer.evaluation.units import Judged, Unit, judge, unit_of
+from trainer.evaluation.units import Judged, judge
 
 BUDGETS: Final = (0.1, 0.01, 1e-3, 1e-4)
 ECE_BINS: Final = 10
@@ -50,7 +50,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     Brier, ECE) are at `base_rate`: lawful examples are weighed so.
     """
 
-    unit: Unit
+    unit: LabelsOf
     examples: int
     attacks: int
     base_rate: float
@@ -103,7 +103,7 @@ def evaluate(
     base_rate: float | None = None,
     *,
     base_rate_from: str = "given",
-    unit: Unit | None = None,
+    unit: LabelsOf | None = None,
     at_k: Sequence[int] = (),
     money: Money = BUILT_IN,
 ) -> Figures:
@@ -121,7 +121,7 @@ def evaluate(
     Raises:
         DataError: the examples are not of both kinds, or are to be accounts and there are none.
     """
-    judged = judge(scored, unit or unit_of(scored.sessions))
+    judged = judge(scored, unit or scored.sessions.labels_of)
     attack = judged.labels
     rate = float(attack.mean()) if base_rate is None else base_rate
     course = Course.of(scored, threshold, money) if judged.unit == "session" else None
@@ -154,7 +154,7 @@ def differences(
     first: tuple[Scored, float],
     second: tuple[Scored, float],
     base_rate: float | None = None,
-    unit: Unit | None = None,
+    unit: LabelsOf | None = None,
 ) -> dict[str, Difference]:
     """Compare two models on the same sessions, each with its scores and its threshold.
 
@@ -166,7 +166,7 @@ def differences(
     """
     judged, measures, rates = [], [], []
     for scored, threshold in (first, second):
-        one = judge(scored, unit or unit_of(scored.sessions))
+        one = judge(scored, unit or scored.sessions.labels_of)
         blocked = one.scores >= threshold
         if one.unit == "session":
             blocked = Course.of(scored, threshold, BUILT_IN).blocked[one.index]

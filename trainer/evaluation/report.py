@@ -11,12 +11,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from detector.model.artifact import ModelMetadata
+from trainer.data.sessions import LabelsOf
 from trainer.evaluation.course import BUILT_IN, Course
 from trainer.evaluation.curves import Ranking
 from trainer.evaluation.evasion import Escapes
 from trainer.evaluation.figures import Difference, Figures, Group
 from trainer.evaluation.scoring import Scored
-from trainer.evaluation.units import Unit, judge
+from trainer.evaluation.units import judge
 
 _TRACES: Final = 12
 _DPI: Final = 110
@@ -131,7 +132,7 @@ def sections(figures: Figures) -> Iterator[Section]:
             yield Section(header if timed else header[:-1], rows)
 
 
-def difference_section(found: Mapping[str, Difference], unit: Unit) -> Section:
+def difference_section(found: Mapping[str, Difference], unit: LabelsOf) -> Section:
     """Return the table of two models on the same examples."""
     rows = []
     for name, one in found.items():
@@ -180,7 +181,7 @@ def figure_rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
     yield "expected calibration error", f"{figures.ece:.5f}", ""
 
 
-def label_of(name: str, unit: Unit) -> str:
+def label_of(name: str, unit: LabelsOf) -> str:
     """Return a figure's name in words."""
     if name.startswith("recall_at_"):
         return f"recall at {100 * float(name.removeprefix('recall_at_')):g} % false alarms per {unit}"

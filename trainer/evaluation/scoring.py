@@ -90,7 +90,7 @@ def score_sessions(
         done += len(windows)
         if on_batch is not None:
             on_batch(done, len(scores))
-    return Scored(sessions, packed, scores)
+    return Scored(packed.sessions, packed, scores)
 
 
 def score_with_model(

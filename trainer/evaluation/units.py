@@ -1,17 +1,13 @@
 """What is judged: sessions, events or accounts, as they are labelled, each with one score."""
 
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.sessions import UNLABELLED, DataError, Sessions
+from trainer.data.sessions import UNLABELLED, DataError, LabelsOf
 from trainer.evaluation.intervals import Draws
 from trainer.evaluation.scoring import Scored
-
-Unit = Literal["session", "event", "account"]
-UNITS: Final[tuple[Unit, ...]] = get_args(Unit)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +24,7 @@ class Judged:
         groups: shape (examples,), whose each is: the account's where there are accounts, else the session's.
     """
 
-    unit: Unit
+    unit: LabelsOf
     index: NDArray[np.int64]
     labels: NDArray[np.bool_]
     scores: NDArray[np.float32]
@@ -42,18 +38,7 @@ class Judged:
         return Draws(self.labels, self.groups)
 
 
-def unit_of(sessions: Sessions) -> Unit:
-    """Return the unit that sessions are labelled by: events, if labels within a session end or have holes."""
-    within = np.ones(len(sessions.targets), np.bool_)
-    within[sessions.starts[:-1]] = False
-    before = np.concatenate([[0], sessions.targets[:-1]])
-    falls = within & (
-        (sessions.targets < before) | ((before == UNLABELLED) & (sessions.targets != UNLABELLED))
-    )
-    return "event" if falls.any() else "session"
-
-
-def judge(scored: Scored, unit: Unit) -> Judged:
+def judge(scored: Scored, unit: LabelsOf) -> Judged:
     """Return the labelled examples of a unit, each with its score.
 
     An event has the score after it, a session its highest (of an attack, from the attacker's first action on), an
