@@ -111,7 +111,7 @@ def table(rows: Sequence[Compared]) -> Section:
     names = [name for name in COMPARED if name in rows[0].figures.estimates]
     budget = budget_of(rows[0].scored)
     unit = rows[0].figures.unit
-    labels = [f"recall at {100 * budget:g} %" if name == "recall" else label_of(name, unit) for name in names]
+    labels = [f"recall at {100 * budget:g} % false alarms" if name == "recall" else label_of(name, unit) for name in names]
     return Section(
         ("model", "parameters", *labels, "windows/s"),
         [
@@ -153,7 +153,9 @@ def verdicts(rows: Sequence[Compared], base_rate: float | None) -> Iterator[str]
 
 def _verdict(difference: Difference) -> str:
     less = difference.second_less_first
-    return "beats" if less.low > 0 else "does NOT beat" if less.high >= 0 else "is WORSE than"
+    if less.low > 0:
+        return "beats"
+    return "is above, but not beyond doubt," if less.value > 0 else "does NOT beat"
 
 
 def _said(difference: Difference) -> str:

@@ -287,8 +287,8 @@ def together_in(*parts: Sessions) -> Sessions:
         values = [getattr(part, one.name) for part in parts]
         if one.name in columns:
             continue
-        if values[0] is None:
-            columns[one.name] = None
+        if values[0] is None or isinstance(values[0], str):
+            columns[one.name] = values[0]
         elif isinstance(values[0], Categories):
             columns[one.name] = Categories.of([each.names[code] for each in values for code in each.codes])
         else:
