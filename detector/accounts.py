@@ -60,7 +60,7 @@ def list_(**where: Any) -> None:
         for account_id, listing in sorted(lists.listed().items()):
             click.echo(msgspec.json.encode({"account_id": account_id, "listing": listing}))
 
-    _with_accounts(where, show)
+    _with_accounts(where, show, "Run it again")
 
 
 @accounts.command()
@@ -94,12 +94,14 @@ def _publish(where: dict[str, Any], account_ids: Iterable[str], listing: Listing
     _with_accounts(where, publish)
 
 
-def _with_accounts(where: dict[str, Any], work: Callable[[Accounts], None]) -> None:
+def _with_accounts(
+    where: dict[str, Any],
+    work: Callable[[Accounts], None],
+    then: str = "What was published before holds; run it again for the rest",
+) -> None:
     logging.getLogger("kafka").setLevel(logging.ERROR)
     config = config_of(where)
     try:
         work(Accounts(config))
     except (*TRANSACTION_FAILURES, TopicsUnfitError, KafkaError) as error:
-        raise click.ClickException(
-            f"{type(error).__name__}: {error}. What was published before holds; run it again for the rest"
-        ) from error
+        raise click.ClickException(f"{type(error).__name__}: {error}. {then}") from error

@@ -166,10 +166,10 @@ def score(
     limit = model.threshold if threshold is None else threshold
     times_ms = _times_ms(gaps, len(actions))
     try:
-        windows = model.encoding.windows([model.encoding.steps(actions, times_ms)])
+        steps = model.encoding.steps(actions, times_ms)
     except UnknownActionError as error:
         raise click.UsageError(f"{error}: expected {', '.join(model.encoding.vocabulary)}") from error
-    risk = float(model.score(windows)[0])
+    risk = model.session_scores(steps)[-1]
     verdict = "BLOCKED" if risk >= limit else "ALLOWED"
     if as_json:
         answer = {
@@ -214,6 +214,9 @@ def replay(*, path: Path | None, folder: Path | None, out: Path, **given: Any) -
         raise click.UsageError(
             "--models goes with the input topic, not with --file: a file has no history of models"
         )
+    asked = click.get_current_context().get_parameter_source("model")
+    if folder and asked is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--model decides nothing beside --models: expected one of the two")
     count = 0
     try:
         config = fitted(config) if path is None else config
@@ -274,9 +277,12 @@ def redrive(*, reasons: tuple[str, ...], dry_run: bool, most: int | None, **give
         with Watchdog(heartbeat, config.stall_timeout_ms / 1000):
             outcome = redriver.run()
     except (*TRANSACTION_FAILURES, TopicsUnfitError, KafkaError) as error:
-        raise click.ClickException(
-            f"{type(error).__name__}: {error}. What was committed before stays so; run it again to go on from there"
-        ) from error
+        then = (
+            "Nothing was published; run it again"
+            if dry_run
+            else "What was committed before stays so; run it again to go on from there"
+        )
+        raise click.ClickException(f"{type(error).__name__}: {error}. {then}") from error
     verb = "would be redriven" if dry_run else "redriven"
     click.echo(f"{outcome.redriven.total()} {verb} to {config.input_topic}: {_counts(outcome.redriven)}")
     if outcome.kept:
@@ -348,9 +354,8 @@ def _challenger(config: DetectorConfig, champion: Model) -> Challenger | None:
             "decides, in whose steps the live sessions are kept: expected the same ones. A model of other steps runs "
             "beside as a detector of its own, with another --group and --alerts-topic"
         )
-    return Challenger(
-        config.challenger(model.threshold, model.reference), ScoreMemo(model.encoding, model.score)
-    )
+    policy = config.challenger(model.threshold, model.reference)
+    return Challenger(policy, ScoreMemo(model.encoding, model.score), model.evidence)
 
 
 def _pseudonyms(config: DetectorConfig) -> Pseudonyms:

@@ -156,7 +156,10 @@ def processor_of(
         score=memo.of,
         policy=config.policy(model.threshold, model.reference),
         limits=config.session_limits,
-        explain=partial(with_reasons, encoding=model.encoding, score=memo) if explains else None,
+        evidence=model.evidence,
+        explain=partial(with_reasons, encoding=model.encoding, score=memo, evidence=model.evidence)
+        if explains
+        else None,
         challenger=challenger,
         isolates=config.on_processing_failure == DEAD_LETTER,
         now_ms=now_ms,

@@ -107,6 +107,7 @@ class Redriver:
     ) -> None:
         self._config = config
         self._reasons = [reason for reason in REDRIVABLE if reason in reasons]
+        self._only_some = len(self._reasons) < len(REDRIVABLE)
         self._dry_run = dry_run
         self._most = most
         self._alive = alive
@@ -192,13 +193,13 @@ class Redriver:
             _LOG.warning("%s[%d] at offset %d: %s", record.topic, record.partition, record.offset, error)
             batch.outcome.kept[Kept.UNKNOWN] += 1
             return
+        if letter.reason not in self._reasons and (letter.reason in REDRIVABLE or self._only_some):
+            return
         if letter.reason in _NOT_READ:
             batch.outcome.kept[Kept.NOT_READ] += 1
             return
         if letter.reason == Reason.NULL_VALUE or letter.value_bytes is None:
             batch.outcome.kept[Kept.NULL_VALUE] += 1
-            return
-        if letter.reason not in self._reasons:
             return
         if record.offset < positions.get((letter.reason, record.partition), 0):
             return
@@ -210,7 +211,7 @@ class Redriver:
             batch.outcome.kept[event] += 1
             return
         batch.records.append(event)
-        batch.size_bytes += _size_bytes(event)
+        batch.size_bytes += event.size_bytes
         batch.outcome.redriven[letter.reason] += 1
 
     def _event(self, letter: DeadLetter) -> OutputRecord | Kept:
@@ -226,7 +227,7 @@ class Redriver:
         # The partition it came from and not the key's: its session lies there, whichever partitioner was used.
         partition = letter.partition if letter.partition in self._input_partitions else None
         event = OutputRecord(self._config.input_topic, key, value, headers, partition)
-        return Kept.TOO_LARGE if _size_bytes(event) > self._max_record_bytes else event
+        return Kept.TOO_LARGE if event.size_bytes + _BATCH_OVERHEAD_BYTES > self._max_record_bytes else event
 
     def _original(self, letter: DeadLetter) -> Any | None:
         """Fetch the record that a cut letter was made of; None if it is gone."""
@@ -279,11 +280,6 @@ def _consumer(config: DetectorConfig, purpose: str) -> Consumer:
         fetch_max_bytes=MAX_RECORD_BYTES + 1024 * 1024,
         max_partition_fetch_bytes=2 * 1024 * 1024,
     )
-
-
-def _size_bytes(record: OutputRecord) -> int:
-    headers_bytes = sum(len(name.encode()) + len(value) + 10 for name, value in record.headers)
-    return len(record.key or b"") + len(record.value or b"") + headers_bytes + _BATCH_OVERHEAD_BYTES
 
 
 def _topic_id(admin: KafkaAdminClient, topic: str) -> str:

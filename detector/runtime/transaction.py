@@ -45,6 +45,12 @@ class OutputRecord(NamedTuple):
     partition: int | None = None
     origin: Origin | None = None
 
+    @property
+    def size_bytes(self) -> int:
+        """About as many bytes as it takes in a batch, lengths within the record included."""
+        headers = sum(len(name.encode()) + len(value) + 10 for name, value in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + headers
+
 
 class Transactor:
     """Publishes records and commits input offsets as one (KIP-98, KIP-447).
@@ -198,10 +204,5 @@ def _too_large(records: Sequence[OutputRecord], futures: Sequence[Any]) -> list[
     # Fewer futures than records, if sending was refused halfway.
     for record, future in zip(records, futures, strict=False):
         if is_refused_for_its_size(future):
-            least[record.topic] = min(_size_bytes(record), least.get(record.topic, sys.maxsize))
-    return [one for one in records if one.topic in least and _size_bytes(one) >= least[one.topic]]
-
-
-def _size_bytes(record: OutputRecord) -> int:
-    headers = sum(len(name.encode()) + len(value) for name, value in record.headers)
-    return len(record.key or b"") + len(record.value or b"") + headers
+            least[record.topic] = min(record.size_bytes, least.get(record.topic, sys.maxsize))
+    return [one for one in records if one.topic in least and one.size_bytes >= least[one.topic]]

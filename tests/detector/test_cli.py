@@ -9,10 +9,12 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 
 from broker import Broker
+from detector.cli import main
 from detector.contract.alerts import decode_alert
 from detector.runtime.config import DetectorConfig, environment_variable_of, flag_of
 from tests.conftest import CreateTopic, UniqueName
@@ -216,3 +218,12 @@ def test_a_subscriber_tells_of_a_topic_that_is_not_there_and_waits_for_it(
         publish_an_alert(kafka, topic, tmp_path)
         assert process.stdout.readline().startswith(b"BLOCK")
         assert process.wait(PATIENCE_S) == 0
+
+
+def test_a_replay_by_the_models_of_then_takes_no_model(tmp_path: Path) -> None:
+    """Which of --model and --models decides is not guessed at."""
+    told = CliRunner().invoke(
+        main, ["replay", "--model", "seed", "--models", str(tmp_path), "--out", str(tmp_path / "alerts")]
+    )
+    assert told.exit_code == 2
+    assert "--model decides nothing beside --models" in told.output

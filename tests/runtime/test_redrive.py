@@ -110,7 +110,10 @@ def test_redriven_events_go_back_to_their_partition_in_their_order(make_stack: M
 
 
 def test_a_dry_run_changes_nothing(make_stack: MakeStack) -> None:
-    """It counts what a run would redrive, and publishes and remembers nothing, not even a topic."""
+    """It counts what a run would redrive, and publishes and remembers nothing, not even a topic.
+
+    Asked for one reason, it counts that one's letters alone.
+    """
     stack = make_stack(partitions=2)
     log = [event("s", 1, "FLY"), event("s", 2, "WALK"), (b"k", b"not JSON"), (b"k", None)]
     dead_lettered(stack, log)
@@ -120,6 +123,8 @@ def test_a_dry_run_changes_nothing(make_stack: MakeStack) -> None:
         f"3 would be redriven to {stack.config.input_topic}: 1 malformed, 2 unknown_action\n"
         f"1 kept on {stack.config.dead_letter_topic}: 1 null values, with nothing to score\n"
     )
+    one_reason = redrive(stack, "--dry-run", "--reason", "malformed")
+    assert one_reason == f"1 would be redriven to {stack.config.input_topic}: 1 malformed\n"
     assert stack.read(stack.config.input_topic) == before
     admin = KafkaAdminClient(bootstrap_servers=stack.config.bootstrap_servers)
     assert redriven_topic(stack.config.input_topic) not in admin.list_topics()

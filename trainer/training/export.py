@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
-from detector.model.artifact import METADATA_KEY, Canary, ModelMetadata, seal
+from detector.model.artifact import METADATA_KEY, Canary, ModelMetadata, format_of, seal
 from detector.model.scorer import ACTIONS_INPUT, GAPS_INPUT, SCORE_OUTPUT, Scorer
 from trainer.data.sessions import Sessions
 from trainer.training.network import GATES, Tensors
@@ -88,12 +88,15 @@ def build_graph(
 
 
 def model_file(graph: Any, metadata: ModelMetadata) -> bytes:
-    """Return the model file of a graph that `build_graph` returned; the same input gives the same bytes."""
+    """Return the model file of a graph that `build_graph` returned; the same input gives the same bytes.
+
+    Its format is the oldest that it can have, whatever the metadata says.
+    """
     import onnx  # noqa: PLC0415  only training has it
 
     model = onnx.ModelProto()
     model.CopyFrom(graph)
-    document = msgspec.json.encode(metadata).decode()
+    document = msgspec.json.encode(msgspec.structs.replace(metadata, format=format_of(metadata))).decode()
     model.metadata_props.append(onnx.StringStringEntryProto(key=METADATA_KEY, value=document))
     return seal(model.SerializeToString(deterministic=True))
 
