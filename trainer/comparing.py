@@ -111,7 +111,10 @@ def table(rows: Sequence[Compared]) -> Section:
     names = [name for name in COMPARED if name in rows[0].figures.estimates]
     budget = budget_of(rows[0].scored)
     unit = rows[0].figures.unit
-    labels = [f"recall at {100 * budget:g} % false alarms" if name == "recall" else label_of(name, unit) for name in names]
+    labels = [
+        f"recall at {100 * budget:g} % false alarms" if name == "recall" else label_of(name, unit)
+        for name in names
+    ]
     return Section(
         ("model", "parameters", *labels, "windows/s"),
         [

@@ -13,13 +13,13 @@ from trainer.commands.options import FILE, data_options, sessions_of, splits_of
 from trainer.commands.tables import show, show_table
 from trainer.data.sessions import DataError, LabelsOf, Sessions
 from trainer.data.simulated import BASE_RATE, TEST_ATTACKS, TEST_LAWFUL, simulate
-from trainer.evaluation.course import BUILT_IN
+from trainer.evaluation.course import Money
 from trainer.evaluation.evasion import Escapes, escapes, read_edits, usual_edits
 from trainer.evaluation.exporting import write_scores
 from trainer.evaluation.figures import differences
 from trainer.evaluation.figures import evaluate as evaluate_scores
 from trainer.evaluation.report import difference_section, escape_section, write_report
-from trainer.evaluation.scoring import OnBatch, Scored, score_with_model
+from trainer.evaluation.scoring import OnPart, Scored, score_with_model
 from trainer.progress import Terminal
 
 
@@ -87,6 +87,7 @@ def evaluate(model: str, *, at_k: Sequence[int], as_json: bool, **options: Any) 
             base_rate_from=base_rate_from,
             unit=unit,
             at_k=at_k,
+            money=Money.of(loaded.metadata),
         )
         found: dict[str, Any] = msgspec.to_builtins(figures, str_keys=True)
         tables = []
@@ -140,14 +141,14 @@ def _base_rate(options: dict[str, Any], model: Model, unit: LabelsOf) -> tuple[f
     return (BASE_RATE, "the preset's") if options["preset"] else (None, "")
 
 
-def _scored(model: Model, sessions: Sessions, on_batch: OnBatch | None = None) -> Scored:
+def _scored(model: Model, sessions: Sessions, on_part: OnPart | None = None) -> Scored:
     unknown = sorted(name for name in sessions.names if not model.encoding.knows(name))
     if unknown:
         raise DataError(
             f"the model knows neither {', '.join(unknown[:5])} nor a token for unknown actions: expected actions of its "
             "vocabulary; train it on such data"
         )
-    return score_with_model(model, sessions, _idle_ms(model), on_batch)
+    return score_with_model(model, sessions, _idle_ms(model), on_part)
 
 
 def _idle_ms(model: Model) -> int:
@@ -155,7 +156,8 @@ def _idle_ms(model: Model) -> int:
 
 
 def _evasions(model: Model, scored: Scored, threshold: float, own: Path | None) -> list[Escapes]:
-    ends = [name for name in ("LOGOUT",) if name in scored.sessions.names]
-    edits = usual_edits(scored.sessions, BUILT_IN, ends, _idle_ms(model))
+    metadata = model.metadata
+    ends = [name for name in metadata.ends_session if name in scored.sessions.names]
+    edits = usual_edits(scored.sessions, Money.of(metadata), ends, _idle_ms(model))
     edits += read_edits(own) if own else []
     return list(escapes(scored, threshold, edits, model.encoding.knows, lambda one: _scored(model, one)))

@@ -6,6 +6,8 @@ from typing import Final, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.contract.actions import LARGE_MONEY, MOVES_MONEY
+from detector.model.artifact import ModelMetadata
 from trainer.evaluation.scoring import NEVER, Scored
 
 AFTER: Final = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1_000)
@@ -19,8 +21,13 @@ class Money(NamedTuple):
     moves: frozenset[str]
     large: frozenset[str]
 
+    @classmethod
+    def of(cls, metadata: ModelMetadata) -> Self:
+        """Return those that a model file names."""
+        return cls(frozenset(metadata.moves_money), frozenset(metadata.large_money))
 
-BUILT_IN: Final = Money(frozenset({"TRANSFER_SMALL", "TRANSFER_LARGE"}), frozenset({"TRANSFER_LARGE"}))
+
+BUILT_IN: Final = Money(frozenset(MOVES_MONEY), frozenset(LARGE_MONEY))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,5 +1,6 @@
 """Sessions with a score after every action, as the detector gives it."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
+from detector.core.evidence import Evidence
 from detector.model.artifact import Model
 from trainer.data.sessions import Sessions
 from trainer.data.windows import Packed, every_window, pack
@@ -16,7 +18,7 @@ NEVER: Final = np.iinfo(np.int64).max
 
 Scores = Callable[[NDArray[np.void]], NDArray[np.float32]]
 """From windows, shape (n, window), to a score each."""
-OnBatch = Callable[[int, int], None]
+OnPart = Callable[[int, int], None]
 """Is told how many of how many actions are scored."""
 
 
@@ -79,22 +81,35 @@ def score_sessions(
     encoding: Encoding,
     sessions: Sessions,
     idle_timeout_ms: int,
-    on_batch: OnBatch | None = None,
+    on_part: OnPart | None = None,
+    evidence: Evidence | None = None,
 ) -> Scored:
-    """Score sessions after every action, some windows at a time."""
-    packed = pack(sessions, encoding, idle_timeout_ms)
+    """Score sessions after every action, some windows at a time.
+
+    Args:
+        score: of windows.
+        encoding: of the windows.
+        sessions: at least one.
+        idle_timeout_ms: after which a session begins anew.
+        on_part: is told how it gets on.
+        evidence: how windows add up; without, a window's score is the session's.
+    """
+    packed = pack(sessions, encoding, idle_timeout_ms, encoding.ends_session)
     scores = np.empty(len(packed.steps), np.float32)
     done = 0
     for windows in every_window(packed, encoding.window):
         scores[done : done + len(windows)] = score(windows)
         done += len(windows)
-        if on_batch is not None:
-            on_batch(done, len(scores))
+        if on_part is not None:
+            on_part(done, len(scores))
+    if evidence is not None:
+        for start, end in itertools.pairwise(packed.sittings.tolist()):
+            scores[start:end] = evidence.session_scores(scores[start:end].tolist())
     return Scored(packed.sessions, packed, scores)
 
 
 def score_with_model(
-    model: Model, sessions: Sessions, idle_timeout_ms: int, on_batch: OnBatch | None = None
+    model: Model, sessions: Sessions, idle_timeout_ms: int, on_part: OnPart | None = None
 ) -> Scored:
     """Score sessions with a model file; an action beyond its vocabulary becomes its unknown token."""
-    return score_sessions(model.score, model.encoding, sessions, idle_timeout_ms, on_batch)
+    return score_sessions(model.score, model.encoding, sessions, idle_timeout_ms, on_part, model.evidence)
