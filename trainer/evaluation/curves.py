@@ -110,7 +110,7 @@ class Curve:
 
         scikit-learn's average_precision_score, with lawful examples weighed to the base rate.
         """
-        return float(np.diff(self.recall, prepend=0) @ self.precision)
+        return float((np.diff(self.recall, prepend=0) * self.precision).sum())
 
     def recall_at(self, false_alarm_rate: float) -> float:
         """Return the most that is caught while at most so many lawful examples are alarmed."""

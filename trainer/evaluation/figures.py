@@ -1,7 +1,7 @@
 """Figures as fraud teams read them: each example scored after every action, and blocked at most once."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -198,8 +198,15 @@ def _measure(judged: Judged, base_rate: float, blocked: Flags, more: Rates) -> t
     ranked = by_score if judged.ranked is judged.scores else Ranking.of(attack, judged.ranked)
     last = None if judged.last is None else Ranking.of(attack, judged.last)
 
-    def shares(of_rates: Rates, weights: Weights) -> dict[str, float]:
-        return {name: float(weights @ hits / (weights @ of)) for name, (hits, of) in of_rates.items()}
+    # Sums by index and not dot products, whose threads wait for each other on a busy machine.
+    places = {name: (np.flatnonzero(hits), np.flatnonzero(of)) for name, (hits, of) in (rates | more).items()}
+
+    def shares(names: Iterable[str], weights: Weights) -> dict[str, float]:
+        return {
+            name: float(weights[hits].sum() / weights[of].sum())
+            for name in names
+            for hits, of in [places[name]]
+        }
 
     def measure(weights: Weights) -> dict[str, float]:
         found: dict[str, float] = {}
