@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -65,6 +65,14 @@ class Scored:
         highest: NDArray[np.float32] = np.maximum.reduceat(counted, self.packed.starts[:-1])
         return highest
 
+    def adding_up(self, evidence: Evidence | None) -> "Scored":
+        """Return the sessions' scores, if these are those of their windows: as serving carries them on."""
+        if evidence is None:
+            return self
+        sittings = np.split(self.scores, self.packed.sittings[1:-1])
+        scores = [evidence.session_scores(one.tolist()) for one in sittings]
+        return replace(self, scores=np.fromiter(itertools.chain.from_iterable(scores), np.float32))
+
     def last(self) -> NDArray[np.float32]:
         """Return each session's score after its last action."""
         return self.scores[self.packed.starts[1:] - 1]
@@ -82,7 +90,6 @@ def score_sessions(
     sessions: Sessions,
     idle_timeout_ms: int,
     on_part: OnPart | None = None,
-    evidence: Evidence | None = None,
 ) -> Scored:
     """Score sessions after every action, some windows at a time.
 
@@ -92,7 +99,6 @@ def score_sessions(
         sessions: at least one.
         idle_timeout_ms: after which a session begins anew.
         on_part: is told how it gets on.
-        evidence: how windows add up; without, a window's score is the session's.
     """
     packed = pack(sessions, encoding, idle_timeout_ms, encoding.ends_session)
     scores = np.empty(len(packed.steps), np.float32)
@@ -102,9 +108,6 @@ def score_sessions(
         done += len(windows)
         if on_part is not None:
             on_part(done, len(scores))
-    if evidence is not None:
-        for start, end in itertools.pairwise(packed.sittings.tolist()):
-            scores[start:end] = evidence.session_scores(scores[start:end].tolist())
     return Scored(packed.sessions, packed, scores)
 
 
@@ -112,4 +115,5 @@ def score_with_model(
     model: Model, sessions: Sessions, idle_timeout_ms: int, on_part: OnPart | None = None
 ) -> Scored:
     """Score sessions with a model file; an action beyond its vocabulary becomes its unknown token."""
-    return score_sessions(model.score, model.encoding, sessions, idle_timeout_ms, on_part, model.evidence)
+    scored = score_sessions(model.score, model.encoding, sessions, idle_timeout_ms, on_part)
+    return scored.adding_up(model.metadata.evidence)

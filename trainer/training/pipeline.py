@@ -29,6 +29,7 @@ from trainer.training.calibration import (
 )
 from trainer.training.checkpoint import Checkpoint
 from trainer.training.defaults import GAP_BUCKETS, MEMBERS, Schedule, encoding_for, folds, plan_for, shape_for
+from trainer.training.evidence import Windows, fit_evidence
 from trainer.training.export import build_graph, canaries, model_file
 from trainer.training.fitting import Fitted, Observer, Plan, Silent, fit
 from trainer.training.members import together
@@ -163,6 +164,12 @@ def train(
         judged = _judged(judges, Line(), encoding, shape, config, told)
         line = calibrate(judged.highest(), judged.labels, base_rate)
     judged = _judged(judges, line, encoding, shape, config, told)
+    evidence = (
+        fit_evidence(Windows.of(judged), base_rate, config.schedule.seed)
+        if config.calibrated and config.weighing.every_prefix
+        else None
+    )
+    judged = judged.adding_up(evidence)
     chosen = choose_threshold(config.wanted, judged.highest(), judged.labels, base_rate)
     if chosen.told:
         told.on_note(chosen.told)
@@ -170,7 +177,7 @@ def train(
     told.on_stage("evaluating")
     graph = _graph(tensors, encoding, shape, line)
     scorer = Scorer(graph.SerializeToString())
-    test = _scored(scorer, encoding, parts.test, config, told)
+    test = _scored(scorer, encoding, parts.test, config, told).adding_up(evidence)
     figures = evaluate(test, chosen.threshold, base_rate)
     metadata = ModelMetadata(
         format=FORMAT,
@@ -187,6 +194,7 @@ def train(
         libraries=_libraries(),
         canaries=canaries(scorer, encoding, parts.test, config.schedule.seed),
         unknown_token=encoding.unknown_token,
+        evidence=evidence,
     )
     parameters = sum(one.size for one in asdict(tensors).values() if one is not None)
     return Trained(model_file(graph, metadata), metadata, parameters, figures, test, parity_error)
