@@ -8,10 +8,8 @@ from typing import Any
 from detector.contract.actions import Action
 from detector.contract.alerts import decode_alert
 from detector.core.evidence import Evidence
-from detector.core.memo import ScoreMemo
-from detector.core.shadowing import Challenger
 from detector.model.artifact import load_model, packaged_model_path
-from detector.runtime.processing import processor_of
+from detector.runtime.processing import challenger_of, processor_of
 from detector.runtime.replaying import batches_of_topic, replay
 from tests.model.models import changed_file
 from tests.runtime.stack import Stack, alerts_in, alerts_of, without_clock
@@ -65,11 +63,7 @@ def test_long_sessions_outlast_a_kill_and_a_rebalance(
             stack.publish(third)
             stack.wait_until_processed()
     champion, challenging = load_model(path), load_model(rival)
-    policy = stack.config.challenger(challenging.threshold, challenging.reference)
-    memo = ScoreMemo(challenging.encoding, challenging.score)
-    processor = processor_of(
-        champion, stack.config, challenger=Challenger(policy, memo, challenging.evidence)
-    )
+    processor = processor_of(champion, stack.config, challenger=challenger_of(challenging, stack.config))
     made = list(replay(batches_of_topic(stack.config), processor))
     shadows = [alert for one in made for alert in one.outcome.shadow_alerts]
     assert without_clock(stack.alerts()) == without_clock(alerts_in(made))

@@ -10,11 +10,9 @@ import pytest
 
 from detector.cli import main
 from detector.contract.alerts import decode_alert
-from detector.core.memo import ScoreMemo
-from detector.core.shadowing import Challenger
 from detector.model.artifact import load_model, packaged_model_path
 from detector.runtime.epochs import epochs_of_group
-from detector.runtime.processing import processor_of
+from detector.runtime.processing import challenger_of, processor_of
 from detector.runtime.replaying import batches_of_topic, replay
 from tests.model.models import changed_file
 from tests.runtime.conftest import SetTopic
@@ -42,14 +40,7 @@ def test_a_challengers_blocks_go_to_the_shadow_topic_through_a_crash(
     with stack.worker("--batch-max-events", "80"):
         stack.wait_until_processed()
     champion, challenger = load_model(packaged_model_path("seed")), load_model(path)
-    processor = processor_of(
-        champion,
-        stack.config,
-        challenger=Challenger(
-            stack.config.challenger(challenger.threshold, challenger.reference),
-            ScoreMemo(challenger.encoding, challenger.score),
-        ),
-    )
+    processor = processor_of(champion, stack.config, challenger=challenger_of(challenger, stack.config))
     made = list(replay(batches_of_topic(stack.config), processor))
     expected, shadows = alerts_in(made), [alert for one in made for alert in one.outcome.shadow_alerts]
     assert without_clock(stack.alerts()) == without_clock(expected)
