@@ -18,7 +18,7 @@ NEVER: Final = np.iinfo(np.int64).max
 
 Scores = Callable[[NDArray[np.void]], NDArray[np.float32]]
 """From windows, shape (n, window), to a score each."""
-OnBatch = Callable[[int, int], None]
+OnPart = Callable[[int, int], None]
 """Is told how many of how many actions are scored."""
 
 
@@ -43,8 +43,25 @@ class Scored:
 
     def highest(self) -> NDArray[np.float32]:
         """Return each session's highest score; of an attack, from the attacker's first action on."""
-        theirs = np.repeat(self.packed.labels == 1, self.packed.lengths)
-        counted = np.where(theirs & ~self.packed.is_attack, np.float32(0), self.scores)
+        return self._highest_from(np.where(self.packed.labels == 1, self.sessions.attacked_from, 0))
+
+    def compared(self) -> NDArray[np.float32]:
+        """Return scores to rank sessions by: each lawful one's highest over no larger a part of it than an attack's.
+
+        An attack counts from the attacker's first action, be it the last of thousands, and a highest score grows with
+        the actions that it is taken over. So each lawful session counts from where, in proportion, an attack that is
+        drawn for it begins: controls get their index dates from cases (Prentice and Breslow 1978). Where all attacks
+        begin with their session, nothing changes.
+        """
+        attacks, lawful = np.flatnonzero(self.packed.labels == 1), np.flatnonzero(self.packed.labels != 1)
+        begins, lengths = self.sessions.attacked_from, self.packed.lengths
+        drawn = np.random.RandomState(0).permutation(np.resize(attacks, len(lawful)))
+        begins[lawful] = begins[drawn] * lengths[lawful] // lengths[drawn] if len(attacks) else 0
+        return self._highest_from(begins)
+
+    def _highest_from(self, begins: NDArray[np.int64]) -> NDArray[np.float32]:
+        first = np.repeat(self.packed.starts[:-1] + begins, self.packed.lengths)
+        counted = np.where(np.arange(len(self.scores)) >= first, self.scores, np.float32(0))
         highest: NDArray[np.float32] = np.maximum.reduceat(counted, self.packed.starts[:-1])
         return highest
 
@@ -72,23 +89,31 @@ def score_sessions(
     encoding: Encoding,
     sessions: Sessions,
     idle_timeout_ms: int,
-    on_batch: OnBatch | None = None,
+    on_part: OnPart | None = None,
 ) -> Scored:
-    """Score sessions after every action, some windows at a time."""
+    """Score sessions after every action, some windows at a time.
+
+    Args:
+        score: of windows.
+        encoding: of the windows.
+        sessions: at least one.
+        idle_timeout_ms: after which a session begins anew.
+        on_part: is told how it gets on.
+    """
     packed = pack(sessions, encoding, idle_timeout_ms)
     scores = np.empty(len(packed.steps), np.float32)
     done = 0
     for windows in every_window(packed, encoding.window):
         scores[done : done + len(windows)] = score(windows)
         done += len(windows)
-        if on_batch is not None:
-            on_batch(done, len(scores))
+        if on_part is not None:
+            on_part(done, len(scores))
     return Scored(packed.sessions, packed, scores)
 
 
 def score_with_model(
-    model: Model, sessions: Sessions, idle_timeout_ms: int, on_batch: OnBatch | None = None
+    model: Model, sessions: Sessions, idle_timeout_ms: int, on_part: OnPart | None = None
 ) -> Scored:
     """Score sessions with a model file; an action beyond its vocabulary becomes its unknown token."""
-    scored = score_sessions(model.score, model.encoding, sessions, idle_timeout_ms, on_batch)
+    scored = score_sessions(model.score, model.encoding, sessions, idle_timeout_ms, on_part)
     return scored.adding_up(model.metadata.evidence)

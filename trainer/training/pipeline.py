@@ -145,7 +145,7 @@ def train(
         train_windows = Examples(
             pack(learned, encoding, config.idle_timeout_ms), encoding.window, config.weighing
         )
-        plan = plan_for(config.schedule, len(train_windows), number)
+        plan = plan_for(config.schedule, train_windows, encoding.window, number)
         valid = examples(
             pack(stopped_by, encoding, config.idle_timeout_ms),
             encoding.window,
@@ -187,7 +187,7 @@ def train(
     graph = _graph(tensors, encoding, shape, line)
     scorer = Scorer(graph.SerializeToString())
     test = _scored(scorer, encoding, parts.test, config, told).adding_up(evidence)
-    figures = evaluate(test, chosen.threshold, base_rate, config.schedule.seed)
+    figures = evaluate(test, chosen.threshold, base_rate)
     metadata = ModelMetadata(
         format=FORMAT,
         name=config.name,
@@ -198,7 +198,7 @@ def train(
         gap_bounds_ms=list(encoding.gap_bounds_ms),
         threshold=chosen.threshold,
         training=_recorded(config, shape, runs[0][2], fitted, line, chosen, base_rate),
-        metrics=_metrics(figures, parity_error),
+        metrics=figures.numbers() | {"parity_error": parity_error},
         data_sha256=data_sha256,
         libraries=_libraries(),
         canaries=canaries(scorer, encoding, parts.test, config.schedule.seed),
@@ -362,13 +362,6 @@ def _recorded(
         "valid_false_alarm_rate": chosen.false_alarm_rate,
         "valid_recall": chosen.recall,
     }
-
-
-def _metrics(figures: Figures, parity_error: float) -> dict[str, float]:
-    plain = msgspec.structs.asdict(figures)
-    numbers = {name: float(value) for name, value in plain.items() if isinstance(value, int | float)}
-    families = {f"recall_{name}": group.share for name, group in figures.by_family.items()}
-    return numbers | families | {"parity_error": parity_error}
 
 
 def _libraries() -> dict[str, str]:
