@@ -17,6 +17,7 @@ from detector.model.scorer import Scorer
 from trainer.data.sessions import DataError, Sessions, Splits, sha256_of, together_in
 from trainer.data.sittings import sittings
 from trainer.data.windows import Examples, Weighing, examples, pack, windows_ending_at
+from trainer.evaluation.course import Money
 from trainer.evaluation.figures import Figures, evaluate
 from trainer.evaluation.scoring import Scored, score_sessions
 from trainer.training.backend import Device, keras_on
@@ -187,7 +188,8 @@ def train(
     graph = _graph(tensors, encoding, shape, line)
     scorer = Scorer(graph.SerializeToString())
     test = _scored(scorer, encoding, parts.test, config, told).adding_up(evidence)
-    figures = evaluate(test, chosen.threshold, base_rate)
+    money = Money(frozenset(config.moves_money), frozenset(config.large_money))
+    figures = evaluate(test, chosen.threshold, base_rate, money=money)
     metadata = ModelMetadata(
         format=FORMAT,
         name=config.name,
