@@ -60,7 +60,7 @@ def load(
             raise DataError(
                 f"{labels} has no label: expected a column of that name, or one named with --column label=..."
             )
-    sessions, more = _assembled(source, table, beside, description)
+    sessions, more = assembled(str(source), table, beside, description)
     return Loaded(sessions, [*told, *more])
 
 
@@ -82,10 +82,23 @@ def _bad(source: Path | Topic, table: Table, *, skip_bad_lines: bool) -> list[st
     return [f"left out: {one}" for one in shown]
 
 
-def _assembled(
-    source: Path | Topic, table: Table, labels: Table | None, description: Description
+def assembled(
+    source: str, table: Table, labels: Table | None, description: Description
 ) -> tuple[Sessions, list[str]]:
-    """Put events together into sessions, in the order in which these begin in the source."""
+    """Put events together into sessions, in the order in which these begin in the source.
+
+    Args:
+        source: its name, for messages.
+        table: its events.
+        labels: a file of labels, whose codes are those of the table.
+        description: of both.
+
+    Returns:
+        the sessions of which something is known, and what is to be said of the others.
+
+    Raises:
+        DataError: the source lacks something.
+    """
     frame = table.frame
     if not len(frame):
         raise DataError(f"{source} has no session: expected one, or an event, a line")
