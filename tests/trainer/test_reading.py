@@ -142,6 +142,24 @@ def test_times_are_read_in_any_unit(
     assert sessions.ids.tolist() == ["1"]
 
 
+def test_times_of_another_zone_are_moments_all_the_same(tmp_path: Path) -> None:
+    """A column of times that has a zone is read by the moments that it means."""
+    when = pl.Series([1_700_000_000_000]).cast(pl.Datetime("ms", "UTC")).dt.convert_time_zone("Asia/Tokyo")
+    path = tmp_path / "data.parquet"
+    pl.DataFrame({"session_id": ["a"], "action": ["A"], "label": [0], "when": when}).write_parquet(path)
+    assert load(path, described({"columns": {"time": "when"}})).sessions.times_ms == [1_700_000_000_000]
+
+
+def test_bad_lines_are_counted_beyond_those_that_are_shown(tmp_path: Path) -> None:
+    """The first twenty are shown, the others counted."""
+    path = tmp_path / "data.csv"
+    path.write_text("session_id,action,label\n" + "good,A,0\n" + "a,A,9\n" * 50)
+    with pytest.raises(DataError, match=r"has 50 bad lines(.|\n)*line 22: (.|\n)*and 30 more"):
+        load(path)
+    told = load(path, skip_bad_lines=True).told
+    assert told[-2] == "left out: 30 more lines"
+
+
 @pytest.mark.parametrize(
     ("document", "wanted"),
     [

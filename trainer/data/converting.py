@@ -1,6 +1,6 @@
 """Rows of any types become events of few bytes: ids as codes, times in milliseconds, labels as numbers, or bad lines."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 import polars as pl
@@ -9,6 +9,7 @@ from trainer.data.description import FIELDS, UNITS_A_MS, USUAL_NAMES, Descriptio
 from trainer.data.sessions import PARTS, UNLABELLED, DataError
 
 MAX_SESSION_ACTIONS: Final = 100_000
+KEPT_BAD_LINES: Final = 20
 EARLIEST_MS: Final = 946_684_800_000
 """The year 2000: what claims to be earlier is probably counted in another unit …"""
 LATEST_MS: Final = 4_102_444_800_000
@@ -24,10 +25,23 @@ class BadLine(NamedTuple):
     reason: str
 
 
+class Bad:
+    """Bad lines: how many, and the first of them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[BadLine] = []
+
+    def add(self, lines: Iterable[BadLine], count: int = 1) -> None:
+        """Count some more; `lines` are the first of them."""
+        self.count += count
+        self.first = sorted([*self.first, *lines])[:KEPT_BAD_LINES]
+
+
 def compacted(
-    raw: pl.LazyFrame, description: Description, codes: Mapping[str, pl.Categories]
-) -> tuple[pl.DataFrame, list[BadLine]]:
-    """Check rows, and return the good ones' events in few bytes, and the others with what is wrong with them."""
+    raw: pl.LazyFrame, description: Description, codes: Mapping[str, pl.Categories], bad: Bad
+) -> pl.DataFrame:
+    """Check rows, and return the good ones' events in few bytes; the others are added to `bad`."""
     schema = raw.collect_schema()
     listed = {name for name, kind in schema.items() if isinstance(kind, pl.List)}
     cooked = raw.with_columns(
@@ -48,15 +62,17 @@ def compacted(
     good = cooked.filter(~wrong)
     if listed:
         good = good.explode(sorted(listed))
-    made, bad = pl.collect_all(
+    made, others = pl.collect_all(
         [
             good.with_columns(_stored(name, codes, description) for name in schema.names() if name in FIELDS),
             cooked.filter(wrong).select("row", reason.alias("reason"), at_ms.alias("at_ms")),
         ],
         engine="streaming",
     )
-    _check_unit(bad, len(made), description)
-    return made.rechunk(), [BadLine(*row) for row in bad.select("row", "reason").rows()]
+    _check_unit(others, len(made), description)
+    if len(others):
+        bad.add(map(BadLine._make, others.select("row", "reason").head(KEPT_BAD_LINES).rows()), len(others))
+    return made.rechunk()
 
 
 def _inner(kind: pl.DataType) -> pl.DataType:
@@ -94,7 +110,7 @@ def _text(one: pl.Expr, kind: pl.DataType) -> pl.Expr:
 def _time_ms(one: pl.Expr, kind: pl.DataType, unit: TimeUnit | None) -> pl.Expr:
     units = UNITS_A_MS[unit or "ms"]
     if kind.is_temporal():
-        return one.cast(pl.Datetime("ms")).dt.epoch("ms")
+        return (one.cast(pl.Datetime("ms")) if kind == pl.Date else one).dt.epoch("ms")
     if kind.is_integer():
         one = one.cast(pl.Int64)
         return one // round(units) if units >= 1 else one * round(1 / units)
@@ -174,9 +190,9 @@ def _checks(
 _NO_TIME: Final = "a time lies before 2000 or after 2100: expected one of between, in the unit that was told"
 
 
-def _check_unit(bad: pl.DataFrame, good: int, description: Description) -> None:
+def _check_unit(others: pl.DataFrame, good: int, description: Description) -> None:
     """Refuse times that are mostly none, rather than row by row."""
-    wrong = bad.filter(pl.col("reason") == _NO_TIME)
+    wrong = others.filter(pl.col("reason") == _NO_TIME)
     if len(wrong) <= good:
         return
     unit, at_ms = description.time_unit or "ms", int(wrong["at_ms"].median())  # type: ignore[arg-type]  # numbers
