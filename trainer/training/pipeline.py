@@ -30,7 +30,7 @@ from trainer.training.calibration import (
     choose_threshold,
 )
 from trainer.training.checkpoint import Checkpoint
-from trainer.training.defaults import GAP_BUCKETS, MEMBERS, Schedule, encoding_for, folds, plan_for, shape_for
+from trainer.training.defaults import GAP_BUCKETS, MEMBERS, Schedule, encoding_for, folds, plan_for
 from trainer.training.evidence import Windows, fit_evidence
 from trainer.training.export import build_graph, canaries, model_file
 from trainer.training.fitting import Fitted, Observer, Plan, Silent, fit
@@ -52,7 +52,7 @@ class TrainingConfig:
     """One training run; the same one twice on the same data gives the same file, byte for byte, on one machine.
 
     Attributes:
-        shape: of each network; None chooses it.
+        shape: of each network.
         schedule: of each fit.
         members: networks whose logits' mean is the model's. None takes one where the validation part can show
             DEFAULT_TARGET_FPR, and otherwise MEMBERS, each without a fold of the data that then judges it.
@@ -69,7 +69,7 @@ class TrainingConfig:
         data_parameters: how the data came to be, for the record in the model file.
     """
 
-    shape: Shape | None = None
+    shape: Shape = field(default_factory=Shape)
     schedule: Schedule = field(default_factory=Schedule)
     members: int | None = None
     weighing: Weighing = field(default_factory=Weighing)
@@ -137,8 +137,7 @@ def train(
     _tell_longer(parts.train, encoding, config.idle_timeout_ms, told)
     base_rate = config.base_rate or float(np.mean(np.concatenate([part.labels for part in parts]) == 1))
     data_sha256 = sha256_of(parts)
-    members = _members(config, parts)
-    shape = config.shape or shape_for(members)
+    members, shape = _members(config, parts), config.shape
     runs = []
     for number, (learned, stopped_by) in enumerate(_pairs(config, parts, members)):
         told.on_stage(f"training {number + 1} of {members}" if members > 1 else "training")
