@@ -12,13 +12,12 @@ from detector.core.encoding import MAX_GAP_BOUNDS, Encoding
 from trainer.data.sessions import Sessions, vocabulary_of
 from trainer.data.windows import Examples
 from trainer.training.fitting import Plan
-from trainer.training.network import Shape
 
 GAP_BUCKETS: Final = 24
 MAX_WINDOW: Final = 24
 WINDOW_QUANTILE: Final = 0.95
-MEMBERS: Final = 5
-"""Networks of a small training, which together are one: each leaves out a fifth to be judged by."""
+MEMBERS: Final = 4
+"""Networks of a small training, which together are one: each leaves out a quarter to be judged by."""
 _EPOCHS: Final = 14
 _FEWEST_STEPS: Final = 3_000
 _MOST_STEPS: Final = 16_000
@@ -94,11 +93,6 @@ def gap_bounds_ms(sessions: Sessions, buckets: int) -> list[int]:
     low, high = np.quantile(gaps, [0.005, 0.995])
     bounds = np.geomspace(max(1, low), max(2, high), min(buckets, MAX_GAP_BOUNDS + 1) - 1)
     return sorted({int(np.ceil(bound)) for bound in bounds})
-
-
-def shape_for(members: int) -> Shape:
-    """Choose the size of each of some networks that together are one."""
-    return Shape() if members == 1 else Shape(units=16, embedding_units=8)
 
 
 def plan_for(schedule: Schedule, train: Examples, window: int, number: int = 0) -> Plan:
