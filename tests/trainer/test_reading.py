@@ -370,9 +370,9 @@ def test_labels_may_lie_in_a_file_of_their_own(
 ) -> None:
     """Of any form, for sessions, events or accounts; of two on one thing the later holds."""
     said = {
-        "session_id": [("a", 0, 0), ("a", 1, 1)],
-        "event_id": [("e1", 1, 0)],
-        "account_id": [("x", 1, 0)],
+        "session_id": [("a", 0, 0), ("a", 1, 1), ("nobody", 1, 0)],
+        "event_id": [("e1", 1, 0), ("nobody", 1, 0)],
+        "account_id": [("x", 1, 0), ("nobody", 1, 0)],
     }[key]
     frame = pl.DataFrame(
         [{key: one, "is_fraud": label, "attack_from": begins} for one, label, begins in said]
@@ -383,7 +383,9 @@ def test_labels_may_lie_in_a_file_of_their_own(
     told = described({"labels_of": labels_of, "unlabelled": "lawful", "columns": {"label": "is_fraud"}})
     data = tmp_path / "data.csv"
     data.write_text(data.read_text().replace(",label", ",note"))
-    assert load(data, told, path).sessions.targets.tolist() == targets
+    loaded = load(data, told, path)
+    assert loaded.sessions.targets.tolist() == targets
+    assert f"1 labels are of {labels_of}s that the data does not have" in loaded.told
 
 
 def test_events_and_labels_make_the_sessions_they_came_from(tmp_path: Path) -> None:
