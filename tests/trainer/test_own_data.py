@@ -15,7 +15,7 @@ from trainer.data.sessions import Session, write_sessions
 from trainer.data.simulated import simulate
 from trainer.data.splitting import split
 from trainer.data.windows import Weighing
-from trainer.evaluation.baselines import fit_boosted, rules
+from trainer.evaluation.baselines import fit_boosted
 from trainer.evaluation.scoring import score_sessions
 from trainer.training.defaults import encoding_for
 from trainer.training.export import build_graph, model_file
@@ -196,19 +196,14 @@ def test_unknown_actions_have_a_learned_row(trained: tuple[Path, Path]) -> None:
     assert float(model.score(windows)[0]) > 0.3
 
 
-def test_baselines_learn_and_follow_the_same_rules() -> None:
-    """Boosted trees tell attacks from lawful sessions on realistic traffic; rules score a drain, not browsing."""
+def test_a_baseline_learns() -> None:
+    """Boosted trees tell attacks from lawful sessions on realistic traffic."""
     parts = split(simulate(1_500, 600, 5))
     encoding = encoding_for(parts.train, 12)
     boosted = fit_boosted(parts.train, encoding, Weighing(), IDLE_MS, 1)
     scored = score_sessions(boosted.score, encoding, parts.test, IDLE_MS)
     attack = scored.labels == 1
     assert np.median(scored.highest()[attack]) > np.quantile(scored.highest()[~attack], 0.9)
-    drain = encoding.steps(["LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE"], [0, 3_000, 8_000])
-    views = encoding.steps(["LOGIN", "VIEW_BALANCE", "VIEW_BALANCE"], [0, 3_000, 8_000])
-    high, low = rules(encoding)(encoding.windows([drain, views])).tolist()
-    assert high > 0.3
-    assert low == 0
 
 
 def test_a_window_and_buckets_are_chosen_from_the_data() -> None:
