@@ -132,7 +132,6 @@ def train(out: Path, *, resume: bool, report: bool, **options: Any) -> None:
         try:
             with Terminal(console) as progress:
                 config, parts = _asked(options)
-                kept.mkdir(exist_ok=True)
                 trained = train_model(config, parts, progress, kept)
             partial.write_bytes(trained.file)
             load_model(
@@ -142,12 +141,16 @@ def train(out: Path, *, resume: bool, report: bool, **options: Any) -> None:
             partial.replace(out)  # what the detector would refuse was refused here
         finally:
             partial.unlink(missing_ok=True)
-        shutil.rmtree(kept)
+        shutil.rmtree(kept, ignore_errors=True)
         if report:
             for path in write_report(out, trained.metadata, trained.figures, trained.test):
                 click.echo(str(path))
     except (BackendMissingError, CheckpointError, TrainingError, DataError, ModelRefusedError) as error:
         raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt as error:
+        raise click.ClickException(
+            f"ended before the model was complete: the same command with --resume goes on from {kept}"
+        ) from error
     except OSError as error:
         raise click.ClickException(
             f"{out} cannot be written ({error.strerror}): expected a file in a folder that is there; choose another --out"

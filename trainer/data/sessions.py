@@ -283,16 +283,13 @@ def together_in(*parts: Sessions) -> Sessions:
             [np.array([code[name] for name in part.names], np.uint16)[part.actions] for part in parts]
         ),
     }
-    for one in fields(Sessions):
-        values = [getattr(part, one.name) for part in parts]
-        if one.name in columns:
-            continue
-        if values[0] is None or isinstance(values[0], str):
-            columns[one.name] = values[0]
-        elif isinstance(values[0], Categories):
-            columns[one.name] = Categories.of([each.names[code] for each in values for code in each.codes])
-        else:
-            columns[one.name] = np.concatenate(values)
+    for name in {one.name for one in fields(Sessions)} - columns.keys():
+        values = [getattr(part, name) for part in parts]
+        columns[name] = values[0]
+        if isinstance(values[0], Categories):
+            columns[name] = Categories.of([one.names[code] for one in values for code in one.codes])
+        elif isinstance(values[0], np.ndarray):
+            columns[name] = np.concatenate(values)
     return Sessions(**columns)
 
 

@@ -34,17 +34,25 @@ def fitted_line(
         labels: 1 for an attack, 0 otherwise.
         weights: their sum is the number of examples that the ridge is held against.
     """
-    design = np.column_stack([logits, np.ones_like(logits)])
-    theta = np.array([1.0, 0.0])
+    middle, scale = (
+        float(logits.mean()),
+        float(logits.std()) or 1.0,
+    )  # else steep ones throw Newton's steps far off
+    design = np.column_stack([(logits - middle) / scale, np.ones_like(logits)])
+    ridge = np.array([_RIDGE / scale**2, 0.0])
+    theta = np.zeros(2)
     for _ in range(_NEWTON_STEPS):
         risk = 1 / (1 + np.exp(-np.clip(design @ theta, -40, 40)))
-        gradient = design.T @ (weights * (risk - labels)) + np.array([_RIDGE * (theta[0] - 1), 0.0])
-        hessian = (design * (weights * risk * (1 - risk) + 1e-9)[:, None]).T @ design + _RIDGE * np.eye(2)
-        step = np.linalg.solve(hessian, gradient)
+        gradient = design.T @ (weights * (risk - labels)) + ridge * (theta - scale)
+        curvature = weights * risk * (1 - risk) + 1e-9
+        step = np.linalg.solve(
+            (design * curvature[:, None]).T @ design + np.diag(ridge) + 1e-9 * np.eye(2), gradient
+        )
         theta -= np.clip(step, -2, 2)
         if np.abs(step).max() < _CONVERGED:
             break
-    return Line(*theta.tolist())
+    slope = float(theta[0]) / scale
+    return Line(slope, float(theta[1]) - slope * middle)
 
 
 def calibrated_loss(

@@ -73,6 +73,7 @@ class Checkpoint:
         arrays: dict[str, Any] = {"run": self.run, "step": progress.step, "best_step": progress.best_step}
         for name, values in (("best", progress.best), ("current", progress.current)):
             arrays |= {f"{name}{at}": value for at, value in enumerate(values)} | {name: len(values)}
+        self.path.parent.mkdir(exist_ok=True)
         partial = self.path.with_name(f"{self.path.name}.partial")
         with partial.open("wb") as file:
             np.savez(file, best_loss=progress.best_loss, **arrays)
