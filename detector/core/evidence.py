@@ -5,8 +5,8 @@ evidence over from action to action: with l the logit of the window's score, A b
 a floor that is Page's cumulative sum (Biometrika 1954), without one Wald's sequential test (1945). ADR 0027.
 """
 
-import math
 from collections.abc import Iterable
+from math import exp, log
 from struct import Struct
 
 import msgspec
@@ -16,7 +16,8 @@ MIN_SCORE = 1e-6
 apart there and soon a whole one, and a single window must not outweigh hundreds."""
 MAX_PARAMETER = 1e6
 """Keeps every sum finite, over as many actions as a session can count."""
-_FLOAT32 = Struct("<f")
+_MAX_SCORE = 1 - MIN_SCORE
+_to_bytes, _of_bytes = Struct("<f").pack, Struct("<f").unpack
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -62,16 +63,19 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             carried: what the action before left; 0 for a session's first.
             action_number: of the action in its session, from 1.
         """
-        clipped = min(max(window_score, MIN_SCORE), 1 - MIN_SCORE)
-        logit = math.log(clipped / (1 - clipped))
+        clipped = MIN_SCORE if window_score < MIN_SCORE else min(window_score, _MAX_SCORE)
+        logit = log(clipped / (1 - clipped))
         carried += self.logit_weight * logit + self.drift
         if self.floor is not None and carried < self.floor:
             carried = self.floor
-        scale = 1.0 if self.scale_actions is None else 1 + action_number / self.scale_actions
-        score: float
-        (score,) = _FLOAT32.unpack(
-            _FLOAT32.pack(_sigmoid(self.bias + self.window_weight * logit + carried / scale))
-        )
+        before = carried if self.scale_actions is None else carried / (1 + action_number / self.scale_actions)
+        sum_ = self.bias + self.window_weight * logit + before
+        if sum_ >= 0:
+            risk = 1 / (1 + exp(-sum_))
+        else:
+            odds = exp(sum_)
+            risk = odds / (1 + odds)
+        (score,) = _of_bytes(_to_bytes(risk))
         return score, carried
 
     def in_session(self, window_scores: Iterable[float], carried: float, action_number: int) -> list[float]:
@@ -85,10 +89,3 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             score, carried = self.weigh(window_score, carried, number)
             scores.append(score)
         return scores
-
-
-def _sigmoid(logit: float) -> float:
-    if logit >= 0:
-        return 1 / (1 + math.exp(-logit))
-    odds = math.exp(logit)
-    return odds / (1 + odds)

@@ -68,20 +68,24 @@ def carried(packed: bytes, flag: int, model: bytes) -> float:
         flag: CARRIED, or SHADOW_CARRIED.
         model: the first MODEL_BYTES of its SHA-256.
     """
-    _, _, _, at, _, flags = head(packed)
+    flags = packed[_FLAGS_AT]
     if not flags & flag:
         return 0.0
-    if flag == SHADOW_CARRIED and flags & CARRIED:
-        at += _CARRIED.size
+    at = _steps_end(packed) + (_CARRIED.size if flag == SHADOW_CARRIED and flags & CARRIED else 0)
     whose, value = _CARRIED.unpack_from(packed, at)
     return value if whose == model else 0.0
 
 
 def with_carried(packed: bytes, flag: int, model: bytes, value: float) -> bytes:
     """Return the packed session, which has no such value yet and nothing behind it, with what a model carries over."""
-    _, _, _, _, hashes_at, flags = head(packed)
-    flagged = packed[:_FLAGS_AT] + bytes([flags | flag]) + packed[_FLAGS_AT + 1 : hashes_at]
-    return flagged + _CARRIED.pack(model, value) + packed[hashes_at:]
+    flags = packed[_FLAGS_AT]
+    at = _steps_end(packed) + (_CARRIED.size if flags & CARRIED else 0)
+    flagged = packed[:_FLAGS_AT] + bytes((flags | flag,))
+    return b"".join((flagged, packed[HEAD_BYTES:at], _CARRIED.pack(model, value), packed[at:]))
+
+
+def _steps_end(packed: bytes) -> int:
+    return HEAD_BYTES + (packed[_FLAGS_AT - 2] | packed[_FLAGS_AT - 1] << 8)
 
 
 def holds(packed: bytes, hashes_at: int, wanted: bytes) -> bool:

@@ -131,6 +131,12 @@ def _unpublished(record: Any, decoded: object, why: str, limits: EventLimits) ->
     return letter.without_content()
 
 
+def challenger_of(model: Model, config: DetectorConfig) -> Challenger:
+    """Return a model as one that scores in shadow, under the settings for that."""
+    policy = config.challenger(model.threshold, model.reference)
+    return Challenger(policy, ScoreMemo(model.encoding, model.score), model.evidence)
+
+
 def processor_of(
     model: Model,
     config: DetectorConfig,

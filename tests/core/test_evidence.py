@@ -50,6 +50,7 @@ from tests.core.strategies import (
 )
 
 OFF = Policy(1.0, MODEL)
+_FLAGS_AT = HEAD_BYTES - 1
 SCORES = st.floats(0, 1, width=32) | st.sampled_from([0.0, 1.0, MIN_SCORE])
 PARAMETERS = st.floats(-MAX_PARAMETER, MAX_PARAMETER)
 ANY_EVIDENCE = st.builds(
@@ -158,17 +159,18 @@ def test_serving_carries_over_as_it_is_written(log: list[Entry], batch_entries: 
 def test_sessions_without_evidence_are_what_they_were(log: list[Entry]) -> None:
     """No byte more without it; with it 16 for each model, in sessions that have not ended, and nothing else changes."""
     rival = Challenger(POLICY, ScoreMemo(ENCODING, score), EVIDENCE)
-    sizes = []
-    for runs in (pipeline(policy=OFF), pipeline(policy=OFF, evidence=EVIDENCE, challenger=rival)):
-        partition = Partition()
-        list(runs.over(partition, log, SOURCE, 7))
-        sizes.append(
-            {one: len(packed) - 32 * (flags(packed) >= CARRIED) for one, packed in partition.sessions.items()}
+    plain, both = Partition(), Partition()
+    list(pipeline(policy=OFF).over(plain, log, SOURCE, 7))
+    list(pipeline(policy=OFF, evidence=EVIDENCE, challenger=rival).over(both, log, SOURCE, 7))
+    assert list(both.sessions) == list(plain.sessions)
+    for before, after in zip(plain.sessions.values(), both.sessions.values(), strict=True):
+        _, _, _, steps_end, hashes_at, flagged = head(after)
+        assert flags(before) < CARRIED
+        assert (flagged >= CARRIED) == (not flagged & ENDED)
+        assert hashes_at - steps_end == (32 if flagged >= CARRIED else 0)
+        assert after[:_FLAGS_AT] + after[HEAD_BYTES:steps_end] + after[hashes_at:] == (
+            before[:_FLAGS_AT] + before[HEAD_BYTES:]
         )
-        assert all(
-            (flags(one) >= CARRIED) != bool(flags(one) & ENDED) for one in partition.sessions.values()
-        ) == bool(runs.evidence)
-    assert sizes[0] == sizes[1]
 
 
 @given(st.binary(min_size=8, max_size=8), st.floats(), st.binary(min_size=8, max_size=8), st.floats())

@@ -9,8 +9,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from detector.contract.actions import ENDS_SESSION, LARGE_MONEY, MOVES_MONEY
 from trainer.data.sessions import DataError, LabelsOf
-from trainer.data.sittings import ENDS_SESSION
 
 TimeUnit = Literal["s", "ms", "us", "ns", "count"]
 UNITS_A_MS: Final[dict[TimeUnit, float]] = {"s": 1e-3, "ms": 1.0, "us": 1e3, "ns": 1e6, "count": 1.0}
@@ -81,8 +81,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """How long a label takes to come, as 30d: what is younger and has none is left out."""
     ends_session: tuple[str, ...] = ENDS_SESSION
     """Actions after which a session begins anew."""
-    moves_money: tuple[str, ...] = ("TRANSFER_SMALL", "TRANSFER_LARGE")
-    large_money: tuple[str, ...] = ("TRANSFER_LARGE",)
+    moves_money: tuple[str, ...] = MOVES_MONEY
+    large_money: tuple[str, ...] = LARGE_MONEY
 
     @property
     def label_delay_ms(self) -> int:

@@ -171,7 +171,8 @@ def _of_a_log(table: Table, order: NDArray[np.int64]) -> dict[str, Any]:
             made["event_hashes"] = frame["event_id"].to_numpy()[order]
     if table.is_log and times_ms is not None:
         partitions = frame["partition"].to_numpy()
-        # A repeat does not move time; where it is none, in a small window, it tells no other time than the first.
+        # A repeat does not move time. Which repeats a model knows again is up to its window, but an event that comes
+        # again has the time that it had, and so nothing is up to that.
         moving = times_ms if again is None else np.where(again, 0, times_ms)
         stream_ms = np.empty(len(frame), np.int64)
         for partition in np.unique(partitions):

@@ -6,15 +6,11 @@ What follows is what `detector.core.staging` does event by event, computed for w
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.contract.actions import Action
 from trainer.data.sessions import Sessions, mixed
-
-ENDS_SESSION: Final = (Action.LOGOUT.value,)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +51,7 @@ def sittings(
     sessions: Sessions,
     window: int,
     idle_timeout_ms: int,
-    ends_session: Collection[str] = ENDS_SESSION,
+    ends_session: Collection[str],
 ) -> Sittings:
     """Find the sittings of some sessions.
 

@@ -1,6 +1,6 @@
 """Windows of sessions: what serving scores after each action, and what training shows the network."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from detector.core.encoding import STEP_DTYPE, Encoding
 from trainer.data.sessions import UNLABELLED, Sessions
-from trainer.data.sittings import ENDS_SESSION, clamped, sittings
+from trainer.data.sittings import clamped, sittings
 
 CHUNK_STEPS: Final = 1_600_000
 """Steps of the windows that are in memory at once, at some 25 bytes each."""
@@ -45,24 +45,19 @@ class Packed:
         return np.diff(self.starts)
 
 
-def pack(
-    sessions: Sessions,
-    encoding: Encoding,
-    idle_timeout_ms: int,
-    ends_session: Collection[str] = ENDS_SESSION,
-) -> Packed:
+def pack(sessions: Sessions, encoding: Encoding, idle_timeout_ms: int) -> Packed:
     """Encode sessions whole, as `detector.core.staging` does; an action beyond the vocabulary becomes the unknown token.
 
     Args:
         sessions: some.
-        encoding: of the model; without gap bounds, no time is used but for the sittings.
+        encoding: of the model, which says what ends a session; without gap bounds, no time is used but for the
+            sittings.
         idle_timeout_ms: a session without an action for longer has ended.
-        ends_session: actions after which a session begins anew.
 
     Raises:
         UnknownActionError: an action is beyond the vocabulary, and the encoding has no unknown token.
     """
-    found = sittings(sessions, encoding.window, idle_timeout_ms, ends_session)
+    found = sittings(sessions, encoding.window, idle_timeout_ms, encoding.ends_session)
     sessions, begins = found.sessions, found.begins
     gaps_ms = np.zeros(len(begins), np.int64)
     if sessions.times_ms is not None:

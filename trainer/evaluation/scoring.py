@@ -100,7 +100,7 @@ def score_sessions(
         idle_timeout_ms: after which a session begins anew.
         on_part: is told how it gets on.
     """
-    packed = pack(sessions, encoding, idle_timeout_ms, encoding.ends_session)
+    packed = pack(sessions, encoding, idle_timeout_ms)
     scores = np.empty(len(packed.steps), np.float32)
     done = 0
     for windows in every_window(packed, encoding.window):

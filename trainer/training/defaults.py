@@ -1,11 +1,13 @@
 """What the data decides where nobody else does: the steps that a network reads, its size, and how it is fitted."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.contract.actions import ENDS_SESSION
 from detector.core.encoding import MAX_GAP_BOUNDS, Encoding
 from trainer.data.sessions import Sessions, vocabulary_of
 from trainer.training.fitting import Plan
@@ -57,6 +59,7 @@ def encoding_for(
     gap_buckets: int = GAP_BUCKETS,
     *,
     unknown_token: bool = True,
+    ends_session: Collection[str] = ENDS_SESSION,
 ) -> Encoding:
     """Choose vocabulary, window and gap buckets for some training sessions.
 
@@ -65,12 +68,15 @@ def encoding_for(
         window: actions that the model reads; None for as many as 95 % of the sessions have, MAX_WINDOW at most.
         gap_buckets: of equal ratio between the 0.5th and 99.5th percentile of the gaps; 0 uses no time.
         unknown_token: whether actions beyond the vocabulary get one.
+        ends_session: actions after which a session begins anew.
     """
     if window is None:
         typical = np.quantile(sessions.lengths, WINDOW_QUANTILE)
         window = int(min(MAX_WINDOW, max(1, np.ceil(typical))))
     bounds = gap_bounds_ms(sessions, gap_buckets) if gap_buckets else []
-    return Encoding(vocabulary_of(sessions), window, bounds, unknown_token=unknown_token)
+    return Encoding(
+        vocabulary_of(sessions), window, bounds, unknown_token=unknown_token, ends_session=ends_session
+    )
 
 
 def gap_bounds_ms(sessions: Sessions, buckets: int) -> list[int]:

@@ -10,10 +10,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import numpy as np
 
+from detector.contract.actions import ENDS_SESSION, LARGE_MONEY, MOVES_MONEY
 from detector.core.encoding import Encoding
 from detector.model.artifact import FORMAT, ModelMetadata
 from detector.model.scorer import Scorer
 from trainer.data.sessions import DataError, Sessions, Splits, sha256_of, together_in
+from trainer.data.sittings import sittings
 from trainer.data.windows import Examples, Weighing, examples, pack, windows_ending_at
 from trainer.evaluation.figures import Figures, evaluate
 from trainer.evaluation.scoring import Scored, score_sessions
@@ -61,6 +63,8 @@ class TrainingConfig:
         wanted: what decides the threshold.
         base_rate: share of attacks where the model will serve; None for the data's own.
         idle_timeout_ms: of the detector: a session without an action for longer begins anew.
+        ends_session: actions after which a session begins anew, if there is no encoding that says so.
+        moves_money: actions that move money, and `large_money` much of it, for figures.
         device: to train on; only the CPU gives the same bytes again.
         data_parameters: how the data came to be, for the record in the model file.
     """
@@ -76,6 +80,9 @@ class TrainingConfig:
     wanted: Wanted = field(default_factory=Wanted)
     base_rate: float | None = None
     idle_timeout_ms: int = 1_800_000
+    ends_session: tuple[str, ...] = ENDS_SESSION
+    moves_money: tuple[str, ...] = MOVES_MONEY
+    large_money: tuple[str, ...] = LARGE_MONEY
     device: Device = "cpu"
     preset: str = "data"
     name: str = "session-lstm"
@@ -120,12 +127,14 @@ def train(
     """
     told = observer or Silent()
     keras = keras_on(config.device, config.schedule.seed)
-    encoding = config.encoding or encoding_for(parts.train, config.window, config.gap_buckets)
+    encoding = config.encoding or encoding_for(
+        parts.train, config.window, config.gap_buckets, ends_session=config.ends_session
+    )
     if encoding.gap_bounds_ms and parts.train.times_ms is None:
         raise DataError(
             "the model that is to be replaced reads gaps, and not all sessions have times: expected timestamps_ms in each"
         )
-    _tell_longer(parts.train, encoding, told)
+    _tell_longer(parts.train, encoding, config.idle_timeout_ms, told)
     base_rate = config.base_rate or float(np.mean(np.concatenate([part.labels for part in parts]) == 1))
     data_sha256 = sha256_of(parts)
     members = _members(config, parts)
@@ -194,6 +203,9 @@ def train(
         libraries=_libraries(),
         canaries=canaries(scorer, encoding, parts.test, config.schedule.seed),
         unknown_token=encoding.unknown_token,
+        ends_session=tuple(sorted(encoding.ends_session)),
+        moves_money=config.moves_money,
+        large_money=config.large_money,
         evidence=evidence,
     )
     parameters = sum(one.size for one in asdict(tensors).values() if one is not None)
@@ -240,7 +252,7 @@ def _judged(
         return scored[0]
     sessions = together_in(*(one.sessions for one in scored))
     packed = pack(sessions, encoding, config.idle_timeout_ms)
-    return Scored(sessions, packed, np.concatenate([one.scores for one in scored]))
+    return Scored(packed.sessions, packed, np.concatenate([one.scores for one in scored]))
 
 
 def _scored(
@@ -288,13 +300,17 @@ def _parity(
     return error
 
 
-def _tell_longer(sessions: Sessions, encoding: Encoding, told: Observer) -> None:
+def _tell_longer(sessions: Sessions, encoding: Encoding, idle_timeout_ms: int, told: Observer) -> None:
     longer = int((sessions.lengths > encoding.window).sum())
     if longer:
         told.on_note(
             f"{longer:,} of {len(sessions):,} training sessions have more actions than the {encoding.window} that the "
             f"model reads at a time, up to {sessions.lengths.max():,} (--window)"
         )
+    for line in sittings(sessions, encoding.window, idle_timeout_ms, encoding.ends_session).told(
+        idle_timeout_ms
+    ):
+        told.on_note(line)
 
 
 def _checkpoint(
