@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from producer.behaviour import realistic
 from producer.recording import label_of
-from trainer.commands.options import description_of
+from trainer.commands.options import description_of, splits_of
 from trainer.data.description import Description, described, read_description
 from trainer.data.loading import load
 from trainer.data.sessions import DataError, Session, Sessions, write_sessions
@@ -451,3 +451,22 @@ def test_options_win_over_the_description(tmp_path: Path) -> None:
     assert (told.time_unit, told.unlabelled, told.label_delay_ms) == ("us", "lawful", 7 * 86_400_000)
     with pytest.raises(click.UsageError, match="expected FIELD=COLUMN"):
         description_of({**options, "columns": ("action",)})
+
+
+def test_data_is_split_as_the_model_recorded_unless_told(tmp_path: Path) -> None:
+    """What was held out in training is what is evaluated on, by default; an option wins."""
+    path = tmp_path / "data.csv"
+    rows = "".join(f"s{n},A,{BEGIN_MS + n},{n % 2}\n" for n in range(100))
+    path.write_text(f"session_id,action,occurred_at_ms,label\n{rows}")
+    options: dict[str, Any] = {
+        **dict.fromkeys(["description", "time_unit", "labels_of", "unlabelled", "label_delay", "labels"]),
+        **dict.fromkeys(["preset", "topic", "bootstrap_servers", "split_by", "split_seed", "test_share"]),
+        "data": path,
+        "columns": (),
+        "skip_bad_lines": False,
+    }
+    trained, recorded = splits_of({**options, "split_by": "time", "test_share": 0.3})
+    assert recorded == {"split_by": "time", "split_seed": 0, "test_share": 0.3}
+    assert splits_of(options, recorded)[0].test.ids.tolist() == trained.test.ids.tolist()
+    assert splits_of(options)[1]["split_by"] == "id"
+    assert splits_of({**options, "split_by": "id"}, recorded)[1]["split_by"] == "id"
