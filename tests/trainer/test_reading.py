@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 import msgspec
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -258,6 +259,22 @@ def test_a_csv_given_as_json_is_said_once(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"its first line is 'session_id,action,label'.*looks like CSV: name it \.csv"
     ):
+        load(path)
+
+
+def test_keys_that_only_later_lines_have_are_read(tmp_path: Path) -> None:
+    """Only attacks say where they begin, and the first of them may come late."""
+    path = tmp_path / "data.jsonl"
+    lawful = [{"session_id": f"l{number}", "actions": ["A", "B"], "label": 0} for number in range(60_000)]
+    attack = {"session_id": "a", "actions": ["A", "B"], "label": 1, "attack_from": 1, "type": "slow"}
+    path.write_text("\n".join(map(json.dumps, [*lawful, attack])))
+    sessions = load(path).sessions
+    assert sessions.targets[-2:].tolist() == [0, 1]
+    assert sessions.take(np.array([60_000])).types.names[-1] == "slow"
+    path.write_text(
+        "\n".join(map(json.dumps, [*lawful[:50], {**attack, "timestamps_ms": [BEGIN_MS, BEGIN_MS]}]))
+    )
+    with pytest.raises(DataError, match="line 1: 0 of timestamps_ms for 2 actions"):
         load(path)
 
 
