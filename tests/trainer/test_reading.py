@@ -440,8 +440,11 @@ def test_weights_and_parts_are_read(tmp_path: Path) -> None:
     assert sessions.weights is not None
     assert sessions.weights.tolist() == [0.5, 2.0]
     assert [one.split for one in sessions.rows()] == ["train", "test"]
+    path.write_text("session_id,action,label,event_id\na,A,0,e1\na,A,0,\na,A,0,\n")
+    with pytest.raises(DataError, match="1 of 3 events say their event_id"):
+        load(path)
     path.write_text("session_id,action,label,split\na,A,0,train\nb,A,1,\n")
-    with pytest.raises(DataError, match="1 of 2 events have a split"):
+    with pytest.raises(DataError, match="1 of 2 events say their split"):
         load(path)
 
 
