@@ -18,6 +18,7 @@ from detector.model.scorer import Scorer
 from trainer.data.sessions import DataError, Sessions, Splits, sha256_of, together_in
 from trainer.data.sittings import sittings
 from trainer.data.windows import Examples, Weighing, examples, pack, windows_ending_at
+from trainer.evaluation.course import Money
 from trainer.evaluation.figures import Figures, evaluate
 from trainer.evaluation.scoring import Scored, score_sessions
 from trainer.training.backend import Device, keras_on
@@ -153,7 +154,8 @@ def train(
     graph = run.graph(tensors, line)
     scorer = Scorer(graph.SerializeToString())
     test = run.scored(scorer, parts.test).adding_up(evidence)
-    figures = evaluate(test, chosen.threshold, base_rate)
+    money = Money(frozenset(config.moves_money), frozenset(config.large_money))
+    figures = evaluate(test, chosen.threshold, base_rate, money=money)
     encoding = run.encoding
     metadata = ModelMetadata(
         format=FORMAT,
