@@ -291,7 +291,7 @@ def draw_stage(rng: random.Random, session_id: str, attack: Attack, at_ms: int) 
         before += draw_usual(rng, owner.habits)
     taken = _draw_taken(rng, attack, family, at_ms)
     hand = AttackersHand(rng, attack, taken, at_ms, pads=family.padding[1] > 0)
-    amounts, details = carried(before, failures, OwnersHand(rng, owner, at_ms, None))
+    amounts, details = carried(before, failures, OwnersHand(rng, owner, at_ms, None, None))
     more = carried(taken, 0, hand)
     if family.in_session:
         gaps_ms = draw_customer_gaps_ms(rng, owner.habits, owner.speed, before, None)

@@ -34,6 +34,7 @@ EXITS: Final = 40
 CARRIERS: Final = 4
 CARRIER_PREFIXES: Final = 8
 CUSTOMERS_A_HOTSPOT: Final = 50
+CUSTOMERS_A_KIOSK: Final = 300
 CUSTOMERS_AN_OFFICE: Final = 30
 
 
@@ -61,6 +62,7 @@ class Networks:
 
     def __init__(self, seed: int, customers: int) -> None:
         self._seed = seed
+        self._kiosks = max(1, customers // CUSTOMERS_A_KIOSK)
         self._hotspots = max(4, customers // CUSTOMERS_A_HOTSPOT)
         self.offices = max(1, customers // CUSTOMERS_AN_OFFICE)
         rng = random.Random(f"{seed}/exits")  # noqa: S311  a simulation, not a secret
@@ -69,8 +71,8 @@ class Networks:
             Place(self._name("exit", number), draw_country(rng, everywhere)) for number in range(EXITS)
         ]
 
-    def _name(self, *what: str | int) -> str:
-        return hashlib.blake2b(repr((self._seed, *what)).encode(), digest_size=4).hexdigest()
+    def _name(self, *what: str | int, digest_size: int = 4) -> str:
+        return hashlib.blake2b(repr((self._seed, *what)).encode(), digest_size=digest_size).hexdigest()
 
     def home(self, number: int, moves: int, country: str) -> Place:
         """Return a customer's network at home, which is another one after each of its `moves`."""
@@ -91,6 +93,14 @@ class Networks:
     def provider(self, number: int) -> Place:
         """Return the network of a company whose programs come to many accounts."""
         return Place(self._name("provider", number), "DE")
+
+    def kiosk(self, rng: random.Random) -> str:
+        """Draw a device that stands where many come: a branch's terminal, a hotel's computer."""
+        return self._name("kiosk", rng.randrange(self._kiosks), digest_size=6)
+
+    def machine(self, provider: int) -> str:
+        """Return the device that a provider's programs come from."""
+        return self._name("machine", provider, digest_size=6)
 
     def exit(self, rng: random.Random) -> Place:
         """Draw a VPN's exit: attackers use them, and customers do."""

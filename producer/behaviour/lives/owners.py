@@ -47,6 +47,11 @@ HIDES_ONCE: Final = 0.005
 """Probability that anybody does in one session."""
 PROVIDERS: Final = 3
 """Companies whose programs come to many accounts, each from one device and network."""
+LETS_READ: Final = 0.08
+"""Share of people whose account such a program reads, beside themselves."""
+LINKS_A_DAY: Final = 1 / 1_500
+UNLINKS_A_DAY: Final = 1 / 200
+READS_A_DAY: Final = 0.8
 FAVOURITE: Final = 0.7
 """Probability of the favourite device, where there are more."""
 ON_THE_MOVE: Final = 0.4
@@ -78,6 +83,12 @@ class Owner:
     """Probability of a failed login before one that succeeds."""
     provider: int | None = None
     """The company whose program this is, if it serves many accounts."""
+    reader: int | None = None
+    """The provider whose program reads this person's account."""
+    reads_at_ms: int = 0
+    """When in the day, about."""
+    readers_password: int = 0
+    """How often the password had been changed when the reader was told it."""
     moves: int = 0
     """How often the network at home has changed."""
     away_until: int = 0
@@ -104,6 +115,11 @@ class Owner:
             return 1.0
         if rng.random() < NETWORK_CHANGES_A_DAY:
             self.moves += 1
+        if self.reader is None:
+            if rng.random() < LINKS_A_DAY:
+                self.let_read(rng)
+        elif rng.random() < UNLINKS_A_DAY:
+            self.reader = None
         if self.away_until:
             if day < self.away_until:
                 return AWAY_SHARE
@@ -113,6 +129,18 @@ class Owner:
             self.away_in = draw_country(rng, ELSEWHERE) if rng.random() < ABROAD else self.country
             return AWAY_SHARE
         return 1.0
+
+    def let_read(self, rng: random.Random) -> None:
+        """Let a provider's program read the account from now on, as applications for budgets do."""
+        self.reader = rng.randrange(PROVIDERS)
+        self.reads_at_ms = rng.randrange(DAY_MS)
+        self.readers_password = self.passwords
+
+    def draw_readings_ms(self, rng: random.Random, day: int) -> list[int]:
+        """Draw when on a day the reader comes, Unix milliseconds; mostly once."""
+        if self.reader is None or rng.random() >= READS_A_DAY:
+            return []
+        return [day * DAY_MS + (self.reads_at_ms + round(rng.gauss(0.0, HOUR_MS / 12))) % DAY_MS]
 
     def draw_device(self, rng: random.Random) -> tuple[str, str]:
         """Draw one of the owner's devices: identifier and channel."""
@@ -170,7 +198,7 @@ def draw_owners(seed: int, customers: int, types: Sequence[CustomerType], networ
             habits=habits,
             speed=habits.tempo.draw_speed(rng),
             rhythm=draw_rhythm(rng, STYLES.get(habits.name, Style()), habits.sessions_per_month / 30),
-            purse=draw_purse(rng, habits.name, devoted=3.0 + habits.length_median),
+            purse=draw_purse(rng, habits, customers),
             devices=[draw_device(rng, habits) for _ in range(rng.randint(1, habits.devices))],
             country=draw_country(rng, HOME_COUNTRIES),
             carrier=rng.randrange(CARRIERS),
@@ -180,9 +208,10 @@ def draw_owners(seed: int, customers: int, types: Sequence[CustomerType], networ
         )
         if owner.is_program and not habits.occasions:  # it reads, for many
             owner.provider = rng.randrange(PROVIDERS)
-            machine = hashlib.blake2b(f"{seed}/provider/{owner.provider}".encode(), digest_size=6)
-            owner.devices = [(machine.hexdigest(), "api")]
-        elif owners and not owner.is_program and rng.random() < SHARED_DEVICE:
+            owner.devices = [(networks.machine(owner.provider), "api")]
+        elif not owner.is_program and rng.random() < LETS_READ:
+            owner.let_read(rng)
+        if owners and not owner.is_program and rng.random() < SHARED_DEVICE:
             other = rng.choice(owners[-20:])
             if not other.is_program:
                 owner.devices.append(other.devices[-1])

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final, NamedTuple
 
+from producer.behaviour.customers import CustomerType
 from producer.behaviour.lives.hours import DAY_MS
 from producer.behaviour.session import LARGE_ABOVE, SMALL_BELOW
 
 MOST_PAYEES: Final = 40
 """Of each size; the one paid least is forgotten."""
-BILLERS: Final = 60
-"""Companies that many customers pay, the first of them the most."""
+PAID_BY_MANY: Final = {"small": 0.5, "large": 0.4}
+"""Share of new payees whom other customers pay too: suppliers of power, shops, landlords, clubs."""
+COMPANIES: Final = 60
+"""Of these, as many and one more for two customers; the first are paid by nearly all, the last by a few."""
 REFILL_MS: Final = 30 * DAY_MS
 """An account that was emptied is back at two thirds of its usual level after so long."""
 LEAST_LARGE: Final = LARGE_ABOVE + 0.01
@@ -54,19 +57,8 @@ def draw_recipient(rng: random.Random) -> str:
 
 
 @cache
-def _biller(number: int) -> str:
-    return hashlib.blake2b(f"biller {number}".encode(), digest_size=8).hexdigest()
-
-
-def draw_payee(rng: random.Random, *, large: bool) -> Payee:
-    """Draw somebody new to pay: a company that others pay too, or somebody of the customer's own."""
-    known_to_many = rng.random() < (0.15 if large else 0.4)
-    recipient = _biller(int(BILLERS * rng.random() ** 2)) if known_to_many else draw_recipient(rng)
-    if large:
-        median = min(LARGE_ABOVE + rng.lognormvariate(8.3, 1.0), 200_000.0)
-    else:
-        median = min(rng.lognormvariate(math.log(60.0), 1.0), SMALL_BELOW - 1.0)
-    return Payee(recipient, median, rng.choice((0.01, 0.15, 0.6)))  # a standing sum, a bill, a friend
+def _company(number: int) -> str:
+    return hashlib.blake2b(f"company {number}".encode(), digest_size=8).hexdigest()
 
 
 @dataclass(slots=True)
@@ -76,6 +68,10 @@ class Purse:
     small: list[Payee]
     large: list[Payee]
     """At least one of each; those paid most come first."""
+    companies: int
+    """How many there are to pay."""
+    small_median: float
+    """Dollars, of the usual sums of small payees."""
     usual: float
     """Dollars within reach when nothing special has happened."""
     missing: float = 0.0
@@ -98,6 +94,18 @@ class Purse:
         payees = self.large if large else self.small
         return payees[int(len(payees) * rng.random() ** 2)]
 
+    def draw_new(self, rng: random.Random, *, large: bool) -> Payee:
+        """Draw somebody new to pay, with the sum that will be usual."""
+        if rng.random() < PAID_BY_MANY["large" if large else "small"]:
+            recipient = _company(int(self.companies * rng.random() ** 3))
+        else:
+            recipient = draw_recipient(rng)
+        if large:
+            median = min(LARGE_ABOVE + rng.lognormvariate(8.3, 1.0), 200_000.0)
+        else:
+            median = min(rng.lognormvariate(math.log(self.small_median), 1.0), SMALL_BELOW - 1.0)
+        return Payee(recipient, median, rng.choice((0.01, 0.15, 0.6)))  # a standing sum, a bill, a friend
+
     def add(self, payee: Payee) -> None:
         """Keep a new payee, in the middle of the others."""
         payees = self.small if payee.median < SMALL_BELOW else self.large
@@ -105,19 +113,22 @@ class Purse:
         del payees[MOST_PAYEES:]
 
 
-def draw_purse(rng: random.Random, type_name: str, devoted: float) -> Purse:
+def draw_purse(rng: random.Random, habits: CustomerType, customers: int) -> Purse:
     """Draw what a customer has, and whom they have paid before.
 
     Args:
         rng: drawn from.
-        type_name: of the customer.
-        devoted: about how many payees.
+        habits: of the customer's type.
+        customers: how many share the companies.
     """
-    usual = rng.lognormvariate(math.log(USUAL_FUNDS.get(type_name, FUNDS_OF_OTHERS)), 0.9)
-    return Purse(
-        small=[
-            draw_payee(rng, large=False) for _ in range(1 + round(devoted * rng.lognormvariate(0.0, 0.4)))
-        ][:MOST_PAYEES],
-        large=[draw_payee(rng, large=True) for _ in range(rng.randint(1, 3))],
-        usual=usual,
+    purse = Purse(
+        small=[],
+        large=[],
+        companies=COMPANIES + customers // 2,
+        small_median=180.0 if habits.name in {"business", "payment_script"} else 60.0,
+        usual=rng.lognormvariate(math.log(USUAL_FUNDS.get(habits.name, FUNDS_OF_OTHERS)), 0.9),
     )
+    known = 1 + round((3.0 + habits.length_median) * rng.lognormvariate(0.0, 0.4))
+    purse.small += [purse.draw_new(rng, large=False) for _ in range(min(known, MOST_PAYEES))]
+    purse.large += [purse.draw_new(rng, large=True) for _ in range(rng.randint(1, 3))]
+    return purse

@@ -29,7 +29,7 @@ from producer.behaviour.lives.hours import DAY_MS, MONTH_DAYS
 from producer.behaviour.lives.networks import Networks
 from producer.behaviour.lives.owners import Owner, draw_owners
 from producer.behaviour.lives.payees import LEAST_LARGE
-from producer.behaviour.lives.visits import OF_LIFE, Plan, draw_visit
+from producer.behaviour.lives.visits import OF_LIFE, Plan, draw_reading, draw_visit
 from producer.behaviour.session import SimulatedSession, draw_gap_ms, draw_id, stream
 
 CREWS: Final = 12
@@ -118,6 +118,8 @@ class _Lives:
             share = owner.live_through(self._rng, day)
             for at_ms in owner.rhythm.draw_visits_ms(self._rng, day, share):
                 self._at(at_ms, partial(self._visit, owner, Plan()))
+            for at_ms in owner.draw_readings_ms(self._rng, day):
+                self._at(at_ms, partial(self._read, owner))
         for scheme in self._draw_schemes():
             self._plan_attack(scheme, day)
 
@@ -133,6 +135,11 @@ class _Lives:
             self._networks,
             lambda later_ms, planned: self._at(later_ms, partial(self._visit, owner, planned)),
         )
+
+    def _read(self, owner: Owner, _at_ms: int) -> SimulatedSession | None:
+        if owner.reader is None:
+            return None
+        return draw_reading(self._rng, draw_id(self._ids), owner, owner.reader, self._networks)
 
     def _draw_schemes(self) -> Iterator[Scheme]:
         """Draw the families of the attacks that begin on one day: of each a Poisson number."""

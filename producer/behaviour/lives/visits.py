@@ -12,6 +12,7 @@ import msgspec
 from detector.contract.actions import Action
 from producer.behaviour.customers import (
     AFTER_HOLIDAYS,
+    CUSTOMER_TYPES,
     LARGE_TRANSFER,
     NEW_DEVICE,
     NEW_RECIPIENT,
@@ -21,15 +22,14 @@ from producer.behaviour.customers import (
     Occasion,
     Step,
     draw_customer_gaps_ms,
-    draw_device,
     draw_lawful,
     draw_occasion,
 )
 from producer.behaviour.lives.hours import DAY_MS, HOUR_MS
 from producer.behaviour.lives.networks import Networks, Place
 from producer.behaviour.lives.owners import Owner
-from producer.behaviour.lives.payees import Payee, draw_payee, draw_recipient
-from producer.behaviour.session import SimulatedSession
+from producer.behaviour.lives.payees import Payee, draw_recipient
+from producer.behaviour.session import SMALL_BELOW, SimulatedSession
 
 LONGEST_SESSION_MS: Final = DAY_MS
 """What would come later in a session does not come."""
@@ -42,7 +42,11 @@ MOVES_BANK: Final = Occasion(
     hesitation=1.2,
 )
 """The account is emptied, by its owner, to somebody new: the twin of amounts up to what is there."""
-OF_LIFE: Final[Mapping[Occasion, float]] = {MOVES_BANK: 0.0006}
+PAYS_IN_PARTS: Final = Occasion(
+    name="pays_in_parts", steps=(Step(Action.ADD_RECIPIENT, 0.7), Step(Action.TRANSFER_SMALL, 1.0, 3, 24))
+)
+"""Rent, a tax, a journey: more than a small transfer and less than a large one is paid in parts. The twin of a split sum."""
+OF_LIFE: Final[Mapping[Occasion, float]] = {MOVES_BANK: 0.0006, PAYS_IN_PARTS: 0.006}
 """Occasions of every person, beside those of the type."""
 PLANNED_PURCHASE: Final = replace(NEW_RECIPIENT_LARGE, name="planned_purchase")
 TRIED_WITH_SMALL: Final = replace(LARGE_TRANSFER, name="tried_with_small_before")
@@ -61,7 +65,7 @@ RESETS_AT_ONCE: Final = 0.6
 CLEARS_COOKIES: Final = 0.004
 """Probability that a device is not known again: an identifier is what an application or a browser keeps."""
 BORROWS: Final = 0.002
-"""Probability of a device that is not the customer's: a hotel's, a friend's."""
+"""Probability of a device that is many people's: a branch's, a hotel's."""
 PAYS_THE_NEW: Final = 0.85
 """Probability that a transfer goes to the recipient just added."""
 ONE_OFF: Final = 0.08
@@ -82,16 +86,16 @@ class Follow(NamedTuple):
     """A plan that a session of some kind leads to."""
 
     probability: float
-    occasion: Occasion
+    occasion: Occasion | None
     after_median_h: float
 
 
-FOLLOWS: Final[Mapping[str, Follow]] = {
-    ROUTINE: Follow(0.003, PLANNED_PURCHASE, 22.0),
-    NEW_RECIPIENT.name: Follow(0.12, TRIED_WITH_SMALL, 24.0),
-    PASSWORD_CHANGE.name: Follow(0.08, AFTER_NEW_PASSWORD, 8.0),
-    FORGOTTEN: Follow(0.08, AFTER_NEW_PASSWORD, 8.0),
-    NEW_DEVICE.name: Follow(0.08, AFTER_NEW_DEVICE, 30.0),
+FOLLOWS: Final[Mapping[str, tuple[Follow, ...]]] = {
+    ROUTINE: (Follow(0.003, PLANNED_PURCHASE, 22.0),),
+    NEW_RECIPIENT.name: (Follow(0.12, TRIED_WITH_SMALL, 24.0),),
+    PASSWORD_CHANGE.name: (Follow(0.08, AFTER_NEW_PASSWORD, 8.0),),
+    FORGOTTEN: (Follow(0.08, AFTER_NEW_PASSWORD, 8.0),),
+    NEW_DEVICE.name: (Follow(0.6, None, 6.0), Follow(0.08, AFTER_NEW_DEVICE, 20.0)),
 }
 """The twins of attacks that span sessions, by the kind of the session before."""
 COMES_AGAIN: Final = 4.0
@@ -135,8 +139,8 @@ def draw_visit(
         actions.insert(1, Action.CHANGE_PASSWORD)
     actions = [Action.LOGIN] * (failures - (kind == GIVES_UP)) + actions
     owner.passwords += actions.count(Action.CHANGE_PASSWORD)
-    device, channel = _draw_device(rng, owner, occasion)
-    hands = OwnersHand(rng, owner, at_ms, plan.payee, empties=occasion is MOVES_BANK)
+    device, channel = _draw_device(rng, owner, occasion, networks)
+    hands = OwnersHand(rng, owner, at_ms, plan.payee, occasion)
     amounts, details = carried(actions, failures, hands)
     session = finished(
         SimulatedSession(
@@ -155,13 +159,48 @@ def draw_visit(
     owner.busy_until_ms = at_ms + session.duration_ms
     if kind == GIVES_UP:
         later(owner.busy_until_ms + draw_delay_ms(rng, COMES_AGAIN), Plan(resets=True))
-    elif (follow := FOLLOWS.get(kind)) and not owner.is_program and rng.random() < follow.probability:
-        payee = hands.added if follow.occasion is TRIED_WITH_SMALL else None
-        later(
-            owner.busy_until_ms + draw_delay_ms(rng, follow.after_median_h),
-            Plan(follow.occasion, payee and payee._replace(median=draw_payee(rng, large=True).median)),
-        )
+    for follow in () if owner.is_program else FOLLOWS.get(kind, ()):
+        if rng.random() < follow.probability:
+            payee = hands.added if follow.occasion is TRIED_WITH_SMALL else None
+            if payee is not None:
+                payee = payee._replace(median=owner.purse.draw_new(rng, large=True).median)
+            at_ms = owner.busy_until_ms + draw_delay_ms(rng, follow.after_median_h)
+            later(at_ms, Plan(follow.occasion, payee))
     return session
+
+
+READS: Final = "reader"
+"""A provider's program comes to a person's account."""
+READER_REFUSED: Final = "reader_refused"
+"""The same, with a password that has been changed since."""
+READER: Final = next(habits for habits in CUSTOMER_TYPES if habits.name == "aggregator")
+TELLS_READER: Final = 0.3
+"""Probability that the owner tells a reader the new password, after each refusal."""
+
+
+def draw_reading(
+    rng: random.Random, session_id: str, owner: Owner, provider: int, networks: Networks
+) -> SimulatedSession:
+    """Draw a session of the program of a provider whom the owner lets read."""
+    refused = owner.readers_password != owner.passwords
+    if refused and rng.random() < TELLS_READER:
+        owner.readers_password = owner.passwords
+    actions = [Action.LOGIN] if refused else draw_lawful(rng, READER, None)
+    amounts, details = carried(actions, int(refused), OwnersHand(rng, owner, 0, None, None))
+    return finished(
+        SimulatedSession(
+            session_id=session_id,
+            account_id=owner.account_id,
+            kind=READER_REFUSED if refused else READS,
+            customer_type=owner.habits.name,
+            attack_from=None,
+            actions=tuple(actions),
+            gaps_ms=tuple(draw_customer_gaps_ms(rng, READER, READER.tempo.draw_speed(rng), actions, None)),
+            amounts=tuple(amounts),
+            attributes=attributes_of(networks.machine(provider), "api", networks.provider(provider)),
+            details=tuple(details),
+        )
+    )
 
 
 def _reason_to_come(rng: random.Random, owner: Owner) -> Occasion | None:
@@ -172,14 +211,16 @@ def _reason_to_come(rng: random.Random, owner: Owner) -> Occasion | None:
     return draw_occasion(rng, owner.habits)
 
 
-def _draw_device(rng: random.Random, owner: Owner, occasion: Occasion | None) -> tuple[str, str]:
+def _draw_device(
+    rng: random.Random, owner: Owner, occasion: Occasion | None, networks: Networks
+) -> tuple[str, str]:
     if occasion is not None and occasion.new_device:
         return owner.replace_device(rng, keeps_old=0.3)
     chance = 1.0 if owner.is_program else rng.random()
     if chance < CLEARS_COOKIES:
         return owner.replace_device(rng, keeps_old=0.0)
     if chance < CLEARS_COOKIES + BORROWS:
-        return draw_device(rng, owner.habits)
+        return networks.kiosk(rng), "web"
     return owner.draw_device(rng)
 
 
@@ -197,16 +238,16 @@ class OwnersHand:
     """How an owner pays: known payees their usual amounts, new ones, and a purchase now and then."""
 
     def __init__(
-        self, rng: random.Random, owner: Owner, at_ms: int, payee: Payee | None, *, empties: bool = False
+        self, rng: random.Random, owner: Owner, at_ms: int, payee: Payee | None, occasion: Occasion | None
     ) -> None:
         self.added: Payee | None = None
         self._rng, self._owner, self._at_ms = rng, owner, at_ms
         self._payee = payee
-        self._empties = empties
+        self._occasion = occasion
 
     def add_recipient(self) -> str:
         """Add somebody new; return who it is."""
-        self.added = draw_payee(self._rng, large=False)
+        self.added = self._owner.purse.draw_new(self._rng, large=False)
         return self.added.recipient
 
     def pay(self, action: Action) -> tuple[str, float]:
@@ -219,14 +260,16 @@ class OwnersHand:
         elif self.added is not None and rng.random() < PAYS_THE_NEW:
             payee = self.added
             if large:
-                payee = payee._replace(median=draw_payee(rng, large=True).median)
+                payee = payee._replace(median=purse.draw_new(rng, large=True).median)
             purse.add(payee)
         elif rng.random() < ONE_OFF:
-            payee = draw_payee(rng, large=large)._replace(recipient=draw_recipient(rng))
+            payee = purse.draw_new(rng, large=large)._replace(recipient=draw_recipient(rng))
         else:
             payee = purse.draw_known(rng, large=large)
         amount = payee.draw_amount(rng)
-        if large and self._empties:
+        if not large and self._occasion is PAYS_IN_PARTS:
+            amount = round(rng.triangular(150.0, SMALL_BELOW - 0.01, 480.0), 2)
+        elif large and self._occasion is MOVES_BANK:
             amount = max(amount, round(purse.funds(self._at_ms) * rng.uniform(0.85, 1.0), 2))
         purse.spend(amount, self._at_ms)
         return payee.recipient, amount
