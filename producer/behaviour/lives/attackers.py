@@ -127,6 +127,10 @@ MALWARE, NEIGHBOUR, OWN = "malware", "neighbour", "own"
 ACCESS: Final = {MALWARE: 0.3, NEIGHBOUR: 0.3, OWN: 0.4}
 """How they come, with weights: through the owner's own device and network; from a device of their own through
 some customer's network; from a device and a network of their own."""
+SEEM_NEAR: Final = 0.6
+"""Probability that a network of their own is one in the owner's country."""
+OTHER_PLACE: Final = 0.4
+"""Probability that an attack goes on from another network."""
 DEVICE_AGAIN: Final = 0.4
 """Probability that a crew's device shows itself as the one of its last attack."""
 MULE_AGAIN: Final = 0.6
@@ -159,6 +163,7 @@ class Attack:
     attack_id: str
     scheme: Scheme
     owner: Owner
+    crew: Crew
     access: str
     device: tuple[str, str]
     place: Place
@@ -214,6 +219,7 @@ def draw_attack_on(
         attack_id,
         scheme,
         owner,
+        crew,
         access,
         device,
         place,
@@ -226,12 +232,21 @@ def draw_attack_on(
 def _own_place(rng: random.Random, crew: Crew, owner: Owner, networks: Networks) -> Place:
     """Draw a VPN's exit, a telephone in the owner's country or in the crew's, or a café."""
     (kind,) = rng.choices(("exit", "carrier", "hotspot"), (0.5, 0.35, 0.15))
+    near = rng.random() < SEEM_NEAR
     if kind == "exit":
-        return networks.exit(rng)
-    country = owner.country if rng.random() < 0.7 else crew.country  # noqa: PLR2004  share of those who hide abroad
+        return networks.exit(rng, owner.country if near else "")
+    country = owner.country if near else crew.country
     if kind == "carrier":
         return networks.carrier(rng, country, owner.carrier)
     return networks.hotspot(rng, country)
+
+
+def move_on(rng: random.Random, attack: Attack, networks: Networks, at_ms: int) -> None:
+    """Let an attack go on from wherever the owner's device is now, or perhaps from another network."""
+    if attack.access == MALWARE:
+        attack.place = attack.owner.draw_place(rng, at_ms, attack.device[1], networks)
+    elif attack.access == OWN and rng.random() < OTHER_PLACE:
+        attack.place = _own_place(rng, attack.crew, attack.owner, networks)
 
 
 class AttackersHand:
@@ -302,6 +317,8 @@ def draw_stage(rng: random.Random, session_id: str, attack: Attack, at_ms: int) 
         owner.passwords += changes
         attack.passwords = owner.passwords
         owner.is_locked_out = True
+    if family.in_session:
+        owner.busy_until_ms = at_ms + sum(gaps_ms)
     owner.was_robbed = owner.was_robbed or (stage.name == "take" and rng.random() < 0.5)  # noqa: PLR2004  who notices
     return finished(
         SimulatedSession(

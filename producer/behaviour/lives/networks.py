@@ -102,6 +102,7 @@ class Networks:
         """Return the device that a provider's programs come from."""
         return self._name("machine", provider, digest_size=6)
 
-    def exit(self, rng: random.Random) -> Place:
-        """Draw a VPN's exit: attackers use them, and customers do."""
-        return rng.choice(self._exits)
+    def exit(self, rng: random.Random, country: str = "") -> Place:
+        """Draw a VPN's exit, in a country if one is given and has any: attackers use them, and customers do."""
+        near = [place for place in self._exits if place.country == country]
+        return rng.choice(near or self._exits)

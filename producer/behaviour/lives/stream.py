@@ -24,6 +24,7 @@ from producer.behaviour.lives.attackers import (
     draw_failed,
     draw_next_ms,
     draw_stage,
+    move_on,
 )
 from producer.behaviour.lives.hours import DAY_MS, MONTH_DAYS
 from producer.behaviour.lives.networks import Networks
@@ -197,9 +198,13 @@ class _Lives:
         attack.access, attack.device, attack.place = OWN, device, place
         return self._stage(attack, at_ms)
 
+    def _go_on(self, attack: Attack, at_ms: int) -> SimulatedSession:
+        move_on(self._evil, attack, self._networks, at_ms)
+        return self._stage(attack, at_ms)
+
     def _stage(self, attack: Attack, at_ms: int) -> SimulatedSession:
         session = draw_stage(self._evil, draw_id(self._ids), attack, at_ms)
         if attack.stages_left:
             next_ms = draw_next_ms(self._evil, attack, at_ms + session.duration_ms)
-            self._at(next_ms, partial(self._stage, attack))
+            self._at(next_ms, partial(self._go_on, attack))
         return session
