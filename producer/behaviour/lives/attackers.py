@@ -257,14 +257,15 @@ class AttackersHand:
         attack: whose mule and owner.
         taken: the actions to come, with no more large transfers than the account can pay.
         at_ms: when, Unix milliseconds.
-        pads: whether small transfers may be there to look harmless, to somebody known.
+        pads: whether small transfers beside large ones may be there to look harmless, to somebody known.
     """
 
     def __init__(
         self, rng: random.Random, attack: Attack, taken: list[Action], at_ms: int, *, pads: bool
     ) -> None:
-        self._rng, self._attack, self._at_ms, self._pads = rng, attack, at_ms, pads
+        self._rng, self._attack, self._at_ms = rng, attack, at_ms
         self._large_left = taken.count(Action.TRANSFER_LARGE)
+        self._pads = pads and self._large_left > 0
         self._small_median = 40.0 if self._large_left else 430.0  # below the limit that asks questions
 
     def add_recipient(self) -> str:
