@@ -53,6 +53,7 @@ def consume(partition: Partition, values: list[bytes], model: Model, score: Any,
         score=lambda candidates: score(model.encoding.windows([one.steps for one in candidates])).tolist(),
         policy=Policy(1.0, model.reference),
         limits=_LIMITS,
+        evidence=model.evidence,
     )
     for _ in pipeline.over(partition, entries, ("benchmark", 0), batch_events):
         pass

@@ -101,7 +101,7 @@ def as_shipped(model: Model, window: bytes) -> tuple[list[float], int]:
     """Take the values that the alert's reasons are made of."""
     asked = windows_of(window)
     answers = scored(asked, model.encoding, model.score)
-    return values_of(answers, len(window) // STEP_BYTES)[1], len(asked)
+    return values_of(answers, len(window) // STEP_BYTES), len(asked)
 
 
 WAYS: dict[str, Values] = {

@@ -20,7 +20,6 @@ from detector.contract.dead_letters import Reason
 from detector.contract.schemas import write_schemas
 from detector.contract.topics import ALERTS_TOPIC
 from detector.core.encoding import UnknownActionError
-from detector.core.memo import ScoreMemo
 from detector.core.pipeline import ProcessingError
 from detector.core.shadowing import Challenger
 from detector.explain import explain
@@ -39,7 +38,7 @@ from detector.runtime.garbage import relax_garbage_collection
 from detector.runtime.health import HealthServer, Heartbeat, Watchdog
 from detector.runtime.metrics import DetectorMetrics
 from detector.runtime.model_watch import ModelWatch
-from detector.runtime.processing import processor_of
+from detector.runtime.processing import challenger_of, processor_of
 from detector.runtime.pseudonyms import KeyRefusedError, Pseudonyms
 from detector.runtime.recovery import TRANSACTION_FAILURES, StateRefusedError, TopicsUnfitError
 from detector.runtime.redriving import REDRIVABLE, Redriver
@@ -166,10 +165,10 @@ def score(
     limit = model.threshold if threshold is None else threshold
     times_ms = _times_ms(gaps, len(actions))
     try:
-        windows = model.encoding.windows([model.encoding.steps(actions, times_ms)])
+        steps = model.encoding.steps(actions, times_ms)
     except UnknownActionError as error:
         raise click.UsageError(f"{error}: expected {', '.join(model.encoding.vocabulary)}") from error
-    risk = float(model.score(windows)[0])
+    risk = model.session_scores(steps)[-1]
     verdict = "BLOCKED" if risk >= limit else "ALLOWED"
     if as_json:
         answer = {
@@ -350,13 +349,11 @@ def _challenger(config: DetectorConfig, champion: Model) -> Challenger | None:
     model = _load(resolve_model_path(config.shadow_model), config.unknown_actions)
     if model.encoding.fingerprint != champion.encoding.fingerprint:
         raise click.UsageError(
-            f"--shadow-model {config.shadow_model} has another vocabulary, window or gap buckets than the model that "
-            "decides, in whose steps the live sessions are kept: expected the same ones. A model of other steps runs "
+            f"--shadow-model {config.shadow_model} has another vocabulary, window, gap buckets or ends of sessions "
+            "than the model that decides, in whose steps the live sessions are kept: expected the same ones. A model of other steps runs "
             "beside as a detector of its own, with another --group and --alerts-topic"
         )
-    return Challenger(
-        config.challenger(model.threshold, model.reference), ScoreMemo(model.encoding, model.score)
-    )
+    return challenger_of(model, config)
 
 
 def _pseudonyms(config: DetectorConfig) -> Pseudonyms:

@@ -1,41 +1,41 @@
-"""Comparisons: networks of several sizes, ablations, baselines and a left-out family, all on the same sessions."""
+"""Comparisons: networks, ablations, baselines that must be beaten and a left-out family, on the same sessions."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from detector.model.artifact import load_model, packaged_model_path
 from detector.model.scorer import Scorer
 from producer.behaviour.attacks import ATTACK_FAMILIES
-from trainer.data.sessions import Splits
-from trainer.data.sources import realistic_splits
-from trainer.data.windows import Weighing, windows_ending_at
-from trainer.evaluation.baselines import fit_boosted, rules, score_with, score_with_model
-from trainer.evaluation.figures import Scored, evaluate, threshold_for
-from trainer.training.sequence import Shape
-from trainer.training.sequence_training import SequenceConfig, TrainedSequence, encoding_for, train_sequence
+from trainer.data.sessions import Sessions, Splits
+from trainer.data.simulated import realistic_splits
+from trainer.data.splitting import folds
+from trainer.data.windows import Weighing, pack, windows_ending_at
+from trainer.evaluation.baselines import fit_boosted, fit_ngrams
+from trainer.evaluation.figures import BUDGETS, Difference, Figures, differences, evaluate
+from trainer.evaluation.intervals import Estimate
+from trainer.evaluation.report import Section, label_of
+from trainer.evaluation.scoring import Scored, score_sessions
+from trainer.evaluation.thresholds import threshold_for
+from trainer.training.defaults import encoding_for
+from trainer.training.fitting import Observer
+from trainer.training.network import Shape
+from trainer.training.pipeline import Trained, TrainingConfig, train
 
-HEADER: Final = (
-    "model",
-    "parameters",
-    "PR-AUC",
-    "recall at 0.1 %",
-    "95 %",
-    "recall at 0.01 %",
-    "before the last large transfer",
-    "on it at the latest",
-    "windows/s",
+COMPARED: Final = (
+    "roc_auc",
+    "pr_auc",
+    "last_roc_auc",
+    "last_pr_auc",
+    "recall",
+    "best_f1",
+    "blocked_before_last_large",
+    "blocked_by_last_large",
 )
-LEFT_OUT_HEADER: Final = (
-    "family left out",
-    "sessions",
-    "blocked",
-    "before the last large transfer",
-    "false alarms per lawful session",
-)
+BASELINES: Final = ("logistic regression on n-grams", "gradient-boosted trees")
+_VALID_FOLDS: Final = 6
 _SPEED_WINDOWS: Final = 4_096
 _SPEED_RUNS: Final = 5
 
@@ -45,79 +45,167 @@ class Candidate:
     """A network to compare, by what it has other than the config."""
 
     name: str
-    change: Callable[[SequenceConfig], SequenceConfig]
+    change: Callable[[TrainingConfig], TrainingConfig]
 
 
 CANDIDATES: Final = (
-    Candidate("LSTM 32", lambda config: config),
+    Candidate("default", lambda config: config),
     Candidate("LSTM 16", lambda config: replace(config, shape=Shape("lstm", 16, 8))),
+    Candidate("LSTM 32", lambda config: replace(config, shape=Shape("lstm", 32, 16))),
     Candidate("LSTM 64", lambda config: replace(config, shape=Shape("lstm", 64, 32))),
     Candidate("GRU 32", lambda config: replace(config, shape=Shape("gru", 32, 16))),
-    Candidate("LSTM 32, window 10", lambda config: replace(config, window=10)),
-    Candidate("LSTM 32 without time", lambda config: replace(config, gap_buckets=0)),
-    Candidate(
-        "LSTM 32 without prefixes", lambda config: replace(config, weighing=Weighing(every_prefix=False))
-    ),
-    Candidate("LSTM 32, prefixes weighed alike", lambda config: replace(config, weighing=Weighing(ramp=0.0))),
+    Candidate("window 10", lambda config: replace(config, window=10)),
+    Candidate("without time", lambda config: replace(config, gap_buckets=0)),
+    Candidate("without prefixes", lambda config: replace(config, weighing=Weighing(every_prefix=False))),
+    Candidate("prefixes weighed alike", lambda config: replace(config, weighing=Weighing(ramp=0.0))),
 )
 
 
+class Compared(NamedTuple):
+    """One model on the test part, its threshold that of the smallest budget that the part resolves, up to 0.1 %."""
+
+    name: str
+    size: str
+    windows_per_s: float | None
+    scored: Scored
+    figures: Figures
+
+
 def compare(
-    config: SequenceConfig, parts: Splits, candidates: Sequence[Candidate] = CANDIDATES
-) -> Iterator[tuple[str, ...]]:
-    """Yield a row, of HEADER's columns, for each baseline and each candidate.
+    config: TrainingConfig,
+    parts: Splits,
+    candidates: Sequence[Candidate] = CANDIDATES,
+    observer: Observer | None = None,
+) -> Iterator[Compared]:
+    """Train each baseline and each candidate, and yield them with their figures.
 
-    All thresholds are those that give 0.1 % of the lawful test sessions an alarm, so that what is caught is compared
-    at one cost.
+    All thresholds alarm the same share of the lawful test sessions, so that what is caught is compared at one cost.
     """
-    encoding = encoding_for(config, parts.train)
-    idle_ms = config.idle_timeout_ms
-    base_rate = config.base_rate
+    encoding = encoding_for(parts.train, config.window, config.gap_buckets)
+    idle_ms, seed = config.idle_timeout_ms, config.schedule.seed
 
-    def row(name: str, scored: Scored, parameters: str, speed: str) -> tuple[str, ...]:
-        threshold = threshold_for(scored.highest()[scored.labels == 0], config.target_fpr)
-        figures = evaluate(scored, threshold, base_rate)
-        low, high = figures.recall_at_0_1_percent_interval
-        return (
-            name,
-            parameters,
-            f"{figures.pr_auc:.3f}",
-            f"{figures.recall_at_0_1_percent:.1%}",
-            f"{low:.1%} to {high:.1%}",
-            f"{figures.recall_at_0_01_percent:.1%}",
-            f"{figures.blocked_before_last_large:.1%}",
-            f"{figures.blocked_by_last_large:.1%}",
-            speed,
-        )
+    def compared(name: str, size: str, scored: Scored, speed: float | None = None) -> Compared:
+        lawful = scored.highest()[scored.labels == 0]
+        threshold = threshold_for(lawful, budget_of(scored))
+        return Compared(name, size, speed, scored, evaluate(scored, threshold, config.base_rate))
 
-    yield row("rules", score_with(rules(encoding), encoding, parts.test, idle_ms), "", "")
-    seed_model = load_model(packaged_model_path("seed"))
-    yield row("the notebook's model", score_with_model(seed_model, parts.test, idle_ms), "25,185", "")
-    boosted = fit_boosted(parts.train, encoding, config.weighing, idle_ms, config.schedule.seed)
-    yield row(
-        "gradient-boosted trees", score_with(boosted.score, encoding, parts.test, idle_ms), "200 trees", ""
-    )
+    ngrams = fit_ngrams(parts.train, seed)
+    packed = pack(parts.test, encoding, idle_ms)
+    scored = Scored(packed.sessions, packed, ngrams.scores(packed.sessions))
+    yield compared(BASELINES[0], f"{len(ngrams.weights) + 1:,}", scored)
+    boosted = fit_boosted(parts.train, encoding, config.weighing, idle_ms, seed)
+    yield compared(BASELINES[1], "200 trees", score_sessions(boosted.score, encoding, parts.test, idle_ms))
     for candidate in candidates:
-        trained = train_sequence(candidate.change(config), parts)
-        yield row(candidate.name, trained.test, f"{trained.parameters:,}", f"{windows_per_s(trained):,.0f}")
+        trained = train(candidate.change(config), parts, observer)
+        yield compared(candidate.name, f"{trained.parameters:,}", trained.test, windows_per_s(trained))
 
 
-def leave_one_out(config: SequenceConfig, sessions: int, seed: int) -> Iterator[tuple[str, ...]]:
-    """Yield, for each family, its recall when trained without it, at the threshold chosen on validation."""
+def budget_of(scored: Scored) -> float:
+    """Return the smallest share of false alarms, down to 0.1 %, that lawful sessions resolve; the largest if none."""
+    lawful = int((scored.labels == 0).sum())
+    return min((budget for budget in BUDGETS[:3] if budget * lawful >= 1), default=BUDGETS[0])
+
+
+def table(rows: Sequence[Compared]) -> Section:
+    """Return the figures of some models side by side."""
+    names = [name for name in COMPARED if name in rows[0].figures.estimates]
+    budget = budget_of(rows[0].scored)
+    unit = rows[0].figures.unit
+    labels = [
+        f"recall at {100 * budget:g} % false alarms" if name == "recall" else label_of(name, unit)
+        for name in names
+    ]
+    return Section(
+        ("model", "parameters", *labels, "windows/s"),
+        [
+            (
+                row.name,
+                row.size,
+                *(_shown(row.figures.estimates[name]) for name in names),
+                "" if row.windows_per_s is None else f"{row.windows_per_s:,.0f}",
+            )
+            for row in rows
+        ],
+    )
+
+
+def folded(runs: Sequence[Sequence[Compared]]) -> Section:
+    """Return the figures of the same models on several folds: the mean of each, and the lowest to the highest."""
+    names = [name for name in COMPARED if name in runs[0][0].figures.estimates and name != "recall"]
+    rows = []
+    for models in zip(*runs, strict=True):
+        each = {name: [one.figures.estimates[name].value for one in models] for name in names}
+        found = (Estimate(float(np.mean(values)), min(values), max(values)) for values in each.values())
+        rows.append((models[0].name, *(_shown(one) for one in found)))
+    labels = [label_of(name, runs[0][0].figures.unit) for name in names]
+    return Section((f"mean of {len(runs)} folds, lowest to highest", *labels), rows)
+
+
+def verdicts(rows: Sequence[Compared], base_rate: float | None) -> Iterator[str]:
+    """Yield a sentence for each network and baseline: whether the network beats it, by paired intervals."""
+    first = rows[len(BASELINES) :]
+    for network in first:
+        for baseline in rows[: len(BASELINES)]:
+            found = differences(
+                (baseline.scored, baseline.figures.threshold),
+                (network.scored, network.figures.threshold),
+                base_rate,
+            )
+            yield f"{network.name} {_verdict(found['pr_auc'])} {baseline.name}: PR-AUC {_said(found['pr_auc'])}"
+
+
+def _verdict(difference: Difference) -> str:
+    less = difference.second_less_first
+    if less.low > 0:
+        return "beats"
+    return "is above, but not beyond doubt," if less.value > 0 else "does NOT beat"
+
+
+def _said(difference: Difference) -> str:
+    less = difference.second_less_first
+    return f"{difference.second:.4f} against {difference.first:.4f}, {less.value:+.4f} ({less.low:+.4f} to {less.high:+.4f})"
+
+
+def _shown(one: Estimate) -> str:
+    return f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})"
+
+
+def split_in_folds(sessions: Sessions, count: int, seed: int) -> Iterator[Splits]:
+    """Yield, fold by fold, the other folds to train on and to choose the threshold by, and the fold to test on."""
+    for rest, tested in folds(sessions, count, seed):
+        pool = sessions.take(rest)
+        learned, valid = next(folds(pool, _VALID_FOLDS, seed))
+        yield Splits(pool.take(learned), pool.take(valid), sessions.take(tested))
+
+
+def leave_one_out(config: TrainingConfig, sessions: int, seed: int) -> Section:
+    """Return, for each family, its recall when trained without it, at the threshold chosen on validation."""
+    rows = []
     for family in ATTACK_FAMILIES:
-        parts = realistic_splits(sessions, seed, (family.name,))
-        figures = train_sequence(config, parts).figures
-        group = figures.by_family[family.name]
-        yield (
-            family.name,
-            f"{group.sessions}",
-            f"{group.share:.1%}",
-            f"{group.before_money or 0:.1%}",
-            f"{figures.false_alarm_rate:.3%}",
+        figures = train(config, realistic_splits(sessions, seed, (family.name,))).figures
+        group, alarms = figures.by_family[family.name], figures.estimates["false_alarm_rate"]
+        rows.append(
+            (
+                family.name,
+                f"{group.sessions}",
+                _shown(group.share),
+                f"{group.before_money or 0:.3f}",
+                _shown(alarms),
+            )
         )
+    return Section(
+        (
+            "family left out",
+            "sessions",
+            "blocked",
+            "before the last large transfer",
+            "false alarms per lawful session",
+        ),
+        rows,
+    )
 
 
-def windows_per_s(trained: TrainedSequence) -> float:
+def windows_per_s(trained: Trained) -> float:
     """Return how many windows the exported graph scores a second, the best of some runs on one core."""
     scorer = Scorer(trained.file)
     packed = trained.test.packed

@@ -21,5 +21,10 @@ class Action(StrEnum):
     LOGOUT = "LOGOUT"
 
 
+ENDS_SESSION = (Action.LOGOUT.value,)
+MOVES_MONEY = (Action.TRANSFER_SMALL.value, Action.TRANSFER_LARGE.value)
+LARGE_MONEY = (Action.TRANSFER_LARGE.value,)
+"""What the built-in actions mean, and those of model files that don't say."""
+
 ACTION_CODES: dict[str, int] = {action.value: code for code, action in enumerate(Action, start=1)}
 """Code of each action: LOGIN 1, VIEW_BALANCE 2, … LOGOUT 8."""

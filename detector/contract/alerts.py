@@ -60,7 +60,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     decision: Decision
     session_id: Identifier
     account_id: Identifier
-    score: Annotated[float, msgspec.Meta(ge=0, le=1, description="the model's risk of the window")]
+    score: Annotated[float, msgspec.Meta(ge=0, le=1, description="the model's risk of the session")]
     threshold: Annotated[float, msgspec.Meta(gt=0, le=1, description="the score that it took")]
     action: Annotated[Identifier, msgspec.Meta(description="the deciding action")]
     event_id: Annotated[Identifier, msgspec.Meta(description="the deciding event")]
@@ -85,9 +85,16 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     scores: Annotated[
         list[float],
         msgspec.Meta(
-            description="the score after each of the window's last actions; the last is the alert's"
+            description="the score after each of the window's last actions, with what was carried over; the last is the alert's"
         ),
     ] = []
+    carried: Annotated[
+        float | msgspec.UnsetType,
+        msgspec.Meta(
+            description="evidence of the session's actions before the deciding one, which a model that adds it up "
+            "carried over to it. Absent for any other model"
+        ),
+    ] = msgspec.UNSET
     explanation: Annotated[
         list[str], msgspec.Meta(description="for people: what mattered most, the weightiest first")
     ] = []

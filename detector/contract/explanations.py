@@ -24,10 +24,10 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     alert_id: Annotated[str, msgspec.Meta(description="the alert's")]
     model: ModelReference
     score: Annotated[
-        float, msgspec.Meta(ge=0, le=1, description="of the window, as the model computes it here")
+        float, msgspec.Meta(ge=0, le=1, description="of the session, as the model computes it here")
     ]
     baseline: Annotated[
-        float, msgspec.Meta(ge=0, le=1, description="score of the window without the actions explained")
+        float, msgspec.Meta(ge=0, le=1, description="the score without the actions explained")
     ]
     attributions: Annotated[
         list[Attribution],
@@ -39,3 +39,10 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     explanation: Annotated[
         list[str], msgspec.Meta(description="for people: what mattered most, the weightiest first")
     ]
+    carried_value: Annotated[
+        float | msgspec.UnsetType,
+        msgspec.Meta(
+            description="the score less what it would be with nothing carried over from the session's earlier "
+            "actions, which the baseline holds. Absent if the model carries nothing"
+        ),
+    ] = msgspec.UNSET

@@ -1,13 +1,16 @@
 """Decisions: from the scores of a staged batch to alerts and to what the batch changes."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import UNSET
 
 from detector.contract.accounts import Listing
 from detector.contract.alerts import Alert, Cause, Decision, ModelReference, SourcePosition, alert_id
 from detector.core.breaker import Breaker, BreakerLimits, BreakerState
+from detector.core.carrying import Weighed
 from detector.core.encoding import Encoding
 from detector.core.session import BLOCKED, REACHED, REVIEWED
 from detector.core.staging import Candidate
@@ -63,7 +66,7 @@ class Decided:
 
 def decide(
     candidates: Sequence[Candidate],
-    scores: Sequence[float],
+    weighed: Weighed,
     *,
     breaker: BreakerState,
     policy: Policy,
@@ -75,7 +78,7 @@ def decide(
 
     Args:
         candidates: as staged.
-        scores: one for each.
+        weighed: their scores, and what was carried over to them.
         breaker: before the batch.
         policy: thresholds, circuit breaker and model.
         encoding: of the model, to name the window's actions.
@@ -92,7 +95,7 @@ def decide(
         if policy.review_threshold is None
         else min(policy.review_threshold, policy.threshold)
     )
-    for candidate, score in zip(candidates, scores, strict=True):
+    for candidate, score in zip(candidates, weighed.scores, strict=True):
         session_id, listing = candidate.event.session_id, candidate.listing if policy.obeys_lists else None
         if candidate.action_number == 1:  # a session that begins, or begins again, has no marks
             marks[session_id] = 0
@@ -109,7 +112,11 @@ def decide(
         elif verdict is not None:
             decision, cause = verdict
             marks[session_id] |= BLOCKED if decision is Decision.BLOCK else REVIEWED
-            alerts.append(alert_of(candidate, score, decision, cause, policy, encoding, source, now_ms()))
+            alerts.append(
+                alert_of(
+                    candidate, score, weighed.before, decision, cause, policy, encoding, source, now_ms()
+                )
+            )
             windows.append(candidate.steps)
     return Decided(alerts, windows, suppressed, marks, counted.state, counted.opened)
 
@@ -141,6 +148,7 @@ def _judge(
 def alert_of(
     candidate: Candidate,
     score: float,
+    before: Mapping[int, float],
     decision: Decision,
     cause: Cause,
     policy: Policy,
@@ -158,6 +166,7 @@ def alert_of(
         session_id=event.session_id,
         account_id=event.account_id,
         score=score,
+        carried=before.get(candidate.offset, UNSET),
         threshold=policy.review_threshold or policy.threshold if by_review else policy.threshold,
         action=event.action,
         event_id=event.event_id,

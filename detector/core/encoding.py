@@ -2,11 +2,13 @@
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from detector.contract.actions import ENDS_SESSION
 
 STEP_DTYPE = np.dtype([("action", "<u2"), ("gap", "u1")])
 """One step of a window, packed: the action's code (0 pads) and the bucket of the gap before it (0 pads)."""
@@ -36,6 +38,7 @@ class Encoding:
         window: how many of the last actions the model reads.
         gap_bounds_ms: ascending lower bounds of the gap buckets, in milliseconds.
         unknown_token: give every action beyond the vocabulary the one code after its last, instead of refusing it.
+        ends_session: the actions that end a session: the next one begins a new one.
 
     Raises:
         ValueError: the vocabulary, window or bounds break a limit.
@@ -48,6 +51,7 @@ class Encoding:
         gap_bounds_ms: Sequence[int] = (),
         *,
         unknown_token: bool = False,
+        ends_session: Iterable[str] = ENDS_SESSION,
     ) -> None:
         if not 1 <= len(vocabulary) <= MAX_ACTIONS or len(set(vocabulary)) != len(vocabulary):
             raise ValueError(
@@ -61,6 +65,7 @@ class Encoding:
         self.window = window
         self.gap_bounds_ms = tuple(gap_bounds_ms)
         self.unknown_token = unknown_token
+        self.ends_session = frozenset(ends_session)
         self.window_bytes = window * STEP_BYTES
         self._codes: Mapping[str, bytes] = {
             action: code.to_bytes(2, "little") for code, action in enumerate(vocabulary, start=1)
@@ -81,10 +86,11 @@ class Encoding:
     @property
     def fingerprint(self) -> bytes:
         """Eight bytes that differ between encodings whose steps can't be read by each other's models."""
-        unknown = (
-            [True] if self.unknown_token else []
-        )  # nothing, where none: state of older versions stays readable
-        layout = msgspec.json.encode([self.vocabulary, self.window, self.gap_bounds_ms, *unknown])
+        # Nothing of what is as it was before it could be otherwise: state of older versions stays readable.
+        unknown = [True] if self.unknown_token else []
+        ends = sorted(filter(self.knows, self.ends_session))
+        others = [{"ends_session": ends}] if ends != [one for one in ENDS_SESSION if self.knows(one)] else []
+        layout = msgspec.json.encode([self.vocabulary, self.window, self.gap_bounds_ms, *unknown, *others])
         return hashlib.blake2b(layout, digest_size=8).digest()
 
     def knows(self, action: str) -> bool:

@@ -11,11 +11,14 @@ from math import fsum
 from typing import NamedTuple
 
 import numpy as np
+from msgspec import UNSET
+from numpy.typing import NDArray
 
 from detector.contract.alerts import Alert
 from detector.contract.explanations import Attribution, Explanation
 from detector.core.encoding import STEP_BYTES, Encoding
-from detector.core.reasons import Score, reasons, scored
+from detector.core.evidence import Evidence
+from detector.core.reasons import Score, checked, reasons, scored
 from detector.core.shapley import all_coalitions, coalitions_of, estimated_values, exact_values, layers
 
 MAX_ACTIONS = 64
@@ -51,18 +54,20 @@ class Values(NamedTuple):
     gap_values: list[float | None]
 
 
-def explain(alert: Alert, encoding: Encoding, score: Score) -> Explanation:
-    """Explain an alert.
+def explain(alert: Alert, encoding: Encoding, score: Score, evidence: Evidence | None = None) -> Explanation:
+    """Explain an alert: the session's score, with what was carried over to the alert's action taken for given.
 
     Args:
         alert: as it was published.
         encoding: of the model that the alert names.
         score: of that model.
+        evidence: of that model, if its windows add up.
 
     Raises:
-        NotExplainableError: the alert does not hold the gaps of its window, as those of older versions don't, or the
-            model gives its window another score.
+        NotExplainableError: the alert does not hold the gaps of its window, as those of older versions don't, or what
+            was carried over where the model does, or the model comes to another score.
     """
+    number = alert.action_number
     if len(alert.gap_ranges_ms) != len(alert.window) or not alert.window:
         raise NotExplainableError(
             f"alert {alert.alert_id} has {len(alert.gap_ranges_ms)} gaps for the {len(alert.window)} actions of its "
@@ -73,7 +78,13 @@ def explain(alert: Alert, encoding: Encoding, score: Score) -> Explanation:
             encoding.step(action, None if gap is None else gap[0])
             for action, gap in zip(alert.window, alert.gap_ranges_ms, strict=True)
         )
-        found = shapley_values(window, encoding, score, uuid.UUID(alert.alert_id))
+        in_session, carried_value = score, 0.0
+        if evidence is not None:
+            in_session = _in_session(score, evidence, _carried(alert), number)
+        found = shapley_values(window, encoding, in_session, uuid.UUID(alert.alert_id))
+        if evidence is not None:
+            bare = _in_session(score, evidence, 0.0, number)
+            carried_value = found.score - scored([window], encoding, bare)[0]
     except ValueError as error:
         raise NotExplainableError(f"alert {alert.alert_id}: {error}: expected one of a detector's") from error
     if not abs(found.score - alert.score) <= SCORE_TOLERANCE:
@@ -95,8 +106,25 @@ def explain(alert: Alert, encoding: Encoding, score: Score) -> Explanation:
         baseline=found.baseline,
         attributions=attributions,
         exact=found.exact,
-        explanation=list(reasons(alert.window, attributions)),
+        explanation=reasons(alert.window, attributions, number - 1, carried_value),
+        carried_value=UNSET if evidence is None else carried_value,
     )
+
+
+def _carried(alert: Alert) -> float:
+    if isinstance(alert.carried, float):
+        return alert.carried
+    raise ValueError("it does not say what was carried over, and its model adds evidence up")
+
+
+def _in_session(score: Score, evidence: Evidence, carried: float, action_number: int) -> Score:
+    """Return what scores a session by the window that ends with an action."""
+
+    def in_session(windows: NDArray[np.void]) -> NDArray[np.float32]:
+        of_windows = checked(score(windows))
+        return np.array(evidence.in_session(of_windows, carried, action_number), np.float32)
+
+    return in_session
 
 
 def shapley_values(window: bytes, encoding: Encoding, score: Score, seed: uuid.UUID) -> Values:

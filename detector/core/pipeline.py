@@ -1,4 +1,4 @@
-"""The pipeline: stage → score → decide → shadow → reason, from partitions and their next entries to what they come to.
+"""The pipeline: stage → score → weigh → decide → shadow → reason, from partitions and their next entries to what they come to.
 
 The detector in service runs it, and so does whoever computes its alerts afterwards: offline, in a backtest, or to
 rebuild a partition. Nothing given to it is changed; `Partition.apply` takes over what came of it, once that is
@@ -7,18 +7,20 @@ committed. An entry that can't be processed is found by bisection and fails alon
 
 import itertools
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import ChainMap, Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from typing import Final, NamedTuple
 
 from detector.contract.alerts import Alert
 from detector.contract.dead_letters import Reason
+from detector.core.carrying import Carrier, Weighed, weighed
 from detector.core.decision import Decided, Policy, Suppression, decide
 from detector.core.encoding import Encoding
+from detector.core.evidence import Evidence
 from detector.core.partition import Delta, Partition
-from detector.core.session import with_marks
+from detector.core.session import CARRIED, SHADOW_CARRIED, with_marks
 from detector.core.shadowing import Challenger, Shadowed, Verdicts, shadowed
 from detector.core.staging import Candidate, Entry, Failure, SessionLimits, Staged, stage
 
@@ -49,6 +51,12 @@ class Share(NamedTuple):
     entries: Sequence[Entry]
     next_offset: int
     pending: Delta | None = None
+
+    @property
+    def sessions(self) -> Mapping[str, bytes]:
+        """Those that were live before its entries, and of the committed ones some that were not any more."""
+        committed = self.partition.sessions
+        return committed if self.pending is None else ChainMap(self.pending.touched, committed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +105,11 @@ class Pipeline:
 
     Attributes:
         encoding: of the model.
-        score: the model's risk of each candidate, from 0 to 1.
+        score: the model's risk of each candidate's window, from 0 to 1.
         policy: what decides.
         limits: of sessions.
+        evidence: how a session's windows add up; None lets each stand alone.
+        verdicts: scores in place of the sessions' own, for a rebuild.
         explain: gives alerts their explanations; none without it.
         challenger: scores the same windows in shadow.
         isolates: whether an entry that can't be processed fails alone, or all of them with it.
@@ -111,6 +121,8 @@ class Pipeline:
     score: Callable[[Sequence[Candidate]], list[float]]
     policy: Policy
     limits: SessionLimits
+    evidence: Evidence | None = None
+    verdicts: Callable[[Sequence[Candidate], list[float]], list[float]] | None = None
     explain: Callable[[Decided], Decided] | None = None
     challenger: Challenger | None = None
     isolates: bool = True
@@ -147,7 +159,7 @@ class Pipeline:
         with self.timed("stage"):
             staged = [stage(one.partition, one.entries, encoding, limits, one.pending) for one in shares]
         with self.timed("score"):
-            scores = self._score(staged)
+            scores = [self._weigh(*each) for each in zip(shares, staged, self._score(staged), strict=True)]
         with self.timed("decide"):
             decided = [self._decide(*each) for each in zip(shares, staged, scores, strict=True)]
         with self.timed("shadow"):
@@ -166,7 +178,14 @@ class Pipeline:
         rest = iter(scores)
         return [list(itertools.islice(rest, len(one.candidates))) for one in staged]
 
-    def _decide(self, share: Share, staged: Staged, scores: Sequence[float]) -> Decided:
+    def _weigh(self, share: Share, staged: Staged, window_scores: list[float]) -> Weighed:
+        carrier = Carrier(self.evidence, self.policy.model, CARRIED) if self.evidence else None
+        found = weighed(carrier, staged.candidates, window_scores, share.sessions)
+        if self.verdicts is None:
+            return found
+        return replace(found, scores=self.verdicts(staged.candidates, found.scores))
+
+    def _decide(self, share: Share, staged: Staged, scores: Weighed) -> Decided:
         return decide(
             staged.candidates,
             scores,
@@ -177,14 +196,17 @@ class Pipeline:
             now_ms=self.now_ms,
         )
 
-    def _shadow(self, share: Share, staged: Staged, scores: Sequence[float]) -> Shadowed | None:
+    def _shadow(self, share: Share, staged: Staged, scores: Weighed) -> Shadowed | None:
         if self.challenger is None:
             return None
+        policy, memo, evidence = self.challenger
+        carrier = Carrier(evidence, policy.model, SHADOW_CARRIED) if evidence else None
+        window_scores = _scores_of_any(memo.of, staged.candidates)
         return shadowed(
             staged.candidates,
-            _scores_of_any(self.challenger.memo.of, staged.candidates),
-            scores,
-            policy=self.challenger.policy,
+            weighed(carrier, staged.candidates, window_scores, share.sessions),
+            scores.scores,
+            policy=policy,
             champion=self.policy,
             encoding=self.encoding,
             source=share.source,
@@ -244,18 +266,23 @@ def _unchanged(share: Share) -> Delta:
 
 
 def _outcome(
-    share: Share, staged: Staged, scores: list[float], decided: Decided, in_shadow: Shadowed | None
+    share: Share, staged: Staged, scores: Weighed, decided: Decided, in_shadow: Shadowed | None
 ) -> Outcome:
     marks = decided.marks
     if in_shadow is not None:
         marks = {one: marks.get(one, 0) | in_shadow.marks.get(one, 0) for one in marks | in_shadow.marks}
-    touched = staged.touched
-    marked = {one: with_marks(touched[one], new) for one, new in marks.items() if new and one in touched}
+    before = staged.touched
+    touched = before | {
+        one: with_marks(before[one], new) for one, new in marks.items() if new and one in before
+    }
+    scores.keep(touched)
+    if in_shadow is not None:
+        in_shadow.weighed.keep(touched)
     delta = Delta(
         share.next_offset,
         staged.stream_time_ms,
         sorted(staged.removed),
-        touched | marked,  # in the order of the last touch, still
+        touched,  # in the order of the last touch, still
         staged.listed,
         decided.breaker,
     )
@@ -263,7 +290,7 @@ def _outcome(
         delta,
         alerts=decided.alerts,
         shadow_alerts=in_shadow.alerts if in_shadow else [],
-        scores=scores,
+        scores=scores.scores,
         agreement=in_shadow.agreement if in_shadow else Counter(),
         suppressed=decided.suppressed,
         trips=decided.trips,

@@ -19,6 +19,7 @@ from detector.contract.alerts import Alert, Cause
 from detector.contract.explanations import Attribution
 from detector.core.decision import Decided
 from detector.core.encoding import STEP_BYTES, Encoding
+from detector.core.evidence import Evidence
 from detector.core.shapley import all_coalitions, exact_values
 
 Score = Callable[[NDArray[np.void]], NDArray[np.float32]]
@@ -38,8 +39,13 @@ _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000), ("
 _TO = "–"  # noqa: RUF001  the dash of ranges
 
 
-def with_reasons(decided: Decided, encoding: Encoding, score: Score) -> Decided:
+def with_reasons(
+    decided: Decided, encoding: Encoding, score: Score, evidence: Evidence | None = None
+) -> Decided:
     """Give each alert of a batch its reasons. The windows of up to _ALERTS_A_CALL alerts are scored in one call.
+
+    With evidence they are reasons of the session's score: what was carried over to the alert's action is taken for
+    given, and is a reason of its own.
 
     What an open circuit breaker turned into reviews is only told so: such reviews come in masses, and holding up
     everybody else for them would help nobody.
@@ -47,12 +53,16 @@ def with_reasons(decided: Decided, encoding: Encoding, score: Score) -> Decided:
     alerts: list[Alert] = []
     for begin in range(0, len(decided.alerts), _ALERTS_A_CALL):
         part = slice(begin, begin + _ALERTS_A_CALL)
-        alerts += _reasoned(decided.alerts[part], decided.windows[part], encoding, score)
+        alerts += _reasoned(decided.alerts[part], decided.windows[part], encoding, score, evidence)
     return replace(decided, alerts=alerts)
 
 
 def _reasoned(
-    alerts: Sequence[Alert], windows: Sequence[bytes], encoding: Encoding, score: Score
+    alerts: Sequence[Alert],
+    windows: Sequence[bytes],
+    encoding: Encoding,
+    score: Score,
+    evidence: Evidence | None,
 ) -> Iterator[Alert]:
     asked = [
         [] if alert.cause is Cause.CIRCUIT_BREAKER else windows_of(window)
@@ -62,7 +72,7 @@ def _reasoned(
     answers = iter(scored(all_asked, encoding, score) if all_asked else ())
     for alert, of_alert in zip(alerts, asked, strict=True):
         if of_alert:
-            yield _with_reasons(alert, list(itertools.islice(answers, len(of_alert))))
+            yield _with_reasons(alert, list(itertools.islice(answers, len(of_alert))), evidence)
         else:
             yield msgspec.structs.replace(alert, explanation=[_BREAKER_IS_OPEN])
 
@@ -73,7 +83,15 @@ def scored(windows: list[bytes], encoding: Encoding, score: Score) -> list[float
     Raises:
         ValueError: an answer is no score.
     """
-    scores = score(encoding.windows(windows))
+    return checked(score(encoding.windows(windows)))
+
+
+def checked(scores: NDArray[np.float32]) -> list[float]:
+    """Return a model's answers if they are scores.
+
+    Raises:
+        ValueError: one is none.
+    """
     if not np.all((scores >= 0) & (scores <= 1)):  # nor is NaN
         raise ValueError("the model scored a part of the window beyond 0 to 1: expected a number in between")
     answers: list[float] = scores.tolist()
@@ -92,55 +110,78 @@ def windows_of(window: bytes) -> list[bytes]:
     return [*(window[:end] for end in ends), *alone, *without]
 
 
-def _with_reasons(alert: Alert, answers: Sequence[float]) -> Alert:
+def _with_reasons(alert: Alert, answers: Sequence[float], evidence: Evidence | None) -> Alert:
     """Give an alert its reasons, from the scores of what `windows_of` listed."""
-    count = min(len(alert.window), MAX_ACTIONS)
-    scores, values = values_of(answers, count)
+    count, number = min(len(alert.window), MAX_ACTIONS), alert.action_number
+    scores, carried_value = scores_of(answers, count), 0.0
+    if evidence is not None and isinstance(alert.carried, float):
+        after_each, bare = scores, evidence.in_session(scores[-1:], 0.0, number)
+        answers = evidence.in_session(answers, alert.carried, number)
+        scores = scores_of(answers, count)
+        carried_value = scores[-1] - bare[0]
+        if (
+            number == count
+        ):  # the whole session is in the window, so that what was carried to each action is known
+            scores = [*evidence.session_scores(after_each[:-1]), scores[-1]]
     attributions = [
         Attribution(action=action, gap_range_ms=gap_range_ms, value=value, gap_value=None)
         for action, gap_range_ms, value in zip(
-            alert.window[-count:], alert.gap_ranges_ms[-count:], values, strict=True
+            alert.window[-count:], alert.gap_ranges_ms[-count:], values_of(answers, count), strict=True
         )
     ]
     denied = [_DENIED] if alert.cause is Cause.DENY_LIST else []
-    return msgspec.structs.replace(
-        alert, scores=scores, explanation=[*denied, *reasons(alert.window, attributions)]
-    )
+    told = reasons(alert.window, attributions, number - 1, carried_value)
+    return msgspec.structs.replace(alert, scores=scores, explanation=[*denied, *told])
 
 
-def values_of(answers: Sequence[float], count: int) -> tuple[list[float], list[float]]:
-    """Return the score after each of the last `count` actions, and the value of each.
+def scores_of(answers: Sequence[float], count: int) -> list[float]:
+    """Return the score after each of the last `count` actions, of what `windows_of` listed."""
+    if count <= EXACT_ACTIONS:
+        return [answers[(1 << size) - 1] for size in range(1, count + 1)]
+    return list(answers[1 : count + 1])
+
+
+def values_of(answers: Sequence[float], count: int) -> list[float]:
+    """Return the value of each of the last actions.
 
     Args:
         answers: scores of what `windows_of` listed.
         count: of the actions, at most MAX_ACTIONS.
     """
     if count <= EXACT_ACTIONS:
-        scores = [answers[(1 << size) - 1] for size in range(1, count + 1)]
-        return scores, exact_values(np.array(answers), count)
-    baseline, *scores = answers[: count + 1]
-    alone, without, whole = answers[count + 1 : -count], answers[-count:], scores[-1]
+        return exact_values(np.array(answers), count)
+    baseline, whole = answers[0], answers[count]
+    alone, without = answers[count + 1 : -count], answers[-count:]
     values = [(first - baseline + whole - last) / 2 for first, last in zip(alone, without, strict=True)]
     total, gained = math.fsum(values), whole - baseline
     scale = abs(gained / total) if abs(total) > abs(gained) else 1.0
-    return scores, [value * scale for value in values]
+    return [value * scale for value in values]
 
 
-def reasons(window: Sequence[str], attributions: Sequence[Attribution]) -> Iterator[str]:
-    """Put what mattered most into words, the actions of the largest values first.
+def reasons(
+    window: Sequence[str],
+    attributions: Sequence[Attribution],
+    earlier_actions: int = 0,
+    carried_value: float = 0.0,
+) -> list[str]:
+    """Put what mattered most into words, what weighs most first.
 
     Args:
         window: the actions scored.
         attributions: of the last of them.
+        earlier_actions: how many the session had before the last of the window.
+        carried_value: the score less what it would be with nothing carried over from those.
     """
     before = [None, *window][-len(attributions) - 1 : -1]
-    telling = [
-        at
+    told = [
+        (abs(one.value), _words(one, before[at]))
         for at, one in enumerate(attributions)
         if max(abs(one.value), abs(one.gap_value or 0.0)) >= MIN_REASON
     ]
-    for at in sorted(telling, key=lambda at: abs(attributions[at].value), reverse=True)[:MAX_REASONS]:
-        yield _words(attributions[at], before[at])
+    if abs(carried_value) >= MIN_REASON:
+        earlier = "the action before" if earlier_actions == 1 else f"the {earlier_actions:,} actions before"
+        told.append((abs(carried_value), f"{earlier}: {carried_value:+z.2f}"))
+    return [words for _, words in sorted(told, key=lambda one: one[0], reverse=True)[:MAX_REASONS]]
 
 
 def _words(attribution: Attribution, before: str | None) -> str:

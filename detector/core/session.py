@@ -13,6 +13,11 @@ BLOCKED, REVIEWED, REACHED = 1, 4, 8
 SHADOWED = 16
 """Mark of a session: a challenger in shadow would have blocked it."""
 MARKS = BLOCKED | REVIEWED | REACHED | SHADOWED
+CARRIED, SHADOW_CARRIED = 32, 64
+"""Flags of a session: behind its steps lies what its model carries over, and behind that what a challenger does."""
+_CARRIED = Struct("<8sd")
+MODEL_BYTES = 8
+"""Of a model's SHA-256, to know whose a carried value is: another model's is none."""
 EVENT_HASH_BYTES = 8
 
 
@@ -28,6 +33,8 @@ def event_hash(event_id: str) -> bytes:
 def pack(last_ms: int, touched_ms: int, actions: int, flags: int, steps: bytes, event_hashes: bytes) -> bytes:
     """Pack a session for the table and the state log: plain bytes, 23 and 3 a step and 8 an event id.
 
+    A model with evidence adds 16 (`with_carried`).
+
     Args:
         last_ms: event time of its last action.
         touched_ms: stream time of its partition when the last action was read; never runs backwards in the log.
@@ -39,13 +46,46 @@ def pack(last_ms: int, touched_ms: int, actions: int, flags: int, steps: bytes, 
     return _HEAD.pack(last_ms, touched_ms, actions, len(steps), flags) + steps + event_hashes
 
 
-def head(packed: bytes) -> tuple[int, int, int, int, int]:
-    """Unpack the head: `last_ms`, `touched_ms`, `actions`, where in `packed` the steps end, `flags`.
+def head(packed: bytes) -> tuple[int, int, int, int, int, int]:
+    """Unpack the head: `last_ms`, `touched_ms`, `actions`, where the steps end, where the hashes begin, `flags`.
 
-    The steps begin at HEAD_BYTES, the event hashes where the steps end.
+    The steps begin at HEAD_BYTES. Between them and the hashes lies what is carried over, if anything is: as long as
+    whole hashes, so that a detector that knows of none takes it for those of two old events and drops it in time.
     """
     last_ms, touched_ms, actions, steps_bytes, flags = _HEAD.unpack_from(packed)
-    return last_ms, touched_ms, actions, HEAD_BYTES + steps_bytes, flags
+    steps_end = HEAD_BYTES + steps_bytes
+    if flags < CARRIED:
+        return last_ms, touched_ms, actions, steps_end, steps_end, flags
+    carried_bytes = (flags & (CARRIED | SHADOW_CARRIED)).bit_count() * _CARRIED.size
+    return last_ms, touched_ms, actions, steps_end, steps_end + carried_bytes, flags
+
+
+def carried(packed: bytes, flag: int, model: bytes) -> float:
+    """Return what a model carries over in a session, 0 if it has nothing there.
+
+    Args:
+        packed: the session.
+        flag: CARRIED, or SHADOW_CARRIED.
+        model: the first MODEL_BYTES of its SHA-256.
+    """
+    flags = packed[_FLAGS_AT]
+    if not flags & flag:
+        return 0.0
+    at = _steps_end(packed) + (_CARRIED.size if flag == SHADOW_CARRIED and flags & CARRIED else 0)
+    whose, value = _CARRIED.unpack_from(packed, at)
+    return value if whose == model else 0.0
+
+
+def with_carried(packed: bytes, flag: int, model: bytes, value: float) -> bytes:
+    """Return the packed session, which has no such value yet and nothing behind it, with what a model carries over."""
+    flags = packed[_FLAGS_AT]
+    at = _steps_end(packed) + (_CARRIED.size if flags & CARRIED else 0)
+    flagged = packed[:_FLAGS_AT] + bytes((flags | flag,))
+    return b"".join((flagged, packed[HEAD_BYTES:at], _CARRIED.pack(model, value), packed[at:]))
+
+
+def _steps_end(packed: bytes) -> int:
+    return HEAD_BYTES + (packed[_FLAGS_AT - 2] | packed[_FLAGS_AT - 1] << 8)
 
 
 def holds(packed: bytes, hashes_at: int, wanted: bytes) -> bool:
@@ -66,6 +106,11 @@ def touched_ms(packed: bytes) -> int:
 def with_touched_ms(packed: bytes, touched_ms: int) -> bytes:
     """Return the packed session as last touched at this stream time."""
     return packed[:8] + touched_ms.to_bytes(8, "little", signed=True) + packed[16:]
+
+
+def flags(packed: bytes) -> int:
+    """Read the flags without unpacking the rest."""
+    return packed[_FLAGS_AT]
 
 
 def marks(packed: bytes) -> int:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from detector.contract.alerts import Alert, Cause, Decision
+from detector.core.carrying import Weighed
 from detector.core.decision import Policy, alert_of
 from detector.core.encoding import Encoding
+from detector.core.evidence import Evidence
 from detector.core.memo import ScoreMemo
 from detector.core.session import SHADOWED
 from detector.core.staging import Candidate
@@ -19,10 +21,12 @@ class Challenger(NamedTuple):
     Attributes:
         policy: its threshold, and its name for the alerts.
         memo: scores its windows.
+        evidence: how these add up, if they do.
     """
 
     policy: Policy
     memo: ScoreMemo
+    evidence: Evidence | None = None
 
 
 class Verdicts(NamedTuple):
@@ -40,16 +44,18 @@ class Shadowed:
         alerts: its blocks, the first of each session, in the order of the log and without explanations.
         agreement: scored events, by the verdicts of both.
         marks: of the sessions that were told of.
+        weighed: what it carries on.
     """
 
     alerts: list[Alert]
     agreement: Counter[Verdicts]
     marks: dict[str, int]
+    weighed: Weighed
 
 
 def shadowed(
     candidates: Sequence[Candidate],
-    scores: Sequence[float],
+    weighed: Weighed,
     champion_scores: Sequence[float],
     *,
     policy: Policy,
@@ -62,7 +68,7 @@ def shadowed(
 
     Args:
         candidates: as staged.
-        scores: the challenger's, one for each. What is no score, not a number or above 1, reaches no threshold.
+        weighed: the challenger's scores, one for each. What is no score, not a number or above 1, reaches no threshold.
         champion_scores: of the model that decides, likewise.
         policy: the challenger's.
         champion: what decides.
@@ -73,7 +79,7 @@ def shadowed(
     alerts: list[Alert] = []
     agreement: Counter[Verdicts] = Counter()
     marks: dict[str, int] = {}
-    for candidate, score, champion_score in zip(candidates, scores, champion_scores, strict=True):
+    for candidate, score, champion_score in zip(candidates, weighed.scores, champion_scores, strict=True):
         session_id = candidate.event.session_id
         if candidate.action_number == 1:  # a session that begins, or begins again, has no marks
             marks[session_id] = 0
@@ -82,6 +88,16 @@ def shadowed(
         if reached and not marks.setdefault(session_id, candidate.marks) & SHADOWED:
             marks[session_id] |= SHADOWED
             alerts.append(
-                alert_of(candidate, score, Decision.BLOCK, Cause.SCORE, policy, encoding, source, now_ms())
+                alert_of(
+                    candidate,
+                    score,
+                    weighed.before,
+                    Decision.BLOCK,
+                    Cause.SCORE,
+                    policy,
+                    encoding,
+                    source,
+                    now_ms(),
+                )
             )
-    return Shadowed(alerts, agreement, marks)
+    return Shadowed(alerts, agreement, marks, weighed)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from detector.contract.accounts import AccountListing, Listing
-from detector.contract.actions import Action
 from detector.contract.dead_letters import Reason
 from detector.contract.events import SessionEvent
 from detector.core.encoding import Encoding
@@ -29,7 +28,6 @@ from detector.core.session import (
     with_touched_ms,
 )
 
-_LOGOUT = Action.LOGOUT.value
 LISTED_OVERHEAD_BYTES = 100
 """Counted for each beside its id: the objects and their place in the table."""
 WITNESSES = 16
@@ -151,8 +149,8 @@ def stage(
     """Stage the next events of a partition.
 
     A repeated event id within the session's window is a duplicate: counted, and otherwise ignored. A time
-    before the session's last is clamped to it. LOGOUT ends the session: the next action begins a new one. A listing
-    holds for the events after it.
+    before the session's last is clamped to it. After an action that ends its session the next one begins a new one. A
+    listing holds for the events after it.
 
     Stream time is the highest event time read. An event that nobody vouches for moves it by at most a step; a leap,
     as after a quiet night, takes a quorum: it goes to what QUORUM of the WITNESSES sessions touched last have
@@ -172,6 +170,7 @@ def stage(
     committed, touched, removed = partition.sessions, staged.touched, staged.removed
     longest_idle = _LongestIdle(partition, staged)
     window_bytes, hashes_bytes = encoding.window_bytes, encoding.window * EVENT_HASH_BYTES
+    ends_session = encoding.ends_session
     _expire(longest_idle, staged, limits, most=0 if pending else limits.max_expired)
     live = len(committed) - len(removed) + sum(one in removed or one not in committed for one in touched)
     stream_time_ms, idle_ms = staged.stream_time_ms, limits.idle_timeout_ms
@@ -191,18 +190,18 @@ def stage(
 
         begins, hashes = True, hashed
         if packed is not None:
-            before_ms, touched_at_ms, number, steps_end, flags = head(packed)
+            before_ms, touched_at_ms, number, steps_end, hashes_at, flags = head(packed)
             # By its own clock as well, which need not be where stream time is.
             if stream_time_ms - touched_at_ms > idle_ms or (
                 occurred_at_ms - touched_at_ms > idle_ms and occurred_at_ms - before_ms > idle_ms
             ):
                 staged.expired += 1
-            elif holds(packed, steps_end, hashed):
+            elif holds(packed, hashes_at, hashed):
                 staged.duplicates += 1
                 continue
             else:
                 begins = flags & ENDED != 0
-                hashes = (packed[steps_end:] + hashed)[-hashes_bytes:]
+                hashes = (packed[hashes_at:] + hashed)[-hashes_bytes:]
         if packed is None or begins:
             steps, number, last_ms, flags = encoding.step(action, None), 1, occurred_at_ms, 0
         else:
@@ -220,7 +219,7 @@ def stage(
         if not known:
             live += 1 - _make_room(live, longest_idle, staged, committed, limits)
         touched.pop(session_id, None)  # to the end: `touched` is in the order of the last touch
-        ended = ENDED if action == _LOGOUT else 0
+        ended = ENDED if action in ends_session else 0
         touched[session_id] = pack(last_ms, now_ms, number, flags | ended, b"" if ended else steps, hashes)
         listing = _listing(event.account_id, staged, partition)
         staged.candidates.append(

@@ -17,11 +17,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.contract.actions import ENDS_SESSION, LARGE_MONEY, MOVES_MONEY
 from detector.contract.alerts import ModelReference
-from detector.core.encoding import Encoding
+from detector.core.encoding import STEP_BYTES, Encoding
+from detector.core.evidence import Evidence
 from detector.model.scorer import ACTIONS_INPUT, GAPS_INPUT, SCORE_OUTPUT, GraphError, Port, Scorer
 
 FORMAT = 1
+SESSIONS_FORMAT = 2
+"""Of files that say how a session's windows add up, or what ends it: a detector that read past it would score wrongly."""
 METADATA_KEY = "session-fraud-detector.model"
 SEAL_KEY = "session-fraud-detector.sha256"
 MAX_MODEL_BYTES = 64 * 1024 * 1024
@@ -46,7 +50,7 @@ class ModelRefusedError(ValueError):
 
 
 class Canary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A session and the score of its window when the model was exported.
+    """A session and the graph's score of its window when the model was exported; evidence is not in it.
 
     `times_ms` are milliseconds since the first action, one for each; None where the model uses no time.
     """
@@ -82,6 +86,20 @@ class ModelMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     canaries: list[Canary]
     unknown_token: bool = False
     """Whether the graph has a row for actions beyond the vocabulary, after those of the vocabulary."""
+    evidence: Evidence | None = None
+    """How a session's windows add up to its score; without it the last window's score is the session's."""
+    ends_session: tuple[str, ...] = ENDS_SESSION
+    """Actions that end a session."""
+    moves_money: tuple[str, ...] = MOVES_MONEY
+    """Actions that move money. It and `large_money` are for figures, and decide nothing."""
+    large_money: tuple[str, ...] = LARGE_MONEY
+    """Those of them that move a lot."""
+
+
+def format_of(metadata: ModelMetadata) -> int:
+    """Return the format that a file with this metadata is written in: the oldest whose detectors score it rightly."""
+    is_as_ever = metadata.evidence is None and set(metadata.ends_session) == set(ENDS_SESSION)
+    return FORMAT if is_as_ever else SESSIONS_FORMAT
 
 
 class UnknownActions(StrEnum):
@@ -125,6 +143,11 @@ class Model:
         """How alerts name this model."""
         return ModelReference(name=self.metadata.name, version=self.metadata.version, sha256=self.sha256)
 
+    @property
+    def evidence(self) -> Evidence | None:
+        """How the scores of a session's windows add up; None if they don't."""
+        return self.metadata.evidence
+
     def treating(self, unknown_actions: UnknownActions) -> "Model":
         """Return the same model with another treatment of unknown actions.
 
@@ -143,6 +166,19 @@ class Model:
             shape (n,), between 0 and 1.
         """
         return self._scorer.score(windows)
+
+    def session_scores(self, steps: bytes) -> list[float]:
+        """Return a session's score after each of its actions.
+
+        Args:
+            steps: of the whole session, as `encoding.steps` returns.
+        """
+        ends = range(STEP_BYTES, len(steps) + 1, STEP_BYTES)
+        windows = self.encoding.windows(
+            [steps[max(0, end - self.encoding.window_bytes) : end] for end in ends]
+        )
+        scores: list[float] = self.score(windows).tolist()
+        return scores if self.evidence is None else self.evidence.session_scores(scores)
 
 
 PACKAGED_MODELS = ("default", "seed")
@@ -254,9 +290,9 @@ def _metadata(properties: dict[str, str]) -> ModelMetadata:
         )
     try:
         seen = msgspec.json.decode(document, type=_Versioned).format
-        if seen != FORMAT:
+        if not FORMAT <= seen <= SESSIONS_FORMAT:
             raise ModelRefusedError(
-                f"it has format {seen}: expected {FORMAT}; "
+                f"it has format {seen}: expected {FORMAT} or {SESSIONS_FORMAT}; "
                 + ("update the detector" if seen > FORMAT else "train the model again")
             )
         metadata = msgspec.json.decode(document, type=ModelMetadata)
@@ -264,6 +300,11 @@ def _metadata(properties: dict[str, str]) -> ModelMetadata:
         raise ModelRefusedError(
             f"its metadata is not valid ({error}): expected what `python -m trainer train` writes; {_EXPORT_AGAIN}"
         ) from error
+    if seen < format_of(metadata):
+        raise ModelRefusedError(
+            f"it has format {seen} and what begins with format {format_of(metadata)}, evidence or actions of its own "
+            f"that end a session: expected a file as `python -m trainer train` wrote it; {_EXPORT_AGAIN}"
+        )
     if not 0 < metadata.threshold <= 1:
         raise ModelRefusedError(
             f"its threshold is {metadata.threshold}: expected one above 0 and at most 1; train it with such a one"
@@ -280,7 +321,11 @@ def _encoding(metadata: ModelMetadata, unknown_actions: UnknownActions) -> Encod
         )
     try:
         return Encoding(
-            metadata.vocabulary, metadata.window, metadata.gap_bounds_ms, unknown_token=with_token
+            metadata.vocabulary,
+            metadata.window,
+            metadata.gap_bounds_ms,
+            unknown_token=with_token,
+            ends_session=metadata.ends_session,
         )
     except ValueError as error:
         raise ModelRefusedError(f"its metadata has {error}; {_EXPORT_AGAIN}") from error

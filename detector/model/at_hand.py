@@ -50,7 +50,7 @@ class ModelsAtHand:
             NotExplainableError: the alert lacks what an explanation needs.
         """
         model = self.of(alert.model)
-        return explain(alert, model.encoding, model.score)
+        return explain(alert, model.encoding, model.score, model.evidence)
 
     def _load(self, reference: ModelReference) -> Model:
         files = sorted(self._folder.glob("*.onnx")) if self._folder else []

@@ -72,8 +72,8 @@ class ModelWatch:
     def _check_encoding(self, model: Model) -> None:
         if model.encoding.fingerprint != self._current.encoding.fingerprint:
             raise ModelRefusedError(
-                f"model file {self._path} is refused: it has another vocabulary, window or gap buckets than the "
-                "model in service, in whose steps the live sessions are kept: expected the same ones; start the "
+                f"model file {self._path} is refused: it has another vocabulary, window, gap buckets or ends of "
+                "sessions than the model in service, in whose steps the live sessions are kept: expected the same ones; start the "
                 "detector anew with it, as docs/operations.md tells"
             )
 

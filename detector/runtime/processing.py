@@ -131,6 +131,12 @@ def _unpublished(record: Any, decoded: object, why: str, limits: EventLimits) ->
     return letter.without_content()
 
 
+def challenger_of(model: Model, config: DetectorConfig) -> Challenger:
+    """Return a model as one that scores in shadow, under the settings for that."""
+    policy = config.challenger(model.threshold, model.reference)
+    return Challenger(policy, ScoreMemo(model.encoding, model.score), model.evidence)
+
+
 def processor_of(
     model: Model,
     config: DetectorConfig,
@@ -156,7 +162,10 @@ def processor_of(
         score=memo.of,
         policy=config.policy(model.threshold, model.reference),
         limits=config.session_limits,
-        explain=partial(with_reasons, encoding=model.encoding, score=memo) if explains else None,
+        evidence=model.evidence,
+        explain=partial(with_reasons, encoding=model.encoding, score=memo, evidence=model.evidence)
+        if explains
+        else None,
         challenger=challenger,
         isolates=config.on_processing_failure == DEAD_LETTER,
         now_ms=now_ms,

@@ -127,7 +127,8 @@ def _silent(processor: Processor, published: _Published) -> Processor:
         processor,
         pipeline=replace(
             pipeline,
-            score=lambda candidates: _verdicts(candidates, published, pipeline),
+            score=lambda candidates: _scores(candidates, published, pipeline),
+            verdicts=lambda candidates, scores: _verdicts(candidates, scores, published, pipeline),
             policy=Policy(
                 _VERDICTS[Decision.BLOCK],
                 pipeline.policy.model,
@@ -140,15 +141,27 @@ def _silent(processor: Processor, published: _Published) -> Processor:
     )
 
 
-def _verdicts(candidates: Sequence[Candidate], published: _Published, pipeline: Pipeline) -> list[float]:
+def _scores(candidates: Sequence[Candidate], published: _Published, pipeline: Pipeline) -> list[float]:
+    """Score what a score is asked of: all where evidence is carried over, else where alerts may have been deleted."""
+    asked = [
+        one for one in candidates if pipeline.evidence or one.received_at_ms < published.complete_from_ms
+    ]
+    scores = {one.offset: score for one, score in zip(asked, pipeline.score(asked), strict=True)}
+    return [scores.get(one.offset, 0.0) for one in candidates]
+
+
+def _verdicts(
+    candidates: Sequence[Candidate], scores: Sequence[float], published: _Published, pipeline: Pipeline
+) -> list[float]:
     """Return for each event what it led to, as far as can be known, as a score that leads there again.
 
     Where alerts may have been deleted, the pipeline of now decides instead.
     """
     policy = pipeline.policy
-    unknown = [one for one in candidates if one.received_at_ms < published.complete_from_ms]
     decided = {}
-    for one, score in zip(unknown, pipeline.score(unknown), strict=True):
+    for one, score in zip(candidates, scores, strict=True):
+        if one.received_at_ms >= published.complete_from_ms:
+            continue
         if score >= policy.threshold:
             decided[one.offset] = Decision.BLOCK
         elif policy.review_threshold is not None and score >= policy.review_threshold:

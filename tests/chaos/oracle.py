@@ -10,12 +10,10 @@ from kafka import TopicPartition
 from detector.client.reading import Batch
 from detector.contract.alerts import Alert
 from detector.contract.dead_letters import DeadLetter
-from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
-from detector.core.shadowing import Challenger
 from detector.model.artifact import Model
 from detector.runtime import epochs
-from detector.runtime.processing import Processed, Processor, processor_of
+from detector.runtime.processing import Processed, Processor, challenger_of, processor_of
 from detector.runtime.recovery import Origin
 from detector.runtime.replaying import batches_of_topic
 from tests.chaos.cluster import Cluster
@@ -100,8 +98,7 @@ def expect(cluster: Cluster, challenging: Model, refused: Refused) -> Expected:
         refused: what topics refused.
     """
     config, notes, expected = cluster.config, cluster.notes, Expected()
-    policy = config.challenger(challenging.threshold, challenging.reference)
-    challenger = Challenger(policy, ScoreMemo(challenging.encoding, challenging.score))
+    challenger = challenger_of(challenging, config)
 
     def watching(*arguments: Any, **named: Any) -> _Watching:
         return _Watching(processor_of(*arguments, **named), refused, notes.rebuilds, expected)

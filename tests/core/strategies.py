@@ -16,6 +16,7 @@ from detector.contract.events import SessionEvent
 from detector.core.breaker import BreakerLimits
 from detector.core.decision import Policy
 from detector.core.encoding import Encoding
+from detector.core.evidence import Evidence
 from detector.core.memo import ScoreMemo
 from detector.core.pipeline import Outcome, Pipeline
 from detector.core.reasons import Score, with_reasons
@@ -27,6 +28,9 @@ MODEL = ModelReference(name="sum", version="1", sha256="0" * 64)
 POLICY = Policy(threshold=0.5, model=MODEL)
 GUARDED = Policy(0.6, MODEL, review_threshold=0.4, breaker=BreakerLimits(0.4, 2, window_ms=100_000))
 """All guard rails at once, set so that random logs meet all of them."""
+EVIDENCE = Evidence(window_weight=0.5, bias=0.1, logit_weight=0.4, drift=-0.1, floor=-1.5, scale_actions=6)
+EVIDENCES = st.sampled_from([None, EVIDENCE, Evidence(window_weight=0, bias=0, logit_weight=1, drift=0.2)])
+"""None at all, with a barrier, and without one."""
 SOURCE = ("session-actions", 3)
 LIMITS = SessionLimits(idle_timeout_ms=60_000, max_sessions=3)
 
@@ -46,13 +50,14 @@ def pipeline(
     policy: Policy = GUARDED,
     limits: SessionLimits = LIMITS,
     encoding: Encoding = ENCODING,
+    evidence: Evidence | None = None,
     **more: Any,
 ) -> Pipeline:
     """Return the pipeline of a model that scores so, as the detector makes it."""
     memo = ScoreMemo(encoding, score)
     return Pipeline(
-        encoding=encoding, score=memo.of, policy=policy, limits=limits,
-        explain=partial(with_reasons, encoding=encoding, score=memo), **more,
+        encoding=encoding, score=memo.of, policy=policy, limits=limits, evidence=evidence,
+        explain=partial(with_reasons, encoding=encoding, score=memo, evidence=evidence), **more,
     )  # fmt: skip
 
 

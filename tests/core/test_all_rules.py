@@ -14,13 +14,14 @@ from detector.contract.accounts import AccountListing, Listing
 from detector.contract.alerts import encode_alert
 from detector.contract.events import SessionEvent
 from detector.core.decision import Policy
+from detector.core.evidence import Evidence
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.pipeline import Outcome, Pipeline
 from detector.core.session import touched_ms
 from detector.core.shadowing import Challenger
 from detector.core.staging import LISTED_OVERHEAD_BYTES, Entry, Failure, SessionLimits
-from tests.core.strategies import ACTIONS, ENCODING, MODEL, SOURCE, pipeline, score
+from tests.core.strategies import ACTIONS, ENCODING, EVIDENCES, MODEL, SOURCE, pipeline, score
 
 _BEGIN_MS = 1_790_000_000_000
 _ROOM_FOR_TWO = 2 * (LISTED_OVERHEAD_BYTES + len("account-0"))
@@ -56,8 +57,8 @@ def crowded(draw: st.DrawFn) -> list[Entry]:
     return entries
 
 
-def failing(one_in: int) -> Pipeline:
-    """Return a pipeline whose model fails on one window in so many, with an exception or with an answer."""
+def failing(one_in: int, evidence: Evidence | None, rivals: Evidence | None) -> Pipeline:
+    """Return a pipeline whose model, and its rival, fail on one window in so many, by exception or by answer."""
 
     def answer(windows: NDArray[np.void]) -> NDArray[np.float32]:
         scores = score(windows)
@@ -66,8 +67,8 @@ def failing(one_in: int) -> Pipeline:
             raise RuntimeError("the graph can't run")
         return np.where(drawn == one_in, np.float32("nan"), scores)
 
-    rival = Challenger(Policy(0.5, MODEL), ScoreMemo(ENCODING, answer))
-    return pipeline(answer, challenger=rival)
+    rival = Challenger(Policy(0.5, MODEL), ScoreMemo(ENCODING, answer), rivals)
+    return pipeline(answer, challenger=rival, evidence=evidence)
 
 
 def told(outcomes: Sequence[Outcome]) -> tuple[object, ...]:
@@ -85,9 +86,13 @@ def told(outcomes: Sequence[Outcome]) -> tuple[object, ...]:
 
 
 @settings(max_examples=300)
-@given(st.data(), crowded(), st.integers(1, 12))
+@given(st.data(), crowded(), st.integers(1, 12), EVIDENCES, EVIDENCES)
 def test_no_cut_and_no_bound_on_what_a_batch_drops_changes_anything(
-    data: st.DataObject, log: list[Entry], one_in: int
+    data: st.DataObject,
+    log: list[Entry],
+    one_in: int,
+    evidence: Evidence | None,
+    rivals: Evidence | None,
 ) -> None:
     """Alerts, failures in their order, scores, counts and live sessions are those of the log in a single batch."""
     limits = SessionLimits(
@@ -99,7 +104,7 @@ def test_no_cut_and_no_bound_on_what_a_batch_drops_changes_anything(
     cuts = [0, *sorted(data.draw(st.sets(st.integers(1, len(log)), max_size=8))), len(log)]
     found = []
     for at, most in ((cuts, data.draw(st.integers(0, 3))), ([0, len(log)], 10_000)):
-        runs = replace(failing(one_in), limits=replace(limits, max_expired=most))
+        runs = replace(failing(one_in, evidence, rivals), limits=replace(limits, max_expired=most))
         partition, outcomes = Partition(), list[Outcome]()
         for begin, end in itertools.pairwise(at):
             outcomes += runs.over(partition, log[begin:end], SOURCE, 1_000)

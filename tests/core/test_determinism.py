@@ -7,11 +7,13 @@ from hypothesis import strategies as st
 
 from detector.contract.alerts import Alert, encode_alert
 from detector.core.decision import Policy
+from detector.core.evidence import Evidence
 from detector.core.partition import Partition
 from detector.core.pipeline import Share
 from detector.core.staging import Entry, SessionLimits
 from tests.core.strategies import (
     ENCODING,
+    EVIDENCES,
     GUARDED,
     LIMITS,
     POLICY,
@@ -27,10 +29,15 @@ Log = list[Entry]
 
 
 def alerts(
-    log: Log, batch_events: int, limits: SessionLimits = LIMITS, policy: Policy = GUARDED
+    log: Log,
+    batch_events: int,
+    limits: SessionLimits = LIMITS,
+    policy: Policy = GUARDED,
+    evidence: Evidence | None = None,
 ) -> list[Alert]:
     """Run the core over a log, with all guard rails."""
-    return alerts_of(pipeline(policy=policy, limits=limits).over(Partition(), log, SOURCE, batch_events))
+    runs = pipeline(policy=policy, limits=limits, evidence=evidence)
+    return alerts_of(runs.over(Partition(), log, SOURCE, batch_events))
 
 
 def encoded(found: list[Alert]) -> list[bytes]:
@@ -39,15 +46,19 @@ def encoded(found: list[Alert]) -> list[bytes]:
 
 
 @settings(max_examples=400)
-@given(logs(listings=True), st.integers(1, 60), st.integers(1, 60))
-def test_any_cut_into_batches_gives_the_same_alerts(log: Log, one: int, other: int) -> None:
+@given(logs(listings=True), st.integers(1, 60), st.integers(1, 60), EVIDENCES)
+def test_any_cut_into_batches_gives_the_same_alerts(
+    log: Log, one: int, other: int, evidence: Evidence | None
+) -> None:
     """Alerts depend on the log, not on how many events are taken at a time."""
-    assert encoded(alerts(log, one)) == encoded(alerts(log, other))
+    assert encoded(alerts(log, one, evidence=evidence)) == encoded(alerts(log, other, evidence=evidence))
 
 
 @settings(max_examples=400)
-@given(logs(listings=True), st.data())
-def test_a_partition_handed_over_anywhere_goes_on_the_same(log: Log, data: st.DataObject) -> None:
+@given(logs(listings=True), st.data(), EVIDENCES)
+def test_a_partition_handed_over_anywhere_goes_on_the_same(
+    log: Log, data: st.DataObject, evidence: Evidence | None
+) -> None:
     """A worker that restores the state log and goes on gives what one worker would have given."""
     cuts = sorted(data.draw(st.lists(st.integers(0, len(log)), max_size=6)))
     state_log = LiveLog(data.draw(st.integers(1, 3)), data.draw(st.integers(0, 1_000)), ENCODING.fingerprint)
@@ -56,13 +67,15 @@ def test_a_partition_handed_over_anywhere_goes_on_the_same(log: Log, data: st.Da
         batch = log[begin:end]
         if not batch:
             continue
-        (outcome,) = pipeline().run([Share(SOURCE, state_log.live, batch, batch[-1].offset + 1)])
+        (outcome,) = pipeline(evidence=evidence).run(
+            [Share(SOURCE, state_log.live, batch, batch[-1].offset + 1)]
+        )
         found += encoded(outcome.alerts)
         state_log.batch(outcome.delta)
         live = contents(state_log.live)
         state_log.hand_over()
         assert contents(state_log.live) == live
-    assert found == encoded(alerts(log, 1_000))
+    assert found == encoded(alerts(log, 1_000, evidence=evidence))
 
 
 @given(logs(), st.integers(1, 60))

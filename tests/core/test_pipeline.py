@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from detector.contract.alerts import encode_alert
 from detector.core.decision import Decided, Policy
+from detector.core.evidence import Evidence
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.pipeline import Outcome, Pipeline, ProcessingError, Share
@@ -19,7 +20,19 @@ from detector.core.reasons import Score
 from detector.core.session import touched_ms
 from detector.core.shadowing import Challenger
 from detector.core.staging import Entry
-from tests.core.strategies import ENCODING, LIMITS, MODEL, POLICY, SOURCE, event_of, logs, pipeline, score
+from tests.core.strategies import (
+    ENCODING,
+    EVIDENCE,
+    EVIDENCES,
+    LIMITS,
+    MODEL,
+    POLICY,
+    SOURCE,
+    event_of,
+    logs,
+    pipeline,
+    score,
+)
 
 POISON = "CHANGE_PASSWORD"
 """The models below fail on windows that end with it."""
@@ -79,16 +92,18 @@ def contents(partition: Partition) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("model", BROKEN)
 @settings(max_examples=100)
-@given(logs(listings=True), st.integers(1, 60), st.integers(1, 60))
-def test_what_a_model_fails_on_fails_alone(model: str, log: list[Entry], one: int, other: int) -> None:
+@given(logs(listings=True), st.integers(1, 60), st.integers(1, 60), EVIDENCES)
+def test_what_a_model_fails_on_fails_alone(
+    model: str, log: list[Entry], one: int, other: int, evidence: Evidence | None
+) -> None:
     """The rest goes on as if the event had never been, in any batches; each event fails, or leaves its trace."""
-    broken = pipeline(BROKEN[model])
+    broken = pipeline(BROKEN[model], evidence=evidence)
     partition, outcomes = run(broken, log, one)
     other_partition, other_outcomes = run(broken, log, other)
     failed = {failure.offset for outcome in outcomes for failure in outcome.failures}
     assert failed == {failure.offset for outcome in other_outcomes for failure in outcome.failures}
     assert {event_of(entry).action for entry in log if entry.offset in failed} <= {POISON}
-    rest, clean = run(pipeline(), [entry for entry in log if entry.offset not in failed], 7)
+    rest, clean = run(pipeline(evidence=evidence), [entry for entry in log if entry.offset not in failed], 7)
     assert told(outcomes) == told(other_outcomes) == told(clean)
     assert contents(partition) == contents(other_partition) == contents(rest)
     assert sum(len(outcome.scores) for outcome in outcomes) == sum(len(outcome.scores) for outcome in clean)
@@ -128,13 +143,15 @@ def test_partitions_do_not_see_each_other(log: list[Entry], other: list[Entry], 
 
 
 @pytest.mark.parametrize("model", BROKEN)
-@given(log=logs())
-def test_a_broken_challenger_changes_nothing(model: str, log: list[Entry]) -> None:
+@given(log=logs(), evidence=EVIDENCES)
+def test_a_broken_challenger_changes_nothing(model: str, log: list[Entry], evidence: Evidence | None) -> None:
     """What a challenger can't score is held against it alone: no event fails, and it blocks nothing there."""
     memo = ScoreMemo(ENCODING, BROKEN[model])
-    beside = pipeline(policy=POLICY, challenger=Challenger(Policy(0.5, MODEL), memo))
+    beside = pipeline(
+        policy=POLICY, evidence=evidence, challenger=Challenger(Policy(0.5, MODEL), memo, EVIDENCE)
+    )
     _, outcomes = run(beside, log, 7)
-    assert told(outcomes) == told(run(pipeline(policy=POLICY), log, 7)[1])
+    assert told(outcomes) == told(run(pipeline(policy=POLICY, evidence=evidence), log, 7)[1])
     shadows = [alert for outcome in outcomes for alert in outcome.shadow_alerts]
     assert not any(alert.action == POISON for alert in shadows)
     assert not any(outcome.failures for outcome in outcomes)

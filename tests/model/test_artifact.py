@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import convert_model_to_external_data
 
+from detector.core.encoding import STEP_BYTES
+from detector.core.evidence import Evidence
 from detector.model.artifact import (
     CANARY_TOLERANCE,
     MAX_MODEL_BYTES,
@@ -29,7 +31,7 @@ from detector.model.artifact import (
     packaged_model_path,
     seal,
 )
-from tests.model.models import gap_graph, metadata, random_file, random_graph, with_canaries
+from tests.model.models import VOCABULARY, gap_graph, metadata, random_file, random_graph, with_canaries
 from trainer.training.export import model_file
 
 PACKAGED = packaged_model_path("seed").read_bytes()
@@ -171,14 +173,71 @@ def test_foreign_graph_under_a_seal(path: Path) -> None:
     assert METADATA_KEY in _refusal(path, seal(random_graph().SerializeToString()))
 
 
+def _described(document: object) -> bytes:
+    """Return a sealed file with this metadata, whatever it says."""
+    graph = random_graph()
+    value = msgspec.json.encode(document).decode()
+    graph.metadata_props.append(onnx.StringStringEntryProto(key=METADATA_KEY, value=value))
+    return seal(graph.SerializeToString())
+
+
 def test_format(path: Path) -> None:
     """A newer format asks for another detector, whatever else its metadata holds; an older one for training."""
-    newer = random_graph()
-    newer.metadata_props.append(
-        onnx.StringStringEntryProto(key=METADATA_KEY, value='{"format": 2, "unheard_of": []}')
-    )
-    assert re.search("format 2: expected 1; update", _refusal(path, seal(newer.SerializeToString())))
-    assert re.search("format 0: expected 1; train", _refusal(path, random_file(format=0)))
+    newer = {"format": 3, "unheard_of": []}
+    assert re.search("format 3: expected 1 or 2; update", _refusal(path, _described(newer)))
+    assert re.search("format 0: expected 1 or 2; train", _refusal(path, _described(metadata(format=0))))
+
+
+EVIDENCE = Evidence(window_weight=1, bias=0, logit_weight=0.1, drift=-0.01, floor=-2, scale_actions=50)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, 1),
+        ({"ends_session": ("LOGOUT",), "moves_money": ("PAY",), "large_money": ()}, 1),
+        ({"evidence": EVIDENCE}, 2),
+        ({"ends_session": ("SIGN_OUT",)}, 2),
+        ({"ends_session": ()}, 2),
+    ],
+)
+def test_a_file_has_the_oldest_format_whose_detectors_score_it_rightly(
+    path: Path, changes: dict[str, Any], expected: int
+) -> None:
+    """What older detectors would read past, to score otherwise, they refuse by its format; all else they still load."""
+    model = _load(path, random_file(**changes))
+    assert model.metadata.format == expected
+    assert {name: getattr(model.metadata, name) for name in changes} == changes
+    if expected > 1:
+        claims = msgspec.structs.replace(model.metadata, format=1)
+        assert "it has format 1 and what begins with format 2" in _refusal(path, _described(claims))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"floor": 0.5}, "floor is 0.5: expected 0 or below"),
+        ({"scale_actions": 0.0}, "scale_actions is 0.0: expected a number above 0"),
+        ({"drift": 1e7}, r"drift is 10000000.0: expected a number of at most 1e\+06"),
+        ({"bias": "none"}, "expected what `python -m trainer train` writes"),
+    ],
+)
+def test_evidence_that_is_none(path: Path, changes: dict[str, Any], words: str) -> None:
+    """Parameters that a score can't be made of are refused, with what was expected."""
+    told = metadata(format=2, evidence=EVIDENCE)
+    document = msgspec.to_builtins(told)
+    document["evidence"] |= changes
+    assert re.search(words, _refusal(path, _described(document)))
+
+
+def test_a_sessions_score_is_that_of_its_windows_added_up(path: Path) -> None:
+    """`session_scores` scores the window after each action; evidence makes of these what it makes of them in serving."""
+    model, other = _load(path, random_file()), _load(path, random_file(evidence=EVIDENCE))
+    steps = model.encoding.steps([VOCABULARY[number * number % 8] for number in range(25)])
+    ends = range(STEP_BYTES, len(steps) + 1, STEP_BYTES)
+    windows = model.score(model.encoding.windows([steps[:end] for end in ends])).tolist()
+    assert model.session_scores(steps) == windows
+    assert other.session_scores(steps) == EVIDENCE.session_scores(windows)
 
 
 @pytest.mark.parametrize("document", ["", "{", "[]", "{}", '{"format": "one"}', '{"format": 1}', "null"])

@@ -114,7 +114,7 @@ def test_reasons_agree_with_exact_values(monkeypatch: pytest.MonkeyPatch) -> Non
     for number, window in enumerate(windows[:500]):
         asked = reasons.windows_of(window)
         answers = reasons.scored(asked, model.encoding, model.score)
-        _, values = reasons.values_of(answers, len(model.encoding.actions(window)))
+        values = reasons.values_of(answers, len(model.encoding.actions(window)))
         exact = shapley_values(window, model.encoding, model.score, uuid.UUID(int=number)).values
         places.append(ranked(exact).index(ranked(values)[0]))
         costs.append(len(asked))

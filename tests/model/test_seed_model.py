@@ -7,8 +7,9 @@ from detector.contract.actions import Action
 from detector.model.artifact import Model, load_model, packaged_model_path
 from producer.behaviour import seed as seed_preset
 from tests.model.models import normal_prefixes
-from trainer.training.config import TrainingConfig
-from trainer.training.seed_data import simulate_seed
+from trainer.data.sessions import sha256_of
+from trainer.data.simulated import seed_preset as simulated_preset
+from trainer.training.notebook import NOTEBOOK, SESSIONS, TEST_SHARE
 
 QUICK_DRAIN = ["LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE", "LOGOUT"]
 PASSWORD_RESET = ["LOGIN", "CHANGE_PASSWORD", "TRANSFER_LARGE", "LOGOUT"]
@@ -68,13 +69,17 @@ def test_attacks_are_blocked_before_the_money_has_moved_on(model: Model, attack:
 
 def test_the_packaged_model_is_of_todays_defaults(model: Model) -> None:
     """Its parameters and its data are those that `python -m trainer train` would use now."""
-    config = TrainingConfig()
-    assert model.metadata.training == config.parameters()
+    asked = {
+        name: getattr(NOTEBOOK.schedule, name) for name in ("steps", "batch_size", "learning_rate", "seed")
+    }
+    asked |= NOTEBOOK.shape._asdict() | {"every_prefix": False, "members": 1}
+    assert asked.items() <= model.metadata.training.items()
     assert (model.metadata.preset, model.metadata.window, model.threshold) == ("seed", 10, 0.8)
-    assert (model.reference.name, model.reference.version) == (config.name, config.version)
+    assert (model.reference.name, model.reference.version) == (NOTEBOOK.name, NOTEBOOK.version)
     assert list(model.encoding.vocabulary) == [action.value for action in Action]
-    data = simulate_seed(config.sessions, config.seed, config.test_fraction)
-    assert model.metadata.data_sha256 == data.sha256
+    assert model.metadata.data_sha256 == sha256_of(
+        simulated_preset(SESSIONS, NOTEBOOK.schedule.seed, TEST_SHARE)
+    )
 
 
 def test_canaries_are_sensitive(model: Model) -> None:

@@ -8,20 +8,22 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from click.testing import CliRunner, Result
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from detector.cli import main
 from detector.client.consumer import Consumer
 from detector.contract.alerts import Alert, decode_alert
 from detector.contract.dead_letters import DeadLetter
 from detector.contract.topics import MAX_RECORD_BYTES
-from detector.model.artifact import load_model, packaged_model_path
+from detector.model.artifact import load_model, resolve_model_path
 from detector.runtime.config import DetectorConfig, flag_of
 from detector.runtime.processing import Processed, processor_of
 from detector.runtime.replaying import batches_of_topic, replay
@@ -186,9 +188,14 @@ class Stack:
         """Return the alerts on the topic, each partition's in order."""
         return alerts_of(self.config)
 
+    def replayed(self, models: Path, out: Path) -> Result:
+        """Run `replay --models` over the input topic; the models that decided are in a folder."""
+        flags = flags_of(replace(self.config, model=""))
+        return CliRunner().invoke(main, ["replay", *flags, "--models", str(models), "--out", str(out)])
+
     def expected(self) -> tuple[list[Alert], list[DeadLetter]]:
         """Return what the oracle makes of the input topic."""
-        processor = processor_of(load_model(packaged_model_path("seed")), self.config)
+        processor = processor_of(load_model(resolve_model_path(self.config.model)), self.config)
         made = list(replay(batches_of_topic(self.config), processor))
         return alerts_in(made), [letter for one in made for letter in one.letters]
 

@@ -26,7 +26,10 @@ from tests.runtime.conftest import SetTopic
 from tests.runtime.stack import PATIENCE_S, Stack, Worker, flags_of, without_clock
 from tests.runtime.test_end_to_end import NOW_MS, records, sessions
 from tests.runtime.test_redrive import redrive
-from trainer.data.sources import events_of_topic
+from trainer.data.description import Description
+from trainer.data.loading import load
+from trainer.data.sessions import Splits, sha256_of
+from trainer.data.topic import Topic, events_of
 
 MB = 1_000_000
 
@@ -57,8 +60,11 @@ def peak_bytes(worker: Worker) -> int:
     return int(peak_kb) * 1_024
 
 
-def test_whatever_a_broker_takes_is_scored(make_stack: Callable[..., Stack]) -> None:
-    """Every compression as Java reads it, attributes and offsets that say nothing: each event once, in its order."""
+def test_whatever_a_broker_takes_is_scored(make_stack: Callable[..., Stack], tmp_path: Path) -> None:
+    """Every compression as Java reads it, attributes and offsets that say nothing: each event once, in its order.
+
+    The trainer makes the same sessions of them as of a recording of the events.
+    """
     stack, log = make_stack(partitions=1), list(records(sessions(400)))
     kinds = [*COMPRESSED, "attributes", "offsets"]
     size = len(log) // len(kinds)
@@ -78,6 +84,15 @@ def test_whatever_a_broker_takes_is_scored(make_stack: Callable[..., Stack]) -> 
     assert [one.value for one in stack.read(stack.config.input_topic)] == [value for _, value in log]
     assert without_clock(stack.alerts()) == without_clock(stack.expected()[0]) != []
     assert letters_of(stack) == []
+    (recording := tmp_path / "events.jsonl").write_bytes(b"".join(value + b"\n" for _, value in log))
+    lawful = Description(unlabelled="lawful")
+    trained_on, recorded = (
+        load(source, lawful).sessions
+        for source in (Topic(stack.config.bootstrap_servers, stack.config.input_topic), recording)
+    )
+    assert sha256_of(Splits(trained_on, trained_on, trained_on)) == sha256_of(
+        Splits(recorded, recorded, recorded)
+    )
 
 
 def test_what_can_not_be_read_is_dead_lettered_alone(
@@ -121,8 +136,8 @@ def test_what_can_not_be_read_is_dead_lettered_alone(
     ):
         done = CliRunner().invoke(detector, command)
         assert done.exit_code == 0, done.output
-    events = list(events_of_topic(stack.config.bootstrap_servers, stack.config.input_topic))
-    assert [one.event_id for one in events] == [json.loads(value)["event_id"] for _, value in log]
+    events = events_of(Topic(stack.config.bootstrap_servers, stack.config.input_topic))
+    assert [value for *_, value in events] == [value for _, value in log]
 
 
 def test_memory_is_bounded_whatever_is_compressed(make_stack: Callable[..., Stack]) -> None:

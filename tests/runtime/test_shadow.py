@@ -10,15 +10,13 @@ import pytest
 
 from detector.cli import main
 from detector.contract.alerts import decode_alert
-from detector.core.memo import ScoreMemo
-from detector.core.shadowing import Challenger
 from detector.model.artifact import load_model, packaged_model_path
 from detector.runtime.epochs import epochs_of_group
-from detector.runtime.processing import processor_of
+from detector.runtime.processing import challenger_of, processor_of
 from detector.runtime.replaying import batches_of_topic, replay
 from tests.model.models import changed_file
 from tests.runtime.conftest import SetTopic
-from tests.runtime.stack import Stack, alerts_in, alerts_of, flags_of, without_clock
+from tests.runtime.stack import Stack, alerts_in, alerts_of, without_clock
 from tests.runtime.test_end_to_end import records, sessions
 from tests.runtime.test_model_watch import put
 from tests.runtime.test_redrive import NOW_MS, event, headers_of
@@ -42,14 +40,7 @@ def test_a_challengers_blocks_go_to_the_shadow_topic_through_a_crash(
     with stack.worker("--batch-max-events", "80"):
         stack.wait_until_processed()
     champion, challenger = load_model(packaged_model_path("seed")), load_model(path)
-    processor = processor_of(
-        champion,
-        stack.config,
-        challenger=Challenger(
-            stack.config.challenger(challenger.threshold, challenger.reference),
-            ScoreMemo(challenger.encoding, challenger.score),
-        ),
-    )
+    processor = processor_of(champion, stack.config, challenger=challenger_of(challenger, stack.config))
     made = list(replay(batches_of_topic(stack.config), processor))
     expected, shadows = alerts_in(made), [alert for one in made for alert in one.outcome.shadow_alerts]
     assert without_clock(stack.alerts()) == without_clock(expected)
@@ -105,9 +96,7 @@ def test_each_part_of_the_log_is_replayed_by_its_model(
     epochs = epochs_of_group(stack.config)
     assert {one.threshold for of_one in epochs.values() for one in of_one} == {FIRST, SECOND}
     out = tmp_path / "expected.jsonl"
-    told = click.testing.CliRunner().invoke(
-        main, ["replay", *flags_of(stack.config), "--models", str(folder), "--out", str(out)]
-    )
+    told = stack.replayed(folder, out)
     if missing:
         assert told.exit_code == 1
         assert "expected the file of that SHA-256" in told.output
@@ -138,9 +127,7 @@ def test_each_part_of_the_log_is_replayed_under_the_settings_of_then(
         with stack.worker("--unknown-actions", "token", *flags):
             stack.wait_until_processed()
     out = tmp_path / "expected.jsonl"
-    told = click.testing.CliRunner().invoke(
-        main, ["replay", *flags_of(stack.config), "--models", str(tmp_path), "--out", str(out)]
-    )
+    told = stack.replayed(tmp_path, out)
     assert told.exit_code == 0, told.output
     expected = [decode_alert(line) for line in out.read_bytes().splitlines()]
     assert without_clock(stack.alerts()) == without_clock(expected)

@@ -2,24 +2,21 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 
 from detector.core.encoding import Encoding
 from trainer.data.sessions import Session, Sessions
 from trainer.data.windows import pack
-from trainer.evaluation.figures import (
-    NEVER,
-    Scored,
-    evaluate,
-    recall_at,
-    threshold_for,
-    threshold_of_least_cost,
-    weighted_pr_auc,
-)
-from trainer.evaluation.ranking import pr_auc
-from trainer.training.sequence_training import calibrate
+from trainer.evaluation.course import Money
+from trainer.evaluation.figures import evaluate
+from trainer.evaluation.intervals import Estimate, wilson
+from trainer.evaluation.report import figure_rows, sections
+from trainer.evaluation.scoring import NEVER, Scored
+from trainer.evaluation.thresholds import threshold_for, threshold_of_least_cost
+from trainer.training.calibration import calibrate
 
 ENCODING = Encoding(["LOGIN", "VIEW", "ADD", "TRANSFER_SMALL", "TRANSFER_LARGE"], 4)
 scores_of_sessions = st.lists(st.floats(0, 1, width=32, allow_subnormal=False), min_size=2, max_size=60).map(
@@ -74,17 +71,81 @@ def test_blocks_count_by_when_they_come() -> None:
         _lawful("alarmed", [0.1, 0.9, 0.1]),
     ]
     figures = evaluate(_scored(rows), 0.5)
-    assert figures.recall == pytest.approx(4 / 6)
-    assert figures.blocked_before_any_money == pytest.approx(1 / 6)
-    assert figures.blocked_before_last_large == pytest.approx(2 / 6)
-    assert figures.blocked_by_last_large == pytest.approx(3 / 6)
-    assert figures.false_alarm_rate == pytest.approx(0.5)
+    numbers = figures.numbers()
+    assert numbers["recall"] == pytest.approx(4 / 6)
+    assert numbers["blocked_before_any_money"] == pytest.approx(1 / 6)
+    assert numbers["blocked_before_last_large"] == pytest.approx(2 / 6)
+    assert numbers["blocked_by_last_large"] == pytest.approx(3 / 6)
+    assert numbers["blocked_after_1"] == 0
+    assert numbers["blocked_after_3"] == pytest.approx(2 / 6)
+    assert numbers["false_alarm_rate"] == pytest.approx(0.5)
+    assert numbers["precision"] == pytest.approx(4 / 5)
     assert figures.by_family["f"].alerts == 4
-    assert figures.by_customer_type["c"].share == pytest.approx(0.5)
+    assert figures.by_customer_type["c"].share.value == pytest.approx(0.5)
+    assert {name: group.alerts for name, group in figures.by_length.items()} == {
+        "2 to 2 actions": 0,
+        "3 to 3 actions": 1,
+    }
     assert figures.actions_until_block_median == pytest.approx(np.median([2, 3, 5, 6]))
     assert figures.seconds_until_block_median == pytest.approx(np.median([1, 2, 4, 5]))
-    low, high = figures.recall_interval
-    assert 0 <= low <= figures.recall <= high <= 1
+
+
+def test_without_money_nothing_is_said_of_it() -> None:
+    """Figures "before the money" are there only where an attack moves some, by the words that the model knows."""
+    rows = [_attack("a", DRAIN, [0, 0.9, 0, 0, 0]), _lawful("l", [0.1])]
+    assert any("large" in name for name in evaluate(_scored(rows), 0.5).estimates)
+    other = evaluate(_scored(rows), 0.5, money=Money(frozenset({"PAY"}), frozenset()))
+    assert not any("large" in name or "money" in name for name in other.estimates)
+    assert other.by_family["f"].before_money is None
+    assert not any("transfer" in cell for section in sections(other) for row in section.rows for cell in row)
+
+
+@pytest.mark.parametrize("count", [10, 80, 270])
+def test_no_rate_is_known_exactly(count: int) -> None:
+    """No false alarm in some sessions, all attacks caught, areas of 1: intervals say how little that is."""
+    rows = [_attack(f"a{number}", DRAIN, [0, 0.9, 0, 0, 0]) for number in range(count)]
+    rows += [_lawful(f"l{number}", [0.1, 0.2]) for number in range(count)]
+    found = evaluate(_scored(rows), 0.5).estimates
+    assert found["false_alarm_rate"] == Estimate(0, *wilson(0, count))
+    assert found["false_alarm_rate"].high > 1 / count
+    for name in ("recall", "roc_auc", "pr_auc", "best_f1"):
+        assert found[name].value == 1
+        assert found[name].low <= 1 - 1 / count + 1e-9, name
+    for name, one in found.items():
+        assert 0 <= one.low <= one.value <= one.high, name
+
+
+def test_what_the_data_cannot_tell_is_left_out() -> None:
+    """Of 80 lawful sessions 1 in 80 is the smallest share of false alarms, and no smaller budget has a recall."""
+    rows = [_attack("a", DRAIN, [0, 0.9, 0, 0, 0]), *(_lawful(f"l{number}", [0.1]) for number in range(80))]
+    figures = evaluate(_scored(rows), 0.5)
+    assert [name for name in figures.estimates if name.startswith("recall_at")] == ["recall_at_0.1"]
+    assert figures.smallest_rate == 1 / 80
+    assert ("smallest share of false alarms that can be told", "1.25%", "") in list(figure_rows(figures))
+
+
+def test_a_session_attacked_from_its_last_action_on_is_ranked_fairly() -> None:
+    """It is compared with as large a part of lawful sessions; over all of theirs, the more actions the higher."""
+    rng = np.random.RandomState(0)
+    rows = []
+    for number in range(100):
+        noise = rng.uniform(0, 0.5, 60)
+        rows.append(_attack(f"a{number}", ["VIEW"] * 60, [*noise[1:], 0.2 + noise[0]], start=59))
+        rows.append(_lawful(f"l{number}", rng.uniform(0, 0.5, 60).tolist()))
+    scored = _scored(rows)
+    attack = scored.labels == 1
+    assert roc_auc_score(attack, scored.highest()) < 0.5
+    assert evaluate(scored, 0.5).numbers()["roc_auc"] > 0.75
+    assert (scored.compared()[attack] == scored.highest()[attack]).all()
+
+
+@given(data=st.data())
+def test_sessions_attacked_from_the_first_action_are_ranked_by_their_highest(data: st.DataObject) -> None:
+    """Where every attack begins with its session, what is compared is the highest score of all."""
+    scores = st.lists(st.floats(0, 1, width=32), min_size=5, max_size=5)
+    rows = [_attack("a", DRAIN, data.draw(scores)), _lawful("l", data.draw(scores))]
+    scored = _scored(rows)
+    assert scored.compared().tolist() == scored.highest().tolist()
 
 
 def test_a_session_counts_by_its_highest_score() -> None:
@@ -104,34 +165,18 @@ def test_a_threshold_keeps_its_budget(lawful: NDArray[np.float32], rate: float) 
         assert (lawful >= threshold).mean() <= rate
 
 
-@given(lawful=scores_of_sessions, attacks=scores_of_sessions)
-def test_more_false_alarms_never_catch_less(
-    lawful: NDArray[np.float32], attacks: NDArray[np.float32]
-) -> None:
-    """Recall rises with the budget."""
-    recalls = [recall_at(lawful, attacks, rate) for rate in (1e-4, 1e-2, 0.3, 1.0)]
-    assert recalls == sorted(recalls)
-
-
-@settings(max_examples=50)
-@given(highest=scores_of_sessions, seed=st.integers(0, 100))
-def test_weighed_average_precision_is_the_plain_one_of_repeated_sessions(
-    highest: NDArray[np.float32], seed: int
-) -> None:
-    """Weighing each lawful session three times equals having each three times."""
-    labels = np.random.RandomState(seed).randint(0, 2, len(highest)).astype(np.float32)
-    labels[:2] = [0, 1]
-    repeats = np.where(labels == 1, 1, 3)
-    plain = pr_auc(np.repeat(labels, repeats), np.repeat(highest, repeats))
-    assert weighted_pr_auc(labels, highest, repeats.astype(np.float64)) == pytest.approx(plain)
-
-
 def test_costs_choose_the_threshold() -> None:
     """Dear false alarms raise it, dear misses lower it."""
     highest = np.array([0.1, 0.3, 0.6, 0.4, 0.8], np.float32)
     labels = np.array([0, 0, 0, 1, 1], np.float32)
     assert threshold_of_least_cost(highest, labels, 0.5, 1, 100) == pytest.approx(0.8)
     assert threshold_of_least_cost(highest, labels, 0.5, 100, 1) == pytest.approx(0.4)
+
+
+def test_blocking_nobody_may_be_the_cheapest() -> None:
+    """Where even the highest scores are mostly lawful and a false alarm is dear, the threshold is 1: nothing reaches it."""
+    highest, labels = np.array([0.9, 0.9, 0.9, 0.2], np.float32), np.array([0, 0, 1, 1], np.float32)
+    assert threshold_of_least_cost(highest, labels, 0.01, 1, 100) == 1
 
 
 def test_calibration_finds_the_probabilities() -> None:

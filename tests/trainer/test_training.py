@@ -1,29 +1,15 @@
-"""Training from config to file, and its command. TensorFlow runs here, for an epoch or two at a time."""
+"""The command that trains: what it writes, what it says, and that it can be ended and gone on with."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from detector.model.artifact import load_model
-from trainer.training.config import TrainingConfig
-from trainer.training.seed_training import Epoch, train_and_evaluate
-
 ROOT = Path(__file__).parents[2]
-
-
-class _Recorder:
-    def __init__(self) -> None:
-        self.batches: list[tuple[int, int]] = []
-        self.epochs: list[Epoch] = []
-
-    def on_batch(self, done: int, of: int) -> None:
-        self.batches.append((done, of))
-
-    def on_epoch(self, epoch: Epoch) -> None:
-        self.epochs.append(epoch)
 
 
 def _train(out: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -36,53 +22,32 @@ def _train(out: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_what_is_trained_loads_and_says_what_it_is(tmp_path: Path) -> None:
-    """The file loads; metadata and figures are the run's; the observer saw every batch and epoch."""
-    config = TrainingConfig(
-        sessions=550, epochs=2, batch_size=50, seed=9, threshold=0.5, name="n", version="3"
-    )
-    recorder = _Recorder()
-    trained = train_and_evaluate(config, recorder)
-    path = tmp_path / "model.onnx"
-    path.write_bytes(trained.file)
-    model = load_model(path)
-    assert model.metadata == trained.metadata
-    assert (model.reference.name, model.reference.version, model.threshold) == ("n", "3", 0.5)
-    assert model.metadata.training == config.parameters()
-    assert model.metadata.libraries.keys() >= {"tensorflow", "keras", "onnx", "onnxruntime", "python"}
-    assert trained.parity_error <= 1e-6
-    assert trained.serving.attacks + trained.serving.normal_sessions == 110
-    assert recorder.batches == [(number, 18) for number in range(1, 19)]
-    assert [epoch.number for epoch in recorder.epochs] == [1, 2]
-    assert recorder.epochs[1].loss < recorder.epochs[0].loss
-
-
 def test_the_same_command_writes_the_same_bytes(tmp_path: Path) -> None:
     """Two processes, with other hash seeds, write one file; another seed another."""
     files = []
     for name, seed in (("first", "42"), ("second", "42"), ("other", "43")):
         out = tmp_path / f"{name}.onnx"
-        done = _train(out, "--epochs", "1", "--seed", seed)
+        done = _train(out, "--steps", "40", "--no-report", "--seed", seed)
         assert done.returncode == 0, done.stderr
         files.append(out.read_bytes())
         assert sorted(tmp_path.glob("*.partial")) == []
         if name == "first":
-            # Not a terminal: a line an epoch and a line a figure, and nothing of TensorFlow's.
+            # Not a terminal: a line a validation and a line a figure, and nothing of TensorFlow's.
             lines = done.stdout.splitlines()
             assert done.stderr == ""
-            assert lines[0].startswith("epoch  1/1  loss ")
+            assert lines[0] == "training …"
+            assert any(line.startswith("step     40  loss ") for line in lines)
             assert any(line.startswith("PR-AUC: ") for line in lines)
-            assert any(line.startswith("actions until the block, mean: ") for line in lines)
             assert lines[-1].endswith("25,185 parameters")
     assert files[0] == files[1]
     assert files[0] != files[2]
 
 
 def test_a_path_that_cannot_be_written_is_told_before_the_training(tmp_path: Path) -> None:
-    """A folder that is not there ends the command with one message and no epoch."""
+    """A folder that is not there ends the command with one message and no step."""
     done = _train(tmp_path / "nowhere" / "model.onnx")
     assert done.returncode == 1
-    assert "epoch" not in done.stdout
+    assert "step" not in done.stdout
     assert "cannot be written" in done.stderr
     assert "expected a file in a folder that is there" in done.stderr
     assert "Traceback" not in done.stderr
@@ -91,7 +56,7 @@ def test_a_path_that_cannot_be_written_is_told_before_the_training(tmp_path: Pat
 @pytest.mark.parametrize(
     "options",
     [
-        ["--epochs", "0"],
+        ["--steps", "0"],
         ["--threshold", "0"],
         ["--threshold", "1.1"],
         ["--seed", "-1"],
@@ -140,3 +105,40 @@ sys.exit(bool({"tensorflow", "keras", "onnx"} & set(sys.modules)))
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_training_that_was_ended_can_be_gone_on_with(tmp_path: Path) -> None:
+    """Interrupted once a checkpoint lies there and gone on with by --resume, it writes the bytes of one that was not."""
+    whole, ended = tmp_path / "whole.onnx", tmp_path / "ended.onnx"
+    options = ("--steps", "1500", "--no-report")
+    assert _train(whole, *options).returncode == 0
+    command = [sys.executable, "-m", "trainer", "train", "--out", str(ended), *options]
+    running = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    kept = tmp_path / "ended.onnx.checkpoint" / "0.npz"
+    until = time.monotonic() + 120
+    while not kept.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode not in {0, None}
+    assert "--resume" in said
+    assert "Traceback" not in said
+    assert kept.exists()
+    assert not ended.exists()
+    other = _train(ended, "--steps", "1400", "--no-report", "--resume")
+    assert other.returncode == 1
+    assert "is of another training" in other.stderr
+    again = _train(ended, *options, "--resume")
+    assert again.returncode == 0, again.stderr
+    assert ended.read_bytes() == whole.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ended.onnx", "whole.onnx"]
+
+
+def test_an_accelerator_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """--device gpu without one names what was found, and writes nothing."""
+    done = _train(tmp_path / "model.onnx", "--device", "gpu")
+    assert done.returncode == 1
+    assert "finds /physical_device:CPU:0: expected an accelerator" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from detector.core.encoding import Encoding
 from trainer.data.sessions import Session, Sessions
-from trainer.data.windows import Packed, Weighing, every_window, examples, pack
+from trainer.data.windows import Examples, Packed, Weighing, every_window, examples, pack
 
 IDLE_MS = 1_000
 ENCODING_BOUNDS = [10, 100]
@@ -60,7 +60,7 @@ def test_every_window_is_the_one_that_serving_scores(drawn: list[Session], windo
 
 def _weighed(packed: Packed, window: int, weighing: Weighing) -> dict[bytes, tuple[float, float]]:
     """Return, for each prefix's window, its weight as an attack and as lawful."""
-    shown = examples(packed, window, weighing, np.random.RandomState(0))
+    shown = examples(packed, window, weighing, 0)
     weights: dict[bytes, tuple[float, float]] = {}
     for row, place in zip(*np.nonzero(shown.weights), strict=True):
         prefix = shown.windows[row].copy()
@@ -96,19 +96,22 @@ def test_an_attacks_prefixes_weigh_more_the_further_it_has_come() -> None:
         Session(session_id="l", actions=tuple("AAAA"), label=0),
     ]
     packed = pack(Sessions.of(sessions), Encoding("ABC", 8), IDLE_MS)
-    shown = examples(packed, 8, Weighing(attack_share=0.25), np.random.RandomState(0))
+    shown = examples(packed, 8, Weighing(attack_share=0.25), 0)
     attack = shown.weights[0, :6]
     assert (np.diff(attack) > 0).all()
     assert attack.sum() / shown.weights.sum() == pytest.approx(0.25)
-    whole = examples(packed, 8, Weighing(every_prefix=False), np.random.RandomState(0))
+    whole = examples(packed, 8, Weighing(every_prefix=False), 0)
     assert (whole.weights > 0).sum(axis=1).tolist() == [1, 1]
 
 
 def test_an_endless_session_is_sampled() -> None:
     """Of 5,000 actions few windows are taken, and they weigh as much as all would."""
     sessions = [Session(session_id="l", actions=("A",) * 5_000, label=0)]
-    shown = examples(
-        pack(Sessions.of(sessions), Encoding("A", 4), IDLE_MS), 4, Weighing(), np.random.RandomState(0)
+    packed = pack(Sessions.of(sessions), Encoding("A", 4), IDLE_MS)
+    made = Examples(packed, 4, Weighing())
+    assert len(made) < 50
+    first, again, other = (
+        made.shown(np.arange(len(made)), np.random.default_rng(seed)) for seed in (0, 0, 1)
     )
-    assert len(shown.windows) < 50
-    assert shown.weights.sum() == pytest.approx(5_000)
+    assert first.weights.sum() == other.weights.sum() == pytest.approx(5_000)
+    assert first.windows.tobytes() == again.windows.tobytes()

@@ -1,45 +1,93 @@
-"""`compare`: models and baselines on the same sessions."""
+"""`compare`: models and baselines that must be beaten, on the same sessions."""
+
+from typing import Any
 
 import click
+from rich.console import Console
 
-from trainer.comparing import CANDIDATES, HEADER, LEFT_OUT_HEADER, leave_one_out
+from trainer.commands.options import data_options, has_data, sessions_of, splits_of
+from trainer.comparing import CANDIDATES, folded, leave_one_out, split_in_folds, table, verdicts
 from trainer.comparing import compare as compare_models
-from trainer.data.sources import BASE_RATE, realistic_splits
-from trainer.evaluation.report import markdown_table
+from trainer.data.sessions import DataError
+from trainer.data.simulated import BASE_RATE, realistic_splits
+from trainer.evaluation.report import Section, markdown_table
+from trainer.progress import Terminal
 from trainer.training.backend import BackendMissingError
-from trainer.training.seed_training import TrainingError
-from trainer.training.sequence import Schedule
-from trainer.training.sequence_training import SequenceConfig
+from trainer.training.calibration import TrainingError
+from trainer.training.defaults import Schedule
+from trainer.training.pipeline import TrainingConfig
 
 
 @click.command()
-@click.option("--sessions", type=click.IntRange(min=1_000), default=30_000, show_default=True)
-@click.option("--epochs", type=click.IntRange(min=1), default=4, show_default=True)
-@click.option("--window", type=click.IntRange(1, 4_096), default=20, show_default=True)
+@click.option(
+    "--preset", type=click.Choice(["realistic"]), help="Simulated traffic; what is there without data."
+)
+@data_options
+@click.option(
+    "--sessions",
+    type=click.IntRange(min=1_000),
+    default=30_000,
+    show_default=True,
+    help="Realistic sessions to train on.",
+)
+@click.option("--folds", type=click.IntRange(2, 20), help="Of one's own data, each tested on once.")
+@click.option(
+    "--steps", type=click.IntRange(min=1), help="Of each training, at most.  [default: from the data]"
+)
+@click.option("--window", type=click.IntRange(1, 4_096), help="Actions read.  [default: from the data]")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
 @click.option(
     "--only",
     type=click.Choice([candidate.name for candidate in CANDIDATES]),
     multiple=True,
-    help="Beside the baselines, train these instead of all; may be repeated.",
+    help="Beside the baselines, train these; may be repeated.  [default: default with data, else all]",
 )
 @click.option("--leave-one-out", "families", is_flag=True, help="Compare left-out families, not models.")
 def compare(
-    *, sessions: int, epochs: int, window: int, seed: int, only: tuple[str, ...], families: bool
+    *,
+    sessions: int,
+    folds: int | None,
+    steps: int | None,
+    window: int | None,
+    seed: int,
+    only: tuple[str, ...],
+    families: bool,
+    **options: Any,
 ) -> None:
-    """Train and evaluate models, ablations and baselines on the same realistic sessions; print Markdown tables."""
-    config = SequenceConfig(
-        schedule=Schedule(seed=seed, epochs=epochs), window=window, base_rate=BASE_RATE, preset="realistic"
+    """Train and evaluate models, ablations and baselines on the same sessions; print Markdown tables.
+
+    Baselines are logistic regression on how often each action and each pair of actions came, and gradient-boosted trees
+    on the window. A network that does not beat both is not worth its trouble: the lines below the table say so.
+    """
+    own = has_data(options)
+    config = TrainingConfig(
+        schedule=Schedule(seed=seed, steps=steps),
+        window=window,
+        base_rate=options["base_rate"] or (None if own else BASE_RATE),
+        preset="data" if own else "realistic",
     )
-    if families:
-        header: tuple[str, ...] = LEFT_OUT_HEADER
-        rows = leave_one_out(config, sessions, seed)
-    else:
-        header = HEADER
-        chosen = [one for one in CANDIDATES if not only or one.name in only]
-        rows = compare_models(config, realistic_splits(sessions, seed), chosen)
+    chosen = [one for one in CANDIDATES if one.name in (only or (["default"] if own else [one.name]))]
+    if (own and families) or (folds and not own):
+        raise click.UsageError(
+            "--leave-one-out is of the realistic preset, --folds of data: expected one of the two"
+        )
     try:
-        for line in markdown_table(header, rows):
-            click.echo(line)
-    except (BackendMissingError, TrainingError) as error:
+        with Terminal(Console(stderr=True)) as progress:
+            if families:
+                _print(leave_one_out(config, sessions, seed))
+            elif folds:
+                parts = split_in_folds(sessions_of(options), folds, options["split_seed"])
+                _print(folded([list(compare_models(config, part, chosen, progress)) for part in parts]))
+            else:
+                parts_of_one = splits_of(options) if own else realistic_splits(sessions, seed)
+                rows = list(compare_models(config, parts_of_one, chosen, progress))
+                _print(table(rows))
+                for line in verdicts(rows, config.base_rate):
+                    click.echo(line)
+    except (BackendMissingError, TrainingError, DataError) as error:
         raise click.ClickException(str(error)) from error
+
+
+def _print(section: Section) -> None:
+    for line in markdown_table(section.header, section.rows):
+        click.echo(line)

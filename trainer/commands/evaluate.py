@@ -1,21 +1,26 @@
 """`evaluate`: figures of a model on labelled sessions."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import msgspec
 from rich.console import Console
 
-from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
-from trainer.commands.options import FILE, data_options, sessions_of
-from trainer.commands.tables import show
-from trainer.data.sessions import DataError, Sessions, simulate, split
-from trainer.data.sources import BASE_RATE, TEST_ATTACKS, TEST_LAWFUL
-from trainer.evaluation.baselines import score_with_model
+from detector.model.artifact import Model, ModelRefusedError, UnknownActions, load_model, resolve_model_path
+from trainer.commands.options import FILE, data_options, sessions_of, splits_of
+from trainer.commands.tables import show, show_table
+from trainer.data.sessions import DataError, LabelsOf, Sessions
+from trainer.data.simulated import BASE_RATE, TEST_ATTACKS, TEST_LAWFUL, simulate
+from trainer.evaluation.course import Money
+from trainer.evaluation.evasion import Escapes, escapes, read_edits, usual_edits
+from trainer.evaluation.exporting import write_scores
+from trainer.evaluation.figures import differences
 from trainer.evaluation.figures import evaluate as evaluate_scores
-from trainer.evaluation.report import write_report
+from trainer.evaluation.report import difference_section, escape_section, write_report
+from trainer.evaluation.scoring import OnPart, Scored, score_with_model
+from trainer.progress import Terminal
 
 
 @click.command()
@@ -42,45 +47,119 @@ from trainer.evaluation.report import write_report
 )
 @click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), help="[default: the model's own]")
 @click.option(
+    "--unit", type=click.Choice(get_args(LabelsOf)), help="What an example is.  [default: what is labelled]"
+)
+@click.option(
+    "--at-k",
+    multiple=True,
+    type=click.IntRange(min=1),
+    help="Precision and recall of so many with the highest scores; may be repeated.",
+)
+@click.option(
+    "--compare", "other", help="A second model, on the same sessions: differences with their intervals."
+)
+@click.option("--evasions", is_flag=True, help="Edit the attacks that are caught, and say what escapes.")
+@click.option(
+    "--evasion", type=FILE, help="TOML file of further edits, see docs/model.md; implies --evasions."
+)
+@click.option("--scores", type=FILE, help="Write the sessions' scores, as .parquet or .csv.")
+@click.option("--event-scores", type=FILE, help="Write the score after each event, as .parquet or .csv.")
+@click.option(
     "--report", type=FILE, help="Write plots, page and card: its name, of which the suffix is replaced."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of tables.")
-def evaluate(
-    model: str, *, part: str, threshold: float | None, report: Path | None, as_json: bool, **options: Any
-) -> None:
+def evaluate(model: str, *, at_k: Sequence[int], as_json: bool, **options: Any) -> None:
     """Evaluate a model on labelled sessions, as the detector would score them: after every action."""
+    console = Console(stderr=as_json)
     try:
-        path = resolve_model_path(model)
-        try:
-            loaded = load_model(path, UnknownActions.TOKEN)
-        except ModelRefusedError:
-            loaded = load_model(path)
-        if options["preset"] == "realistic":
-            attacks = round(options["sessions"] * TEST_ATTACKS / (TEST_LAWFUL + TEST_ATTACKS))
-            sessions = simulate(options["sessions"] - attacks, attacks, options["seed"])
-            base_rate = options["base_rate"] or BASE_RATE
-        else:
-            read = sessions_of(options)
-            sessions = read if part == "all" else getattr(split(read), part)
-            base_rate = options["base_rate"]
-        _check_vocabulary(sessions, loaded.encoding.knows)
-        idle_ms = int(loaded.metadata.training.get("idle_timeout_ms", 1_800_000))
-        scored = score_with_model(loaded, sessions, idle_ms)
-        figures = evaluate_scores(scored, threshold or loaded.threshold, base_rate)
-        if report is not None:
-            write_report(report, loaded.metadata, figures, scored)
+        loaded = _loaded(model)
+        sessions = _part(options)
+        unit: LabelsOf = options["unit"] or sessions.labels_of
+        with Terminal(console) as progress:
+            scored = _scored(loaded, sessions, progress.on_part)
+            second = options["other"] and _loaded(options["other"])
+            other = second and _scored(second, sessions, progress.on_part)
+        for line in scored.packed.told:
+            click.echo(line, err=True)
+        base_rate, base_rate_from = _base_rate(options, loaded, unit)
+        figures = evaluate_scores(
+            scored,
+            threshold := options["threshold"] or loaded.threshold,
+            base_rate,
+            base_rate_from=base_rate_from,
+            unit=unit,
+            at_k=at_k,
+            money=Money.of(loaded.metadata),
+        )
+        found: dict[str, Any] = msgspec.to_builtins(figures, str_keys=True)
+        tables = []
+        if second and other:
+            compared = differences((scored, threshold), (other, second.threshold), base_rate, unit)
+            found["compared"] = compared
+            tables.append(difference_section(compared, unit))
+        if options["evasions"] or options["evasion"]:
+            found["evasions"] = _evasions(loaded, scored, threshold, options["evasion"])
+            tables.append(escape_section(found["evasions"]))
+        if options["report"] is not None:
+            write_report(options["report"], loaded.metadata, figures, scored, tables)
+        for name, events in (("scores", False), ("event_scores", True)):
+            if options[name] is not None:
+                write_scores(options[name], scored, threshold, events=events)
     except (ModelRefusedError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     if as_json:
-        click.echo(msgspec.json.encode(figures))
+        click.echo(msgspec.json.encode(found))
         return
-    show(Console(), figures)
+    show(console, figures)
+    for table in tables:
+        show_table(console, table)
 
 
-def _check_vocabulary(sessions: Sessions, knows: Callable[[str], bool]) -> None:
-    unknown = sorted(name for name in sessions.names if not knows(name))
+def _loaded(model: str) -> Model:
+    path = resolve_model_path(model)
+    try:
+        return load_model(path, UnknownActions.TOKEN)
+    except ModelRefusedError:
+        return load_model(path)
+
+
+def _part(options: dict[str, Any]) -> Sessions:
+    if options["preset"] == "realistic":
+        attacks = round(options["sessions"] * TEST_ATTACKS / (TEST_LAWFUL + TEST_ATTACKS))
+        return simulate(options["sessions"] - attacks, attacks, options["seed"])
+    if options["part"] == "all":
+        return sessions_of(options)
+    part: Sessions = getattr(splits_of(options), options["part"])
+    return part
+
+
+def _base_rate(options: dict[str, Any], model: Model, unit: LabelsOf) -> tuple[float | None, str]:
+    """Return the share of attacks to assume, None for the examples' own, and where it is from."""
+    if options["base_rate"] is not None:
+        return options["base_rate"], "given"
+    training = model.metadata.training
+    if "base_rate" in training and unit == training.get("unit", "session"):
+        return float(training["base_rate"]), "the model's own"
+    return (BASE_RATE, "the preset's") if options["preset"] else (None, "")
+
+
+def _scored(model: Model, sessions: Sessions, on_part: OnPart | None = None) -> Scored:
+    unknown = sorted(name for name in sessions.names if not model.encoding.knows(name))
     if unknown:
         raise DataError(
             f"the model knows neither {', '.join(unknown[:5])} nor a token for unknown actions: expected actions of its "
             "vocabulary; train it on such data"
         )
+    return score_with_model(model, sessions, _idle_ms(model), on_part)
+
+
+def _idle_ms(model: Model) -> int:
+    return int(model.metadata.training.get("idle_timeout_ms", 1_800_000))
+
+
+def _evasions(model: Model, scored: Scored, threshold: float, own: Path | None) -> list[Escapes]:
+    metadata = model.metadata
+    ends = [name for name in metadata.ends_session if name in scored.sessions.names]
+    edits = usual_edits(scored.sessions, Money.of(metadata), ends, _idle_ms(model))
+    edits += read_edits(own) if own else []
+    return list(escapes(scored, threshold, edits, model.encoding.knows, lambda one: _scored(model, one)))

@@ -1,14 +1,18 @@
 """Options that several commands share, and the sessions they name."""
 
-import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
+import msgspec
 
-from trainer.data.sessions import Sessions, read_sessions
-from trainer.data.sources import BASE_RATE, events_of_file, events_of_topic, labelled_sessions, read_labels
+from trainer.data.description import FIELDS, Description, TimeUnit, described, read_description
+from trainer.data.loading import load
+from trainer.data.sessions import LabelsOf, Sessions, Splits
+from trainer.data.simulated import BASE_RATE
+from trainer.data.splitting import TEST_SHARE, By, split, told_of_split
+from trainer.data.topic import Topic
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -16,12 +20,56 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 def data_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say where labelled sessions come from."""
     options = [
-        click.option("--data", type=FILE, help="Labelled sessions, JSON lines (.gz too); see docs/model.md."),
-        click.option("--events", type=FILE, help="Recorded events (JSON lines, .gz too); needs --labels."),
-        click.option("--topic", help="Kafka topic of events; needs --labels."),
-        click.option("--labels", type=FILE, help="Label file, as the producer writes it."),
+        click.option(
+            "--data",
+            type=FILE,
+            help="Sessions or events: JSON lines, CSV (.gz too) or Parquet; see docs/how-to/own-data.md.",
+        ),
+        click.option("--topic", help="Kafka topic of events."),
         click.option("--bootstrap-servers", default="127.0.0.1:9092", envvar="KAFKA_BOOTSTRAP_SERVERS"),
-        click.option("--skip-bad-lines", is_flag=True, help="Leave out lines of --data that are no session."),
+        click.option("--labels", type=FILE, help="File of labels, if they are not with the data."),
+        click.option("--description", type=FILE, help="TOML file that says what all of these say."),
+        click.option(
+            "--column",
+            "columns",
+            multiple=True,
+            metavar="FIELD=COLUMN",
+            help=f"What the data calls a field: {', '.join(FIELDS)}. May be repeated.",
+        ),
+        click.option(
+            "--time-unit",
+            type=click.Choice(get_args(TimeUnit)),
+            help="Of times that are numbers.  [default: ms]",
+        ),
+        click.option(
+            "--labels-of", type=click.Choice(get_args(LabelsOf)), help="What has labels.  [default: session]"
+        ),
+        click.option(
+            "--unlabelled",
+            type=click.Choice(["refuse", "lawful", "leave-out"]),
+            help="What has no label.  [default: refuse]",
+        ),
+        click.option(
+            "--label-delay", help="What is younger at the data's end, and has no label, is left out: 30d."
+        ),
+        click.option(
+            "--skip-bad-lines", is_flag=True, help="Leave out lines of --data that are none, and tell them."
+        ),
+        click.option(
+            "--split-by",
+            type=click.Choice(get_args(By)),
+            help="How parts are chosen.  [default: as the data says, by account, by id: the first that can be]",
+        ),
+        click.option(
+            "--split-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of random parts."
+        ),
+        click.option(
+            "--test-share",
+            type=click.FloatRange(0, 0.8, min_open=True),
+            default=TEST_SHARE,
+            show_default=True,
+            help="Of the data, for the figures.",
+        ),
         click.option(
             "--base-rate",
             type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -35,29 +83,56 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def has_data(options: dict[str, Any]) -> bool:
     """Tell whether the options name data of one's own."""
-    return any(options[name] is not None for name in ("data", "events", "topic"))
+    return any(options[name] is not None for name in ("data", "topic"))
+
+
+def description_of(options: dict[str, Any]) -> Description:
+    """Return the description that the options name, with what they say themselves.
+
+    Raises:
+        DataError: it is none.
+    """
+    told = read_description(options["description"]) if options["description"] else Description()
+    document: dict[str, Any] = msgspec.to_builtins(told)
+    for name in ("time_unit", "labels_of", "unlabelled", "label_delay"):
+        if options[name] is not None:
+            document[name] = options[name]
+    for one in options["columns"]:
+        field, given, column = one.partition("=")
+        if not given:
+            raise click.UsageError(f"--column {one}: expected FIELD=COLUMN, FIELD one of {', '.join(FIELDS)}")
+        document["columns"][field] = column
+    return described(document, "--column" if options["columns"] else "the description")
 
 
 def sessions_of(options: dict[str, Any]) -> Sessions:
-    """Read the sessions that the options name.
+    """Read the sessions that the options name, and say what is to be said of them.
 
     Raises:
         click.UsageError: they name no source, or several.
         DataError: the source has no sessions to give.
     """
-    sources = [name for name in ("preset", "data", "events", "topic") if options[name] is not None]
+    sources = [name for name in ("preset", "data", "topic") if options[name] is not None]
     if len(sources) != 1:
-        raise click.UsageError(
-            f"{sources or 'no source'} given: expected one of --preset, --data, --events, --topic"
-        )
-    if options["data"] is not None:
-        sessions, bad = read_sessions(options["data"], skip_bad_lines=options["skip_bad_lines"])
-        for number, reason in itertools.islice(bad, 20):
-            click.echo(f"line {number} left out: {reason}", err=True)
-        return sessions
-    if options["labels"] is None:
-        raise click.UsageError("events without --labels: expected a label file beside them")
-    labels = read_labels(options["labels"])
-    if options["events"] is not None:
-        return labelled_sessions(events_of_file(options["events"]), labels)
-    return labelled_sessions(events_of_topic(options["bootstrap_servers"], options["topic"]), labels)
+        raise click.UsageError(f"{sources or 'no source'} given: expected one of --preset, --data, --topic")
+    source = options["data"] or Topic(options["bootstrap_servers"], options["topic"])
+    loaded = load(
+        source, description_of(options), options["labels"], skip_bad_lines=options["skip_bad_lines"]
+    )
+    for line in loaded.told:
+        click.echo(line, err=True)
+    return loaded.sessions
+
+
+def splits_of(options: dict[str, Any]) -> Splits:
+    """Read the sessions that the options name and split them, and say how.
+
+    Raises:
+        click.UsageError: they name no source, or several.
+        DataError: the source has no sessions to give, or they can't be split.
+    """
+    sessions, by = sessions_of(options), options["split_by"]
+    parts = split(sessions, by, options["split_seed"], options["test_share"])
+    for line in told_of_split(sessions, parts, by):
+        click.echo(line, err=True)
+    return parts

@@ -1,6 +1,7 @@
 """`train`: from labelled sessions to a model file."""
 
-from dataclasses import fields
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +10,23 @@ from rich.console import Console
 
 from detector.core.encoding import Encoding
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
-from trainer.commands.options import FILE, data_options, has_data, sessions_of
+from trainer.commands.options import FILE, data_options, description_of, has_data, splits_of
 from trainer.commands.tables import show
-from trainer.data.sessions import DataError, Splits, split
-from trainer.data.sources import BASE_RATE, REALISTIC_SESSIONS, realistic_splits
+from trainer.data.sessions import DataError, Splits
+from trainer.data.simulated import BASE_RATE, REALISTIC_SESSIONS, realistic_splits, seed_preset
 from trainer.data.windows import Weighing
 from trainer.evaluation.report import write_report
-from trainer.progress import EpochLines, Terminal, plain_figures
+from trainer.progress import Terminal
 from trainer.training.backend import BackendMissingError
-from trainer.training.config import TrainingConfig
-from trainer.training.seed_training import TrainingError, train_and_evaluate
-from trainer.training.sequence import Schedule, Shape
-from trainer.training.sequence_training import DEFAULT_TARGET_FPR, SequenceConfig, train_sequence
+from trainer.training.calibration import DEFAULT_TARGET_FPR, TrainingError, Wanted
+from trainer.training.checkpoint import CheckpointError
+from trainer.training.defaults import GAP_BUCKETS, Schedule
+from trainer.training.network import Shape
+from trainer.training.notebook import NOTEBOOK, SESSIONS, TEST_SHARE
+from trainer.training.pipeline import Trained, TrainingConfig
+from trainer.training.pipeline import train as train_model
 
-_SEED_DEFAULTS = {field.name: field.default for field in fields(TrainingConfig)}
-_SCHEDULE = Schedule()
-_SHAPE = Shape()
+_FROM_DATA = "[default: from the data]"
 
 
 @click.command()
@@ -54,57 +56,51 @@ _SHAPE = Shape()
     help="Model file, or a packaged model, whose vocabulary, window and gap buckets to keep: so that the new one can "
     "take its place, or be its challenger, without a restart.",
 )
-@click.option("--cell", type=click.Choice(["lstm", "gru"]), default=_SHAPE.cell, show_default=True)
-@click.option("--units", type=click.IntRange(1, 1_024), default=_SHAPE.units, show_default=True)
+@click.option("--cell", type=click.Choice(["lstm", "gru"]), default=Shape().cell, show_default=True)
 @click.option(
-    "--embedding-units", type=click.IntRange(1, 1_024), default=_SHAPE.embedding_units, show_default=True
+    "--units",
+    type=click.IntRange(1, 1_024),
+    default=Shape().units,
+    show_default=True,
+    help="Of the state of a network.",
 )
-@click.option("--gap-buckets", type=click.IntRange(2, 250), default=24, show_default=True)
+@click.option(
+    "--embedding-units",
+    type=click.IntRange(1, 1_024),
+    default=Shape().embedding_units,
+    show_default=True,
+    help="Of an action.",
+)
+@click.option(
+    "--members",
+    type=click.IntRange(1, 20),
+    help=f"Networks whose mean is the model; each is judged by a part of the data that it has not seen.  {_FROM_DATA}",
+)
+@click.option("--gap-buckets", type=click.IntRange(2, 250), default=GAP_BUCKETS, show_default=True)
 @click.option("--no-time", is_flag=True, help="Train without times.")
 @click.option("--no-prefixes", is_flag=True, help="Train on whole sessions only.")
-@click.option(
-    "--epochs",
-    type=click.IntRange(min=1),
-    help=f"[default: {_SCHEDULE.epochs} at most; seed: {_SEED_DEFAULTS['epochs']}]",
-)
-@click.option(
-    "--patience",
-    type=click.IntRange(min=1),
-    default=_SCHEDULE.patience,
-    show_default=True,
-    help="Epochs without a better validation loss before the end.",
-)
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    help=f"Windows a step.  [default: {_SCHEDULE.batch_size}; seed: {_SEED_DEFAULTS['batch_size']}]",
-)
+@click.option("--steps", type=click.IntRange(min=1), help=f"Of each network, at most.  {_FROM_DATA}")
+@click.option("--batch-size", type=click.IntRange(min=1), help=f"Windows a step.  {_FROM_DATA}")
 @click.option(
     "--learning-rate",
     type=click.FloatRange(0, 1, min_open=True),
-    default=_SCHEDULE.learning_rate,
-    show_default=True,
+    help=f"Of Adam, at the start.  [default: {Schedule().learning_rate}; seed preset: {NOTEBOOK.schedule.learning_rate}]",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),
-    help="Of simulation, split and weights.  [default: 1; seed preset: 42]",
+    help=f"Of simulation, split and weights.  [default: 1; seed preset: {NOTEBOOK.schedule.seed}]",
 )
 @click.option(
     "--target-fpr",
     type=click.FloatRange(0, 1, min_open=True),
-    default=DEFAULT_TARGET_FPR,
-    show_default=True,
-    help="Lawful sessions that may raise an alarm in their life; sets the threshold.",
+    help="Lawful sessions that may raise an alarm in their life; sets the threshold.  "
+    f"[default: {DEFAULT_TARGET_FPR}; the best F1, where the data cannot show so few]",
 )
 @click.option("--cost-fn", type=click.FloatRange(min=0, min_open=True), help="Cost of a missed attack.")
 @click.option("--cost-fp", type=click.FloatRange(min=0, min_open=True), help="Cost of a false alarm.")
 @click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1, min_open=True),
-    default=_SEED_DEFAULTS["threshold"],
-    show_default=True,
-    help="Score that blocks; of the seed preset only.",
+    "--threshold", type=click.FloatRange(0, 1, min_open=True), help="Score that blocks, whatever the budget."
 )
 @click.option(
     "--idle-timeout-ms",
@@ -113,6 +109,14 @@ _SHAPE = Shape()
     show_default=True,
     help="The detector's own: a session idle for longer begins anew.",
 )
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "gpu"]),
+    default="cpu",
+    show_default=True,
+    help="What to train on; only the CPU gives the same bytes again.",
+)
+@click.option("--resume", is_flag=True, help="Go on from where the same command was ended.")
 @click.option("--name", help="Name of the model in its alerts.  [default: session-lstm; seed: seed-lstm]")
 @click.option("--version", default="1", show_default=True, help="Version in its alerts.")
 @click.option(
@@ -121,50 +125,62 @@ _SHAPE = Shape()
     show_default=True,
     help="Write plots, page and model card beside the model.",
 )
-def train(out: Path, *, report: bool, **options: Any) -> None:
+def train(out: Path, *, resume: bool, report: bool, **options: Any) -> None:
     """Train a model, choose its threshold, evaluate it on sessions held out, and write it as one ONNX file.
 
-    On one machine the same command writes the same file, byte for byte.
+    On one machine the same command writes the same file, byte for byte, and so does one that was ended and gone on
+    with. What has been trained lies in OUT.checkpoint until the file is written.
     """
     console = Console()
-    partial = out.with_name(f"{out.name}.partial")
+    partial, kept = out.with_name(f"{out.name}.partial"), out.with_name(f"{out.name}.checkpoint")
     try:
         partial.write_bytes(b"")  # that it cannot be written is better known before the training
+        if not resume:
+            shutil.rmtree(kept, ignore_errors=True)
         try:
-            if options["preset"] == "realistic" or has_data(options):
-                parameters = _train_sequence(console, partial, out, options, report=report)
-            else:
-                parameters = _train_seed(console, partial, options)
-            partial.replace(out)
+            with Terminal(console) as progress:
+                config, parts = _asked(options)
+                trained = train_model(config, parts, progress, kept)
+            partial.write_bytes(trained.file)
+            load_model(
+                partial,
+                UnknownActions.TOKEN if trained.metadata.unknown_token else UnknownActions.DEAD_LETTER,
+            )
+            partial.replace(out)  # what the detector would refuse was refused here
         finally:
             partial.unlink(missing_ok=True)
-    except (BackendMissingError, TrainingError, DataError, ModelRefusedError) as error:
+        shutil.rmtree(kept, ignore_errors=True)
+        if report:
+            for path in write_report(out, trained.metadata, trained.figures, trained.test):
+                click.echo(str(path))
+    except (BackendMissingError, CheckpointError, TrainingError, DataError, ModelRefusedError) as error:
         raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt as error:
+        raise click.ClickException(
+            f"ended before the model was complete: the same command with --resume goes on from {kept}"
+        ) from error
     except OSError as error:
         raise click.ClickException(
             f"{out} cannot be written ({error.strerror}): expected a file in a folder that is there; choose another --out"
         ) from error
-    click.echo(f"{out}: {out.stat().st_size:,} bytes, {parameters:,} parameters")
+    show(console, trained.figures)
+    click.echo(_summary(trained))
+    click.echo(f"{out}: {out.stat().st_size:,} bytes, {trained.parameters:,} parameters")
 
 
-def _train_seed(console: Console, partial: Path, options: dict[str, Any]) -> int:
-    given = {
-        name: options[name]
-        for name in ("epochs", "batch_size", "seed", "threshold", "name", "version")
-        if options[name] is not None
-    }
-    config = TrainingConfig(**given)
-    with EpochLines(console, config.epochs) as progress:
-        trained = train_and_evaluate(config, progress)
-    partial.write_bytes(trained.file)
-    plain_figures(console, trained)
-    return trained.parameters
+def _summary(trained: Trained) -> str:
+    metadata = trained.metadata
+    chosen = metadata.training
+    return (
+        f"threshold {metadata.threshold:.6g} by {chosen['threshold_by']}: on validation "
+        f"{chosen['valid_false_alarm_rate']:.3%} of {chosen['valid_lawful']:,} lawful sessions alarmed, recall "
+        f"{chosen['valid_recall']:.2%}; window {metadata.window}, {len(metadata.gap_bounds_ms)} gap bounds, Keras against "
+        f"onnxruntime {trained.parity_error:.1e}"
+    )
 
 
-def _train_sequence(
-    console: Console, partial: Path, out: Path, options: dict[str, Any], *, report: bool
-) -> int:
-    seed = 1 if options["seed"] is None else options["seed"]
+def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
+    """Return the training that the options ask for, and its sessions."""
     if (options["cost_fn"] is None) != (options["cost_fp"] is None):
         raise click.UsageError(
             "--cost-fn and --cost-fp were not both given: expected both, or --target-fpr alone"
@@ -173,44 +189,41 @@ def _train_sequence(
         raise click.UsageError(
             "--like keeps a model's window and gap buckets: expected no --window and no --no-time"
         )
+    is_notebook = options["preset"] != "realistic" and not has_data(options)
+    config = NOTEBOOK if is_notebook else TrainingConfig(preset=options["preset"] or "data")
+    seed = config.schedule.seed if options["seed"] is None else options["seed"]
+    given = {name: options[name] for name in ("steps", "batch_size", "learning_rate") if options[name]}
+    if options["preset"] == "realistic":
+        config = replace(config, wanted=Wanted(target_fpr=DEFAULT_TARGET_FPR))
+    wanted = {name: options[name] for name in Wanted._fields if options[name] is not None}
+    config = replace(
+        config,
+        schedule=replace(config.schedule, seed=seed, **given),
+        wanted=Wanted(**wanted) if wanted else config.wanted,
+        name=options["name"] or config.name,
+        version=options["version"],
+        device=options["device"],
+    )
+    if is_notebook:
+        return config, seed_preset(SESSIONS, seed, TEST_SHARE)
     parts, base_rate, recorded = _splits(options, seed)
-    chosen = {"epochs": options["epochs"], "batch_size": options["batch_size"]}
-    config = SequenceConfig(
+    words = description_of(options)
+    config = replace(
+        config,
         shape=Shape(options["cell"], options["units"], options["embedding_units"]),
-        schedule=Schedule(
-            seed=seed,
-            patience=options["patience"],
-            learning_rate=options["learning_rate"],
-            **{name: value for name, value in chosen.items() if value is not None},
-        ),
+        members=options["members"],
         weighing=Weighing(every_prefix=not options["no_prefixes"]),
         window=options["window"],
         gap_buckets=0 if options["no_time"] else options["gap_buckets"],
         encoding=_encoding_of(options["like"]) if options["like"] else None,
-        target_fpr=options["target_fpr"],
-        cost_fn=options["cost_fn"],
-        cost_fp=options["cost_fp"],
         base_rate=base_rate,
         idle_timeout_ms=options["idle_timeout_ms"],
-        preset=options["preset"] or "data",
-        name=options["name"] or "session-lstm",
-        version=options["version"],
+        ends_session=words.ends_session,
+        moves_money=words.moves_money,
+        large_money=words.large_money,
         data_parameters=recorded,
     )
-    with Terminal(console) as progress:
-        trained = train_sequence(config, parts, progress)
-    partial.write_bytes(trained.file)
-    load_model(partial, UnknownActions.TOKEN)  # refused here rather than by the detector
-    if report:
-        for path in write_report(out, trained.metadata, trained.figures, trained.test):
-            click.echo(str(path))
-    show(console, trained.figures)
-    click.echo(
-        f"threshold {trained.figures.threshold:.6g}, window "
-        f"{trained.metadata.window}, {len(trained.metadata.gap_bounds_ms)} gap bounds, Keras against onnxruntime "
-        f"{trained.parity_error:.1e}"
-    )
-    return trained.parameters
+    return config, parts
 
 
 def _encoding_of(model: str) -> Encoding:
@@ -219,7 +232,7 @@ def _encoding_of(model: str) -> Encoding:
 
 def _splits(options: dict[str, Any], seed: int) -> tuple[Splits, float | None, dict[str, int | float | str]]:
     if has_data(options):
-        return split(sessions_of(options)), options["base_rate"], {}
+        return splits_of(options), options["base_rate"], {}
     left_out = options["leave_out"]
     recorded: dict[str, int | float | str] = {"sessions": options["sessions"]}
     if left_out:

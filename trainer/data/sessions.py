@@ -1,29 +1,21 @@
-"""Labelled sessions: one JSON line each, of any vocabulary, with or without times; read, checked and split."""
+"""Labelled sessions as columns, of any vocabulary, with or without times."""
 
 import gzip
 import hashlib
 import itertools
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.encoding import MAX_ACTIONS
-from producer.behaviour import realistic
-from producer.behaviour.session import SimulatedSession
-
-MAX_SESSION_ACTIONS: Final = 100_000
-MAX_LINE_BYTES: Final = 64 * 1024 * 1024
-KEPT_BAD_LINES: Final = 20
-VALID_SHARE: Final = 0.15
-TEST_SHARE: Final = 0.15
 
 Split = Literal["train", "valid", "test"]
+LabelsOf = Literal["session", "event", "account"]
 
 
 class DataError(ValueError):
@@ -45,6 +37,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     customer_type: str = ""
     attack_from: int | None = None
     """Index of the first action that is the attacker's; 0 is assumed where an attack does not say."""
+    account_id: str | None = None
 
     @property
     def attacked_from(self) -> int:
@@ -54,6 +47,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 PARTS: Final[tuple[Split, ...]] = ("train", "valid", "test")
 UNLABELLED: Final = -1
+OF_ACTIONS: Final = ("actions", "times_ms", "targets", "stream_ms", "event_hashes")
+"""The columns of Sessions that have a value for each action."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,6 +68,14 @@ class Categories:
         """Count names, in the order of the alphabet."""
         names, codes = np.unique(np.array(values, object), return_inverse=True)
         return cls(tuple(names.tolist()), codes.astype(np.int32))
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Categories]") -> Self:
+        """Return all names of some, one after the other."""
+        names = sorted({name for part in parts for name in part.names})
+        place = {name: code for code, name in enumerate(names)}
+        codes = [np.array([place[name] for name in part.names], np.int32)[part.codes] for part in parts]
+        return cls(tuple(names), np.concatenate(codes))
 
     def take(self, index: NDArray[np.int64]) -> "Categories":
         """Return those of some sessions."""
@@ -97,6 +100,11 @@ class Sessions:
         customer_types: figures of lawful sessions are also given by it.
         accounts: whose session it is; None where the data does not say.
         parts: shape (sessions,), int8, indices of PARTS, where the data says; None where it does not.
+        weights: shape (sessions,), float64, what each counts for; None where all count alike.
+        labels_of: what a label was given to, and so what figures are of.
+        stream_ms: shape (actions,), int64; of a log, the partition's stream time once the event is read. Without, a
+            session is a log of its own, and its own times are all that ends it.
+        event_hashes: shape (actions,), uint64; of the events' ids. None where no event is repeated.
     """
 
     ids: NDArray[np.object_]
@@ -109,16 +117,21 @@ class Sessions:
     customer_types: Categories
     accounts: Categories | None = None
     parts: NDArray[np.int8] | None = None
+    weights: NDArray[np.float64] | None = None
+    labels_of: LabelsOf = "session"
+    stream_ms: NDArray[np.int64] | None = None
+    event_hashes: NDArray[np.uint64] | None = None
 
     @classmethod
     def of(cls, sessions: Sequence[Session]) -> Self:
         """Make columns of sessions.
 
         Raises:
-            DataError: only some of them have times, or a split, or there are more than MAX_ACTIONS different actions.
+            DataError: only some have times, a split or an account, or there are more than MAX_ACTIONS different actions.
         """
         timed = _all_or_none([one.timestamps_ms is not None for one in sessions], "timestamps_ms")
         told = _all_or_none([one.split is not None for one in sessions], "a split")
+        owned = _all_or_none([one.account_id is not None for one in sessions], "an account_id")
         lengths = np.array([len(one.actions) for one in sessions], np.int64)
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         codes: dict[str, int] = {}
@@ -147,6 +160,7 @@ class Sessions:
             targets=(position >= np.repeat(attacked_from, lengths)).astype(np.int8),
             types=Categories.of([one.type for one in sessions]),
             customer_types=Categories.of([one.customer_type for one in sessions]),
+            accounts=Categories.of([one.account_id or "" for one in sessions]) if owned else None,
             parts=np.array([PARTS.index(one.split) for one in sessions if one.split], np.int8)
             if told
             else None,
@@ -178,18 +192,27 @@ class Sessions:
         lengths = self.lengths[index]
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         at = np.arange(int(starts[-1])) + np.repeat(self.starts[index] - starts[:-1], lengths)
-        return Sessions(
+        return replace(
+            self,
             ids=self.ids[index],
             starts=starts,
-            names=self.names,
-            actions=self.actions[at],
-            times_ms=None if self.times_ms is None else self.times_ms[at],
-            targets=self.targets[at],
             types=self.types.take(index),
             customer_types=self.customer_types.take(index),
             accounts=None if self.accounts is None else self.accounts.take(index),
             parts=None if self.parts is None else self.parts[index],
+            weights=None if self.weights is None else self.weights[index],
+            **self._at(at),
         )
+
+    def with_actions(self, keep: NDArray[np.bool_]) -> "Sessions":
+        """Return the sessions with some of their actions, at least one each."""
+        starts = np.concatenate([[0], np.cumsum(keep)])[self.starts]
+        return replace(self, starts=starts, **self._at(keep))
+
+    def _at(self, which: NDArray[np.int64] | NDArray[np.bool_]) -> dict[str, Any]:
+        """Return the columns that have a value for each action, of some actions."""
+        columns = {name: getattr(self, name) for name in OF_ACTIONS}
+        return {name: None if column is None else column[which] for name, column in columns.items()}
 
     def rows(self) -> "Iterator[Session]":
         """Yield each session by itself, as a line of a data file."""
@@ -205,6 +228,9 @@ class Sessions:
                 type=self.types.names[self.types.codes[number]],
                 customer_type=self.customer_types.names[self.customer_types.codes[number]],
                 attack_from=int(attacked_from[number]) if labels[number] == 1 else None,
+                account_id=None
+                if self.accounts is None
+                else self.accounts.names[self.accounts.codes[number]],
             )
 
     def actions_of(self, number: int) -> list[str]:
@@ -222,95 +248,19 @@ def _all_or_none(have: Sequence[bool], what: str) -> bool:
     return any(have)
 
 
+def mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return a hash of each number (the finaliser of SplitMix64, Steele et al. 2014)."""
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))
+
+
 class Splits(NamedTuple):
     """Sessions by what they are for: weights, threshold and calibration, figures."""
 
     train: Sessions
     valid: Sessions
     test: Sessions
-
-
-class BadLine(NamedTuple):
-    """A line that is no session, from 1, and why."""
-
-    number: int
-    reason: str
-
-
-def read_sessions(path: Path, *, skip_bad_lines: bool = False) -> tuple[Sessions, list[BadLine]]:
-    """Read a data file, gzip by the suffix .gz.
-
-    Returns:
-        the sessions, and the bad lines that were left out.
-
-    Raises:
-        DataError: the file cannot be read, has bad lines (unless skipped), or has no session.
-    """
-    sessions: list[Session] = []
-    bad: list[BadLine] = []
-    seen: set[str] = set()
-    for number, line in enumerate(lines_of(path), start=1):
-        if not line.strip():
-            continue
-        try:
-            session = msgspec.json.decode(line, type=Session)
-            _check(session, seen)
-        except (msgspec.DecodeError, ValueError) as error:
-            bad.append(BadLine(number, str(error)))
-            continue
-        seen.add(session.session_id)
-        sessions.append(session)
-    if bad and not skip_bad_lines:
-        shown = "\n".join(f"  line {number}: {reason}" for number, reason in bad[:KEPT_BAD_LINES])
-        more = f"\n  and {len(bad) - KEPT_BAD_LINES:,} more" if len(bad) > KEPT_BAD_LINES else ""
-        raise DataError(
-            f"{path} has {len(bad):,} bad lines: expected one session in JSON a line; mend them, or leave them out "
-            f"with --skip-bad-lines\n{shown}{more}"
-        )
-    if not sessions:
-        raise DataError(f"{path} has no session: expected one in JSON a line")
-    return Sessions.of(sessions), bad
-
-
-def simulated(sessions: Iterable[SimulatedSession]) -> Sessions:
-    """Return simulated sessions with their truth."""
-    return Sessions.of(list(lines_of_simulated(sessions)))
-
-
-def lines_of_simulated(sessions: Iterable[SimulatedSession]) -> Iterator[Session]:
-    """Yield simulated sessions with their truth, as lines of a data file."""
-    for session in sessions:
-        yield Session(
-            session_id=session.session_id,
-            actions=tuple(action.value for action in session.actions),
-            label=session.label,
-            timestamps_ms=tuple(session.timestamps_ms()),
-            type=session.kind,
-            customer_type=session.customer_type,
-            attack_from=session.attack_from,
-        )
-
-
-def simulate(
-    lawful: int, attacks: int, seed: int, behaviour: realistic.RealisticBehaviour | None = None
-) -> Sessions:
-    """Simulate sessions of the realistic preset, so many of each side, in a random order.
-
-    Args:
-        lawful: sessions without an attack.
-        attacks: sessions with one.
-        seed: of the simulation.
-        behaviour: customers and attack families; its rate is ignored. The preset's own if None.
-    """
-    given = behaviour or realistic.RealisticBehaviour()
-    mixed = realistic.RealisticBehaviour(
-        attack_rate=attacks / max(1, lawful + attacks),
-        customers=given.customers,
-        customer_types=given.customer_types,
-        attack_families=given.attack_families,
-        attacker_has_own_device=given.attacker_has_own_device,
-    )
-    return simulated(realistic.sessions(lawful + attacks, seed, mixed))
 
 
 def write_sessions(path: Path, sessions: Iterable[Session]) -> int:
@@ -326,31 +276,29 @@ def write_sessions(path: Path, sessions: Iterable[Session]) -> int:
     return count
 
 
-def split(sessions: Sessions) -> Splits:
-    """Split sessions as they say; those that do not say, by a hash of their id, 70 : 15 : 15.
+def together_in(*parts: Sessions) -> Sessions:
+    """Return the sessions of all parts, one part after the other.
 
-    A session falls into the same part in every run and whatever else is in the file. Where the file names train and
-    test only, the part for threshold and calibration is taken out of train.
-
-    Raises:
-        DataError: a part lacks attacks or lawful sessions.
+    The parts have the same columns.
     """
-    shares = np.array([_share(session_id) for session_id in sessions.ids])
-    if sessions.parts is None:
-        parts = np.where(shares < TEST_SHARE, 2, np.where(shares < TEST_SHARE + VALID_SHARE, 1, 0))
-    elif (sessions.parts == 1).any():
-        parts = sessions.parts.astype(np.int64)
-    else:
-        parts = np.where((sessions.parts == 0) & (shares < VALID_SHARE), 1, sessions.parts)
-    made = Splits(*(sessions.take(np.flatnonzero(parts == part)) for part in range(len(PARTS))))
-    for name, part in zip(PARTS, made, strict=True):
-        lawful, attacks = (int((part.labels == label).sum()) if len(part) else 0 for label in (0, 1))
-        if not lawful or not attacks:
-            raise DataError(
-                f"the {name} part has {attacks:,} attacks and {lawful:,} lawful sessions: expected some of both; "
-                "give more sessions, or a split with each"
-            )
-    return made
+    names = tuple(dict.fromkeys(name for part in parts for name in part.names))
+    code = {name: number for number, name in enumerate(names)}
+    lengths = np.concatenate([part.lengths for part in parts])
+    columns: dict[str, Any] = {
+        "starts": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        "names": names,
+        "actions": np.concatenate(
+            [np.array([code[name] for name in part.names], np.uint16)[part.actions] for part in parts]
+        ),
+    }
+    for name in {one.name for one in fields(Sessions)} - columns.keys():
+        values = [getattr(part, name) for part in parts]
+        columns[name] = values[0]
+        if isinstance(values[0], Categories):
+            columns[name] = Categories.joined(values)
+        elif isinstance(values[0], np.ndarray):
+            columns[name] = np.concatenate(values)
+    return Sessions(**columns)
 
 
 def vocabulary_of(sessions: Sessions) -> tuple[str, ...]:
@@ -365,53 +313,7 @@ def sha256_of(parts: Splits) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(msgspec.json.encode([part.ids.tolist(), part.names]))
-        for column in (part.starts, part.actions, part.times_ms, part.targets):
+        for column in (part.starts, part.weights, *(getattr(part, name) for name in OF_ACTIONS)):
             digest.update(b"" if column is None else np.ascontiguousarray(column).tobytes())
         digest.update(b"\n")
     return digest.hexdigest()
-
-
-def lines_of(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file, gzip by the suffix .gz, each of at most MAX_LINE_BYTES.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
-    number = 0
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            while line := file.readline(MAX_LINE_BYTES):
-                number += 1
-                yield line
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise DataError(
-            f"{path}, after line {number}: the gzip data is damaged or cut off ({error}): fetch the file again, or "
-            "name it without .gz if it is not compressed"
-        ) from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): expected a file of JSON lines") from error
-
-
-def _check(session: Session, seen: set[str]) -> None:
-    if not session.session_id:
-        raise ValueError("session_id is empty: expected a name of its own")
-    if session.session_id in seen:
-        raise ValueError(f"session_id {session.session_id[:64]!r} was on a line before: expected each once")
-    count = len(session.actions)
-    if not 1 <= count <= MAX_SESSION_ACTIONS:
-        raise ValueError(f"{count:,} actions: expected 1 to {MAX_SESSION_ACTIONS:,}")
-    if "" in session.actions:
-        raise ValueError("an action is empty: expected a name")
-    if session.label not in {0, 1}:
-        raise ValueError(f"label is {session.label}: expected 0 or 1")
-    if session.timestamps_ms is not None and len(session.timestamps_ms) != count:
-        raise ValueError(
-            f"{len(session.timestamps_ms):,} timestamps_ms for {count:,} actions: expected one each"
-        )
-    if session.attack_from is not None and not (session.label and 0 <= session.attack_from < count):
-        raise ValueError(f"attack_from is {session.attack_from}: expected the index of an attack's action")
-
-
-def _share(session_id: str) -> float:
-    digest = hashlib.blake2b(session_id.encode(), digest_size=8, person=b"split").digest()
-    return int.from_bytes(digest, "big") / 2**64

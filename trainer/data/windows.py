@@ -8,33 +8,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.encoding import STEP_DTYPE, Encoding
-from trainer.data.sessions import Sessions
+from trainer.data.sessions import UNLABELLED, Sessions
+from trainer.data.sittings import clamped, sittings
 
-CHUNK: Final = 65_536
+CHUNK_STEPS: Final = 1_600_000
+"""Steps of the windows that are in memory at once, at some 25 bytes each."""
 TAILS: Final = 32
-"""Most windows of one session, beyond its first, that are trained on; a session may have 100,000."""
+"""Most windows of one sitting at a time, beyond its first and its last; it may have 100,000."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Packed:
-    """Sessions as one array of steps.
-
-    A session idle for longer than the detector keeps it begins anew when it goes on: its later sittings are scored
-    without the earlier ones, in training and evaluation as in serving.
+    """Sessions as one array of steps, in training and evaluation as in serving.
 
     Attributes:
+        sessions: themselves, without the repeated events that serving passes over.
         steps: shape (actions of all sessions,), dtype STEP_DTYPE.
         starts: shape (sessions + 1,), int64; where each session begins, and the end.
-        sittings: shape (sittings + 1,), int64; where each sitting begins, and the end.
+        sittings: shape (sittings + 1,), int64; where the detector begins anew, and the end.
         is_attack: shape (actions,), bool; whether the prefix that ends there holds an action of an attacker's.
         labels: shape (sessions,), int64.
+        told: what is to be said of how histories were cut.
     """
 
+    sessions: Sessions
     steps: NDArray[np.void]
     starts: NDArray[np.int64]
     sittings: NDArray[np.int64]
     is_attack: NDArray[np.bool_]
     labels: NDArray[np.int64]
+    told: list[str]
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -43,49 +46,43 @@ class Packed:
 
 
 def pack(sessions: Sessions, encoding: Encoding, idle_timeout_ms: int) -> Packed:
-    """Encode sessions whole; an action beyond the vocabulary becomes the unknown token.
+    """Encode sessions whole, as `detector.core.staging` does; an action beyond the vocabulary becomes the unknown token.
 
     Args:
-        sessions: at least one.
-        encoding: of the model; without gap bounds, no time is used but for the sittings.
+        sessions: some.
+        encoding: of the model, which says what ends a session; without gap bounds, no time is used but for the
+            sittings.
         idle_timeout_ms: a session without an action for longer has ended.
 
     Raises:
         UnknownActionError: an action is beyond the vocabulary, and the encoding has no unknown token.
     """
-    count, starts = len(sessions.actions), sessions.starts
-    begins = np.zeros(count, np.bool_)
-    begins[starts[:-1]] = True
-    gaps_ms = np.zeros(count, np.int64)
+    found = sittings(sessions, encoding.window, idle_timeout_ms, encoding.ends_session)
+    sessions, begins = found.sessions, found.begins
+    gaps_ms = np.zeros(len(begins), np.int64)
     if sessions.times_ms is not None:
-        gaps_ms[1:] = np.diff(sessions.times_ms)
-        begins |= gaps_ms > idle_timeout_ms
-        gaps_ms = np.diff(_clamped(sessions.times_ms, np.flatnonzero(begins)), prepend=0)
-    codes = np.array([int.from_bytes(encoding.step(name, None)[:2], "little") for name in sessions.names])
-    steps = np.empty(count, STEP_DTYPE)
+        gaps_ms[1:] = np.diff(clamped(sessions.times_ms, begins))
+    used = np.bincount(sessions.actions, minlength=len(sessions.names)) > 0
+    codes = np.array(
+        [
+            int.from_bytes(encoding.step(name, None)[:2], "little") if is_used else 0
+            for name, is_used in zip(sessions.names, used.tolist(), strict=True)
+        ],
+        np.uint16,
+    )
+    steps = np.empty(len(begins), STEP_DTYPE)
     steps["action"] = codes[sessions.actions]
     buckets = 2 + np.searchsorted(np.array(encoding.gap_bounds_ms, np.int64), gaps_ms, side="right")
     steps["gap"] = np.where(begins, 1, buckets) if encoding.gap_bounds_ms else 1
     return Packed(
+        sessions,
         steps,
-        starts,
-        np.append(np.flatnonzero(begins), count),
+        sessions.starts,
+        np.append(np.flatnonzero(begins), len(begins)),
         sessions.targets == 1,
         sessions.labels.astype(np.int64),
+        found.told(idle_timeout_ms),
     )
-
-
-def _clamped(times_ms: NDArray[np.int64], begins: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Let no time run backwards within a sitting."""
-    if np.isin(np.flatnonzero(np.diff(times_ms) < 0) + 1, begins).all():
-        return times_ms
-    # Ranks of times are lifted apart by sitting, one above the other, so that one running maximum serves all.
-    different, ranks = np.unique(times_ms, return_inverse=True)
-    lift = np.zeros(len(times_ms), np.int64)
-    lift[begins[1:]] = len(different)
-    lift = np.cumsum(lift)
-    clamped: NDArray[np.int64] = different[np.maximum.accumulate(ranks + lift) - lift]
-    return clamped
 
 
 def windows_ending_at(packed: Packed, ends: NDArray[np.int64], window: int) -> NDArray[np.void]:
@@ -105,16 +102,14 @@ def windows_ending_at(packed: Packed, ends: NDArray[np.int64], window: int) -> N
 
 def every_window(packed: Packed, window: int) -> Iterator[NDArray[np.void]]:
     """Yield the window after every action of every session, in order, in chunks."""
-    for start in range(0, len(packed.steps), CHUNK):
-        ends = np.arange(start, min(start + CHUNK, len(packed.steps)))
+    chunk = max(1, CHUNK_STEPS // window)
+    for start in range(0, len(packed.steps), chunk):
+        ends = np.arange(start, min(start + chunk, len(packed.steps)))
         yield windows_ending_at(packed, ends, window)
 
 
-class Examples(NamedTuple):
+class Shown(NamedTuple):
     """What the network is shown: windows, and for each step whether its prefix is an attack and what it weighs.
-
-    A window's first `window` prefixes are its own prefixes, so one pass of a causal network trains them all. Later
-    ones begin later, and weigh at their last step alone.
 
     Attributes:
         windows: shape (n, window), dtype STEP_DTYPE.
@@ -137,67 +132,98 @@ class Weighing:
     Attributes:
         every_prefix: train on every prefix, not only on whole sessions.
         ramp: exponent of the attack's progress, above 0 and up to 1 at its end; 0 weighs all alike.
-        attack_share: of the whole weight, that of the attacks' own prefixes; the classes' imbalance is undone by it.
+        attack_share: of the whole weight, that of the attacks' own prefixes, whereby the classes' imbalance is
+            undone; None leaves it.
     """
 
     every_prefix: bool = True
     ramp: float = 1.0
-    attack_share: float = 0.25
+    attack_share: float | None = 0.25
 
 
-def examples(packed: Packed, window: int, weighing: Weighing, rng: np.random.RandomState) -> Examples:
-    """Return the windows to train on; of long sessions a random choice of them."""
-    lengths = packed.lengths
-    is_attack = packed.is_attack
-    position = np.arange(len(packed.steps))
-    ends_at = np.repeat(packed.starts[1:], lengths)
-    attacked = np.add.reduceat(is_attack, packed.starts[:-1]) if len(lengths) else lengths
-    begins_at = ends_at - np.repeat(attacked, lengths)
-    progress = (position - begins_at + 1) / np.maximum(1, ends_at - begins_at)
-    weight = np.where(is_attack, np.clip(progress, 0, 1) ** weighing.ramp, 1.0)
-    if not weighing.every_prefix:
-        weight = np.where(position == ends_at - 1, 1.0, 0.0)
-    positive, negative = weight[is_attack].sum(), weight[~is_attack].sum()
-    weight[is_attack] *= weighing.attack_share / (1 - weighing.attack_share) * negative / max(positive, 1e-9)
+class Examples:
+    """The windows of some sessions to learn from, made as they are drawn: millions of sessions take little memory.
 
-    starts, lengths = packed.sittings[:-1], np.diff(packed.sittings)
-    heads = starts + np.minimum(lengths, window) - 1
-    tails, scale = _tails(lengths, starts, window, rng)
-    ends = np.concatenate([heads, tails])
-    taken = windows_ending_at(packed, ends, window)
-    first = np.concatenate([starts, tails - window + 1])
-    index = np.minimum(first[:, np.newaxis] + np.arange(window), len(packed.steps) - 1)
-    real = taken["action"] > 0
-    weights = np.where(real, weight[index], 0.0)
-    weights[len(heads) :, :-1] = 0.0
-    weights[len(heads) :, -1] *= scale
-    keep = weights.sum(axis=1) > 0
-    return Examples(
-        taken[keep],
-        np.where(real, is_attack[index], 0)[keep].astype(np.float32),
-        weights[keep].astype(np.float32),
-    )
+    A sitting's first `window` prefixes are prefixes of one window, so one pass of a causal network learns from them
+    all. Later ones begin later: each is a window that weighs at its last step alone. Of those a long sitting gives
+    its last one and at most TAILS others, drawn anew each time, which stand for all.
 
-
-def _tails(
-    lengths: NDArray[np.int64], starts: NDArray[np.int64], window: int, rng: np.random.RandomState
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Choose actions beyond each session's first window, and what each stands for.
-
-    The last action is always among them, for itself; of the others at most TAILS, each for as many as were left out.
+    Args:
+        packed: the sessions.
+        window: actions that the network reads.
+        weighing: of the prefixes.
     """
-    ends: list[NDArray[np.int64]] = []
-    scale: list[NDArray[np.float64]] = []
-    for number in np.flatnonzero(lengths > window).tolist():
-        start, length = int(starts[number]), int(lengths[number])
-        between = length - window - 1
-        picked = (
-            np.arange(between)
-            if between <= TAILS
-            else np.sort(np.unique(rng.randint(0, between, TAILS)))  # a few fewer where drawn twice
+
+    def __init__(self, packed: Packed, window: int, weighing: Weighing) -> None:
+        self._packed, self._window = packed, window
+        self._weight = _weights(packed, weighing)
+        if weighing.every_prefix:
+            lengths = np.diff(packed.sittings)
+            self._starts, self._heads = packed.sittings[:-1], np.minimum(lengths, window)
+            self._later = lengths - self._heads
+        else:  # a session's last window alone, which is a later one with none between
+            self._starts, self._heads = packed.starts[1:] - 1, np.zeros(len(packed.starts) - 1, np.int64)
+            self._later = np.ones(len(packed.starts) - 1, np.int64)
+        counts = np.minimum(self._later, TAILS + 1) + (self._heads > 0)
+        self._until = np.cumsum(counts)
+
+    def __len__(self) -> int:
+        return int(self._until[-1])
+
+    @property
+    def windows_in_all(self) -> int:
+        """Different windows that can be drawn."""
+        return int(self._later.sum()) + int(np.count_nonzero(self._heads))
+
+    def shown(self, numbers: NDArray[np.int64], rng: np.random.Generator) -> Shown:
+        """Return windows by their numbers, each below the length; which of a long sitting's, `rng` says."""
+        sitting = np.searchsorted(self._until, numbers, side="right")
+        has_head = self._heads[sitting] > 0
+        later = self._later[sitting]
+        place = self._until[sitting] - 1 - numbers  # 0 is the last action, the head comes last
+        strata = np.minimum(later, TAILS + 1) - 1
+        is_head = has_head & (place == strata + 1)
+        low, high = ((later - 1) * edge // np.maximum(strata, 1) for edge in (place - 1, place))
+        offset = np.where(
+            place == 0, later - 1, low + (rng.random(len(numbers)) * (high - low)).astype(np.int64)
         )
-        ends += [start + window + picked, np.array([start + length - 1])]
-        scale += [np.full(len(picked), between / max(1, len(picked))), np.ones(1)]
-    if not ends:
-        return np.empty(0, np.int64), np.empty(0)
-    return np.concatenate(ends).astype(np.int64), np.concatenate(scale)
+        first = self._starts[sitting] + self._heads[sitting]
+        ends = np.where(is_head, first - 1, first + offset)
+        windows = windows_ending_at(self._packed, ends, self._window)
+        rows, last = np.arange(len(ends)), np.count_nonzero(windows["action"], axis=1) - 1
+        index = ends[:, np.newaxis] - last[:, np.newaxis] + np.arange(self._window)
+        index = np.minimum(index, ends[:, np.newaxis])
+        weights = np.where(
+            (windows["action"] > 0) & is_head[:, np.newaxis], self._weight[index], np.float32(0)
+        )
+        stands_for = np.where(place == 0, 1, high - low)
+        weights[rows[~is_head], last[~is_head]] = (self._weight[ends] * stands_for)[~is_head]
+        return Shown(windows, self._packed.is_attack[index].astype(np.float32), weights)
+
+
+def examples(packed: Packed, window: int, weighing: Weighing, seed: int, at_most: int | None = None) -> Shown:
+    """Return the windows of some sessions, each once, or an even choice of so many."""
+    made = Examples(packed, window, weighing)
+    count = min(len(made), at_most or len(made))
+    numbers = np.linspace(0, len(made) - 1, count).astype(np.int64)
+    return made.shown(numbers, np.random.default_rng(seed))
+
+
+def _weights(packed: Packed, weighing: Weighing) -> NDArray[np.float32]:
+    """Return what the prefix that ends at each action weighs, nothing where nobody knows; shape (actions,)."""
+    is_attack, lengths = packed.is_attack, packed.lengths
+    done = np.cumsum(is_attack, dtype=np.int64)
+    before: NDArray[np.int64] = np.repeat((done - is_attack)[packed.starts[:-1]], lengths)
+    of = np.repeat(np.add.reduceat(is_attack, packed.starts[:-1], dtype=np.int64), lengths)
+    weight = np.where(is_attack, ((done - before) / np.maximum(1, of)) ** weighing.ramp, 1.0)
+    if not weighing.every_prefix:
+        weight = np.zeros(len(is_attack))
+        weight[packed.starts[1:] - 1] = 1.0
+    weight[packed.sessions.targets == UNLABELLED] = 0.0
+    if packed.sessions.weights is not None:
+        weight *= np.repeat(packed.sessions.weights, lengths)
+    if weighing.attack_share is not None:
+        positive, negative = weight[is_attack].sum(), weight[~is_attack].sum()
+        odds = weighing.attack_share / (1 - weighing.attack_share)
+        weight[is_attack] *= odds * negative / max(positive, 1e-9)
+    return weight.astype(np.float32)

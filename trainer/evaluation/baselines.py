@@ -1,32 +1,58 @@
-"""What the network has to beat: gradient-boosted trees on features of the window, rules, and any model file."""
+"""What a network has to beat: gradient-boosted trees on features of the window, logistic regression on n-grams."""
 
-from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
-from detector.model.artifact import Model
-from trainer.data.sessions import Sessions
-from trainer.data.windows import Packed, Weighing, every_window, examples, pack
-from trainer.evaluation.figures import Scored
+from trainer.data.sessions import UNLABELLED, Sessions
+from trainer.data.windows import Weighing, examples, pack
 
-Scores = Callable[[NDArray[np.void]], NDArray[np.float32]]
 _GAP_START: Final = 2
-_QUICK_MS: Final = 60_000
+_MOST_WINDOWS: Final = 1_000_000
+_MOST_ACTIONS: Final = 2_000_000
+_MOST_FEATURES: Final = 200
+"""Actions, of the commonest, that trees have features of."""
+_MOST_GRAMS: Final = 20_000
+_SHRINK: Final = 50.0
+"""Actions without any gram that shares are taken over as well: the first few of a session say little."""
 
 
-def score_with(score: Scores, encoding: Encoding, sessions: Sessions, idle_timeout_ms: int) -> Scored:
-    """Score sessions after every action."""
-    packed = pack(sessions, encoding, idle_timeout_ms)
-    scores = [score(windows) for windows in every_window(packed, encoding.window)]
-    return Scored(sessions, packed, np.concatenate(scores))
+class Boosted(NamedTuple):
+    """Gradient-boosted trees over `window_features`."""
+
+    classifier: Any
+    encoding: Encoding
+
+    def score(self, windows: NDArray[np.void]) -> NDArray[np.float32]:
+        """Return the risk of each window."""
+        risks = self.classifier.predict_proba(window_features(windows, self.encoding))[:, 1]
+        return np.asarray(risks, np.float32)
 
 
-def score_with_model(model: Model, sessions: Sessions, idle_timeout_ms: int) -> Scored:
-    """Score sessions with a model file; an action beyond its vocabulary becomes its unknown token."""
-    return score_with(model.score, model.encoding, sessions, idle_timeout_ms)
+def fit_boosted(
+    sessions: Sessions, encoding: Encoding, weighing: Weighing, idle_timeout_ms: int, seed: int
+) -> Boosted:
+    """Fit scikit-learn's HistGradientBoostingClassifier on every prefix, weighed as the network's are."""
+    from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415  only comparisons need it
+
+    shown = examples(
+        pack(sessions, encoding, idle_timeout_ms),
+        encoding.window,
+        weighing,
+        seed,
+        _MOST_WINDOWS // encoding.window,
+    )
+    row, place = np.nonzero(shown.weights)  # each weighed prefix as a window of its own
+    windows = shown.windows[row]
+    windows[np.arange(encoding.window) > place[:, np.newaxis]] = np.zeros((), windows.dtype)
+    classifier = HistGradientBoostingClassifier(
+        max_iter=200, learning_rate=0.1, max_leaf_nodes=31, early_stopping=False, random_state=seed
+    )
+    features = window_features(windows, encoding)
+    classifier.fit(features, shown.targets[row, place], sample_weight=shown.weights[row, place])
+    return Boosted(classifier, encoding)
 
 
 def window_features(windows: NDArray[np.void], encoding: Encoding) -> NDArray[np.float32]:
@@ -49,7 +75,7 @@ def window_features(windows: NDArray[np.void], encoding: Encoding) -> NDArray[np
         np.where(timed, gaps, np.inf).min(axis=1, initial=255),
         np.where(timed, gaps, 0).max(axis=1, initial=0),
     ]
-    for code in range(1, len(encoding.vocabulary) + 1):
+    for code in range(1, min(len(encoding.vocabulary), _MOST_FEATURES) + 1):
         is_it = actions == code
         latest = np.where(is_it, places, -1).max(axis=1)
         has = latest >= 0
@@ -61,85 +87,79 @@ def window_features(windows: NDArray[np.void], encoding: Encoding) -> NDArray[np
     return np.column_stack(columns).astype(np.float32)
 
 
-class Boosted(NamedTuple):
-    """Gradient-boosted trees over `window_features`."""
+class NGrams(NamedTuple):
+    """Logistic regression on how often each action and each pair of actions came so far in the session.
 
-    classifier: Any
-    encoding: Encoding
-
-    def score(self, windows: NDArray[np.void]) -> NDArray[np.float32]:
-        """Return the risk of each window."""
-        risks: NDArray[np.float32] = self.classifier.predict_proba(window_features(windows, self.encoding))[
-            :, 1
-        ]
-        return risks.astype(np.float32)
-
-
-def fit_boosted(
-    sessions: Sessions, encoding: Encoding, weighing: Weighing, idle_timeout_ms: int, seed: int
-) -> Boosted:
-    """Fit scikit-learn's HistGradientBoostingClassifier on every prefix, weighed as the network's are."""
-    from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415  only comparisons need it
-
-    packed = pack(sessions, encoding, idle_timeout_ms)
-    windows, targets, weights = _prefixes(packed, encoding.window, weighing, seed)
-    classifier = HistGradientBoostingClassifier(
-        max_iter=200, learning_rate=0.1, max_leaf_nodes=31, early_stopping=False, random_state=seed
-    )
-    classifier.fit(window_features(windows, encoding), targets, sample_weight=weights)
-    return Boosted(classifier, encoding)
-
-
-def rules(encoding: Encoding) -> Scores:
-    """Return the rules that a bank begins with, as a score from 0 to 1 by how many points they give.
-
-    A large transfer after a changed password or a new recipient in the same session; more points if the change lies
-    few actions back and the steps came quickly; a run of small transfers to a new recipient.
+    Attributes:
+        names: the actions that it knows.
+        grams: those that weigh, rising: the code of an action, or of a pair.
+        weights: of each gram's share, and last that of the logarithm of the number of actions.
+        intercept: the logit without any.
     """
-    code = {action: number for number, action in enumerate(encoding.vocabulary, start=1)}
-    bounds = np.array([0, 0, 0, *encoding.gap_bounds_ms])
 
-    def score(windows: NDArray[np.void]) -> NDArray[np.float32]:
-        actions, places = windows["action"], np.arange(windows.shape[1])
+    names: tuple[str, ...]
+    grams: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    intercept: float
 
-        def latest(name: str) -> NDArray[np.int64]:
-            found: NDArray[np.int64] = np.where(actions == code.get(name, -1), places, -1).max(axis=1)
-            return found
-
-        def has(name: str) -> NDArray[np.bool_]:
-            return latest(name) >= 0
-
-        large, password, recipient = (
-            latest("TRANSFER_LARGE"),
-            latest("CHANGE_PASSWORD"),
-            latest("ADD_RECIPIENT"),
-        )
-        change = np.maximum(password, recipient)
-        after = (large > change) & (change >= 0)
-        gap_ms = bounds[np.minimum(windows["gap"], len(bounds) - 1)]
-        elapsed = np.cumsum(gap_ms, axis=1)
-        rows = np.arange(len(windows))
-        quick = elapsed[rows, np.maximum(large, 0)] - elapsed[rows, np.maximum(change, 0)] < _QUICK_MS
-        small = (actions == code.get("TRANSFER_SMALL", -1)).sum(axis=1)
-        points = (
-            2.0 * after
-            + 1.0 * (after & (large - change == 1))
-            + 2.0 * (after & quick)
-            + 2.0 * (after & has("CHANGE_PASSWORD") & has("ADD_RECIPIENT"))
-            + 3.0 * (has("ADD_RECIPIENT") & (small >= 6))  # noqa: PLR2004  a run
-            + 0.5 * np.minimum((actions == code.get("TRANSFER_LARGE", -1)).sum(axis=1), 3) * after
-        )
-        return np.asarray(points / 12.0, np.float32)
-
-    return score
+    def scores(self, sessions: Sessions) -> NDArray[np.float32]:
+        """Return the risk after each action, of the whole session so far; shape (actions,)."""
+        each = np.zeros(len(sessions.actions))
+        for codes in _grams(sessions, self.names):
+            place = np.minimum(np.searchsorted(self.grams, codes), len(self.grams) - 1)
+            each += np.where(self.grams[place] == codes, self.weights[place], 0.0)
+        total = np.cumsum(each)
+        before = np.repeat((total - each)[sessions.starts[:-1]], sessions.lengths)
+        number = np.arange(1, len(each) + 1) - np.repeat(sessions.starts[:-1], sessions.lengths)
+        logits = self.intercept + (total - before) / (number + _SHRINK) + self.weights[-1] * np.log(number)
+        return np.asarray(1 / (1 + np.exp(-np.clip(logits, -80, 80))), np.float32)
 
 
-def _prefixes(
-    packed: Packed, window: int, weighing: Weighing, seed: int
-) -> tuple[NDArray[np.void], NDArray[np.float32], NDArray[np.float32]]:
-    """Return each weighed prefix as a window of its own."""
-    shown = examples(packed, window, weighing, np.random.RandomState(seed))
-    row, place = np.nonzero(shown.weights)
-    windows = shown.windows[row]
-    windows[np.arange(window) > place[:, np.newaxis]] = np.zeros((), windows.dtype)
-    return windows, shown.targets[row, place], shown.weights[row, place]
+def fit_ngrams(sessions: Sessions, seed: int) -> NGrams:
+    """Fit scikit-learn's LogisticRegression on prefixes of 1, 2, 4, 8, … actions and on whole sessions.
+
+    Of more than two million actions a random choice of sessions is learned from.
+    """
+    from scipy.sparse import csr_matrix, hstack  # noqa: PLC0415  only comparisons need them
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
+
+    order = np.random.RandomState(seed).permutation(len(sessions))
+    sessions = sessions.take(
+        np.sort(order[: max(1, int(np.searchsorted(np.cumsum(sessions.lengths[order]), _MOST_ACTIONS)))])
+    )
+    number = np.arange(1, len(sessions.actions) + 1) - np.repeat(sessions.starts[:-1], sessions.lengths)
+    learned = number & (number - 1) == 0
+    learned[sessions.starts[1:] - 1] = True
+    ends = np.flatnonzero(learned & (sessions.targets != UNLABELLED))
+    lengths = number[ends]
+    rows = np.repeat(np.arange(len(ends)), lengths)
+    index = np.repeat(ends + 1 - np.cumsum(lengths), lengths) + np.arange(len(rows))
+    codes = np.stack(_grams(sessions, sessions.names))
+    found, counts = np.unique(codes[codes >= 0], return_counts=True)
+    grams = np.sort(found[np.argsort(-counts, kind="stable")[:_MOST_GRAMS]])
+    place = np.minimum(np.searchsorted(grams, codes), len(grams) - 1)
+    known = grams[place] == codes
+    entries = [(rows[known[n][index]], place[n][index][known[n][index]]) for n in range(len(codes))]
+    row, column = (np.concatenate(one) for one in zip(*entries, strict=True))
+    shares = csr_matrix((1 / (lengths[row] + _SHRINK), (row, column)), (len(ends), len(grams)))
+    features = hstack([shares, csr_matrix(np.log(lengths)[:, np.newaxis])]).tocsr()
+    scaler = StandardScaler(with_mean=False)
+    session_of = np.searchsorted(sessions.starts, ends, side="right") - 1
+    model = LogisticRegression(max_iter=1_000, class_weight="balanced")
+    model.fit(
+        scaler.fit_transform(features),
+        sessions.targets[ends] == 1,
+        sample_weight=1 / np.bincount(session_of, minlength=len(sessions))[session_of],
+    )
+    return NGrams(sessions.names, grams, model.coef_[0] / scaler.scale_, float(model.intercept_[0]))
+
+
+def _grams(sessions: Sessions, names: tuple[str, ...]) -> list[NDArray[np.int64]]:
+    """Return for each action its code and that of the pair that it ends; below 0 what is unknown, or no pair."""
+    code = {name: number for number, name in enumerate(names)}
+    size = len(names) + 1
+    single = np.array([code.get(name, -size * size) for name in sessions.names], np.int64)[sessions.actions]
+    pairs = np.concatenate([[-1], (single[:-1] + 1) * size + single[1:]])
+    pairs[sessions.starts[:-1]] = -1
+    return [single, pairs]

@@ -1,24 +1,26 @@
-"""Figures as fraud teams read them: over whole sessions, each scored after every action and blocked at most once."""
+"""Figures as fraud teams read them: each example scored after every action, and blocked at most once."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.sessions import Categories, Sessions
-from trainer.data.windows import Packed
-from trainer.evaluation.ranking import pr_auc, roc_auc
+from trainer.data.sessions import Categories, LabelsOf
+from trainer.evaluation.course import BUILT_IN, Course, Flags, Money
+from trainer.evaluation.curves import Curve, Ranking
+from trainer.evaluation.intervals import Estimate, Weights, newcombe, wider, wilson
+from trainer.evaluation.scoring import Scored
+from trainer.evaluation.units import Judged, judge
 
-NEVER: Final = np.iinfo(np.int64).max
-BOOTSTRAPS: Final = 200
+BUDGETS: Final = (0.1, 0.01, 1e-3, 1e-4)
 ECE_BINS: Final = 10
-MIN_LARGE: Final = "TRANSFER_LARGE"
-MONEY_PREFIX: Final = "TRANSFER"
 
-Interval = tuple[float, float]
+Rates = dict[str, tuple[Flags, Flags]]
+"""What counts, and of which examples, by name."""
+Measure = Callable[[Weights], dict[str, float]]
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,300 +28,283 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 
     sessions: int
     alerts: int
-    """Sessions with a score at or above the threshold; of an attack, after its first action by the attacker."""
-    share: float
-    """Alerts among the sessions: recall of a family, false-alarm rate of a lawful kind."""
+    """Sessions with a score at or above the threshold; of an attack, first after the attacker's first action."""
+    share: Estimate
+    """Alerts among the sessions: recall of a family, false-alarm rate of a lawful kind. Its interval is Wilson's."""
     before_money: float | None = None
-    """Of the attacks, those blocked before their last large transfer; None for lawful sessions."""
+    """Of the attacks that move money, those blocked before their last large transfer; None where there are none."""
+
+
+class AtK(msgspec.Struct, frozen=True):
+    """If the `k` highest are looked at: precision and recall among the examples as they are, not at the base rate."""
+
+    precision: float
+    recall: float
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of one model on one set of sessions.
+    """Figures of one model on labelled examples: sessions, events or accounts.
 
-    A false alarm is a lawful session with any score at or above the threshold, or an attack with one before the
-    attacker's first action. Figures that depend on how common attacks are (PR-AUC, alerts per 1,000, precision,
-    Brier, ECE) are at `base_rate`: lawful sessions are weighed so. Intervals are the 2.5th and 97.5th percentiles of a
-    bootstrap over sessions (Efron 1979).
+    A false alarm is a lawful example with a score at or above the threshold. An attack that is blocked before the
+    attacker's first action is not caught. Figures that depend on how common attacks are (PR-AUC, precision, F1, alerts,
+    Brier, ECE) are at `base_rate`: lawful examples are weighed so.
     """
 
-    sessions: int
+    unit: LabelsOf
+    examples: int
     attacks: int
     base_rate: float
+    base_rate_from: str
     threshold: float
-    roc_auc: float
-    pr_auc: float
-    recall_at_0_1_percent: float
-    recall_at_0_1_percent_interval: Interval
-    recall_at_0_01_percent: float
-    recall_at_0_01_percent_interval: Interval
-    recall: float
-    """At the threshold, as are the figures below."""
-    recall_interval: Interval
-    false_alarm_rate: float
-    false_alarm_rate_interval: Interval
-    precision: float
-    alerts_per_1000_sessions: float
-    blocked_before_last_large: float
-    """Of all attacks: blocked on an action before their last large transfer (last transfer, where none is large)."""
-    blocked_before_last_large_interval: Interval
-    blocked_by_last_large: float
-    """… on that transfer at the latest: stopped, where the bank holds a transfer until it is scored."""
-    blocked_before_any_money: float
-    """… before the attacker's first transfer of any size."""
+    best_f1_threshold: float
+    smallest_rate: float
+    """One of the lawful examples: no smaller share of false alarms can be told."""
+    estimates: dict[str, Estimate]
+    """By name: `roc_auc` and `pr_auc` (of sessions, by `Scored.compared`), of sessions `last_roc_auc` and `last_pr_auc`
+    (score after the last action), `recall_at_RATE` of false alarms as far as the examples resolve it, and `best_f1`,
+    `best_macro_f1`; at the threshold `recall`, `false_alarm_rate`, `precision`, `f1`, `macro_f1`, `alerts_per_1000`, and of
+    sessions `blocked_after_N` actions of the attacker and, of attacks that move money, `blocked_before_last_large`
+    transfer, `blocked_by_last_large`, `blocked_before_any_money`. Intervals are of 95 %, by a bootstrap over accounts
+    (sessions, without accounts); a rate's is Wilson's where that is wider."""
+    at_k: dict[int, AtK]
+    brier: float
+    ece: float
     actions_until_block_median: float | None
     """From the attacker's first action, 1 for that one."""
     seconds_until_block_median: float | None
-    brier: float
-    ece: float
-    by_family: dict[str, Group]
-    by_lawful_kind: dict[str, Group]
-    by_customer_type: dict[str, Group]
-    """False alarms of each type of customer."""
+    by_family: dict[str, Group] = msgspec.field(default_factory=dict)
+    """Of sessions alone, as are the next."""
+    by_lawful_kind: dict[str, Group] = msgspec.field(default_factory=dict)
+    by_customer_type: dict[str, Group] = msgspec.field(default_factory=dict)
+    by_length: dict[str, Group] = msgspec.field(default_factory=dict)
+    """False alarms of lawful sessions, by quarters of their lengths: a budget should hold in each."""
+
+    def numbers(self) -> dict[str, float]:
+        """Return every figure that is one number, by name, for the record in a model file."""
+        plain = msgspec.structs.asdict(self)
+        return (
+            {name: float(value) for name, value in plain.items() if isinstance(value, int | float)}
+            | {name: one.value for name, one in self.estimates.items()}
+            | {f"recall_{name}": group.share.value for name, group in self.by_family.items()}
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """Sessions with a score for every action.
+class Difference(msgspec.Struct, frozen=True):
+    """A figure of two models on the same examples."""
 
-    Attributes:
-        sessions: themselves.
-        packed: their steps.
-        scores: shape (actions of all sessions,), float32.
-    """
-
-    sessions: Sessions
-    packed: Packed
-    scores: NDArray[np.float32]
-
-    @property
-    def labels(self) -> NDArray[np.float32]:
-        """1 for an attack; shape (sessions,)."""
-        return self.packed.labels.astype(np.float32)
-
-    def highest(self) -> NDArray[np.float32]:
-        """Return each session's highest score; of an attack, from the attacker's first action on."""
-        theirs = np.repeat(self.packed.labels == 1, self.packed.lengths)
-        counted = np.where(theirs & ~self.packed.is_attack, np.float32(0), self.scores)
-        highest: NDArray[np.float32] = np.maximum.reduceat(counted, self.packed.starts[:-1])
-        return highest
-
-    def first_blocks(self, threshold: float) -> NDArray[np.int64]:
-        """Return the index, in its session, of the action whose score first blocks; NEVER if none does."""
-        hit = np.where(self.scores >= threshold, np.arange(len(self.scores)), NEVER)
-        first = np.minimum.reduceat(hit, self.packed.starts[:-1])
-        return np.where(first == NEVER, NEVER, first - self.packed.starts[:-1])
+    first: float
+    second: float
+    second_less_first: Estimate
 
 
-def evaluate(scored: Scored, threshold: float, base_rate: float | None = None, seed: int = 0) -> Figures:
+def evaluate(
+    scored: Scored,
+    threshold: float,
+    base_rate: float | None = None,
+    *,
+    base_rate_from: str = "given",
+    unit: LabelsOf | None = None,
+    at_k: Sequence[int] = (),
+    money: Money = BUILT_IN,
+) -> Figures:
     """Evaluate a model's scores.
 
     Args:
-        scored: sessions of both kinds.
+        scored: sessions with examples of both kinds.
         threshold: the score that blocks.
-        base_rate: share of attacks that some figures assume; the sessions' own by default.
-        seed: of the bootstrap.
+        base_rate: share of attacks that some figures assume; the examples' own by default.
+        base_rate_from: where it came from, for the reader.
+        unit: what an example is; by default what is labelled.
+        at_k: how many of the highest to give precision and recall of.
+        money: the actions that move it.
 
     Raises:
-        ValueError: the sessions are not of both kinds.
+        DataError: the examples are not of both kinds, or are to be accounts and there are none.
     """
-    labels = scored.labels
-    rate = float(labels.mean()) if base_rate is None else base_rate
-    attack = labels == 1
-    highest = scored.highest()
-    roc = roc_auc(labels, highest)
-    blocks = scored.first_blocks(threshold)
-    marks = _Marks.of(scored)
-    caught = attack & (blocks != NEVER) & (blocks >= marks.attacked_from)
-    false = (blocks != NEVER) & ~caught
-    lawful_weight = (1 - rate) / rate * attack.sum() / (~attack).sum()
-    weights = np.where(attack, 1.0, lawful_weight)
-    before_last, by_last, before_any = (
-        caught & (blocks < marks.last_large),
-        caught & (blocks <= marks.last_large),
-        caught & (blocks < marks.first_money),
-    )
-    indices = np.flatnonzero(caught)
-    until = blocks[indices] - marks.attacked_from[indices] + 1
-    times_ms, starts = scored.sessions.times_ms, scored.sessions.starts[indices]
-    timed = (
-        np.empty(0)
-        if times_ms is None
-        else (times_ms[starts + blocks[indices]] - times_ms[starts + marks.attacked_from[indices]]) / 1000
-    )
-    brier, ece = _calibration(highest.astype(np.float64), labels, weights)
-    recall_rate, false_rate = float(caught[attack].mean()), float(false[~attack].mean())
-
-    def interval(figure: Callable[[NDArray[np.int64], NDArray[np.int64]], float]) -> Interval:
-        return _interval(figure, np.flatnonzero(~attack), np.flatnonzero(attack), seed)
-
+    judged = judge(scored, unit or scored.sessions.labels_of)
+    attack = judged.labels
+    rate = float(attack.mean()) if base_rate is None else base_rate
+    course = Course.of(scored, threshold, money) if judged.unit == "session" else None
+    blocked = judged.scores >= threshold if course is None else course.blocked[judged.index]
+    measure, rates = _measure(judged, rate, blocked, {} if course is None else course.rates(judged.index))
+    curve = Ranking.of(attack, judged.scores).curve(rate)
+    brier, ece = _calibration(judged, curve.odds)
+    number = np.empty(0) if course is None else course.number[course.blocked & course.attack]
+    seconds = np.empty(0) if course is None else course.seconds
     return Figures(
-        sessions=len(labels),
+        unit=judged.unit,
+        examples=len(attack),
         attacks=int(attack.sum()),
         base_rate=rate,
+        base_rate_from="the examples' own" if base_rate is None else base_rate_from,
         threshold=threshold,
-        roc_auc=roc,
-        pr_auc=weighted_pr_auc(labels, highest, weights),
-        recall_at_0_1_percent=recall_at(highest[~attack], highest[attack], 1e-3),
-        recall_at_0_1_percent_interval=interval(lambda no, yes: recall_at(highest[no], highest[yes], 1e-3)),
-        recall_at_0_01_percent=recall_at(highest[~attack], highest[attack], 1e-4),
-        recall_at_0_01_percent_interval=interval(lambda no, yes: recall_at(highest[no], highest[yes], 1e-4)),
-        recall=recall_rate,
-        recall_interval=interval(lambda _, yes: float(caught[yes].mean())),
-        false_alarm_rate=false_rate,
-        false_alarm_rate_interval=interval(lambda no, _: float(false[no].mean())),
-        precision=rate * recall_rate / max(rate * recall_rate + (1 - rate) * false_rate, 1e-12),
-        alerts_per_1000_sessions=1000 * (rate * recall_rate + (1 - rate) * false_rate),
-        blocked_before_last_large=float(before_last[attack].mean()),
-        blocked_before_last_large_interval=interval(lambda _, yes: float(before_last[yes].mean())),
-        blocked_by_last_large=float(by_last[attack].mean()),
-        blocked_before_any_money=float(before_any[attack].mean()),
-        actions_until_block_median=float(np.median(until)) if len(until) else None,
-        seconds_until_block_median=float(np.median(timed)) if len(timed) else None,
+        best_f1_threshold=curve.best_f1()[1],
+        smallest_rate=1 / int((~attack).sum()),
+        estimates=_estimates(judged, measure, rates),
+        at_k={k: AtK(*curve.first(k)) for k in at_k},
         brier=brier,
         ece=ece,
-        by_family=dict(_groups(scored.sessions.types, attack, caught, before_last)),
-        by_lawful_kind=dict(_groups(scored.sessions.types, ~attack, false)),
-        by_customer_type=dict(_groups(scored.sessions.customer_types, ~attack, false)),
+        actions_until_block_median=float(np.median(number)) if len(number) else None,
+        seconds_until_block_median=float(np.median(seconds)) if len(seconds) else None,
+        **({} if course is None else _by_kind(scored, judged, course)),
     )
 
 
-def threshold_for(lawful: NDArray[np.float32], false_alarm_rate: float) -> float:
-    """Return the lowest threshold at which at most `false_alarm_rate` of lawful sessions raise an alarm.
+def differences(
+    first: tuple[Scored, float],
+    second: tuple[Scored, float],
+    base_rate: float | None = None,
+    unit: LabelsOf | None = None,
+) -> dict[str, Difference]:
+    """Compare two models on the same sessions, each with its scores and its threshold.
 
-    Args:
-        lawful: highest score of each lawful session, shape (sessions,).
-        false_alarm_rate: above 0.
+    Intervals are paired: each sample of the bootstrap is drawn for both (Efron and Tibshirani 1993), and those of rates
+    are at least as wide as Newcombe's.
 
-    Returns:
-        just above the score of the first session that must not raise one; at most 1.
+    Raises:
+        DataError: as for `evaluate`.
     """
-    allowed = int(len(lawful) * false_alarm_rate)
-    if allowed >= len(lawful):
-        return float(np.nextafter(np.float32(0), np.float32(1)))
-    first_refused = np.float32(np.sort(lawful)[::-1][allowed])
-    return float(min(np.nextafter(first_refused, np.float32(2)), np.float32(1)))
-
-
-def threshold_of_least_cost(
-    highest: NDArray[np.float32],
-    labels: NDArray[np.float32],
-    base_rate: float,
-    cost_fn: float,
-    cost_fp: float,
-) -> float:
-    """Return the threshold with the least expected cost a session: missed attacks and false alarms, by their costs."""
-    attack = labels == 1
-    candidates = np.unique(highest)
-    attacks, lawful = np.sort(highest[attack]), np.sort(highest[~attack])
-    missed = np.searchsorted(attacks, candidates) / len(attacks)
-    alarms = 1 - np.searchsorted(lawful, candidates) / len(lawful)
-    cost = base_rate * cost_fn * missed + (1 - base_rate) * cost_fp * alarms
-    return float(max(candidates[int(np.argmin(cost))], np.nextafter(np.float32(0), np.float32(1))))
-
-
-def recall_at(lawful: NDArray[np.float32], attacks: NDArray[np.float32], false_alarm_rate: float) -> float:
-    """Return the recall at the threshold that gives lawful sessions this false-alarm rate on the same data."""
-    return float((attacks >= threshold_for(lawful, false_alarm_rate)).mean()) if len(attacks) else 0.0
-
-
-def weighted_pr_auc(
-    labels: NDArray[np.float32], scores: NDArray[np.float32], weights: NDArray[np.float64]
-) -> float:
-    """Average precision with sessions weighed; that of `pr_auc` where all weigh alike."""
-    if np.ptp(weights) == 0:
-        return pr_auc(labels, scores)
-    order = np.argsort(-scores, kind="stable")
-    last_of_equals = np.append(np.diff(scores[order]) != 0, [True])
-    caught = np.cumsum((weights * labels)[order])[last_of_equals]
-    flagged = np.cumsum(weights[order])[last_of_equals]
-    return float((np.diff(caught, prepend=0) * caught / flagged).sum() / caught[-1])
-
-
-@dataclass(frozen=True, slots=True)
-class _Marks:
-    """Where in each session things happen, as indices of its actions; NEVER where they do not."""
-
-    attacked_from: NDArray[np.int64]
-    last_large: NDArray[np.int64]
-    first_money: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, scored: Scored) -> "_Marks":
-        sessions = scored.sessions
-        money = np.array([name.startswith(MONEY_PREFIX) for name in sessions.names])
-        large = np.array([name == MIN_LARGE for name in sessions.names])
-        is_money, is_large = (marked[sessions.actions] & (sessions.targets == 1) for marked in (money, large))
-        first_money, last_money = _first_and_last(is_money, sessions.starts)
-        last_large = _first_and_last(is_large, sessions.starts)[1]
-        last_large = np.where(last_large == NEVER, last_money, last_large)
-        # Without money in the vocabulary, an attack counts as stopped before its last action.
-        last_large = np.where(
-            (last_large == NEVER) & (sessions.labels == 1), sessions.lengths - 1, last_large
+    judged, measures, rates = [], [], []
+    for scored, threshold in (first, second):
+        one = judge(scored, unit or scored.sessions.labels_of)
+        blocked = one.scores >= threshold
+        if one.unit == "session":
+            blocked = Course.of(scored, threshold, BUILT_IN).blocked[one.index]
+        rate = float(one.labels.mean()) if base_rate is None else base_rate
+        measure, counted = _measure(one, rate, blocked, {})
+        judged.append(one)
+        measures.append(measure)
+        rates.append(counted)
+    ours, theirs = _sampled(judged[0], measures)
+    found = {}
+    for name, samples in ours.items():
+        less = theirs[name] - samples
+        interval = judged[0].draws.interval(float(less[0]), less[1:])
+        if name in rates[0]:
+            (hits, of), (hits_2, _) = rates[0][name], rates[1][name]
+            interval = wider(interval, newcombe(hits[of], hits_2[of]))
+        found[name] = Difference(
+            float(samples[0]), float(theirs[name][0]), Estimate(float(less[0]), *interval)
         )
-        return cls(sessions.attacked_from, last_large, first_money)
+    return found
 
 
-def _first_and_last(
-    marked: NDArray[np.bool_], starts: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the index, in its session, of the first and of the last action that is marked; NEVER where none is."""
-    position = np.arange(len(marked))
-    first = np.minimum.reduceat(np.where(marked, position, NEVER), starts[:-1])
-    last = np.maximum.reduceat(np.where(marked, position, -1), starts[:-1])
-    return np.where(last < 0, NEVER, first - starts[:-1]), np.where(last < 0, NEVER, last - starts[:-1])
+def _measure(judged: Judged, base_rate: float, blocked: Flags, more: Rates) -> tuple[Measure, Rates]:
+    """Return how every figure with an interval follows from how often each example counts; and which are rates."""
+    attack = judged.labels
+    rates = {"recall": (blocked & attack, attack), "false_alarm_rate": (blocked & ~attack, ~attack)}
+    budgets = [budget for budget in BUDGETS if budget * (~attack).sum() >= 1]
+    by_score = Ranking.of(attack, judged.scores)
+    ranked = by_score if judged.ranked is judged.scores else Ranking.of(attack, judged.ranked)
+    last = None if judged.last is None else Ranking.of(attack, judged.last)
+
+    # Sums by index and not dot products, whose threads wait for each other on a busy machine.
+    places = {name: (np.flatnonzero(hits), np.flatnonzero(of)) for name, (hits, of) in (rates | more).items()}
+
+    def shares(names: Iterable[str], weights: Weights) -> dict[str, float]:
+        return {
+            name: float(weights[hits].sum() / weights[of].sum())
+            for name in names
+            for hits, of in [places[name]]
+        }
+
+    def measure(weights: Weights) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for name, ranking in (("", ranked), ("last_", last)):
+            if ranking is not None:
+                curve = ranking.curve(base_rate, weights)
+                found |= {f"{name}roc_auc": curve.roc_auc(), f"{name}pr_auc": curve.pr_auc()}
+        curve = by_score.curve(base_rate, weights)
+        found |= {f"recall_at_{budget:g}": curve.recall_at(budget) for budget in budgets}
+        found |= shares(rates, weights)
+        recall, alarms = found["recall"], found["false_alarm_rate"]
+        here = Curve.at(base_rate, np.empty(0, np.float32), np.array([recall, 1.0]), np.array([alarms, 1.0]))
+        found |= {
+            "precision": float(here.precision[0]),
+            "f1": float(here.f1[0]),
+            "best_f1": curve.best_f1()[0],
+            "macro_f1": float(here.macro_f1[0]),
+            "best_macro_f1": float(curve.macro_f1.max()),
+            "alerts_per_1000": 1000 * (base_rate * recall + (1 - base_rate) * alarms),
+        }
+        return found | shares(more, weights)
+
+    return measure, rates | more
+
+
+def _sampled(judged: Judged, measures: Sequence[Measure]) -> list[dict[str, NDArray[np.float64]]]:
+    """Return, of each measure by name, the value on the examples as they are, and after it those on samples of them."""
+    weights = itertools.chain([np.ones(len(judged.labels))], judged.draws)
+    drawn = [[measure(one) for measure in measures] for one in weights]
+    return [
+        {name: np.array([row[place][name] for row in drawn]) for name in drawn[0][place]}
+        for place in range(len(measures))
+    ]
+
+
+def _estimates(judged: Judged, measure: Measure, rates: Rates) -> dict[str, Estimate]:
+    attacks = int(judged.labels.sum())
+    found = {}
+    for name, samples in _sampled(judged, [measure])[0].items():
+        value = float(samples[0])
+        interval = judged.draws.interval(value, samples[1:])
+        if name in rates:
+            hits, of = rates[name]
+            interval = wider(interval, wilson(int(hits.sum()), int(of.sum())))
+        elif name.startswith("recall_at_"):
+            interval = wider(interval, wilson(value * attacks, attacks))
+        bound = 1000.0 if name == "alerts_per_1000" else 1.0
+        found[name] = Estimate(value, max(0.0, interval[0]), min(bound, interval[1]))
+    return found
+
+
+def _by_kind(scored: Scored, judged: Judged, course: Course) -> dict[str, dict[str, Group]]:
+    sessions, known = scored.sessions, judged.index
+    attack, blocked = judged.labels, course.blocked[known]
+    types, lengths = sessions.types.take(known), sessions.lengths[known]
+    before = course.before_last_large[known], course.has_money[known]
+    return {
+        "by_family": dict(_groups(types, attack, blocked, before)),
+        "by_lawful_kind": dict(_groups(types, ~attack, blocked)),
+        "by_customer_type": dict(_groups(sessions.customer_types.take(known), ~attack, blocked)),
+        "by_length": dict(_groups(_quarters(lengths, ~attack), ~attack, blocked)),
+    }
+
+
+def _quarters(lengths: NDArray[np.int64], lawful: Flags) -> Categories:
+    """Return to which quarter of the lawful sessions' lengths each session belongs; fewer where lengths are alike."""
+    bounds = np.unique(np.quantile(lengths[lawful], [0.25, 0.5, 0.75, 1.0], method="lower"))
+    lows = [int(lengths[lawful].min()), *(bounds[:-1] + 1).tolist()]
+    names = tuple(f"{low:,} to {high:,} actions" for low, high in zip(lows, bounds.tolist(), strict=True))
+    codes = np.minimum(np.searchsorted(bounds, lengths), len(names) - 1)
+    return Categories(names, codes.astype(np.int32))
 
 
 def _groups(
-    categories: Categories,
-    counted: NDArray[np.bool_],
-    alerted: NDArray[np.bool_],
-    before: NDArray[np.bool_] | None = None,
+    categories: Categories, counted: Flags, blocked: Flags, before: tuple[Flags, Flags] | None = None
 ) -> Iterator[tuple[str, Group]]:
     for code, name in enumerate(categories.names):
         chosen = (categories.codes == code) & counted
         if name and chosen.any():
+            count, alerts = int(chosen.sum()), int(blocked[chosen].sum())
+            in_time, with_money = (0, 0) if before is None else (int(one[chosen].sum()) for one in before)
             yield (
                 name,
                 Group(
-                    sessions=int(chosen.sum()),
-                    alerts=int(alerted[chosen].sum()),
-                    share=float(alerted[chosen].mean()),
-                    before_money=None if before is None else float(before[chosen].mean()),
+                    sessions=count,
+                    alerts=alerts,
+                    share=Estimate(alerts / count, *wilson(alerts, count)),
+                    before_money=in_time / with_money if with_money else None,
                 ),
             )
 
 
-def _calibration(
-    scores: NDArray[np.float64], labels: NDArray[np.float32], weights: NDArray[np.float64]
-) -> tuple[float, float]:
+def _calibration(judged: Judged, odds: float) -> tuple[float, float]:
     """Return Brier's score (1950) and the expected calibration error over equally wide bins (Naeini et al. 2015)."""
-    brier = float(np.average((scores - labels) ** 2, weights=weights))
+    scores, labels = judged.scores.astype(np.float64), judged.labels
+    weights = np.where(labels, 1.0, odds)
     bins = np.minimum((scores * ECE_BINS).astype(int), ECE_BINS - 1)
-    ece = 0.0
-    for one in range(ECE_BINS):
-        chosen = bins == one
-        if chosen.any():
-            gap = np.average(scores[chosen], weights=weights[chosen]) - np.average(
-                labels[chosen], weights=weights[chosen]
-            )
-            ece += abs(float(gap)) * float(weights[chosen].sum() / weights.sum())
-    return brier, ece
-
-
-def _interval(
-    figure: Callable[[NDArray[np.int64], NDArray[np.int64]], float],
-    lawful: NDArray[np.int64],
-    attacks: NDArray[np.int64],
-    seed: int,
-) -> Interval:
-    """Draw lawful and attacked sessions with replacement, each side for itself, and return the middle 95 %."""
-    rng = np.random.RandomState(seed)
-    drawn = [
-        figure(
-            lawful[rng.randint(0, len(lawful), len(lawful))],
-            attacks[rng.randint(0, len(attacks), len(attacks))],
-        )
-        for _ in range(BOOTSTRAPS)
-    ]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(low), float(high)
+    gaps = np.bincount(bins, weights * (scores - labels))
+    return float(np.average((scores - labels) ** 2, weights=weights)), float(
+        np.abs(gaps).sum() / weights.sum()
+    )

@@ -2,29 +2,64 @@
 
 import base64
 import html
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from detector.model.artifact import ModelMetadata
-from trainer.evaluation.figures import NEVER, Figures, Group, Interval, Scored
+from trainer.data.sessions import LabelsOf
+from trainer.evaluation.course import BUILT_IN, Course
+from trainer.evaluation.curves import Ranking
+from trainer.evaluation.evasion import Escapes
+from trainer.evaluation.figures import Difference, Figures, Group
+from trainer.evaluation.scoring import Scored
+from trainer.evaluation.units import judge
 
 _TRACES: Final = 12
 _DPI: Final = 110
 _LOWEST_RATE: Final = 1e-5
+_BAND_DRAWS: Final = 100
+_GRID: Final = 200
+_LABELS: Final = {
+    "roc_auc": "ROC-AUC",
+    "pr_auc": "PR-AUC",
+    "last_roc_auc": "ROC-AUC, scores after the last action",
+    "last_pr_auc": "PR-AUC, scores after the last action",
+    "recall": "recall at the threshold",
+    "false_alarm_rate": "false alarms per lawful {unit}",
+    "precision": "precision",
+    "f1": "F1 at the threshold",
+    "best_f1": "best F1",
+    "macro_f1": "macro F1 at the threshold",
+    "best_macro_f1": "best macro F1",
+    "alerts_per_1000": "alerts per 1,000 {unit}s",
+    "blocked_before_last_large": "blocked before the last large transfer",
+    "blocked_by_last_large": "blocked on that transfer at the latest",
+    "blocked_before_any_money": "blocked before any transfer",
+}
 
 
-def write_report(out: Path, metadata: ModelMetadata, figures: Figures, scored: Scored) -> list[Path]:
-    """Write plots, page and card beside a model file; return their paths.
+class Section(NamedTuple):
+    """A table of the report."""
+
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+def write_report(
+    out: Path, metadata: ModelMetadata, figures: Figures, scored: Scored, more: Iterable[Section] = ()
+) -> list[Path]:
+    """Write plots, page and card, with more tables if given, beside a model file; return their paths.
 
     Raises:
         OSError: one cannot be written.
     """
     png = plots(scored, figures)
-    card = model_card(metadata, figures)
+    card = model_card(metadata, figures, more)
     paths = [out.with_suffix(suffix) for suffix in (".png", ".html", ".md")]
     image = base64.b64encode(png).decode()
     page = (
@@ -39,42 +74,29 @@ def write_report(out: Path, metadata: ModelMetadata, figures: Figures, scored: S
     return paths
 
 
-def model_card(metadata: ModelMetadata, figures: Figures) -> str:
+def model_card(metadata: ModelMetadata, figures: Figures, more: Iterable[Section] = ()) -> str:
     """Return the model card (Mitchell et al. 2019), in Markdown."""
     training = ", ".join(f"{name} {value}" for name, value in metadata.training.items())
     libraries = ", ".join(f"{name} {number}" for name, number in metadata.libraries.items())
+    count = len(metadata.gap_bounds_ms)
+    times = f"with the gap before each in one of {count + 1} buckets" if count else "without times"
+    others = " and a token for others" if metadata.unknown_token else ""
     return "\n".join(
         [
             f"# {metadata.name} {metadata.version}",
             "",
             (
-                f"Scores the last {metadata.window} actions of a session, {_times(metadata)}, after every action; blocks at "
-                f"{metadata.threshold:.6g}. Vocabulary of {len(metadata.vocabulary):,} actions"
-                f"{' and a token for others' if metadata.unknown_token else ''}."
+                f"Scores the last {metadata.window} actions of a session, {times}, after every action; blocks at "
+                f"{metadata.threshold:.6g}. Vocabulary of {len(metadata.vocabulary):,} actions{others}."
             ),
             "",
             "## Data",
-            (
-                f"`{metadata.preset}`, SHA-256 `{metadata.data_sha256}`. Figures are on {figures.sessions:,} sessions held out, "
-                f"{figures.attacks:,} of them attacks. Figures that depend on how common attacks are assume "
-                f"{figures.base_rate:.4%} of sessions."
-            ),
+            f"`{metadata.preset}`, SHA-256 `{metadata.data_sha256}`.",
             "",
             "## Figures",
-            *markdown_table(("figure", "value", "95 % interval"), figure_rows(figures)),
-            "",
-            "## Attack families",
-            *markdown_table(
-                ("family", "sessions", "blocked", "before the last large transfer"),
-                group_rows(figures.by_family),
+            *itertools.chain.from_iterable(
+                [*markdown_table(section.header, section.rows), ""] for section in (*sections(figures), *more)
             ),
-            "",
-            "## False alarms by kind of lawful session",
-            *markdown_table(("kind", "sessions", "alarms", ""), group_rows(figures.by_lawful_kind)),
-            "",
-            "## False alarms by type of customer",
-            *markdown_table(("type", "sessions", "alarms", ""), group_rows(figures.by_customer_type)),
-            "",
             "## Use and limits",
             (
                 "For blocking or stepping up sessions whose actions resemble an account takeover. A figure on simulated "
@@ -90,56 +112,105 @@ def model_card(metadata: ModelMetadata, figures: Figures) -> str:
     )
 
 
+def sections(figures: Figures) -> Iterator[Section]:
+    """Yield the tables of a model's figures, in words; those of no use are left out."""
+    yield Section((f"on the {figures.unit}s held out", "", "95 % interval"), list(figure_rows(figures)))
+    if figures.at_k:
+        ranks = [(f"{k:,}", f"{at.precision:.2%}", f"{at.recall:.2%}") for k, at in figures.at_k.items()]
+        yield Section((f"{figures.unit}s with the highest scores", "precision", "recall"), ranks)
+    money = "before the last large transfer"
+    for title, share, groups in (
+        ("attack family", "blocked", figures.by_family),
+        ("lawful kind", "false alarms", figures.by_lawful_kind),
+        ("type of customer", "false alarms", figures.by_customer_type),
+        ("length of a lawful session", "false alarms", figures.by_length),
+    ):
+        if groups:
+            timed = any(group.before_money is not None for group in groups.values())
+            rows = [row if timed else row[:-1] for row in group_rows(groups)]
+            header = (title, "sessions", share, "95 % interval", money)
+            yield Section(header if timed else header[:-1], rows)
+
+
+def difference_section(found: Mapping[str, Difference], unit: LabelsOf) -> Section:
+    """Return the table of two models on the same examples."""
+    rows = []
+    for name, one in found.items():
+        less = one.second_less_first
+        shown = _shown(name)
+        signed = shown.replace(":", ":+")
+        interval = f"{signed.format(less.value)} ({signed.format(less.low)} to {signed.format(less.high)})"
+        rows.append((label_of(name, unit), shown.format(one.first), shown.format(one.second), interval))
+    return Section(("both models", "--model", "--compare", "difference, 95 % interval"), rows)
+
+
+def escape_section(found: Iterable[Escapes]) -> Section:
+    """Return the table of what escapes."""
+    rows = [
+        (
+            one.edit,
+            f"{one.attacks:,}",
+            *(
+                f"{share.value:.1%} ({share.low:.1%} to {share.high:.1%})"
+                for share in (one.share, one.share_anywhere)
+            ),
+        )
+        for one in found
+    ]
+    return Section(("caught attacks, edited", "attacks", "escape, right before the block", "anywhere"), rows)
+
+
 def figure_rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
     """Yield the main figures in words: name, value, interval."""
-
-    def percent(value: float) -> str:
-        return f"{value:.2%}"
-
-    def interval(one: Interval | None) -> str:
-        return "" if one is None else f"{one[0]:.2%} to {one[1]:.2%}"
-
-    yield "ROC-AUC", f"{figures.roc_auc:.5f}", ""
-    yield "PR-AUC", f"{figures.pr_auc:.4f}", ""
-    yield (
-        "recall at 0.1 % false alarms per session",
-        percent(figures.recall_at_0_1_percent),
-        interval(figures.recall_at_0_1_percent_interval),
-    )
-    yield (
-        "recall at 0.01 % false alarms per session",
-        percent(figures.recall_at_0_01_percent),
-        interval(figures.recall_at_0_01_percent_interval),
-    )
-    yield "recall at the threshold", percent(figures.recall), interval(figures.recall_interval)
-    yield (
-        "false alarms per lawful session",
-        f"{figures.false_alarm_rate:.3%}",
-        interval(figures.false_alarm_rate_interval),
-    )
-    yield (
-        "blocked before the last large transfer",
-        percent(figures.blocked_before_last_large),
-        interval(figures.blocked_before_last_large_interval),
-    )
-    yield "blocked on that transfer at the latest", percent(figures.blocked_by_last_large), ""
-    yield "blocked before any transfer", percent(figures.blocked_before_any_money), ""
-    yield "precision", percent(figures.precision), ""
-    yield "alerts per 1,000 sessions", f"{figures.alerts_per_1000_sessions:.2f}", ""
-    yield "actions of the attacker until the block, median", _number(figures.actions_until_block_median), ""
-    yield "seconds until the block, median", _number(figures.seconds_until_block_median), ""
+    lawful = figures.examples - figures.attacks
+    yield f"{figures.unit}s", f"{figures.attacks:,} attacks, {lawful:,} lawful", ""
+    yield "share of attacks assumed", f"{figures.base_rate:.4g}, {figures.base_rate_from}", ""
+    for name, one in figures.estimates.items():
+        label, shown = label_of(name, figures.unit), _shown(name)
+        if name == "best_f1":
+            label += f", at a threshold of {figures.best_f1_threshold:.6g}"
+        if "macro" not in name or figures.unit != "session":
+            yield label, shown.format(one.value), f"{shown.format(one.low)} to {shown.format(one.high)}"
+    if figures.smallest_rate > 1e-4:  # noqa: PLR2004  0.01 %, the smallest that is asked for
+        yield "smallest share of false alarms that can be told", f"{figures.smallest_rate:.2%}", ""
+    for label, number in (
+        ("actions of the attacker until the block, median", figures.actions_until_block_median),
+        ("seconds until the block, median", figures.seconds_until_block_median),
+    ):
+        if number is not None:
+            yield label, f"{number:g}", ""
     yield "Brier score", f"{figures.brier:.5f}", ""
     yield "expected calibration error", f"{figures.ece:.5f}", ""
 
 
-def group_rows(groups: Mapping[str, Group]) -> Iterator[tuple[str, str, str, str]]:
+def label_of(name: str, unit: LabelsOf) -> str:
+    """Return a figure's name in words."""
+    if name.startswith("recall_at_"):
+        return f"recall at {100 * float(name.removeprefix('recall_at_')):g} % false alarms per {unit}"
+    if name.startswith("blocked_after_"):
+        return f"blocked within {name.removeprefix('blocked_after_')} actions of the attacker"
+    return _LABELS[name].format(unit=unit)
+
+
+def _shown(name: str) -> str:
+    return "{:.4f}" if "auc" in name else "{:.2f}" if name == "alerts_per_1000" else "{:.2%}"
+
+
+def group_rows(groups: Mapping[str, Group]) -> Iterator[tuple[str, ...]]:
     """Yield a row for each group."""
     for name, group in groups.items():
         before = "" if group.before_money is None else f"{group.before_money:.1%}"
-        yield name, f"{group.sessions:,}", f"{group.share:.2%} ({group.alerts:,})", before
+        share = group.share
+        yield (
+            name,
+            f"{group.sessions:,}",
+            f"{share.value:.2%} ({group.alerts:,})",
+            f"{share.low:.2%} to {share.high:.2%}",
+            before,
+        )
 
 
-def markdown_table(header: tuple[str, ...], rows: Any) -> Iterator[str]:
+def markdown_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
     """Yield the lines of a Markdown table."""
     yield f"| {' | '.join(header)} |"
     yield "|" + "---|" * len(header)
@@ -148,27 +219,13 @@ def markdown_table(header: tuple[str, ...], rows: Any) -> Iterator[str]:
 
 
 def plots(scored: Scored, figures: Figures) -> bytes:
-    """Draw PR, ROC, reliability, detection by action number and score traces; return a PNG."""
+    """Draw PR and ROC with bands of 95 %, reliability, detection by action number and score traces; return a PNG."""
     from matplotlib.figure import Figure  # noqa: PLC0415  --help must not wait for it
 
     page = Figure(figsize=(15, 9), layout="constrained")
     axes = page.subplots(2, 3).flatten().tolist()
-    highest, attack = scored.highest().astype(np.float64), scored.labels == 1
-    weights = np.where(
-        attack, 1.0, (1 - figures.base_rate) / figures.base_rate * attack.sum() / max(1, (~attack).sum())
-    )
-    order = np.argsort(-highest, kind="stable")
-    recall = np.cumsum(attack[order]) / max(1, attack.sum())
-    alarms = np.cumsum(~attack[order]) / max(1, (~attack).sum())
-    precision = np.cumsum((weights * attack)[order]) / np.cumsum(weights[order])
-    _axis(axes[0], f"precision and recall, {figures.base_rate:.2%} attacks", "recall", "precision").plot(
-        recall, precision
-    )
-    _axis(axes[1], "ROC, by session", "false alarms per lawful session", "recall").plot(
-        np.maximum(alarms, _LOWEST_RATE), recall
-    )
-    axes[1].set_xscale("log")
-    _reliability(axes[2], highest, attack, weights)
+    _curves(axes[0], axes[1], scored, figures)
+    _reliability(axes[2], scored, figures)
     _detection(axes[3], scored, figures)
     _traces(axes[4], scored, figures, label=1, title="scores of some attacks")
     _traces(axes[5], scored, figures, label=0, title="scores of lawful sessions nearest the threshold")
@@ -183,46 +240,61 @@ def _axis(axis: Any, title: str, x: str, y: str) -> Any:
     return axis
 
 
-def _reliability(axis: Any, highest: Any, attack: Any, weights: Any) -> None:
-    edges = np.linspace(0, 1, 11)
-    bins = np.clip(np.digitize(highest, edges) - 1, 0, 9)
-    filled = [one for one in range(10) if (bins == one).any()]
-    said = [np.average(highest[bins == one], weights=weights[bins == one]) for one in filled]
-    seen = [np.average(attack[bins == one], weights=weights[bins == one]) for one in filled]
-    _axis(axis, "reliability of a session's highest score", "score", "share of attacks")
+def _curves(pr: Any, roc: Any, scored: Scored, figures: Figures) -> None:
+    judged = judge(scored, figures.unit)
+    ranking = Ranking.of(judged.labels, judged.scores)
+    recalls, alarms = np.linspace(1 / _GRID, 1, _GRID), np.geomspace(_LOWEST_RATE, 1, _GRID)
+    drawn = []
+    for weights in (None, *itertools.islice(judged.draws, _BAND_DRAWS)):
+        curve = ranking.curve(figures.base_rate, weights)
+        at_recall = np.minimum(np.searchsorted(curve.recall, recalls), len(curve.recall) - 1)
+        at_alarms = np.searchsorted(curve.false_alarms, alarms, side="right")
+        drawn.append((curve.precision[at_recall], np.append([0.0], curve.recall)[at_alarms]))
+    unit = figures.unit
+    for axis, grid, place in (
+        (
+            _axis(pr, f"precision and recall, {figures.base_rate:.2%} attacks", "recall", "precision"),
+            recalls,
+            0,
+        ),
+        (_axis(roc, f"ROC, by {unit}", f"false alarms per lawful {unit}", "recall"), alarms, 1),
+    ):
+        samples = np.array([one[place] for one in drawn])
+        axis.plot(grid, samples[0])
+        axis.fill_between(grid, *np.percentile(samples, [2.5, 97.5], axis=0), alpha=0.2)
+    roc.set_xscale("log")
+
+
+def _reliability(axis: Any, scored: Scored, figures: Figures) -> None:
+    judged = judge(scored, figures.unit)
+    odds = Ranking.of(judged.labels, judged.scores).curve(figures.base_rate).odds
+    weights = np.where(judged.labels, 1.0, odds)
+    bins = np.minimum((judged.scores * 10).astype(int), 9)
+    weight, said, seen = (
+        np.bincount(bins, weights * one, minlength=10) for one in (1.0, judged.scores, judged.labels)
+    )
+    filled = weight > 0
+    _axis(axis, f"reliability of the score of a {figures.unit}", "score", "share of attacks")
     axis.plot([0, 1], [0, 1], "--", color="grey")
-    axis.plot(said, seen, "o-")
+    axis.plot(said[filled] / weight[filled], seen[filled] / weight[filled], "o-")
 
 
 def _detection(axis: Any, scored: Scored, figures: Figures) -> None:
-    blocks = scored.first_blocks(figures.threshold)
-    _axis(axis, "attacks blocked by the attacker's n-th action", "n", "share of the family")
-    types, start = scored.sessions.types, scored.sessions.attacked_from
-    for family in figures.by_family:
-        chosen = (types.codes == types.names.index(family)) & (scored.labels == 1)
-        number = np.where(blocks == NEVER, NEVER, blocks - start + 1)[chosen]
-        axis.plot(
-            range(1, 31), [float(((number <= n) & (number > 0)).mean()) for n in range(1, 31)], label=family
-        )
-    if figures.by_family:
-        axis.legend(fontsize=7)
+    number = Course.of(scored, figures.threshold, BUILT_IN).number
+    types, attack = scored.sessions.types, scored.sessions.labels == 1
+    _axis(axis, "attacks blocked by the attacker's n-th action", "n", "share of the attacks")
+    families = {name: (types.codes == types.names.index(name)) & attack for name in figures.by_family}
+    for name, chosen in (families or {"all": attack}).items():
+        axis.plot(range(1, 31), [float((number[chosen] <= n).mean()) for n in range(1, 31)], label=name)
+    axis.legend(fontsize=7)
 
 
 def _traces(axis: Any, scored: Scored, figures: Figures, *, label: int, title: str) -> None:
     _axis(axis, title, "action of the session", "score")
-    chosen = np.flatnonzero(scored.packed.labels == label)
+    chosen = np.flatnonzero(scored.sessions.labels == label)
     if not label:
         chosen = chosen[np.argsort(-scored.highest()[chosen], kind="stable")]
     for number in chosen[:_TRACES].tolist():
-        trace = scored.scores[scored.packed.starts[number] : scored.packed.starts[number + 1]]
+        trace = scored.scores[scored.sessions.starts[number] : scored.sessions.starts[number + 1]]
         axis.plot(range(1, len(trace) + 1), trace, alpha=0.7)
     axis.axhline(figures.threshold, color="black", linestyle="--")
-
-
-def _times(metadata: ModelMetadata) -> str:
-    count = len(metadata.gap_bounds_ms)
-    return f"with the gap before each in one of {count + 1} buckets" if count else "without times"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"

@@ -7,19 +7,29 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.model.artifact import METADATA_KEY, ModelMetadata, seal
-from detector.model.scorer import ACTIONS_INPUT, SCORE_OUTPUT
-from trainer.training.network import Weights
+from detector.core.encoding import Encoding
+from detector.model.artifact import METADATA_KEY, Canary, ModelMetadata, format_of, seal
+from detector.model.scorer import ACTIONS_INPUT, GAPS_INPUT, SCORE_OUTPUT, Scorer
+from trainer.data.sessions import Sessions
+from trainer.training.network import GATES, Tensors
 
 OPSET = 14
 IR_VERSION = 8
 """Of ONNX 1.10 (2021): every onnxruntime since 1.9 reads both."""
+CANARIES = 16
+_CANARY_POOL = 2_000
 LARGEST_WEIGHT = 1e4
 """Far beyond a trained weight, and far below where a sum of their products in float32 could overflow to NaN."""
 
 
-def build_graph(weights: Weights, window: int) -> Any:
-    """Build the graph: action codes (n, window) int32 to scores (n,) float32.
+def build_graph(
+    tensors: Tensors, window: int, *, masked: bool = True, slope: float = 1.0, shift: float = 0.0
+) -> Any:
+    """Build the graph: action codes and gap buckets, each (n, window) int32, to scores (n,) float32.
+
+    The score is the sigmoid of the calibrated logit, slope * logit + shift, where a window's actions end if `masked`,
+    and otherwise where its padding does. Padding is masked by each window's length, so that it costs no accuracy;
+    onnxruntime gives the same bits in every batch nevertheless.
 
     Returns:
         an onnx.ModelProto, checked.
@@ -27,48 +37,111 @@ def build_graph(weights: Weights, window: int) -> Any:
     Raises:
         ValueError: a weight is not finite, or larger than LARGEST_WEIGHT.
     """
-    from onnx import TensorProto, helper  # noqa: PLC0415
+    from onnx import TensorProto, helper  # noqa: PLC0415  only training has it
 
-    units = len(weights.recurrent)
-    tensors = {
-        "embedding": weights.embedding,
-        "lstm_input_weights": _gates(weights.kernel).T[np.newaxis],
-        "lstm_recurrence_weights": _gates(weights.recurrent).T[np.newaxis],
-        # ONNX adds a bias for the input and one for the recurrence, Keras has one.
-        "lstm_bias": np.concatenate([_gates(weights.bias), np.zeros_like(weights.bias)])[np.newaxis],
-        "risk_weights": weights.risk_kernel,
-        "risk_bias": weights.risk_bias,
-        "directions": np.array([0], np.int64),
-        "flat": np.array([-1], np.int64),
+    arrays: dict[str, NDArray[Any]] = {
+        "action_embedding": tensors.actions,
+        **_cell_arrays(tensors),
+        "risk_weights": (tensors.risk_kernel * slope).astype(np.float32),
+        "risk_bias": (tensors.risk_bias * slope + shift).astype(np.float32),
     }
-    check_weights(tensors)
-    return checked_model(
-        [
-            helper.make_node("Transpose", [ACTIONS_INPUT], ["steps"], perm=[1, 0]),
-            helper.make_node("Gather", ["embedding", "steps"], ["embedded"]),
-            helper.make_node(
-                "LSTM",
-                ["embedded", "lstm_input_weights", "lstm_recurrence_weights", "lstm_bias"],
-                ["", "last_hidden"],
-                hidden_size=units,
-            ),
-            helper.make_node("Squeeze", ["last_hidden", "directions"], ["hidden"]),
-            helper.make_node("Gemm", ["hidden", "risk_weights", "risk_bias"], ["logit"]),
-            helper.make_node("Sigmoid", ["logit"], ["risk"]),
-            helper.make_node("Reshape", ["risk", "flat"], [SCORE_OUTPUT]),
-        ],
-        [helper.make_tensor_value_info(ACTIONS_INPUT, TensorProto.INT32, ["n", window])],
-        [helper.make_tensor_value_info(SCORE_OUTPUT, TensorProto.FLOAT, ["n"])],
-        tensors,
+    nodes = [
+        helper.make_node("Transpose", [ACTIONS_INPUT], ["action_steps"], perm=[1, 0]),
+        helper.make_node("Gather", ["action_embedding", "action_steps"], ["embedded_actions"]),
+    ]
+    inputs = [helper.make_tensor_value_info(ACTIONS_INPUT, TensorProto.INT32, ["n", window])]
+    embedded = "embedded_actions"
+    if tensors.gaps is not None:
+        arrays["gap_embedding"] = tensors.gaps
+        inputs.append(helper.make_tensor_value_info(GAPS_INPUT, TensorProto.INT32, ["n", window]))
+        embedded = "embedded"
+        nodes += [
+            helper.make_node("Transpose", [GAPS_INPUT], ["gap_steps"], perm=[1, 0]),
+            helper.make_node("Gather", ["gap_embedding", "gap_steps"], ["embedded_gaps"]),
+            helper.make_node("Add", ["embedded_actions", "embedded_gaps"], [embedded]),
+        ]
+    _check_weights(arrays)
+    cell_inputs = [embedded, "input_weights", "recurrence_weights", "cell_bias"]
+    arrays |= {"directions": np.array([0], np.int64), "flat": np.array([-1], np.int64)}
+    if masked:
+        arrays |= {"padding": np.array(0, np.int32), "steps_axis": np.array([1], np.int64)}
+        cell_inputs.append("lengths")
+        nodes += [
+            helper.make_node("Greater", [ACTIONS_INPUT, "padding"], ["is_action"]),
+            helper.make_node("Cast", ["is_action"], ["counted"], to=TensorProto.INT32),
+            helper.make_node("ReduceSum", ["counted", "steps_axis"], ["lengths"], keepdims=0),
+        ]
+    cell = helper.make_node(
+        tensors.cell.upper(), cell_inputs, ["", "last_hidden"], hidden_size=len(tensors.recurrent)
     )
+    if tensors.cell == "gru":
+        cell.attribute.append(helper.make_attribute("linear_before_reset", 1))  # as Keras' reset_after
+    nodes += [
+        cell,
+        helper.make_node("Squeeze", ["last_hidden", "directions"], ["hidden"]),
+        helper.make_node("Gemm", ["hidden", "risk_weights", "risk_bias"], ["logit"]),
+        helper.make_node("Sigmoid", ["logit"], ["risk"]),
+        helper.make_node("Reshape", ["risk", "flat"], [SCORE_OUTPUT]),
+    ]
+    score = helper.make_tensor_value_info(SCORE_OUTPUT, TensorProto.FLOAT, ["n"])
+    return _checked_model(nodes, inputs, [score], arrays)
 
 
-def check_weights(tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Check that weights are finite and of a size that single precision can sum.
+def model_file(graph: Any, metadata: ModelMetadata) -> bytes:
+    """Return the model file of a graph that `build_graph` returned; the same input gives the same bytes.
 
-    Raises:
-        ValueError: one is not finite, or larger than LARGEST_WEIGHT.
+    Its format is the oldest that it can have, whatever the metadata says.
     """
+    import onnx  # noqa: PLC0415  only training has it
+
+    model = onnx.ModelProto()
+    model.CopyFrom(graph)
+    document = msgspec.json.encode(msgspec.structs.replace(metadata, format=format_of(metadata))).decode()
+    model.metadata_props.append(onnx.StringStringEntryProto(key=METADATA_KEY, value=document))
+    return seal(model.SerializeToString(deterministic=True))
+
+
+def canaries(scorer: Scorer, encoding: Encoding, sessions: Sessions, seed: int) -> list[Canary]:
+    """Pick sessions whose scores spread evenly from 0 to 1, as far as there are such, among real and random ones.
+
+    Real ones alone won't do: where they score almost 0 or almost 1, the sigmoid hides what went wrong before it.
+    """
+    rng = np.random.RandomState(seed)
+    pool = [_beginning(sessions, number, encoding, rng) for number in range(min(_CANARY_POOL, len(sessions)))]
+    pool += [_random(encoding, rng) for _ in range(_CANARY_POOL)]
+    steps = [encoding.steps(one.actions, one.times_ms) for one in pool]
+    scores = scorer.score(encoding.windows(steps))
+    spread = np.linspace(0, 1, CANARIES)[:, np.newaxis]
+    picked = np.unique(np.abs(scores - spread).argmin(axis=1)).tolist()
+    return [msgspec.structs.replace(pool[index], score=float(scores[index])) for index in picked]
+
+
+def _beginning(sessions: Sessions, number: int, encoding: Encoding, rng: np.random.RandomState) -> Canary:
+    """Return some of a session's first actions; those beyond the vocabulary left out."""
+    start, end = sessions.starts[number : number + 2].tolist()
+    end = start + 1 + rng.randint(min(encoding.window, end - start))
+    names = [sessions.names[code] for code in sessions.actions[start:end].tolist()]
+    known = [at for at, name in enumerate(names) if name in encoding.vocabulary]
+    times_ms = np.zeros(end - start, np.int64) if sessions.times_ms is None else sessions.times_ms[start:end]
+    if not known:
+        return _canary(encoding, [encoding.vocabulary[0]], times_ms[:1])
+    return _canary(encoding, [names[at] for at in known], times_ms[known])
+
+
+def _random(encoding: Encoding, rng: np.random.RandomState) -> Canary:
+    """Draw actions, and gaps between them."""
+    count = rng.randint(1, encoding.window + 3)
+    gaps_ms = rng.choice([0, *encoding.gap_bounds_ms], count)
+    codes = rng.randint(len(encoding.vocabulary), size=count).tolist()
+    return _canary(encoding, [encoding.vocabulary[code] for code in codes], np.cumsum(gaps_ms))
+
+
+def _canary(encoding: Encoding, actions: list[str], times_ms: NDArray[np.int64]) -> Canary:
+    times = (np.maximum.accumulate(times_ms) - times_ms[0]).tolist() if encoding.gap_bounds_ms else None
+    return Canary(actions=actions, times_ms=times, score=0.0)
+
+
+def _check_weights(tensors: Mapping[str, NDArray[Any]]) -> None:
     for name, tensor in tensors.items():
         if not (np.abs(tensor) <= LARGEST_WEIGHT).all():
             raise ValueError(
@@ -77,10 +150,9 @@ def check_weights(tensors: Mapping[str, NDArray[Any]]) -> None:
             )
 
 
-def checked_model(
+def _checked_model(
     nodes: list[Any], inputs: list[Any], outputs: list[Any], tensors: Mapping[str, NDArray[Any]]
 ) -> Any:
-    """Put a graph together; return it as an onnx.ModelProto, checked."""
     import onnx  # noqa: PLC0415  only training has it
     from onnx import helper  # noqa: PLC0415
 
@@ -98,18 +170,21 @@ def checked_model(
     return model
 
 
-def model_file(graph: Any, metadata: ModelMetadata) -> bytes:
-    """Return the model file of a graph that `build_graph` returned; the same input gives the same bytes."""
-    import onnx  # noqa: PLC0415  only training has it
+def _cell_arrays(tensors: Tensors) -> dict[str, NDArray[np.float32]]:
+    """Return the cell's weights in ONNX' layout and order of gates."""
 
-    model = onnx.ModelProto()
-    model.CopyFrom(graph)
-    document = msgspec.json.encode(metadata).decode()
-    model.metadata_props.append(onnx.StringStringEntryProto(key=METADATA_KEY, value=document))
-    return seal(model.SerializeToString(deterministic=True))
+    def gates(keras_order: NDArray[np.float32]) -> NDArray[np.float32]:
+        parts = np.split(keras_order, GATES[tensors.cell], axis=-1)
+        if tensors.cell == "lstm":  # Keras i, f, c, o to ONNX i, o, f, c
+            i, f, c, o = parts
+            return np.concatenate([i, o, f, c], axis=-1)
+        return np.concatenate(parts, axis=-1)  # z, r, h in both
 
-
-def _gates(keras_order: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Reorder the gates of the last axis from Keras' i, f, c, o to ONNX' i, o, f, c."""
-    i, f, c, o = np.split(keras_order, 4, axis=-1)
-    return np.concatenate([i, o, f, c], axis=-1)
+    bias = gates(tensors.bias).reshape(-1)
+    if tensors.cell == "lstm":  # ONNX has one more, of the recurrence
+        bias = np.concatenate([bias, np.zeros_like(bias)])
+    return {
+        "input_weights": gates(tensors.kernel).T[np.newaxis],
+        "recurrence_weights": gates(tensors.recurrent).T[np.newaxis],
+        "cell_bias": bias[np.newaxis],
+    }

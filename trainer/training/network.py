@@ -1,66 +1,133 @@
-"""The network, in Keras, and its weights as arrays."""
+"""The network over (action, gap) steps, in Keras, and its weights as arrays."""
 
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, fields
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.training.config import TrainingConfig
+from detector.core.encoding import Encoding
 
-_EMBEDDING, _LSTM, _RISK = "embedding", "lstm", "risk"
+Cell = Literal["lstm", "gru"]
+GATES: Final = {"lstm": 4, "gru": 3}
+_LONGEST_UNROLLED: Final = 32
+_BATCH: Final = 4_096
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """Weights of a network in Keras' layout, all float32. The LSTM's gates come in the order i, f, c, o.
+class Shape(NamedTuple):
+    """Size of a network.
 
     Attributes:
-        embedding: shape (actions + 1, embedding_units).
-        kernel: of the LSTM's input, shape (embedding_units, 4 * lstm_units).
-        recurrent: of its hidden state, shape (lstm_units, 4 * lstm_units).
-        bias: shape (4 * lstm_units,).
-        risk_kernel: shape (lstm_units, 1).
+        cell: the recurrent cell.
+        units: of its hidden state.
+        embedding_units: of a step's embedding.
+        dropout: share of the hidden units left out in training.
+        masked: a window's last action gives the score; otherwise its last place, padding read as such.
+    """
+
+    cell: Cell = "lstm"
+    units: int = 32
+    embedding_units: int = 16
+    dropout: float = 0.0
+    masked: bool = True
+
+    def of(self, tensors: "Tensors") -> "Shape":
+        """Return the shape of a network with these weights."""
+        return self._replace(units=len(tensors.recurrent), embedding_units=tensors.actions.shape[1])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tensors:
+    """Weights in Keras' layout, all float32. An LSTM's gates come in the order i, f, c, o, a GRU's z, r, h.
+
+    Attributes:
+        actions: embedding, shape (codes, embedding_units); row 0 pads, the last is that of the unknown token, if any.
+        gaps: embedding, shape (gap buckets, embedding_units); None without time.
+        kernel: shape (embedding_units, gates * units).
+        recurrent: shape (units, gates * units).
+        bias: shape (gates * units,) for an LSTM, (2, gates * units) for a GRU.
+        risk_kernel: shape (units, 1).
         risk_bias: shape (1,).
     """
 
-    embedding: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    gaps: NDArray[np.float32] | None
     kernel: NDArray[np.float32]
     recurrent: NDArray[np.float32]
     bias: NDArray[np.float32]
     risk_kernel: NDArray[np.float32]
     risk_bias: NDArray[np.float32]
 
+    @property
+    def cell(self) -> Cell:
+        """The recurrent cell, by how many gates it has."""
+        return "lstm" if self.recurrent.shape[1] == GATES["lstm"] * len(self.recurrent) else "gru"
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers these are."""
+        arrays = (getattr(self, one.name) for one in fields(self))
+        return sum(array.size for array in arrays if array is not None)
+
     @classmethod
-    def of(cls, network: Any) -> Self:
+    def of(cls, network: Any) -> "Tensors":
         """Take the weights out of what `build_network` returned."""
+        names = {layer.name for layer in network.layers}
         return cls(
-            *network.get_layer(_EMBEDDING).get_weights(),
-            *network.get_layer(_LSTM).get_weights(),
-            *network.get_layer(_RISK).get_weights(),
+            network.get_layer("actions").get_weights()[0],
+            network.get_layer("gaps").get_weights()[0] if "gaps" in names else None,
+            *network.get_layer("cell").get_weights(),
+            *network.get_layer("risk").get_weights(),
         )
 
+    def put_into(self, network: Any) -> Any:
+        """Give these weights to what `build_network` returned, and return it."""
+        network.get_layer("actions").set_weights([self.actions])
+        if self.gaps is not None:
+            network.get_layer("gaps").set_weights([self.gaps])
+        network.get_layer("cell").set_weights([self.kernel, self.recurrent, self.bias])
+        network.get_layer("risk").set_weights([self.risk_kernel, self.risk_bias])
+        return network
 
-def build_network(keras: Any, actions: int, config: TrainingConfig) -> Any:
-    """Build and compile the notebook's network: Embedding, LSTM, Dropout, Dense with a sigmoid.
 
-    It reads action codes of shape (n, window), int32, where 0 pads at the end and is not masked, and returns
-    risks of shape (n, 1). With 8 actions and the default config it has 25,185 parameters.
-    """
+def build_network(keras: Any, shape: Shape, encoding: Encoding) -> Any:
+    """Build a causal network from action codes and gap buckets, each (n, window) int32, to a logit at every step."""
     layers = keras.layers
-    network = keras.Sequential(
-        [
-            keras.Input((config.window,), dtype="int32"),
-            layers.Embedding(actions + 1, config.embedding_units, name=_EMBEDDING),
-            layers.LSTM(config.lstm_units, name=_LSTM),
-            layers.Dropout(config.dropout),
-            layers.Dense(1, activation="sigmoid", name=_RISK),
-        ]
-    )
-    network.compile(
-        optimizer="adam",
-        loss="binary_crossentropy",
-        metrics=["accuracy"],
-        jit_compile=False,  # XLA orders sums as it likes
-    )
-    return network
+    actions = keras.Input((encoding.window,), dtype="int32")
+    inputs = [actions]
+    codes = 1 + len(encoding.vocabulary) + encoding.unknown_token
+    embedded = layers.Embedding(codes, shape.embedding_units, name="actions")(actions)
+    if encoding.gap_bounds_ms:
+        gaps = keras.Input((encoding.window,), dtype="int32")
+        inputs.append(gaps)
+        embedded += layers.Embedding(encoding.gap_buckets, shape.embedding_units, name="gaps")(gaps)
+    cell = layers.LSTM if shape.cell == "lstm" else layers.GRU
+    # Unrolled: TensorFlow's loop costs more on a CPU than the steps in it. Beyond, its graph would take minutes.
+    unroll = encoding.window <= _LONGEST_UNROLLED
+    hidden = cell(shape.units, return_sequences=True, unroll=unroll, name="cell")(embedded)
+    if shape.dropout:
+        hidden = layers.Dropout(shape.dropout, name="dropout")(hidden)
+    return keras.Model(inputs, layers.Dense(1, name="risk")(hidden))
+
+
+def inputs_of(windows: NDArray[np.void], encoding: Encoding) -> list[NDArray[np.int32]]:
+    """Return what the network reads of some windows."""
+    read = [windows["action"].astype(np.int32)]
+    return [*read, windows["gap"].astype(np.int32)] if encoding.gap_bounds_ms else read
+
+
+def scoring_place(windows: NDArray[np.void], *, masked: bool) -> NDArray[np.int64]:
+    """Return the place in each window whose logit is its score's; shape (n,)."""
+    if not masked:
+        return np.full(len(windows), windows.shape[1] - 1)
+    last: NDArray[np.int64] = np.maximum(np.count_nonzero(windows["action"], axis=1) - 1, 0)
+    return last
+
+
+def last_logits(
+    network: Any, windows: NDArray[np.void], encoding: Encoding, *, masked: bool = True
+) -> NDArray[np.float32]:
+    """Return Keras' logit of each window, to hold the exported graph against; shape (n,)."""
+    logits = network.predict(inputs_of(windows, encoding), batch_size=_BATCH, verbose=0)[..., 0]
+    taken: NDArray[np.float32] = logits[np.arange(len(windows)), scoring_place(windows, masked=masked)]
+    return taken

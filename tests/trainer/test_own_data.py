@@ -3,22 +3,22 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from detector.model.artifact import UnknownActions, load_model
 from detector.model.scorer import Scorer
 from tests.model.models import metadata, with_canaries
-from trainer.data.sessions import Session, simulate, split, write_sessions
-from trainer.data.windows import Weighing
-from trainer.evaluation.baselines import fit_boosted, rules, score_with
-from trainer.training.export import model_file
-from trainer.training.sequence import Shape, Tensors, build_sequence_graph
-from trainer.training.sequence_training import SequenceConfig, encoding_for
+from trainer.data.sessions import Session, write_sessions
+from trainer.data.simulated import simulate
+from trainer.training.defaults import encoding_for
+from trainer.training.export import build_graph, model_file
+from trainer.training.network import Tensors
 
+IDLE_MS = 1_800_000
 ROOT = Path(__file__).parents[2]
 TINY = [
     "--window",
@@ -27,8 +27,10 @@ TINY = [
     "6",
     "--embedding-units",
     "4",
-    "--epochs",
+    "--members",
     "2",
+    "--steps",
+    "60",
     "--batch-size",
     "32",
     "--seed",
@@ -119,19 +121,57 @@ def test_evaluate_gives_what_the_training_said(trained: tuple[Path, Path]) -> No
     done = _trainer("evaluate", "--model", str(trained[0]), "--data", str(trained[1]), "--json")
     assert done.returncode == 0, done.stderr
     said, kept = json.loads(done.stdout), load_model(trained[0]).metadata.metrics
-    assert said["roc_auc"] == pytest.approx(kept["roc_auc"])
-    assert said["recall"] == pytest.approx(kept["recall"])
-    assert said["roc_auc"] > 0.95
+    for name, estimate in said["estimates"].items():
+        assert estimate["value"] == pytest.approx(kept[name]), name
+    assert said["base_rate"] == kept["base_rate"]
+    assert kept["roc_auc"] > 0.95
+
+
+def test_evaluate_compares_edits_and_exports(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    """Beside the figures: a second model on the same sessions, what escapes by which edit, and the scores as tables."""
+    sessions, events = tmp_path / "sessions.parquet", tmp_path / "events.csv"
+    edits = tmp_path / "edits.toml"
+    edits.write_text('[[edit]]\nname = "reads on"\ninsert = ["READ"]\n')
+    model = str(trained[0])
+    done = _trainer(
+        *(
+            "evaluate",
+            "--model",
+            model,
+            "--data",
+            str(trained[1]),
+            "--compare",
+            model,
+            "--at-k",
+            "5",
+            "--json",
+        ),
+        *("--evasion", str(edits), "--scores", str(sessions), "--event-scores", str(events)),
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["base_rate_from"] == "the model's own"
+    assert said["compared"]["roc_auc"]["second_less_first"]["value"] == 0
+    assert said["at_k"]["5"]["precision"] > 0
+    assert said["evasions"][-1]["edit"] == "reads on"
+    assert all(0 <= one["share"]["value"] <= 1 for one in said["evasions"])
+    assert not [name for name in said["estimates"] if "money" in name], "a shop's words move none"
+    assert pl.read_parquet(sessions)["label"].sum() == said["attacks"]
+    assert len(pl.read_csv(events)) == pl.read_parquet(sessions)["actions"].sum()
 
 
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (["evaluate", "--model", "seed"], "expected one of --preset, --data, --events, --topic"),
+        (["evaluate", "--model", "seed"], "expected one of --preset, --data, --topic"),
         (["evaluate", "--model", "nowhere.onnx", "--preset", "realistic"], "nowhere.onnx"),
         (["train", "--data", "nowhere.jsonl", "--out", "{out}"], "nowhere.jsonl cannot be read"),
         (["train", "--preset", "realistic", "--cost-fn", "5", "--out", "{out}"], "expected both"),
-        (["train", "--topic", "t", "--out", "{out}"], "without --labels"),
+        (
+            ["train", "--topic", "t", "--data", "d", "--out", "{out}"],
+            "expected one of --preset, --data, --topic",
+        ),
+        (["train", "--data", "d", "--column", "when=ts", "--out", "{out}"], "says columns.when"),
         (
             ["train", "--preset", "realistic", "--like", "default", "--window", "5", "--out", "{out}"],
             "--like",
@@ -160,12 +200,9 @@ def test_the_graph_masks_padding_and_keeps_its_bits(cell: str) -> None:
         draw(10, width), draw(5, width), draw(width, gates * units), draw(units, gates * units),
         draw(gates * units) if cell == "lstm" else draw(2, gates * units), draw(units, 1), draw(1),
     )  # fmt: skip
-    shape = Shape(cell, units, width)  # type: ignore[arg-type]
     told = metadata(window=9, gap_bounds_ms=[10, 100], unknown_token=True)
-    scorers = {
-        window: Scorer(build_sequence_graph(tensors, shape, window).SerializeToString()) for window in (5, 9)
-    }
-    file = model_file(graph := build_sequence_graph(tensors, shape, 9), with_canaries(graph, told))
+    scorers = {window: Scorer(build_graph(tensors, window).SerializeToString()) for window in (5, 9)}
+    file = model_file(graph := build_graph(tensors, 9), with_canaries(graph, told))
     assert file
     sessions = [rng.randint(1, 10, rng.randint(1, 6)) for _ in range(300)]
     windows = {}
@@ -189,28 +226,12 @@ def test_unknown_actions_have_a_learned_row(trained: tuple[Path, Path]) -> None:
     assert float(model.score(windows)[0]) > 0.3
 
 
-def test_baselines_learn_and_follow_the_same_rules() -> None:
-    """Boosted trees tell attacks from lawful sessions on realistic traffic; rules score a drain, not browsing."""
-    parts = split(simulate(1_500, 600, 5))
-    config = SequenceConfig(window=12)
-    encoding = encoding_for(config, parts.train)
-    boosted = fit_boosted(parts.train, encoding, Weighing(), config.idle_timeout_ms, 1)
-    scored = score_with(boosted.score, encoding, parts.test, config.idle_timeout_ms)
-    attack = scored.labels == 1
-    assert np.median(scored.highest()[attack]) > np.quantile(scored.highest()[~attack], 0.9)
-    drain = encoding.steps(["LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE"], [0, 3_000, 8_000])
-    views = encoding.steps(["LOGIN", "VIEW_BALANCE", "VIEW_BALANCE"], [0, 3_000, 8_000])
-    high, low = rules(encoding)(encoding.windows([drain, views])).tolist()
-    assert high > 0.3
-    assert low == 0
-
-
 def test_a_window_and_buckets_are_chosen_from_the_data() -> None:
     """Unless told: a window that most sessions fit into, at most 24, and bounds of equal ratio over most gaps."""
     sessions = simulate(300, 50, 5)
-    encoding = encoding_for(SequenceConfig(), sessions)
+    encoding = encoding_for(sessions)
     assert 10 <= encoding.window <= 24
     ratios = np.diff(np.log(encoding.gap_bounds_ms))
     assert len(encoding.gap_bounds_ms) == 23
     assert ratios.max() < 1.2 * ratios.min()
-    assert encoding_for(replace(SequenceConfig(), window=7, gap_buckets=0), sessions).window == 7
+    assert encoding_for(sessions, 7, 0).window == 7

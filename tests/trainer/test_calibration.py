@@ -1,0 +1,113 @@
+"""Calibration and the threshold: what data can show, and what is no model."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from trainer.evaluation.thresholds import threshold_of_best_f1
+from trainer.training.calibration import (
+    TrainingError,
+    Wanted,
+    calibrate,
+    calibrated_loss,
+    choose_threshold,
+    logits_of,
+)
+
+
+def _sessions(lawful: int, attacks: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.RandomState(seed)
+    logits = np.concatenate([rng.normal(-2, 1, lawful), rng.normal(1, 1, attacks)])
+    labels = np.repeat([0, 1], [lawful, attacks])
+    return (1 / (1 + np.exp(-logits))).astype(np.float32), labels.astype(np.float32)
+
+
+def test_a_budget_that_the_data_can_show_is_kept() -> None:
+    """Of 20,000 lawful sessions a thousandth alarms, whether asked for or by default, and nothing needs to be said."""
+    scores, labels = _sessions(20_000, 500)
+    for wanted in (Wanted(), Wanted(target_fpr=0.001)):
+        chosen = choose_threshold(wanted, scores, labels, 0.5)
+        assert (chosen.by, chosen.false_alarm_rate, chosen.told) == ("target_fpr", 0.001, "")
+
+
+def test_a_budget_that_the_data_cannot_show_is_told_and_the_nearest_taken() -> None:
+    """0.1 % of 80 lawful sessions is no threshold: one of them is the nearest, and it is said so."""
+    scores, labels = _sessions(80, 20)
+    chosen = choose_threshold(Wanted(target_fpr=0.001), scores, labels, 0.5)
+    assert chosen.false_alarm_rate == 1 / 80
+    assert "80 lawful validation sessions cannot show 0.10% false alarms" in chosen.told
+    assert "1.25%" in chosen.told
+
+
+def test_without_a_budget_small_data_decides_by_f1() -> None:
+    """Where nobody asks and the default budget can't be shown, the threshold has the best F1, and it is said so."""
+    scores, labels = _sessions(80, 20)
+    chosen = choose_threshold(Wanted(), scores, labels, 0.5)
+    assert (chosen.by, chosen.threshold) == ("f1", threshold_of_best_f1(scores, labels))
+    assert "best F1" in chosen.told
+
+
+@given(
+    npst.arrays(
+        np.float32,
+        st.integers(2, 30),
+        elements=st.sampled_from([0.125, 0.25, 0.5, 0.875]),
+        fill=st.nothing(),
+    ),
+    st.data(),
+)
+def test_no_threshold_has_a_better_f1(scores: np.ndarray, data: st.DataObject) -> None:
+    """Whatever the ties: tried against every score as a threshold."""
+    labels = np.array(data.draw(st.lists(st.integers(0, 1), min_size=len(scores), max_size=len(scores))))
+    labels[0] = 1
+
+    def f1(threshold: float) -> float:
+        flagged = scores >= threshold
+        return float(2 * labels[flagged].sum() / (flagged.sum() + labels.sum()))
+
+    assert f1(threshold_of_best_f1(scores, labels)) == max(f1(float(one)) for one in scores)
+
+
+def test_a_model_that_blocks_nobody_is_an_error_that_names_the_ties() -> None:
+    """Where 27 of 65 lawful sessions tie above all attacks, no budget below catches anything: that is no model."""
+    scores = np.array([0.9] * 27 + [0.1] * 38 + [0.5] * 10, np.float32)
+    labels = np.repeat([0.0, 1.0], [65, 10]).astype(np.float32)
+    with pytest.raises(TrainingError, match=r"none of 10 attacks .* 27 of them share their highest score"):
+        choose_threshold(Wanted(target_fpr=0.05), scores, labels, 0.1)
+
+
+def test_a_model_that_blocks_everybody_is_an_error() -> None:
+    """One score for all sessions blocks all or none: that is no model either."""
+    scores, labels = np.full(100, 0.5, np.float32), np.repeat([0.0, 1.0], 50).astype(np.float32)
+    with pytest.raises(TrainingError, match=r"all of 50 attacks and 100\.0% of 50 lawful sessions"):
+        choose_threshold(Wanted(), scores, labels, 0.5)
+
+
+def test_costs_may_say_block_nobody_and_a_threshold_given_is_not_questioned() -> None:
+    """Costs of false alarms beyond any attack's choose 1; a threshold is taken as it is."""
+    scores, labels = _sessions(80, 20)
+    scores[0] = 0.9999  # a lawful one above every attack
+    dear = choose_threshold(Wanted(cost_fn=1, cost_fp=1e5), scores, labels, 0.5)
+    assert (dear.by, dear.recall, dear.false_alarm_rate) == ("cost", 0, 0)
+    assert choose_threshold(Wanted(threshold=1.0), scores, labels, 0.5).threshold == 1
+
+
+def test_attacks_that_score_below_lawful_sessions_are_no_model() -> None:
+    """A slope that is not above 0 is refused."""
+    scores, labels = _sessions(200, 100)
+    with pytest.raises(TrainingError, match="expected attacks to score above lawful sessions"):
+        calibrate(1 - scores, labels, 0.1)
+
+
+@given(st.floats(0.1, 20), st.floats(-5, 5))
+def test_the_calibrated_loss_forgives_being_too_sure(slope: float, shift: float) -> None:
+    """Logits that are stretched and shifted have the loss that they had before; without order it is that of chance."""
+    scores, labels = _sessions(300, 100)
+    logits, weights = logits_of(scores), np.ones(400)
+    loss = calibrated_loss(logits, labels, weights)
+    assert calibrated_loss(slope * logits + shift, labels, weights) == pytest.approx(loss, rel=0.01)
+    chance = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))
+    assert loss < 0.5 * chance
+    assert calibrated_loss(-logits, labels, weights) == pytest.approx(chance)

@@ -1,0 +1,430 @@
+"""Data as it comes: the same sessions from every form, and what is wrong, missing or misspelt is said once."""
+
+import gzip
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from producer.behaviour import realistic
+from producer.recording import label_of
+from trainer.data.description import Description, described, read_description
+from trainer.data.loading import load
+from trainer.data.sessions import DataError, Session, Sessions, write_sessions
+
+BEGIN_MS = 1_700_000_000_000
+ODD = {
+    "session": "user_sess", "account": "cust", "action": "event_type", "time": "when", "event_id": "uid", "label": "fraud",
+}  # fmt: skip
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Draw rows of events, one account a session, in the order of time; a session is an attack or is not."""
+    kinds = {name: draw(st.integers(0, 1)) for name in ("7", "08", "x")}
+    count = draw(st.integers(1, 20))
+    times = sorted(draw(st.lists(st.integers(0, 10**7), min_size=count, max_size=count, unique=True)))
+    rows = []
+    for number, at_ms in enumerate(times):
+        session = draw(st.sampled_from(sorted(kinds)))
+        action = draw(st.sampled_from(["A", "B", "ü, \"'"]))
+        rows.append(
+            dict(zip(ODD.values(), [session, f"of {session}", action, BEGIN_MS + at_ms, f"e{number}", kinds[session]], strict=True))
+        )  # fmt: skip
+    return rows
+
+
+def as_json(path: Path, frame: pl.DataFrame) -> Path:
+    """Write events as JSON lines."""
+    path = path.with_suffix(".jsonl")
+    frame.write_ndjson(path)
+    return path
+
+
+def as_csv(path: Path, frame: pl.DataFrame) -> Path:
+    """Write events as CSV, compressed."""
+    path = path.with_suffix(".csv.gz")
+    path.write_bytes(gzip.compress(frame.write_csv().encode()))
+    return path
+
+
+def as_parquet(path: Path, frame: pl.DataFrame) -> Path:
+    """Write events as Parquet, in no order, their times as times and their labels as booleans."""
+    path = path.with_suffix(".parquet")
+    frame.sample(fraction=1.0, shuffle=True, seed=3).with_columns(
+        pl.from_epoch("when", "ms"), pl.col("fraud").cast(pl.Boolean)
+    ).write_parquet(path)
+    return path
+
+
+def as_sessions(path: Path, frame: pl.DataFrame) -> Path:
+    """Write one session a row, of lists, as Parquet."""
+    path = path.with_suffix(".parquet")
+    lists = ["event_type", "when", "uid"]
+    frame.group_by("user_sess", maintain_order=True).agg(
+        pl.col(lists), pl.col("cust", "fraud").first()
+    ).write_parquet(path)
+    return path
+
+
+def rows_of(sessions: Sessions) -> dict[str, Session]:
+    """Return the sessions by their id."""
+    return {one.session_id: one for one in sessions.rows()}
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=histories())
+@pytest.mark.parametrize("write", [as_json, as_csv, as_parquet, as_sessions])
+def test_every_form_gives_the_same_sessions(
+    tmp_path_factory: pytest.TempPathFactory,
+    write: Callable[[Path, pl.DataFrame], Path],
+    rows: list[dict[str, Any]],
+) -> None:
+    """JSON lines, CSV and Parquet, events or sessions a row, with odd names of columns: ids as they are, all facts."""
+    path = write(tmp_path_factory.mktemp("data") / "odd", pl.DataFrame(rows))
+    loaded = load(path, described({"columns": ODD}))
+    expected = {}
+    for session in {row["user_sess"] for row in rows}:
+        own = [row for row in rows if row["user_sess"] == session]
+        expected[session] = Session(
+            session_id=session,
+            account_id=own[0]["cust"],
+            actions=tuple(row["event_type"] for row in own),
+            timestamps_ms=tuple(row["when"] for row in own),
+            label=own[0]["fraud"],
+            attack_from=0 if own[0]["fraud"] else None,
+        )
+    assert rows_of(loaded.sessions) == expected
+
+
+TIMES = [
+    ([1_700_000_000, 1_700_000_001], {"time_unit": "s"}),
+    ([1_700_000_000.0, 1_700_000_001.0], {"time_unit": "s"}),
+    ([1_700_000_000_000, 1_700_000_001_000], {}),
+    ([1_700_000_000_000.0, 1_700_000_001_000.2], {}),
+    (["1700000000000", "1700000001000"], {}),
+    (["1700000000", "1700000001"], {"time_unit": "s"}),
+    (["2023-11-14T22:13:20Z", "2023-11-14T22:13:21Z"], {}),
+    (["2023-11-14 23:13:20+01:00", "2023-11-14 23:13:21+01:00"], {}),
+    ([datetime.fromtimestamp(1_700_000_000, UTC), datetime.fromtimestamp(1_700_000_001, UTC)], {}),
+]
+
+
+@pytest.mark.parametrize(("values", "said"), TIMES)
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_times_are_read_in_any_unit(
+    tmp_path: Path, values: list[Any], said: dict[str, str], suffix: str
+) -> None:
+    """Numbers in the unit that is told, integers or not, texts as ISO 8601, columns of times."""
+    frame = pl.DataFrame(
+        {"session_id": [1, 1], "action": ["A", "B"], "when": values, "label": [0, 0]}, strict=False
+    )
+    path = tmp_path / f"times{suffix}"
+    match suffix:
+        case ".csv":
+            frame.write_csv(path)
+        case ".parquet":
+            frame.write_parquet(path)
+        case _ if isinstance(values[0], datetime):
+            pytest.skip("JSON has no times")
+        case _:
+            frame.write_ndjson(path)
+    sessions = load(path, described({"columns": {"time": "when"}, **said})).sessions
+    assert sessions.times_ms is not None
+    assert sessions.times_ms.tolist() == [1_700_000_000_000, 1_700_000_001_000]
+    assert sessions.ids.tolist() == ["1"]
+
+
+def test_times_of_another_zone_are_moments_all_the_same(tmp_path: Path) -> None:
+    """A column of times that has a zone is read by the moments that it means."""
+    when = pl.Series([1_700_000_000_000]).cast(pl.Datetime("ms", "UTC")).dt.convert_time_zone("Asia/Tokyo")
+    path = tmp_path / "data.parquet"
+    pl.DataFrame({"session_id": ["a"], "action": ["A"], "label": [0], "when": when}).write_parquet(path)
+    assert load(path, described({"columns": {"time": "when"}})).sessions.times_ms == [1_700_000_000_000]
+
+
+def test_bad_lines_are_counted_beyond_those_that_are_shown(tmp_path: Path) -> None:
+    """The first twenty are shown, the others counted."""
+    path = tmp_path / "data.csv"
+    path.write_text("session_id,action,label\n" + "good,A,0\n" + "a,A,9\n" * 50)
+    with pytest.raises(DataError, match=r"has 50 bad lines(.|\n)*line 22: (.|\n)*and 30 more"):
+        load(path)
+    told = load(path, skip_bad_lines=True).told
+    assert told[-2] == "left out: 30 more lines"
+
+
+@pytest.mark.parametrize(
+    ("document", "wanted"),
+    [
+        ({"sessions": "s"}, "says sessions: "),
+        ({"label_of": "event"}, "says label_of: labels_of was probably meant"),
+        ({"columns": {"acount": "user"}}, "says columns.acount: account was probably meant"),
+        ({"labels_of": "row"}, "Invalid enum value 'row' - at `$.labels_of`"),
+        ({"label_delay": "a month"}, "label_delay = 'a month': expected a number with one of"),
+    ],
+)
+def test_a_description_is_checked(document: dict[str, Any], wanted: str) -> None:
+    """A key or value that no description has is refused by its name, with the one that was probably meant."""
+    with pytest.raises(DataError) as raised:
+        described(document)
+    assert wanted in str(raised.value)
+
+
+def test_a_description_is_a_file_of_toml(tmp_path: Path) -> None:
+    """What the file says is what is read; what is no TOML is said."""
+    path = tmp_path / "shop.toml"
+    path.write_text('time_unit = "s"\nends_session = ["BYE"]\n[columns]\nsession = "visit"\n')
+    told = read_description(path)
+    assert (told.time_unit, told.ends_session, told.columns.session) == ("s", ("BYE",), "visit")
+    path.write_text("time_unit: s")
+    with pytest.raises(DataError, match=r"shop.toml is no TOML"):
+        read_description(path)
+
+
+BAD = [
+    ("{", "truncated"),
+    ('{"session_id":"a","actions":[],"label":0}', "0 actions"),
+    ('{"session_id":"","actions":["A"],"label":0}', "session_id is empty"),
+    ('{"session_id":"a","actions":["A"],"label":2}', "label is 2: expected one of 1, true, 0, false"),
+    ('{"session_id":"a","actions":["A",""],"label":0}', "an action is empty"),
+    (
+        '{"session_id":"a","actions":["A"],"label":0,"timestamps_ms":[1700000000000,1700000000001]}',
+        "2 of timestamps_ms for 1 actions",
+    ),
+    (
+        '{"session_id":"a","actions":["A"],"label":0,"split":"val"}',
+        "split is val: expected one of train, valid, test",
+    ),
+    ('{"session_id":"a","actions":["A"],"label":0,"attack_from":0}', "attack_from is 0"),
+    ('{"session_id":"a","actions":["A"],"label":1,"attack_from":1}', "attack_from is 1"),
+    ('{"session_id":"a","actions":["A"],"label":0,"weight":-1}', "weight is -1"),
+    ('{"session_id":"good","actions":["A"],"label":0}', "was on a line before"),
+    ('{"session_id":"a","actions":"A","label":0}', "$.actions"),
+    ('{"session_id":"a","actions":' + json.dumps(["A"] * 100_001) + ',"label":0}', "100001 actions"),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), BAD, ids=[reason for _, reason in BAD])
+def test_a_bad_line_is_named_by_its_number(tmp_path: Path, line: str, reason: str) -> None:
+    """A bad line ends the reading with its number and reason, or is left out and told with skip_bad_lines."""
+    path = tmp_path / "data.jsonl"
+    extra = ',"timestamps_ms":[1700000000000],"split":"test","weight":1,"attack_from":null'
+    good = f'{{"session_id":"good","actions":["A"],"label":0{extra if "timestamps" in line else ""}}}'
+    keys = '{"session_id":"keys","actions":["A"],"label":0,"split":null,"weight":null,"attack_from":null}'
+    path.write_text(f"{good}\n\n{line}\n{'' if extra in good else keys}\n")
+    with pytest.raises(DataError, match="line 3: ") as raised:
+        load(path)
+    assert reason in str(raised.value)
+    loaded = load(path, skip_bad_lines=True)
+    assert loaded.sessions.ids[0] == "good"
+    assert [line for line in loaded.told if "left out: line 3: " in line]
+
+
+def test_the_longest_session_is_read(tmp_path: Path) -> None:
+    """100,000 actions are a session."""
+    path = tmp_path / "data.jsonl"
+    write_sessions(path, [Session(session_id="s", actions=("A",) * 100_000, label=0)])
+    assert load(path).sessions.lengths.tolist() == [100_000]
+
+
+@pytest.mark.parametrize("name", ["data.jsonl", "data.csv", "data.parquet"])
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"\x00\x01"])
+def test_no_session_and_no_file_are_errors(tmp_path: Path, name: str, content: bytes | None) -> None:
+    """An empty file, a missing one and damaged data are errors that name the file."""
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=name):
+        load(path)
+    damaged = tmp_path / f"{name}.gz"
+    damaged.write_bytes(b"no gzip")
+    with pytest.raises(DataError, match=f"{name}.gz"):
+        load(damaged)
+
+
+def test_a_csv_given_as_json_is_said_once(tmp_path: Path) -> None:
+    """One message that says what it looks like, and not one a line."""
+    path = tmp_path / "events.txt"
+    path.write_text("session_id,action,label\n" + "a,A,0\n" * 50)
+    with pytest.raises(
+        DataError, match=r"its first line is 'session_id,action,label'.*looks like CSV: name it \.csv"
+    ):
+        load(path)
+
+
+UNREAD = [
+    ("ts", "--column time=ts"),
+    ("timestamp_ms", "--column time=timestamp_ms"),
+    ("times_ms", "--column time=times_ms"),
+    ("acount_id", "--column account=acount_id"),
+    ("weights", "--column weight=weights"),
+    ("amounts", "not read: amounts"),
+]
+
+
+@pytest.mark.parametrize(("name", "wanted"), UNREAD)
+def test_what_is_not_read_is_told_with_what_it_may_mean(tmp_path: Path, name: str, wanted: str) -> None:
+    """A column that nobody reads is named, with the field that it probably is."""
+    path = tmp_path / "data.jsonl"
+    path.write_text(json.dumps({"session_id": "a", "actions": ["A"], "label": 0, name: [1]}))
+    assert wanted in "\n".join(load(path).told)
+
+
+def test_a_column_that_is_not_there_is_told_with_the_nearest(tmp_path: Path) -> None:
+    """The message names the columns that there are."""
+    path = tmp_path / "data.csv"
+    path.write_text("visit,what,label\n1,A,0\n")
+    with pytest.raises(
+        DataError, match=r"no column visits \(for session\): visit was probably meant; there are visit, what"
+    ):
+        load(path, described({"columns": {"session": "visits"}}))
+    with pytest.raises(
+        DataError, match="nothing of the session and the action of an event: name the column with --column"
+    ):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("first", "wanted"), [(1_700_000_000, "probably they are s"), (5, "count is for a counter")]
+)
+def test_times_in_another_unit_are_refused_as_one(tmp_path: Path, first: int, wanted: str) -> None:
+    """What lies before 2000 or after 2100 is no time; the unit that fits is named."""
+    path = tmp_path / "data.csv"
+    path.write_text(
+        "session_id,action,occurred_at_ms,label\n" + "".join(f"a,A,{first + n},0\n" for n in range(9))
+    )
+    with pytest.raises(DataError, match=wanted):
+        load(path, skip_bad_lines=True)
+    assert load(path, described({"time_unit": "count"})).sessions.times_ms is not None
+
+
+def labelled_by(tmp_path: Path, labels: str, **said: Any) -> Sessions:
+    """Return three sessions of two accounts, some of them labelled."""
+    path = tmp_path / "data.csv"
+    day_ms = 86_400_000
+    rows = [("a", "x", 0), ("a", "x", 1), ("b", "x", 2), ("b", "x", 3), ("c", "y", 60 * day_ms)]
+    lines = [
+        f"{session},{account},A,{BEGIN_MS + at_ms},e{number},{label}"
+        for number, ((session, account, at_ms), label) in enumerate(zip(rows, labels.split("|"), strict=True))
+    ]
+    path.write_text("session_id,account_id,action,occurred_at_ms,event_id,label\n" + "\n".join(lines))
+    return load(path, described(said)).sessions
+
+
+def test_labels_of_sessions_events_and_accounts(tmp_path: Path) -> None:
+    """A session is attacked from its first fraudulent event on; an event's label is its own; an account's is of all."""
+    assert labelled_by(tmp_path, "0|1|0|0|0").targets.tolist() == [0, 1, 0, 0, 0]
+    assert labelled_by(tmp_path, "1|0|0|0|0").targets.tolist() == [1, 1, 0, 0, 0]
+    assert labelled_by(tmp_path, "1|0|0|1|0", labels_of="event").targets.tolist() == [1, 0, 0, 1, 0]
+    assert labelled_by(tmp_path, "0|1|0|0|0", labels_of="account").targets.tolist() == [1, 1, 1, 1, 0]
+    unknown = labelled_by(tmp_path, "2|1|2|0|2", labels_of="event", unlabelled_values=["2"])
+    assert unknown.targets.tolist() == [-1, 1, -1, 0]
+    assert unknown.labels_of == "event"
+
+
+@pytest.mark.parametrize("written", ["1", "1.0", "true", "TRUE", "True"])
+def test_labels_are_read_as_they_are_written(tmp_path: Path, written: str) -> None:
+    """Numbers, truth values, and what a table makes of whole numbers beside empty cells."""
+    path = tmp_path / "data.csv"
+    path.write_text(f"session_id,action,label\na,A,{written}\nb,A,0\n")
+    assert load(path).sessions.labels.tolist() == [1, 0]
+
+
+def test_a_session_a_row_may_have_a_label_for_each_event(tmp_path: Path) -> None:
+    """A list of labels, as of actions; null where nobody knows."""
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"session_id":"a","actions":["A","B","C"],"label":[0,true,null]}')
+    told = described({"labels_of": "event", "unlabelled": "leave-out"})
+    assert load(path, told).sessions.targets.tolist() == [0, 1, -1]
+
+
+def test_what_has_no_label_is_what_the_description_says(tmp_path: Path) -> None:
+    """Refused by default, lawful or left out on demand; what is too young for its label is no lawful session."""
+    with pytest.raises(DataError, match=r"1 of 3 sessions have no label \(c\).*--unlabelled lawful"):
+        labelled_by(tmp_path, "1|1|0|0|")
+    assert labelled_by(tmp_path, "1|1||||"[:-1], unlabelled="lawful").labels.tolist() == [1, 0, 0]
+    assert labelled_by(tmp_path, "1|1|||0", unlabelled="leave-out").ids.tolist() == ["a", "c"]
+    young = labelled_by(tmp_path, "1|1||||"[:-1], unlabelled="lawful", label_delay="30d")
+    assert young.ids.tolist() == ["a", "b"]
+    assert young.labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels_of", "key", "targets"),
+    [
+        ("session", "session_id", [0, 1, 0, 0, 0]),
+        ("event", "event_id", [0, 1, 0, 0, 0]),
+        ("account", "account_id", [1, 1, 1, 1, 0]),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_labels_may_lie_in_a_file_of_their_own(
+    tmp_path: Path, labels_of: str, key: str, targets: list[int], suffix: str
+) -> None:
+    """Of any form, for sessions, events or accounts; of two on one thing the later holds."""
+    said = {
+        "session_id": [("a", 0, 0), ("a", 1, 1)],
+        "event_id": [("e1", 1, 0)],
+        "account_id": [("x", 1, 0)],
+    }[key]
+    frame = pl.DataFrame(
+        [{key: one, "is_fraud": label, "attack_from": begins} for one, label, begins in said]
+    )
+    path = tmp_path / f"labels{suffix}"
+    getattr(frame, {".csv": "write_csv", ".jsonl": "write_ndjson", ".parquet": "write_parquet"}[suffix])(path)
+    labelled_by(tmp_path, "||||", unlabelled="lawful")
+    told = described({"labels_of": labels_of, "unlabelled": "lawful", "columns": {"label": "is_fraud"}})
+    data = tmp_path / "data.csv"
+    data.write_text(data.read_text().replace(",label", ",note"))
+    assert load(data, told, path).sessions.targets.tolist() == targets
+
+
+def test_events_and_labels_make_the_sessions_they_came_from(tmp_path: Path) -> None:
+    """A recording with its labels gives back the simulated sessions; one without a label is an error."""
+    simulated = list(realistic.sessions(40, 3, realistic.RealisticBehaviour(attack_rate=0.3)))
+    events, labels = tmp_path / "events.jsonl.gz", tmp_path / "labels.jsonl"
+    lines = [event for session in simulated for event in session.events(BEGIN_MS)]
+    events.write_bytes(gzip.compress(b"\n".join(msgspec.json.encode(event) for event in [*lines, lines[0]])))
+    written = [msgspec.json.encode(label_of(session)) for session in simulated]
+    labels.write_bytes(b"\n".join(written))
+    made = load(events, labels=labels).sessions
+    assert made.ids.tolist() == [one.session_id for one in simulated]
+    assert made.event_hashes is not None
+    for one, origin in zip(made.rows(), simulated, strict=True):
+        repeats = int(one.session_id == lines[0].session_id)
+        assert one.actions[: len(one.actions) - repeats] == tuple(map(str, origin.actions))
+        assert (one.timestamps_ms or ())[: len(origin.actions)] == tuple(origin.timestamps_ms(BEGIN_MS))
+        assert (one.label, one.attack_from, one.type) == (origin.label, origin.attack_from, origin.kind)
+        assert one.customer_type == origin.customer_type
+    labels.write_bytes(b"\n".join(written[1:]))
+    with pytest.raises(DataError, match="1 of 40 sessions have no label"):
+        load(events, labels=labels)
+    labels.write_bytes(b'{"session_id": "c", "label": 2}')
+    with pytest.raises(DataError, match="line 1: label is 2"):
+        load(events, labels=labels)
+
+
+def test_weights_and_parts_are_read(tmp_path: Path) -> None:
+    """Each session has its own; all or none."""
+    path = tmp_path / "data.csv"
+    path.write_text("session_id,action,label,split,weight\na,A,0,train,0.5\na,B,0,train,0.5\nb,A,1,test,2\n")
+    sessions = load(path).sessions
+    assert sessions.weights is not None
+    assert sessions.weights.tolist() == [0.5, 2.0]
+    assert [one.split for one in sessions.rows()] == ["train", "test"]
+    path.write_text("session_id,action,label,split\na,A,0,train\nb,A,1,\n")
+    with pytest.raises(DataError, match="1 of 2 events have a split"):
+        load(path)
+
+
+def test_the_plain_description_is_that_of_the_built_in_words() -> None:
+    """What ends a session, and what moves money, is of the description, and is the simulator's unless told."""
+    assert Description().ends_session == ("LOGOUT",)
+    assert Description().large_money == ("TRANSFER_LARGE",)

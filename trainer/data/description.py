@@ -1,0 +1,197 @@
+"""The description of data: which column is which field, how labels are meant, and what its actions do."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from detector.contract.actions import ENDS_SESSION, LARGE_MONEY, MOVES_MONEY
+from trainer.data.sessions import DataError, LabelsOf
+
+TimeUnit = Literal["s", "ms", "us", "ns", "count"]
+UNITS_A_MS: Final[dict[TimeUnit, float]] = {"s": 1e-3, "ms": 1.0, "us": 1e3, "ns": 1e6, "count": 1.0}
+_DURATION_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+
+
+class Columns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the source calls each field; those that are not named are looked for under their usual names."""
+
+    session: str | None = None
+    account: str | None = None
+    action: str | None = None
+    """Of one event a row its action; of one session a row the list of its actions."""
+    time: str | None = None
+    """When it happened: a number, a text as ISO 8601, or a column of times; a list, where actions are one."""
+    event_id: str | None = None
+    label: str | None = None
+    attack_from: str | None = None
+    """Index of the attacker's first action in its session."""
+    type: str | None = None
+    """Kind of lawful session, or family of attack."""
+    customer_type: str | None = None
+    split: str | None = None
+    weight: str | None = None
+    """What the session counts for in training; not below 0."""
+
+
+USUAL_NAMES: Final[dict[str, tuple[str, ...]]] = {
+    "session": ("session_id",),
+    "account": ("account_id",),
+    "action": ("action", "actions"),
+    "time": ("occurred_at_ms", "timestamps_ms"),
+    "event_id": ("event_id", "event_ids"),
+    **{name: (name,) for name in ("label", "attack_from", "type", "customer_type", "split", "weight")},
+}
+FIELDS: Final = tuple(USUAL_NAMES)
+_PROBABLE: Final = {
+    "session": ("sid", "session", "sessionid", "session_key", "visit_id"),
+    "account": ("account", "user", "user_id", "userid", "customer", "customer_id", "card", "source"),
+    "action": ("event", "events", "event_type", "event_name", "activity", "page", "operation", "steps"),
+    "time": (
+        *("ts", "time", "times", "timestamp", "timestamps", "timestamp_ms", "date", "datetime", "created_at"),
+        *("event_time", "occurred_at", "times_ms"),
+    ),
+    "label": ("labels", "is_fraud", "fraud", "isfraud", "target", "class", "y", "is_attack"),
+    "attack_from": ("attack_start", "attacked_from"),
+    "split": ("part", "fold", "set"),
+    "weight": ("weights", "sample_weight"),
+}
+"""Names under which others keep a field: a column that has one and is not read was probably meant."""
+
+
+class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to read some data."""
+
+    columns: Columns = Columns()
+    time_unit: TimeUnit | None = None
+    """Of times that are numbers, milliseconds if None; "count" for a counter, which is no clock and expires nothing."""
+    labels_of: LabelsOf = "session"
+    """What a label is given to. A label for each event, of sessions: a session is attacked from its first 1 on."""
+    attack_values: tuple[str, ...] = ("1", "true")
+    lawful_values: tuple[str, ...] = ("0", "false")
+    unlabelled_values: tuple[str, ...] = ()
+    """Labels that say that nobody knows."""
+    unlabelled: Literal["refuse", "lawful", "leave-out"] = "refuse"
+    """What has no label at all: an error, lawful since only attacks are labelled, or no example."""
+    label_delay: str | None = None
+    """How long a label takes to come, as 30d: what is younger and has none is left out."""
+    ends_session: tuple[str, ...] = ENDS_SESSION
+    """Actions after which a session begins anew."""
+    moves_money: tuple[str, ...] = MOVES_MONEY
+    large_money: tuple[str, ...] = LARGE_MONEY
+
+    @property
+    def label_delay_ms(self) -> int:
+        """`label_delay` in milliseconds; 0 without one."""
+        if self.label_delay is None:
+            return 0
+        number, unit = _DURATION.fullmatch(self.label_delay).groups()  # type: ignore[union-attr]  # checked before
+        return round(float(number) * _DURATION_MS[unit])
+
+
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+
+
+def read_description(path: Path) -> Description:
+    """Read a description, TOML.
+
+    Raises:
+        DataError: it cannot be read, or says something that no description has.
+    """
+    try:
+        return described(tomllib.loads(path.read_text()), str(path))
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror}): expected a description in TOML"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeError) as error:
+        raise DataError(f"{path} is no TOML: {error}") from error
+
+
+def described(document: Mapping[str, Any], name: str = "the description") -> Description:
+    """Make a description of plain values.
+
+    Raises:
+        DataError: a key that no description has, or a value that it does not take; told with the nearest.
+    """
+    for struct, given, where in (
+        (Description, document, ""),
+        (Columns, document.get("columns", {}), "columns."),
+    ):
+        for key in given if isinstance(given, Mapping) else ():
+            if key not in struct.__struct_fields__:
+                raise DataError(
+                    f"{name} says {where}{key}: {nearest(key, struct.__struct_fields__)}expected one of "
+                    f"{', '.join(where + one for one in struct.__struct_fields__)}"
+                )
+    try:
+        made = msgspec.convert(document, Description)
+    except msgspec.ValidationError as error:
+        raise DataError(f"{name}: {error}") from error
+    if made.label_delay is not None and not _DURATION.fullmatch(made.label_delay):
+        raise DataError(
+            f"{name} says label_delay = {made.label_delay!r}: expected a number with one of {', '.join(_DURATION_MS)}, as 30d"
+        )
+    return made
+
+
+def nearest(given: str, allowed: Iterable[str]) -> str:
+    """Say which of the allowed names was probably meant, if one is near."""
+    near = difflib.get_close_matches(given, list(allowed), 1)
+    return f"{near[0]} was probably meant; " if near else ""
+
+
+def resolve(
+    columns: Columns, have: Iterable[str], fields: Iterable[str] = FIELDS, elsewhere: Collection[str] = ()
+) -> dict[str, str]:
+    """Find the column of each field that there is.
+
+    Args:
+        columns: as they are named.
+        have: those that there are.
+        fields: to find.
+        elsewhere: fields whose column, though named, may be in another source.
+
+    Raises:
+        DataError: a column that was named is not there.
+    """
+    names, found = list(have), {}
+    for field in fields:
+        named: str | None = getattr(columns, field)
+        if named not in names and field in elsewhere:
+            named = None
+        if named is not None and named not in names:
+            raise DataError(
+                f"there is no column {named} (for {field}): {nearest(named, names)}there are {', '.join(names)}"
+            )
+        usual = next((one for one in USUAL_NAMES[field] if one in names), None)
+        if named or usual:
+            found[field] = named or usual or ""
+    return found
+
+
+def unread(have: Iterable[str], found: Mapping[str, str]) -> list[str]:
+    """Return what is to be said of columns that are not read, above all of those that probably should be."""
+    lines, others = [], []
+    for name in have:
+        if name in found.values():
+            continue
+        probable = next((field for field, names in _PROBABLE.items() if name.lower() in names), None)
+        near = difflib.get_close_matches(
+            name.lower(), [one for names in USUAL_NAMES.values() for one in names], 1, 0.8
+        )
+        probable = probable or next(
+            (one for one, names in USUAL_NAMES.items() if near and near[0] in names), None
+        )
+        if probable and probable not in found:
+            lines.append(
+                f"{name!r} is not read, and nothing is known of the {probable} of each event: probably it says so; "
+                f"name it with --column {probable}={name}"
+            )
+        else:
+            others.append(name)
+    return [*lines, *([f"not read: {', '.join(others)}"] if others else [])]

@@ -1,0 +1,212 @@
+"""Labels: of sessions, events or accounts, from a column or a file beside the data, become a target for each event."""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from trainer.data.description import Description
+from trainer.data.reading import Table
+from trainer.data.sessions import UNLABELLED, DataError
+
+LABEL_FIELDS: Final = ("label", "attack_from", "type", "customer_type")
+KEYS: Final = {"session": "session", "event": "event_id", "account": "account"}
+"""The field by which a label file says what it labels."""
+NONE: Final = -2
+"""No label at all; UNLABELLED is what the data itself calls unknown."""
+
+_Codes = NDArray[np.int64]
+
+
+class Events(NamedTuple):
+    """Events in the order of their sessions, as far as labels need them.
+
+    Attributes:
+        table: they came from.
+        order: shape (events,), int64; the row of each in the table.
+        starts: shape (sessions + 1,), int64; where each session begins, and the end.
+        times_ms: shape (events,), int64, or None.
+    """
+
+    table: Table
+    order: _Codes
+    starts: _Codes
+    times_ms: NDArray[np.int64] | None
+
+    def of_events(self, field: str) -> NDArray[np.int64] | None:
+        """Return a column's values or codes, in order, NONE where there is none; None if there is no column."""
+        return self._at(field, self.order)
+
+    def of_sessions(self, field: str) -> NDArray[np.int64] | None:
+        """Return a column's values or codes of each session: those of its first event."""
+        return self._at(field, self.order[self.starts[:-1]])
+
+    def _at(self, field: str, rows: _Codes) -> NDArray[np.int64] | None:
+        frame = self.table.frame
+        if field not in frame.columns or frame[field].null_count() == len(frame):
+            return None
+        return _numbers(self.table, field)[rows]
+
+
+def _numbers(table: Table, field: str) -> NDArray[np.int64]:
+    """Return a column's values, or its codes, NONE where it has none."""
+    series = table.frame[field].to_physical() if field in table.names else table.frame[field]
+    return series.cast(pl.Int64).fill_null(NONE).to_numpy()
+
+
+class Labelled(NamedTuple):
+    """What labels come to.
+
+    Attributes:
+        targets: shape (events,), int8.
+        keep: shape (sessions,), bool; whether anything is known of the session.
+        types: shape (sessions,), codes of the kind, or None.
+        customer_types: … of the customer's type.
+        told: what is to be said of sessions that were left out.
+    """
+
+    targets: NDArray[np.int8]
+    keep: NDArray[np.bool_]
+    types: _Codes | None
+    customer_types: _Codes | None
+    told: list[str]
+
+
+def labelled(events: Events, labels: Table | None, description: Description) -> Labelled:
+    """Give every event its target.
+
+    Args:
+        events: in the order of their sessions.
+        labels: a label file, whose codes are those of the events; of two labels on one thing the later holds.
+        description: of what a label is given to, and of what has none.
+
+    Raises:
+        DataError: there is no label, or there are some without, and the description does not say what they are.
+    """
+    if labels is not None and KEYS[description.labels_of] not in labels.frame.columns:
+        raise DataError(
+            f"the label file has no column for the {description.labels_of}: expected one to say what a label is of "
+            f"(--column {KEYS[description.labels_of]}=...)"
+        )
+    columns = {field: events.of_sessions(field) for field in LABEL_FIELDS[1:]}
+    if labels is not None and description.labels_of != "event":
+        columns |= {
+            field: found
+            for field in LABEL_FIELDS[1:]
+            if (found := _joined(events, labels, description, field)) is not None
+        }
+    of_events = events.of_events("label")
+    if of_events is None:
+        of_events = np.full(len(events.order), NONE)
+    if description.labels_of == "event":
+        if labels is not None and (joined := _of_event_file(events, labels)) is not None:
+            of_events = np.where(joined == NONE, of_events, joined)
+        targets, told = _with_policy(of_events, events, description, "events")
+        keep = np.maximum.reduceat(targets, events.starts[:-1]) >= 0
+    else:
+        of_sessions = np.maximum.reduceat(of_events, events.starts[:-1])
+        if labels is not None and (joined := _joined(events, labels, description, "label")) is not None:
+            of_sessions = np.where(joined == NONE, of_sessions, joined)
+        if description.labels_of == "account":
+            of_sessions = _of_accounts(events, of_sessions)
+            of_events = np.full_like(of_events, NONE)  # which event had it says nothing of where it begins
+        known, told = _with_policy(of_sessions, events, description, "sessions")
+        keep = known >= 0
+        targets = _from_first(events, known, of_events, columns["attack_from"])
+    return Labelled(targets.astype(np.int8), keep, columns["type"], columns["customer_type"], told)
+
+
+def _joined(events: Events, labels: Table, description: Description, field: str) -> _Codes | None:
+    """Return what the label file says of each session, NONE where it says nothing; None without the column."""
+    key = KEYS[description.labels_of]
+    of = events.of_sessions(key)
+    if field not in labels.frame.columns or of is None:
+        return None
+    names = _numbers(labels, key)
+    by_code = np.full(int(max(names.max(initial=0), of.max(initial=0))) + 1, NONE)
+    by_code[names] = _numbers(labels, field)
+    return by_code[of]
+
+
+def _of_event_file(events: Events, labels: Table) -> _Codes | None:
+    if "event_id" not in events.table.frame.columns:
+        raise DataError(
+            "the labels are of events, and the events have no id: name its column with --column event_id=..."
+        )
+    wanted = events.table.frame["event_id"].to_numpy()[events.order]
+    latest = labels.frame.unique("event_id", keep="last").sort("event_id")
+    known, values = latest["event_id"].to_numpy(), latest["label"].fill_null(NONE).to_numpy()
+    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    return np.where(known[at] == wanted, values[at], NONE)
+
+
+def _of_accounts(events: Events, of_sessions: _Codes) -> _Codes:
+    accounts = events.of_sessions("account")
+    if accounts is None:
+        raise DataError(
+            "the labels are of accounts, and the data names none: name its column with --column account=..."
+        )
+    highest = np.full(int(accounts.max()) + 1, NONE)
+    np.maximum.at(highest, accounts, of_sessions)
+    return highest[accounts]
+
+
+def _from_first(
+    events: Events, of_sessions: _Codes, of_events: _Codes, attack_from: _Codes | None
+) -> NDArray[np.int64]:
+    """Return the targets of sessions' labels: an attack is one from the attacker's first action on."""
+    starts, lengths = events.starts, np.diff(events.starts)
+    marked = np.where(of_events == 1, np.arange(len(of_events)), len(of_events))
+    first = np.minimum.reduceat(marked, starts[:-1]) - starts[:-1]
+    first = np.where(first < lengths, first, 0)
+    if attack_from is not None:
+        # An attacked session that was cut short may end before the attack.
+        first = np.where(attack_from == NONE, first, np.minimum(attack_from, lengths - 1))
+    position = np.arange(len(of_events)) - np.repeat(starts[:-1], lengths)
+    begun = position >= np.repeat(first, lengths)
+    of = np.repeat(of_sessions, lengths)
+    return np.where(of == 1, begun, of)
+
+
+def _with_policy(
+    labels: _Codes, events: Events, description: Description, what: str
+) -> tuple[_Codes, list[str]]:
+    """Decide what those without a label are."""
+    told, missing = [], labels == NONE
+    made = np.where(labels == UNLABELLED, UNLABELLED, labels)
+    if description.label_delay is not None:
+        if events.times_ms is None:
+            raise DataError(
+                "a label delay, and the data has no times: expected times, to know what is too young"
+            )
+        at_ms = (
+            events.times_ms if what == "events" else np.maximum.reduceat(events.times_ms, events.starts[:-1])
+        )
+        young = missing & (at_ms > events.times_ms.max() - description.label_delay_ms)
+        made, missing = np.where(young, UNLABELLED, made), missing & ~young
+        told.append(
+            f"{int(young.sum()):,} {what} without a label left out: younger than {description.label_delay} before the "
+            "data's end"
+        )
+    count = int(missing.sum())
+    if count and description.unlabelled == "refuse":
+        number = events.of_sessions("session") if what == "sessions" else None
+        names = (
+            []
+            if number is None
+            else [str(events.table.names["session"].to_series()[int(code)]) for code in number[missing][:3]]
+        )
+        shown = f" ({', '.join(names)})" if names else ""
+        raise DataError(
+            f"{count:,} of {len(labels):,} {what} have no label{shown}: expected one each, of a column (--column label=...) or "
+            "a file (--labels); say --unlabelled lawful if attacks alone are labelled, --unlabelled leave-out if nobody "
+            "knows"
+        )
+    if count:
+        means = "taken for lawful" if description.unlabelled == "lawful" else "left out"
+        told.append(f"{count:,} {what} without a label {means}")
+    unknown = int((labels == UNLABELLED).sum())
+    if unknown:
+        told.append(f"{unknown:,} {what} are labelled as unknown: no examples")
+    return np.where(missing, 0 if description.unlabelled == "lawful" else UNLABELLED, made), told

@@ -1,0 +1,220 @@
+"""Loading: from a source and its description to sessions."""
+
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from detector.core.encoding import MAX_ACTIONS
+from trainer.data.description import FIELDS, Description
+from trainer.data.labelling import KEYS, LABEL_FIELDS, Events, labelled
+from trainer.data.reading import Table, read_table
+from trainer.data.sessions import Categories, DataError, Sessions
+from trainer.data.topic import Topic, read_topic
+
+_PLAIN: Final = Description()
+
+
+class Loaded(NamedTuple):
+    """Sessions, and what is to be said of how they came to be."""
+
+    sessions: Sessions
+    told: list[str]
+
+
+def load(
+    source: Path | Topic,
+    description: Description = _PLAIN,
+    labels: Path | None = None,
+    *,
+    skip_bad_lines: bool = False,
+) -> Loaded:
+    """Read labelled sessions, one a row or one event a row.
+
+    Events of a topic and of JSON lines are a log: their order is that in which serving reads them. Those of a table
+    (CSV, Parquet) have no order but their times.
+
+    Args:
+        source: a file, or a topic.
+        description: of its columns, and of what its labels mean.
+        labels: a file that has the labels.
+        skip_bad_lines: leave out lines and rows that are none, and tell them, instead of refusing the source.
+
+    Raises:
+        DataError: the source cannot be read, lacks something, or has bad lines that are not to be skipped.
+    """
+    elsewhere = LABEL_FIELDS if labels is not None else ()
+    if isinstance(source, Topic):
+        table = read_topic(source, description, elsewhere)
+    else:
+        table = read_table(source, description, elsewhere=elsewhere)
+    told = [*table.told, *_bad(source, table, skip_bad_lines=skip_bad_lines)]
+    beside = None
+    if labels is not None:
+        fields = (KEYS[description.labels_of], *LABEL_FIELDS)
+        beside = read_table(labels, description, fields, elsewhere=FIELDS, names=table.names)
+        _bad(labels, beside, skip_bad_lines=False)
+        if "label" not in beside.frame.columns:
+            raise DataError(
+                f"{labels} has no label: expected a column of that name, or one named with --column label=..."
+            )
+    sessions, more = assembled(str(source), table, beside, description)
+    return Loaded(sessions, [*told, *more])
+
+
+def _bad(source: Path | Topic, table: Table, *, skip_bad_lines: bool) -> list[str]:
+    """Say which rows were left out.
+
+    Raises:
+        DataError: some were bad, and are not to be skipped.
+    """
+    shown = [f"line {number}: {reason}" for number, reason in table.bad.first]
+    count, more = table.bad.count, table.bad.count - len(shown)
+    if count and not skip_bad_lines:
+        raise DataError(
+            "\n  ".join(
+                [
+                    f"{source} has {count:,} bad lines: mend them, or leave them out with --skip-bad-lines",
+                    *shown,
+                    *([f"and {more:,} more"] if more else []),
+                ]
+            )
+        )
+    return [*(f"left out: {one}" for one in shown), *([f"left out: {more:,} more lines"] if more else [])]
+
+
+def assembled(
+    source: str, table: Table, labels: Table | None, description: Description
+) -> tuple[Sessions, list[str]]:
+    """Put events together into sessions, in the order in which these begin in the source.
+
+    Args:
+        source: its name, for messages.
+        table: its events.
+        labels: a file of labels, whose codes are those of the table.
+        description: of both.
+
+    Returns:
+        the sessions of which something is known, and what is to be said of the others.
+
+    Raises:
+        DataError: the source lacks something.
+    """
+    frame = table.frame
+    if not len(frame):
+        raise DataError(f"{source} has no session: expected one, or an event, a line")
+    lacking = [field for field in ("session", "action") if field not in frame.columns]
+    if lacking:
+        raise DataError(
+            f"{source} says nothing of the {' and the '.join(lacking)} of an event: name the column with "
+            + ", ".join(f"--column {field}=..." for field in lacking)
+        )
+    for field in ("time", "account", "split", "weight"):
+        if field in frame.columns and 0 < (count := frame[field].null_count()) < len(frame):
+            raise DataError(
+                f"{len(frame) - count:,} of {len(frame):,} events have a {field}: expected all of them or none"
+            )
+    times_ms = _numbers(frame, "time")
+    order, starts = _by_session(table, times_ms)
+    if times_ms is not None:
+        times_ms = times_ms[order]
+    events = Events(table, order, starts, times_ms)
+    found = labelled(events, labels, description)
+    ids = table.names["session"].to_series()
+    actions = _categories(events.of_events("action"), table.names["action"], len(order))
+    if len(actions.names) > MAX_ACTIONS:
+        raise DataError(
+            f"{len(actions.names):,} different actions: expected at most {MAX_ACTIONS:,}; name rare ones alike, as OTHER"
+        )
+    is_part = events.of_sessions("split")
+    whole = Sessions(
+        ids=ids.gather(frame["session"].to_physical().to_numpy()[order[starts[:-1]]]).to_numpy(),
+        starts=starts,
+        names=actions.names,
+        actions=actions.codes.astype(np.uint16),
+        times_ms=times_ms,
+        targets=found.targets,
+        types=_categories(found.types, table.names["type"], len(starts) - 1),
+        customer_types=_categories(found.customer_types, table.names["customer_type"], len(starts) - 1),
+        accounts=None
+        if (accounts := events.of_sessions("account")) is None
+        else _categories(accounts, table.names["account"], len(accounts)),
+        parts=None if is_part is None else is_part.astype(np.int8),
+        weights=None if (weights := _numbers(frame, "weight")) is None else weights[order[starts[:-1]]],
+        labels_of=description.labels_of,
+        **_of_a_log(table, order),
+    )
+    sessions = whole if found.keep.all() else whole.take(np.flatnonzero(found.keep))
+    if not len(sessions):
+        raise DataError(f"{source} has no session with a label: expected some")
+    return sessions, [*found.told, _summary(sessions)]
+
+
+def _numbers(frame: pl.DataFrame, field: str) -> NDArray[Any] | None:
+    return frame[field].to_numpy() if field in frame.columns and not frame[field].null_count() else None
+
+
+def _by_session(
+    table: Table, times_ms: NDArray[np.int64] | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows in the order of their sessions, and where each session begins, and the end."""
+    codes = table.frame["session"].to_physical().to_numpy()
+    count = len(codes)
+    first = np.full(int(codes.max()) + 1, count)
+    first[codes[::-1]] = np.arange(count)[::-1]  # of several the last written holds: the first row
+    used = np.flatnonzero(first < count)
+    rank = np.empty(len(first), np.int32)
+    rank[used[np.argsort(first[used])]] = np.arange(len(used), dtype=np.int32)
+    number = rank[codes]
+    if times_ms is not None and not table.is_log and not table.one_a_row:
+        order = np.lexsort((times_ms, number))
+    else:
+        order = np.argsort(number, kind="stable")
+    return order, np.concatenate([[0], np.cumsum(np.bincount(number))]).astype(np.int64)
+
+
+def _of_a_log(table: Table, order: NDArray[np.int64]) -> dict[str, Any]:
+    """Return what only a log knows: stream time at each event, and ids, where one is repeated in its session."""
+    frame, made = table.frame, dict[str, Any]()
+    times_ms = _numbers(frame, "time")
+    again = None
+    if "event_id" in frame.columns and not frame["event_id"].null_count():
+        first = frame.select(pl.struct("session", "event_id").is_first_distinct()).to_series()
+        if not first.all():
+            again = ~first.to_numpy()
+            made["event_hashes"] = frame["event_id"].to_numpy()[order]
+    if table.is_log and times_ms is not None:
+        partitions = frame["partition"].to_numpy()
+        # A repeat does not move time. Which repeats a model knows again is up to its window, but an event that comes
+        # again has the time that it had, and so nothing is up to that.
+        moving = times_ms if again is None else np.where(again, 0, times_ms)
+        stream_ms = np.empty(len(frame), np.int64)
+        for partition in np.unique(partitions):
+            at = np.flatnonzero(partitions == partition)
+            stream_ms[at] = np.maximum.accumulate(moving[at])
+        made["stream_ms"] = np.maximum(stream_ms, times_ms)[order]
+    return made
+
+
+def _categories(codes: NDArray[np.int64] | None, names: pl.Categories, count: int) -> Categories:
+    """Return names by their codes, in the order of the alphabet; all without a name if there are no codes."""
+    if codes is None:
+        return Categories(("",), np.zeros(count, np.int32))
+    text = ["", "", *(name or "" for name in names.to_series())]
+    used = np.flatnonzero(np.bincount(codes + 2))  # from -2, which stands for none
+    different = sorted({text[code] for code in used.tolist()})
+    place = {name: at for at, name in enumerate(different)}
+    rank = np.zeros(int(used.max()) + 1, np.int32)
+    rank[used] = [place[text[code]] for code in used.tolist()]
+    return Categories(tuple(different), rank[codes + 2])
+
+
+def _summary(sessions: Sessions) -> str:
+    attacks = int((sessions.labels == 1).sum())
+    what = f"{len(sessions):,} sessions of {len(sessions.actions):,} actions"
+    if sessions.labels_of == "event":
+        count, known = int((sessions.targets == 1).sum()), int((sessions.targets >= 0).sum())
+        return f"{what}: {count:,} of {known:,} labelled events are attacks"
+    return f"{what}: {attacks:,} are attacks"

@@ -1,0 +1,264 @@
+"""Reading: JSON lines, CSV and Parquet become one table of events, whatever their columns are called.
+
+A table is made piece by piece, of as few bytes an event as will do, so that what does not fit into memory as text is
+read all the same.
+"""
+
+import gzip
+import itertools
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from trainer.data.converting import KEPT_BAD_LINES, Bad, BadLine, compacted
+from trainer.data.description import FIELDS, Description, resolve, unread
+from trainer.data.sessions import DataError
+
+MAX_LINE_BYTES: Final = 64 * 1024 * 1024
+FIRST_LINES: Final = 20
+CHUNK_LINES: Final = 50_000
+TEXTS: Final = ("session", "account", "action", "type", "customer_type")
+
+
+class Table(NamedTuple):
+    """Events, one a row, in the order they were read.
+
+    Attributes:
+        frame: `row`, and a column for each field that there is: texts as codes, `time` in milliseconds, `label` 1, 0,
+            UNLABELLED or null, `event_id` hashed, `split` an index of PARTS.
+        names: what the codes of a field mean.
+        bad: rows that were left out.
+        told: what is to be said of the source.
+        is_log: whether the order is that of a log; else it is of no meaning.
+        one_a_row: whether a row was a whole session.
+    """
+
+    frame: pl.DataFrame
+    names: Mapping[str, pl.Categories]
+    bad: Bad
+    told: list[str]
+    is_log: bool
+    one_a_row: bool
+
+
+def read_table(
+    path: Path,
+    description: Description,
+    fields: Collection[str] = FIELDS,
+    *,
+    elsewhere: Collection[str] = (),
+    names: Mapping[str, pl.Categories] | None = None,
+) -> Table:
+    """Read a file: .csv, .csv.gz, .parquet, or JSON lines, gzip by the suffix .gz.
+
+    Args:
+        path: of the file.
+        description: of its columns.
+        fields: those to read.
+        elsewhere: those whose column, though named, may be in another source.
+        names: codes to go on with, for a table that is to be joined to another.
+
+    Raises:
+        DataError: the file cannot be read, or lacks a column.
+    """
+    try:
+        if path.suffix == ".parquet":
+            return _of_frame(pl.scan_parquet(path), path, description, fields, elsewhere, names)
+        if path.name.endswith((".csv", ".csv.gz")):
+            # As texts: an id of 007 is no 7.
+            return _of_frame(
+                pl.scan_csv(path, infer_schema=False), path, description, fields, elsewhere, names
+            )
+        lines = ((number, 0, line) for number, line in enumerate(lines_of(path), start=1))
+        return read_lines(lines, str(path), description, fields, elsewhere=elsewhere, names=names)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror or error}): expected a file of data"
+        ) from error
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def read_lines(
+    lines: Iterable[tuple[int, int, bytes]],
+    name: str,
+    description: Description,
+    fields: Collection[str] = FIELDS,
+    *,
+    elsewhere: Collection[str] = (),
+    names: Mapping[str, pl.Categories] | None = None,
+) -> Table:
+    """Read lines of JSON, one session or one event each.
+
+    Args:
+        lines: with their number, from 1, and the partition of the log they are of.
+        name: of where they come from, for messages.
+        description: of their keys.
+        fields: those to read.
+        elsewhere: those whose column, though named, may be in another source.
+        names: codes to go on with.
+
+    Raises:
+        DataError: no line is a JSON object, or all lack a field.
+    """
+    lines = iter(lines)
+    first = list(itertools.islice((one for one in lines if one[2].strip()), FIRST_LINES))
+    examples = [one for _, _, line in first if isinstance(one := _decoded(line), dict)]
+    if first and not examples:
+        shown = first[0][2][:60].decode(errors="replace").strip()
+        said = "it looks like CSV: name it .csv" if "," in shown or ";" in shown else "mend it"
+        raise DataError(
+            f"{name} is no JSON lines, its first line is {shown!r}: expected a JSON object a line; {said}"
+        )
+    keys = list(dict.fromkeys(key for one in examples for key in one))
+    found = resolve(description.columns, keys, fields, elsewhere)
+    lists = {
+        field for field, column in found.items() if any(isinstance(one.get(column), list) for one in examples)
+    }
+    decoder = msgspec.json.Decoder(_line_type(found, lists))
+    codes = names or _new_codes()
+    attributes = {field: f"c{list(found.values()).index(column)}" for field, column in found.items()}
+    pieces: list[pl.DataFrame] = []
+    bad = Bad()
+    for chunk in _chunks(iter(itertools.chain(first, lines))):
+        good: list[Any] = []
+        rows: list[tuple[int, int]] = []
+        for number, partition, line in chunk:
+            try:
+                good.append(decoder.decode(line))
+                rows.append((number, partition))
+            except (msgspec.DecodeError, UnicodeError) as error:
+                bad.add([BadLine(number, str(error))])
+        columns = {
+            field: _series(list(map(attrgetter(attribute), good))) for field, attribute in attributes.items()
+        }
+        raw = pl.DataFrame(
+            {"row": [row for row, _ in rows], "partition": [partition for _, partition in rows]}
+            | {field: column for field, column in columns.items() if column.dtype != pl.Null},
+            schema_overrides={"row": pl.UInt32, "partition": pl.Int32},
+        )
+        if len(raw):
+            pieces.append(compacted(raw.lazy(), description, codes, bad))
+    frame = pl.concat(pieces, how="diagonal") if pieces else pl.DataFrame()
+    return _checked(Table(frame, codes, bad, unread(keys, found), "action" not in lists, "action" in lists))
+
+
+def lines_of(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file, gzip by the suffix .gz, each of at most MAX_LINE_BYTES.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    number = 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            while line := file.readline(MAX_LINE_BYTES):
+                number += 1
+                yield line
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise DataError(
+            f"{path}, after line {number}: the gzip data is damaged or cut off ({error}): fetch the file again, or "
+            "name it without .gz if it is not compressed"
+        ) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): expected a file of JSON lines") from error
+
+
+def _new_codes() -> dict[str, pl.Categories]:
+    return {field: pl.Categories.random("trainer", pl.UInt32) for field in TEXTS}
+
+
+def _of_frame(
+    frame: pl.LazyFrame,
+    path: Path,
+    description: Description,
+    fields: Collection[str],
+    elsewhere: Collection[str],
+    names: Mapping[str, pl.Categories] | None,
+) -> Table:
+    schema = frame.collect_schema()
+    found = resolve(description.columns, schema.names(), fields, elsewhere)
+    if not found:
+        raise DataError(f"{path} has none of the columns that are read: it has {', '.join(schema.names())}")
+    codes = names or _new_codes()
+    raw = frame.select(pl.col(column).alias(field) for field, column in found.items())
+    bad = Bad()
+    compact = compacted(
+        raw.with_row_index("row", offset=1 if path.suffix == ".parquet" else 2), description, codes, bad
+    )
+    listed = "action" in found and isinstance(schema[found["action"]], pl.List)
+    return _checked(Table(compact, codes, bad, unread(schema.names(), found), is_log=False, one_a_row=listed))
+
+
+def _checked(table: Table) -> Table:
+    """Leave out what only the whole table shows to be wrong: a row for a session that had one."""
+    if not table.one_a_row or "session" not in table.frame.columns or not len(table.frame):
+        return table
+    sessions, rows = table.frame["session"].to_physical().to_numpy(), table.frame["row"].to_numpy()
+    first_row = np.zeros(int(sessions.max()) + 1, rows.dtype)
+    first_row[sessions[::-1]] = rows[::-1]  # of several the last written holds: the first row
+    again = rows != first_row[sessions]
+    wrong = table.frame.filter(pl.Series(again)).unique("row", maintain_order=True)
+    if len(wrong):
+        first = wrong.select("row", pl.col("session").cast(pl.String)).head(KEPT_BAD_LINES).rows()
+        said = "was on a line before: expected each once"
+        table.bad.add((BadLine(row, f"session_id {name[:64]!r} {said}") for row, name in first), len(wrong))
+    return table._replace(frame=table.frame.filter(pl.Series(~again)))
+
+
+def _decoded(line: bytes) -> Any:
+    try:
+        return msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeError):
+        return None
+
+
+def _chunks(lines: Iterator[tuple[int, int, bytes]]) -> Iterator[list[tuple[int, int, bytes]]]:
+    while chunk := list(itertools.islice(lines, CHUNK_LINES)):
+        yield [one for one in chunk if not one[2].isspace()]
+
+
+def _line_type(found: Mapping[str, str], lists: Collection[str]) -> type[msgspec.Struct]:
+    """Return the type of a line: the columns that are read, each of which may be missing."""
+    number = int | float
+    kinds: dict[str, Any] = {"time": number | str, "attack_from": number, "weight": number}
+
+    def kind(field: str) -> Any:
+        one = kinds.get(field, str | int | float | bool)
+        return list.__class_getitem__(one | None) | None if field in lists else one | None
+
+    columns = list(found.values())
+    parts = [
+        (f"c{columns.index(column)}", kind(field), None)
+        for field, column in found.items()
+        if list(found).index(field) == columns.index(column)
+    ]
+    renames = {f"c{columns.index(column)}": column for column in columns}
+    return msgspec.defstruct("Line", parts, rename=renames, gc=False)
+
+
+def _series(values: Sequence[Any]) -> pl.Series:
+    """Return a column of values or lists of them, of the narrowest type that takes them all."""
+    example = next((value for value in values if value is not None), None)
+    if example is None:
+        return pl.Series(values, dtype=pl.Null)
+    listed = isinstance(example, list)
+    for kind in (pl.String, pl.Int64, pl.Float64):
+        try:
+            return pl.Series(values, dtype=pl.List(kind) if listed else kind)
+        except (TypeError, OverflowError, pl.exceptions.PolarsError):
+            continue
+    plain = [[_plain(one) for one in value] if isinstance(value, list) else _plain(value) for value in values]
+    return pl.Series(plain, dtype=pl.List(pl.String) if listed else pl.String)
+
+
+def _plain(value: Any) -> str | None:
+    if isinstance(value, bool) or value is None:
+        return value if value is None else str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

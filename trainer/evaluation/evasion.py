@@ -1,0 +1,192 @@
+"""Evasion: what escapes of the attacks that are caught, once the attacker changes a little."""
+
+import itertools
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.data.sessions import DataError, Session, Sessions
+from trainer.evaluation.course import Course, Money
+from trainer.evaluation.intervals import Estimate, wilson
+from trainer.evaluation.scoring import Scored
+
+MOST_ATTACKS: Final = 2_000
+LOOKS: Final = 3
+PADDING: Final = 30
+BEYOND_IDLE_MS: Final = 60_000
+
+
+class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an attacker does otherwise than in the attack that was caught; of what it names, all is done at once."""
+
+    name: str
+    insert: tuple[str, ...] = ()
+    """Actions put in, each after the pause that was before the one they are put before."""
+    gap_factor: float = 1.0
+    """Makes all pauses longer, or shorter, from the attacker's first action on."""
+    wait_ms: int = 0
+    """One more pause, at that place."""
+    replace: dict[str, tuple[str, ...]] = {}
+    """Actions done in place of others, at the pace of those."""
+    pad: int = 0
+    """Actions of a lawful session, as they were there, before the attacker's first."""
+
+
+class Escapes(msgspec.Struct, frozen=True):
+    """Of the attacks caught, those that are caught no more; Wilson's intervals."""
+
+    edit: str
+    attacks: int
+    """That were caught and that the edit changes."""
+    share: Estimate
+    """What escapes where the attacker knows which action was blocked, and does it right before that."""
+    share_anywhere: Estimate
+    """… where it is done at a random place from the attacker's first action to that one."""
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    edit: list[Edit]
+
+
+def read_edits(path: Path) -> list[Edit]:
+    """Read edits of one's own: a TOML file with a table `[[edit]]` each, of the fields of `Edit`.
+
+    Raises:
+        DataError: the file cannot be read, or is no such file.
+    """
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text()), _File).edit
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise DataError(
+            f"{path} has no edits ({error}): expected tables [[edit]] with {', '.join(Edit.__struct_fields__)}"
+        ) from error
+
+
+def usual_edits(sessions: Sessions, money: Money, ends: Sequence[str], idle_timeout_ms: int) -> list[Edit]:
+    """Return what attackers can do in any vocabulary, in the words of some sessions.
+
+    Args:
+        sessions: of both kinds. Looks are the commonest actions of lawful ones that are no commoner in attacks; the
+            login is their commonest first action.
+        money: actions that move it: no looks, and a large one may become two small ones.
+        ends: actions that end a session: no looks.
+        idle_timeout_ms: after which a session begins anew.
+    """
+    attacked = np.repeat(sessions.labels == 1, sessions.lengths)
+    theirs, lawful = (
+        np.bincount(sessions.actions[side], minlength=len(sessions.names)) / max(1, side.sum())
+        for side in (attacked, ~attacked)
+    )
+    first = sessions.actions[sessions.starts[:-1]][sessions.labels == 0]
+    begin = sessions.names[int(np.bincount(first).argmax())]
+    common = [
+        sessions.names[code] for code in np.argsort(-lawful, kind="stable") if lawful[code] > theirs[code]
+    ]
+    looks = [name for name in common if name not in {*money.moves, *ends, begin}][:LOOKS]
+    edits = [Edit(name=f"{name} put in", insert=(name,)) for name in [*looks, begin, *ends]]
+    edits += [Edit(name=f"{end} and {begin} put in", insert=(end, begin)) for end in ends]
+    if looks:
+        three = tuple(itertools.islice(itertools.cycle(looks), LOOKS))
+        edits.append(Edit(name=f"{', '.join(three)} put in", insert=three))
+    edits += [Edit(name=f"all pauses times {factor:g}", gap_factor=factor) for factor in (0.5, 2.0, 4.0)]
+    edits.append(
+        Edit(
+            name=f"one pause of {(idle_timeout_ms + BEYOND_IDLE_MS) / 60_000:g} minutes",
+            wait_ms=idle_timeout_ms + BEYOND_IDLE_MS,
+        )
+    )
+    small = sorted(money.moves - money.large)
+    edits += [
+        Edit(name=f"{large} as two {small[0]}", replace={large: (small[0],) * 2})
+        for large in sorted(money.large)
+        if small
+    ]
+    edits.append(Edit(name=f"{PADDING} lawful actions before it", pad=PADDING))
+    return edits
+
+
+def escapes(
+    scored: Scored,
+    threshold: float,
+    edits: Sequence[Edit],
+    knows: Callable[[str], bool],
+    score: Callable[[Sessions], Scored],
+) -> Iterator[Escapes]:
+    """Edit attacks that are caught, score them again, and yield what is caught no more, edit by edit.
+
+    Args:
+        scored: sessions, attacks and lawful ones.
+        threshold: the score that blocks.
+        edits: to try.
+        knows: whether an action is in the model's vocabulary, or has a token; edits with others are left out.
+        score: the model, over sessions.
+    """
+    sessions, blocks = scored.sessions, scored.first_blocks(threshold)
+    caught = np.flatnonzero(_caught(scored, threshold))
+    chosen = caught[
+        np.unique(np.linspace(0, len(caught) - 1, min(len(caught), MOST_ATTACKS)).astype(np.int64))
+    ]
+    known = blocks[chosen]
+    lowest = np.minimum(np.maximum(sessions.attacked_from[chosen], 1), known)  # no wait is before a session
+    anywhere = np.random.RandomState(0).randint(lowest, known + 1)
+    attacks = list(sessions.take(chosen).rows())
+    lawful = np.flatnonzero(sessions.labels == 0)
+    longest = np.argsort(-np.minimum(sessions.lengths[lawful], PADDING), kind="stable")
+    donors = list(sessions.take(lawful[longest[: len(attacks)]]).rows())
+    for edit in edits:
+        if not all(knows(name) for name in itertools.chain(edit.insert, *edit.replace.values())):
+            continue
+        shares = []
+        for places in (known, anywhere) if edit.insert or edit.wait_ms else (known,):
+            rows = zip(attacks, places.tolist(), itertools.cycle(donors), strict=False)
+            pairs = [(attack, edited(attack, place, edit, donor)) for attack, place, donor in rows]
+            if changed := [after for before, after in pairs if after != before]:
+                escaped = int((~_caught(score(Sessions.of(changed)), threshold)).sum())
+                shares.append(Estimate(escaped / len(changed), *wilson(escaped, len(changed))))
+        if shares:
+            yield Escapes(edit.name, len(changed), shares[0], shares[-1])
+
+
+def edited(attack: Session, place: int, edit: Edit, donor: Session) -> Session:
+    """Return an attack with an edit, or as it was, where the edit does not touch it.
+
+    Args:
+        attack: with an attacker's first action.
+        place: index of the action before which to put in and to wait.
+        edit: what is done otherwise.
+        donor: the lawful session whose actions come before the attack, if any are to.
+    """
+    begin, count = attack.attacked_from, min(edit.pad, len(donor.actions))
+    gaps_ms = _gaps_ms(attack)
+    gaps_ms[begin + 1 :] = [round(gap_ms * edit.gap_factor) for gap_ms in gaps_ms[begin + 1 :]]
+    steps: list[tuple[str, int]] = []
+    for index, (action, gap_ms) in enumerate(zip(attack.actions, gaps_ms, strict=True)):
+        if index == begin:
+            pauses_ms = _gaps_ms(donor)[:count]
+            steps += zip(donor.actions[:count], pauses_ms, strict=True)
+        if index == place:
+            steps += [(name, gap_ms) for name in edit.insert]
+        pause_ms = gap_ms + (edit.wait_ms if index == place > 0 else 0)
+        done = edit.replace.get(action, (action,)) if index >= begin else (action,)
+        steps += [(name, pause_ms) for name in done]
+    times_ms = None
+    if attack.timestamps_ms is not None:
+        times_ms = tuple((attack.timestamps_ms[0] + np.cumsum([gap_ms for _, gap_ms in steps])).tolist())
+    names = tuple(name for name, _ in steps)
+    return msgspec.structs.replace(attack, actions=names, timestamps_ms=times_ms, attack_from=begin + count)
+
+
+def _caught(scored: Scored, threshold: float) -> NDArray[np.bool_]:
+    course = Course.of(scored, threshold, Money(frozenset(), frozenset()))
+    return course.blocked & course.attack
+
+
+def _gaps_ms(session: Session) -> list[int]:
+    """Return the pause before each action, 0 before the first."""
+    times_ms = session.timestamps_ms or (0,) * len(session.actions)
+    return [0, *np.diff(times_ms).tolist()]

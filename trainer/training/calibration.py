@@ -1,0 +1,179 @@
+"""Calibration: logits that mean probabilities, and the score that blocks."""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.evaluation.thresholds import threshold_for, threshold_of_best_f1, threshold_of_least_cost
+
+DEFAULT_TARGET_FPR: Final = 1e-3
+ALARMS_THAT_SHOW: Final = 10
+"""False alarms that a budget should allow the validation part: of fewer, the next data has half or twice as many."""
+_CONVERGED: Final = 1e-9
+_RIDGE: Final = 1e-2
+_NEWTON_STEPS: Final = 50
+
+
+class TrainingError(RuntimeError):
+    """The training gave no model worth writing."""
+
+
+class Line(NamedTuple):
+    """What makes probabilities of logits: slope * logit + shift."""
+
+    slope: float = 1.0
+    shift: float = 0.0
+
+
+def fitted_line(
+    logits: NDArray[np.float64], labels: NDArray[np.float64], weights: NDArray[np.float64]
+) -> Line:
+    """Fit Platt's scaling (1999) by Newton's method, with a little ridge on the slope towards 1.
+
+    Args:
+        logits: shape (n,), as are the others.
+        labels: 1 for an attack, 0 otherwise.
+        weights: their sum is the number of examples that the ridge is held against.
+    """
+    middle, scale = (
+        float(logits.mean()),
+        float(logits.std()) or 1.0,
+    )  # else steep ones throw Newton's steps far off
+    design = np.column_stack([(logits - middle) / scale, np.ones_like(logits)])
+    ridge = np.array([_RIDGE / scale**2, 0.0])
+    theta = np.zeros(2)
+    for _ in range(_NEWTON_STEPS):
+        risk = 1 / (1 + np.exp(-np.clip(design @ theta, -40, 40)))
+        gradient = design.T @ (weights * (risk - labels)) + ridge * (theta - scale)
+        curvature = weights * risk * (1 - risk) + 1e-9
+        step = np.linalg.solve(
+            (design * curvature[:, None]).T @ design + np.diag(ridge) + 1e-9 * np.eye(2), gradient
+        )
+        theta -= np.clip(step, -2, 2)
+        if np.abs(step).max() < _CONVERGED:
+            break
+    slope = float(theta[0]) / scale
+    return Line(slope, float(theta[1]) - slope * middle)
+
+
+def calibrated_loss(
+    logits: NDArray[np.float64], labels: NDArray[np.float64], weights: NDArray[np.float64]
+) -> float:
+    """Return the mean log loss of what calibration would make of some logits.
+
+    A network that has grown too sure of itself ranks as well as before, and calibration cures it: training is not to
+    be ended for it.
+    """
+    total = float(weights.sum())
+    share = float((weights * labels).sum()) / total
+    chance = -sum(one * np.log(one) for one in (share, 1 - share) if one > 0)
+    line = fitted_line(logits, labels, weights * (len(weights) / total))
+    calibrated = line.slope * logits + line.shift
+    loss = float((weights * (np.logaddexp(0, calibrated) - labels * calibrated)).sum()) / total
+    return loss if line.slope > 0 and loss < chance else float(chance)
+
+
+def calibrate(highest: NDArray[np.float32], labels: NDArray[np.float32], base_rate: float) -> Line:
+    """Fit the line that makes the logits of sessions' highest scores probabilities at a base rate.
+
+    Sessions and not prefixes, since it is a session's highest score that is compared with the threshold.
+
+    Raises:
+        TrainingError: attacks do not score above lawful sessions.
+    """
+    attack = labels == 1
+    weight = np.where(attack, base_rate / attack.sum(), (1 - base_rate) / (~attack).sum()) * len(labels)
+    line = fitted_line(logits_of(highest), attack.astype(np.float64), weight)
+    if not line.slope > 0:
+        raise TrainingError(
+            f"the calibration has slope {line.slope:.3g}: expected attacks to score above lawful sessions on the "
+            "validation part; give more data, or train longer"
+        )
+    return line
+
+
+def logits_of(scores: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the logits of scores."""
+    clipped = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
+    return np.log(clipped) - np.log1p(-clipped)
+
+
+class Wanted(NamedTuple):
+    """What decides the threshold: itself, costs, or a budget.
+
+    Attributes:
+        threshold: given.
+        cost_fn: of a missed attack, in any unit.
+        cost_fp: of a false alarm, in the same.
+        target_fpr: share of lawful sessions that may raise an alarm in their life. None is DEFAULT_TARGET_FPR where
+            the validation part can show it, and the best F1 there where it cannot.
+    """
+
+    threshold: float | None = None
+    cost_fn: float | None = None
+    cost_fp: float | None = None
+    target_fpr: float | None = None
+
+
+class Chosen(NamedTuple):
+    """A threshold, what it makes of the validation part, and in words how it was chosen."""
+
+    threshold: float
+    by: str
+    lawful: int
+    false_alarm_rate: float
+    recall: float
+    told: str
+
+
+def choose_threshold(
+    wanted: Wanted, highest: NDArray[np.float32], labels: NDArray[np.float32], base_rate: float
+) -> Chosen:
+    """Choose the threshold by sessions' highest scores on the validation part.
+
+    Raises:
+        TrainingError: it would block nobody, or everybody, where neither the threshold nor costs were given.
+    """
+    attack = labels == 1
+    lawful = highest[~attack]
+    least = 1 / len(lawful)
+    told = ""
+    if wanted.threshold is not None:
+        by, threshold = "given", wanted.threshold
+    elif wanted.cost_fn is not None and wanted.cost_fp is not None:
+        by = "cost"
+        threshold = threshold_of_least_cost(highest, labels, base_rate, wanted.cost_fn, wanted.cost_fp)
+    elif wanted.target_fpr is None and len(lawful) * DEFAULT_TARGET_FPR < ALARMS_THAT_SHOW:
+        by, threshold = "f1", threshold_of_best_f1(highest, labels)
+        told = (
+            f"{len(lawful):,} lawful validation sessions are too few to show {DEFAULT_TARGET_FPR:.2%} false alarms, of which "
+            f"they would have {len(lawful) * DEFAULT_TARGET_FPR:.2g}: the threshold is that of the best F1 there; "
+            "--target-fpr asks for another"
+        )
+    else:
+        by, asked = "target_fpr", wanted.target_fpr or DEFAULT_TARGET_FPR
+        threshold = threshold_for(lawful, max(asked, least))
+        if asked < least:
+            told = (
+                f"{len(lawful):,} lawful validation sessions cannot show {asked:.2%} false alarms: the nearest that "
+                f"they can, {least:.2%}, was taken"
+            )
+    false, caught = float((lawful >= threshold).mean()), float((highest[attack] >= threshold).mean())
+    chosen = Chosen(threshold, by, len(lawful), false, caught, told)
+    if by in {"given", "cost"} or (caught > 0 and min(false, caught) < 1):
+        return chosen
+    raise TrainingError(_useless(chosen, lawful, int(attack.sum())))
+
+
+def _useless(chosen: Chosen, lawful: NDArray[np.float32], attacks: int) -> str:
+    """Say what is wrong with a threshold that blocks nobody, or everybody."""
+    values, counts = np.unique(lawful, return_counts=True)
+    tied = int(counts[-1])
+    ties = f", and {tied:,} of them share their highest score, {values[-1]:.6g}" if tied > 1 else ""
+    seen = "all" if chosen.recall else "none"
+    return (
+        f"the threshold {chosen.threshold:.6g} blocks {seen} of {attacks:,} attacks and {chosen.false_alarm_rate:.1%} of "
+        f"{chosen.lawful:,} lawful sessions on the validation part{ties}: expected a model that tells them apart; give "
+        "more data, train longer (--steps), read more of a session (--window), or allow more false alarms (--target-fpr)"
+    )

@@ -1,0 +1,352 @@
+"""From labelled sessions to the model file: fitted, calibrated, given a threshold, exported and held against Keras."""
+
+import hashlib
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+
+from detector.contract.actions import ENDS_SESSION, LARGE_MONEY, MOVES_MONEY
+from detector.core.encoding import Encoding
+from detector.model.artifact import FORMAT, ModelMetadata
+from detector.model.scorer import Scorer
+from trainer.data.sessions import DataError, Sessions, Splits, sha256_of, together_in
+from trainer.data.sittings import sittings
+from trainer.data.windows import Examples, Weighing, examples, pack, windows_ending_at
+from trainer.evaluation.course import Money
+from trainer.evaluation.figures import Figures, evaluate
+from trainer.evaluation.scoring import Scored, score_sessions
+from trainer.training.backend import Device, keras_on
+from trainer.training.calibration import (
+    DEFAULT_TARGET_FPR,
+    Chosen,
+    Line,
+    TrainingError,
+    Wanted,
+    calibrate,
+    choose_threshold,
+)
+from trainer.training.checkpoint import Checkpoint
+from trainer.training.defaults import GAP_BUCKETS, MEMBERS, Schedule, encoding_for, folds, plan_for
+from trainer.training.evidence import Windows, fit_evidence
+from trainer.training.export import build_graph, canaries, model_file
+from trainer.training.fitting import Fitted, Observer, Plan, Silent, fit
+from trainer.training.members import together
+from trainer.training.network import Shape, Tensors, build_network, last_logits
+
+MAX_PARITY_ERROR: Final = 1e-4
+"""How far the exported graph's scores may lie from Keras' for the file to be written. Well below 1e-6 on the
+sessions that a model was trained for; up to 1e-5 is single precision itself, where a steep model is undecided.
+"""
+_PARITY_WINDOWS: Final = 4_096
+_VALID_WINDOWS: Final = 20_000
+_STOPPING_SHARE: Final = 20
+_STOPPING_SESSIONS: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """One training run; the same one twice on the same data gives the same file, byte for byte, on one machine.
+
+    Attributes:
+        shape: of each network.
+        schedule: of each fit.
+        members: networks whose logits' mean is the model's. None takes one where the validation part can show
+            DEFAULT_TARGET_FPR, and otherwise MEMBERS, each without a fold of the data that then judges it.
+        window: actions that the model reads; None for as many as 95 % of the training sessions have, 24 at most.
+        gap_buckets: of equal ratio between the 0.5th and 99.5th percentile of the gaps; 0 uses no time.
+        encoding: the steps to read, as those of a model that this one is to take the place of; None chooses them.
+        calibrated: whether scores are made probabilities.
+        wanted: what decides the threshold.
+        base_rate: share of attacks where the model will serve; None for the data's own.
+        idle_timeout_ms: of the detector: a session without an action for longer begins anew.
+        ends_session: actions after which a session begins anew, if there is no encoding that says so.
+        moves_money: actions that move money, and `large_money` much of it, for figures.
+        device: to train on; only the CPU gives the same bytes again.
+        data_parameters: how the data came to be, for the record in the model file.
+    """
+
+    shape: Shape = field(default_factory=Shape)
+    schedule: Schedule = field(default_factory=Schedule)
+    members: int | None = None
+    weighing: Weighing = field(default_factory=Weighing)
+    window: int | None = None
+    gap_buckets: int = GAP_BUCKETS
+    encoding: Encoding | None = None
+    calibrated: bool = True
+    wanted: Wanted = field(default_factory=Wanted)
+    base_rate: float | None = None
+    idle_timeout_ms: int = 1_800_000
+    ends_session: tuple[str, ...] = ENDS_SESSION
+    moves_money: tuple[str, ...] = MOVES_MONEY
+    large_money: tuple[str, ...] = LARGE_MONEY
+    device: Device = "cpu"
+    preset: str = "data"
+    name: str = "session-lstm"
+    version: str = "1"
+    data_parameters: dict[str, int | float | str] = field(default_factory=dict)
+
+
+class Trained(NamedTuple):
+    """A trained model: its file, and what it scored."""
+
+    file: bytes
+    metadata: ModelMetadata
+    parameters: int
+    figures: Figures
+    test: Scored
+    parity_error: float
+
+
+class _Judge(NamedTuple):
+    """A network, and sessions that it has not learned from."""
+
+    tensors: Tensors
+    sessions: Sessions
+
+
+def train(
+    config: TrainingConfig, parts: Splits, observer: Observer | None = None, kept: Path | None = None
+) -> Trained:
+    """Train, calibrate, choose the threshold, export, and evaluate what was exported.
+
+    Args:
+        config: of the run.
+        parts: sessions to train on, to choose the threshold by, and to evaluate on.
+        observer: told how it gets on.
+        kept: folder for checkpoints, which are gone on from where they are there.
+
+    Raises:
+        BackendMissingError: TensorFlow or onnx is not installed, or has no such device.
+        TrainingError: it gave no model worth writing, or the exported graph's scores are not Keras'.
+        DataError: the data lacks something.
+        CheckpointError: a checkpoint is of another run.
+    """
+    keras = keras_on(config.device, config.schedule.seed)
+    run = _Run(config, _encoding(config, parts.train), observer or Silent())
+    for note in run.notes(parts.train):
+        run.told.on_note(note)
+    base_rate = config.base_rate or float(np.mean(np.concatenate([part.labels for part in parts]) == 1))
+    data_sha256 = sha256_of(parts)
+    learned = run.learn(keras, parts, data_sha256, kept)
+    tensors = together([fitted.tensors for fitted in learned.fits])
+    parity_error = run.parity(keras, tensors, parts.test)
+
+    run.told.on_stage("calibrating")
+    line, evidence = Line(), None
+    if config.calibrated:
+        judged = run.judged(learned.judges, line)
+        line = calibrate(judged.highest(), judged.labels, base_rate)
+    judged = run.judged(learned.judges, line)
+    if config.calibrated and config.weighing.every_prefix:
+        evidence = fit_evidence(Windows.of(judged), base_rate, config.schedule.seed)
+        judged = judged.adding_up(evidence)
+    chosen = choose_threshold(config.wanted, judged.highest(), judged.labels, base_rate)
+    if chosen.told:
+        run.told.on_note(chosen.told)
+
+    run.told.on_stage("evaluating")
+    graph = run.graph(tensors, line)
+    scorer = Scorer(graph.SerializeToString())
+    test = run.scored(scorer, parts.test).adding_up(evidence)
+    money = Money(frozenset(config.moves_money), frozenset(config.large_money))
+    figures = evaluate(test, chosen.threshold, base_rate, money=money)
+    encoding = run.encoding
+    metadata = ModelMetadata(
+        format=FORMAT,
+        name=config.name,
+        version=config.version,
+        preset=config.preset,
+        vocabulary=list(encoding.vocabulary),
+        window=encoding.window,
+        gap_bounds_ms=list(encoding.gap_bounds_ms),
+        threshold=chosen.threshold,
+        training=_recorded(config, learned, line, chosen, base_rate),
+        metrics=figures.numbers() | {"parity_error": parity_error},
+        data_sha256=data_sha256,
+        libraries=_libraries(),
+        canaries=canaries(scorer, encoding, parts.test, config.schedule.seed),
+        unknown_token=encoding.unknown_token,
+        ends_session=tuple(sorted(encoding.ends_session)),
+        moves_money=config.moves_money,
+        large_money=config.large_money,
+        evidence=evidence,
+    )
+    parameters = sum(fitted.tensors.parameters for fitted in learned.fits)
+    return Trained(model_file(graph, metadata), metadata, parameters, figures, test, parity_error)
+
+
+class _Learned(NamedTuple):
+    """The networks of a run, how the first was fitted, and who judges which sessions."""
+
+    fits: list[Fitted]
+    plan: Plan
+    judges: list[_Judge]
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What every part of a run needs to know."""
+
+    config: TrainingConfig
+    encoding: Encoding
+    told: Observer
+
+    def notes(self, sessions: Sessions) -> Iterator[str]:
+        """Yield what the user should know of the training sessions."""
+        window, idle_ms = self.encoding.window, self.config.idle_timeout_ms
+        longer = int((sessions.lengths > window).sum())
+        if longer:
+            yield (
+                f"{longer:,} of {len(sessions):,} training sessions have more actions than the {window} that the model "
+                f"reads at a time, up to {sessions.lengths.max():,} (--window)"
+            )
+        yield from sittings(sessions, window, idle_ms, self.encoding.ends_session).told(idle_ms)
+        if not self.config.weighing.every_prefix:
+            yield (
+                "trained on whole sessions: judged by the score after the last action alone, while the detector scores "
+                "after each"
+            )
+
+    def learn(self, keras: Any, parts: Splits, data_sha256: str, kept: Path | None) -> _Learned:
+        """Fit the networks."""
+        config, encoding, fits, judges, plans = self.config, self.encoding, [], [], []
+        pairs = _pairs(config, parts)
+        for number, (shown, stopped_by) in enumerate(pairs):
+            self.told.on_stage(f"training {number + 1} of {len(pairs)}" if len(pairs) > 1 else "training")
+            packed, judging = (pack(one, encoding, config.idle_timeout_ms) for one in (shown, stopped_by))
+            train_windows = Examples(packed, encoding.window, config.weighing)
+            plan = plan_for(config.schedule, train_windows, encoding.window, number)
+            valid = examples(judging, encoding.window, config.weighing, plan.seed, _VALID_WINDOWS)
+            checkpoint = None
+            if kept is not None:
+                told = [config.shape, asdict(plan), asdict(config.weighing), config.idle_timeout_ms]
+                told += [encoding.fingerprint, data_sha256]
+                checkpoint = Checkpoint(
+                    kept / f"{number}.npz", hashlib.sha256(msgspec.json.encode(told)).hexdigest()
+                )
+            fits.append(fit(keras, config.shape, encoding, train_windows, valid, plan, self.told, checkpoint))
+            judges.append(_Judge(fits[-1].tensors, stopped_by))
+            plans.append(plan)
+        if len(pairs) == 1:  # that network has learned from its judge when to end
+            judges = [_Judge(fits[0].tensors, parts.valid if len(parts.valid) else parts.test)]
+        return _Learned(fits, plans[0], judges)
+
+    def graph(self, tensors: Tensors, line: Line) -> Any:
+        """Return the graph of a network, calibrated."""
+        try:
+            return build_graph(
+                tensors,
+                self.encoding.window,
+                masked=self.config.shape.masked,
+                slope=line.slope,
+                shift=line.shift,
+            )
+        except ValueError as error:
+            raise TrainingError(f"the training diverged: {error}") from error
+
+    def scored(self, scorer: Scorer, sessions: Sessions) -> Scored:
+        """Score sessions as the detector does, or at their end, if the model is one of whole sessions."""
+        idle_ms, told = self.config.idle_timeout_ms, self.told.on_part
+        scored = score_sessions(scorer.score, self.encoding, sessions, idle_ms, told)
+        return scored if self.config.weighing.every_prefix else scored.at_the_end()
+
+    def judged(self, judges: list[_Judge], line: Line) -> Scored:
+        """Score sessions by networks that have not learned from them."""
+        scored = [
+            self.scored(Scorer(self.graph(tensors, line).SerializeToString()), sessions)
+            for tensors, sessions in judges
+        ]
+        if len(scored) == 1:
+            return scored[0]
+        sessions = together_in(*(one.sessions for one in scored))
+        packed = pack(sessions, self.encoding, self.config.idle_timeout_ms)
+        return Scored(packed.sessions, packed, np.concatenate([one.scores for one in scored]))
+
+    def parity(self, keras: Any, tensors: Tensors, sessions: Sessions) -> float:
+        """Return the largest difference of the exported graph's scores from Keras', over some windows."""
+        encoding, shape = self.encoding, self.config.shape
+        some = sessions.take(np.arange(min(_PARITY_WINDOWS, len(sessions))))
+        packed = pack(some, encoding, self.config.idle_timeout_ms)
+        count = min(_PARITY_WINDOWS, len(packed.steps))
+        ends = np.linspace(0, len(packed.steps) - 1, count).astype(np.int64)
+        windows = windows_ending_at(packed, ends, encoding.window)
+        network = tensors.put_into(build_network(keras, shape.of(tensors), encoding))
+        logits = last_logits(network, windows, encoding, masked=shape.masked).astype(np.float64)
+        scores = Scorer(self.graph(tensors, Line()).SerializeToString()).score(windows)
+        error = float(np.abs(scores - 1 / (1 + np.exp(-logits))).max())
+        if not error <= MAX_PARITY_ERROR:  # not `>`, which a NaN would pass
+            raise TrainingError(
+                f"the exported graph's scores differ from Keras' by {error}: expected at most {MAX_PARITY_ERROR}; "
+                "report it with the versions of tensorflow, onnx and onnxruntime"
+            )
+        return error
+
+
+def _encoding(config: TrainingConfig, sessions: Sessions) -> Encoding:
+    encoding = config.encoding or encoding_for(
+        sessions, config.window, config.gap_buckets, ends_session=config.ends_session
+    )
+    if encoding.gap_bounds_ms and sessions.times_ms is None:
+        raise DataError(
+            "the model that is to be replaced reads gaps, and not all sessions have times: expected timestamps_ms in each"
+        )
+    return encoding
+
+
+def _pairs(config: TrainingConfig, parts: Splits) -> list[tuple[Sessions, Sessions]]:
+    """Return for each network the sessions that it learns from, and those that say when to end."""
+    seed = config.schedule.seed
+    can_show = (parts.valid.labels == 0).sum() * DEFAULT_TARGET_FPR >= 1
+    members = config.members or (1 if can_show else MEMBERS)
+    if members > 1:
+        pool = together_in(parts.train, parts.valid)
+        fold = folds(pool, members, seed)
+        return [
+            (pool.take(np.flatnonzero(fold != number)), pool.take(np.flatnonzero(fold == number)))
+            for number in range(members)
+        ]
+    if not config.schedule.stops_early:
+        return [(parts.train, parts.valid if len(parts.valid) else parts.test)]
+    fold = folds(parts.train, max(_STOPPING_SHARE, len(parts.train) // _STOPPING_SESSIONS), seed)
+    return [(parts.train.take(np.flatnonzero(fold)), parts.train.take(np.flatnonzero(fold == 0)))]
+
+
+def _recorded(
+    config: TrainingConfig, learned: _Learned, line: Line, chosen: Chosen, base_rate: float
+) -> dict[str, int | float | str]:
+    """Return what the model file says of the training."""
+    numbers = {
+        **config.shape._asdict(),
+        **asdict(learned.plan),
+        **asdict(config.weighing),
+        **config.wanted._asdict(),
+    }
+    return {
+        **config.data_parameters,
+        **{
+            name: int(one) if isinstance(one, bool) else one
+            for name, one in numbers.items()
+            if one is not None
+        },
+        "members": len(learned.fits),
+        "best_step": int(np.median([one.step for one in learned.fits])),
+        "base_rate": base_rate,
+        "idle_timeout_ms": config.idle_timeout_ms,
+        "slope": line.slope,
+        "shift": line.shift,
+        "threshold_by": chosen.by,
+        "valid_lawful": chosen.lawful,
+        "valid_false_alarm_rate": chosen.false_alarm_rate,
+        "valid_recall": chosen.recall,
+    }
+
+
+def _libraries() -> dict[str, str]:
+    names = ("keras", "numpy", "onnx", "onnxruntime", "tensorflow")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
