@@ -102,12 +102,14 @@ class NGrams(NamedTuple):
     weights: NDArray[np.float64]
     intercept: float
 
+    def worth(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the weight of each gram, 0 of those that are not among `grams`; of the shape of `codes`."""
+        place = np.minimum(np.searchsorted(self.grams, codes), len(self.grams) - 1)
+        return np.where(self.grams[place] == codes, self.weights[place], 0.0)
+
     def scores(self, sessions: Sessions) -> NDArray[np.float32]:
         """Return the risk after each action, of the whole session so far; shape (actions,)."""
-        each = np.zeros(len(sessions.actions))
-        for codes in _grams(sessions, self.names):
-            place = np.minimum(np.searchsorted(self.grams, codes), len(self.grams) - 1)
-            each += np.where(self.grams[place] == codes, self.weights[place], 0.0)
+        each = np.sum([self.worth(codes) for codes in _grams(sessions, self.names)], axis=0)
         total = np.cumsum(each)
         before = np.repeat((total - each)[sessions.starts[:-1]], sessions.lengths)
         number = np.arange(1, len(each) + 1) - np.repeat(sessions.starts[:-1], sessions.lengths)

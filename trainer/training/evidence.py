@@ -28,6 +28,9 @@ MAX_EACH: Final = 1_000
 """Of each kind that the weights are fitted to; more would change them no more. All are judged by."""
 
 
+_CONSTANT: Final = 1e-9
+
+
 class Windows(NamedTuple):
     """The scores of the windows of some sessions.
 
@@ -214,7 +217,8 @@ def _logistic(
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  --help must not wait for it
     from threadpoolctl import threadpool_limits  # noqa: PLC0415  scikit-learn brings it
 
-    scale = features.std(axis=0) + 1e-9
+    scale = features.std(axis=0)
+    scale[scale < _CONSTANT] = np.inf  # what says nothing weighs nothing
     with threadpool_limits(1):  # more threads would sum in another order
         fitted = LogisticRegression(C=10, max_iter=1_000).fit(
             features / scale, truth, sample_weight=_weights(truth, base_rate)

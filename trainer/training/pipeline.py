@@ -41,6 +41,7 @@ from trainer.training.export import build_graph, canaries, model_file
 from trainer.training.fitting import Fitted, Observer, Plan, Silent, fit
 from trainer.training.members import together
 from trainer.training.network import Shape, Tensors, build_network, last_logits
+from trainer.training.teaching import Teacher
 
 MAX_PARITY_ERROR: Final = 1e-4
 """How far the exported graph's scores may lie from Keras' for the file to be written. Well below 1e-6 on the
@@ -251,7 +252,14 @@ class _Run:
                 checkpoint = Checkpoint(
                     kept / f"{number}.npz", hashlib.sha256(msgspec.json.encode(told)).hexdigest()
                 )
-            fits.append(fit(keras, config.shape, encoding, train_windows, valid, plan, self.told, checkpoint))
+            teacher = (
+                Teacher(shown, encoding, plan.seed)
+                if len(pairs) > 1 and config.weighing.every_prefix
+                else None
+            )
+            fits.append(
+                fit(keras, config.shape, encoding, train_windows, valid, plan, self.told, checkpoint, teacher)
+            )
             judges.append(_Judge(fits[-1].tensors, stopped_by, shown))
             plans.append(plan)
         if len(pairs) == 1:  # that network has learned from its judge when to end
