@@ -17,6 +17,7 @@ from detector.model.artifact import FORMAT, ModelMetadata
 from detector.model.scorer import Scorer
 from trainer.data.sessions import DataError, LabelsOf, Sessions, Splits, sha256_of, together_in
 from trainer.data.sittings import sittings
+from trainer.data.splitting import fold_of
 from trainer.data.windows import Examples, Weighing, examples, pack, windows_ending_at
 from trainer.evaluation.course import Money
 from trainer.evaluation.figures import Figures, evaluate
@@ -33,7 +34,7 @@ from trainer.training.calibration import (
     choose_threshold,
 )
 from trainer.training.checkpoint import Checkpoint
-from trainer.training.defaults import GAP_BUCKETS, MEMBERS, Schedule, encoding_for, folds, plan_for
+from trainer.training.defaults import GAP_BUCKETS, MEMBERS, Schedule, encoding_for, plan_for
 from trainer.training.evidence import Windows, fit_evidence
 from trainer.training.export import build_graph, canaries, model_file
 from trainer.training.fitting import Fitted, Observer, Plan, Silent, fit
@@ -312,14 +313,14 @@ def _pairs(config: TrainingConfig, parts: Splits) -> list[tuple[Sessions, Sessio
     members = config.members or (1 if can_show else MEMBERS)
     if members > 1:
         pool = together_in(parts.train, parts.valid)
-        fold = folds(pool, members, seed)
+        fold = fold_of(pool, members, seed)
         return [
             (pool.take(np.flatnonzero(fold != number)), pool.take(np.flatnonzero(fold == number)))
             for number in range(members)
         ]
     if not config.schedule.stops_early:
         return [(parts.train, parts.valid if len(parts.valid) else parts.test)]
-    fold = folds(parts.train, max(_STOPPING_SHARE, len(parts.train) // _STOPPING_SESSIONS), seed)
+    fold = fold_of(parts.train, max(_STOPPING_SHARE, len(parts.train) // _STOPPING_SESSIONS), seed)
     return [(parts.train.take(np.flatnonzero(fold)), parts.train.take(np.flatnonzero(fold == 0)))]
 
 
