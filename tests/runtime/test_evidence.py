@@ -9,6 +9,7 @@ from detector.contract.actions import Action
 from detector.contract.alerts import decode_alert
 from detector.core.evidence import Evidence
 from detector.model.artifact import load_model, packaged_model_path
+from detector.model.at_hand import ModelsAtHand
 from detector.runtime.processing import challenger_of, processor_of
 from detector.runtime.replaying import batches_of_topic, replay
 from tests.model.models import changed_file
@@ -117,3 +118,8 @@ def test_models_with_and_without_evidence_follow_each_other(
     expected = [decode_alert(line) for line in out.read_bytes().splitlines()]
     assert without_clock(stack.alerts()) == without_clock(expected)
     assert {alert.model.name for alert in expected} >= {"slow", "quick"}
+    at_hand = ModelsAtHand(folder)
+    for alert in stack.alerts():
+        explained = at_hand.explain(alert)
+        assert explained.score == alert.score
+        assert isinstance(explained.carried_value, float) == (alert.model.name != "plain")
