@@ -31,8 +31,8 @@ format: $(VENV)/.test ## Format the code
 	$(BIN)/ruff check --fix .
 
 model: $(VENV)/.test ## Train the packaged models again, in minutes: the default, and the notebook's
-	$(BIN)/python -m trainer train --preset realistic --sessions 450000 --epochs 14 --window 20 --out detector/model/default.onnx $(ARGS)
-	$(BIN)/python -m trainer train --preset seed --out detector/model/seed.onnx
+	$(BIN)/python -m trainer train --preset realistic --sessions 450000 --window 20 --out detector/model/default.onnx $(ARGS)
+	$(BIN)/python -m trainer train --preset seed --no-report --out detector/model/seed.onnx
 
 schemas: $(VENV)/.run ## Write the JSON Schemas of the contract again
 	$(BIN)/python -m detector schemas docs/schemas

@@ -6,7 +6,7 @@ this stands in for one: real data, real labels, another vocabulary, sessions lon
 action is a pixel's ink in six steps, in reading order; the "attack" is the digit 8. Every fifth digit is for testing.
 
     PYTHONPATH=. python benchmarks/public_sequences.py digits.jsonl.gz
-    python -m trainer train --data digits.jsonl.gz --window 64 --batch-size 32 --epochs 40 --out digits.onnx
+    python -m trainer train --data digits.jsonl.gz --window 64 --out digits.onnx
     python -m trainer evaluate --model digits.onnx --data digits.jsonl.gz
 """
 

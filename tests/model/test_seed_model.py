@@ -69,7 +69,6 @@ def test_attacks_are_blocked_before_the_money_has_moved_on(model: Model, attack:
 
 def test_the_packaged_model_is_of_todays_defaults(model: Model) -> None:
     """Its parameters and its data are those that `python -m trainer train` would use now."""
-    assert NOTEBOOK.shape is not None
     asked = {
         name: getattr(NOTEBOOK.schedule, name) for name in ("steps", "batch_size", "learning_rate", "seed")
     }

@@ -111,9 +111,11 @@ def test_what_is_caught_no_more_escapes() -> None:
         Edit(name="beyond the vocabulary", insert=("FLY",)),
     ]
     found = list(escapes(scored, 0.5, edits, ENCODING.knows, _scored))
-    assert [(one.edit, one.attacks, one.escaped) for one in found] == [
-        ("one look", 20, 0), ("two looks", 20, 20), ("wait", 20, 20), ("no transfer", 20, 20),
+    assert [(one.edit, one.attacks, one.share.value) for one in found] == [
+        ("one look", 20, 0), ("two looks", 20, 1), ("wait", 20, 1), ("no transfer", 20, 1),
     ]  # fmt: skip
+    assert 0 < found[1].share_anywhere.value < 1, "before the new recipient looks hide nothing"
+    assert found[3].share_anywhere == found[3].share
     assert (found[0].share.low, found[0].share.high) == wilson(0, 20)
 
 

@@ -43,7 +43,6 @@ def test_a_split_with_an_empty_part_is_refused(count: int, fraction: float) -> N
 
 def test_the_notebooks_network() -> None:
     """It has 25,185 parameters: Embedding 288, LSTM 24,832, Dense 65; a fifth of the LSTM's units drop out."""
-    assert NOTEBOOK.shape is not None
     assert NOTEBOOK.encoding is not None
     assert NOTEBOOK.encoding.vocabulary == tuple(action.value for action in Action)
     network = build_network(keras_on("cpu", 1), NOTEBOOK.shape, NOTEBOOK.encoding)

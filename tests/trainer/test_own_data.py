@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from detector.model.artifact import UnknownActions, load_model
@@ -13,10 +14,6 @@ from detector.model.scorer import Scorer
 from tests.model.models import metadata, with_canaries
 from trainer.data.sessions import Session, write_sessions
 from trainer.data.simulated import simulate
-from trainer.data.splitting import split
-from trainer.data.windows import Weighing
-from trainer.evaluation.baselines import fit_boosted, rules
-from trainer.evaluation.scoring import score_sessions
 from trainer.training.defaults import encoding_for
 from trainer.training.export import build_graph, model_file
 from trainer.training.network import Tensors
@@ -130,6 +127,39 @@ def test_evaluate_gives_what_the_training_said(trained: tuple[Path, Path]) -> No
     assert kept["roc_auc"] > 0.95
 
 
+def test_evaluate_compares_edits_and_exports(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    """Beside the figures: a second model on the same sessions, what escapes by which edit, and the scores as tables."""
+    sessions, events = tmp_path / "sessions.parquet", tmp_path / "events.csv"
+    edits = tmp_path / "edits.toml"
+    edits.write_text('[[edit]]\nname = "reads on"\ninsert = ["READ"]\n')
+    model = str(trained[0])
+    done = _trainer(
+        *(
+            "evaluate",
+            "--model",
+            model,
+            "--data",
+            str(trained[1]),
+            "--compare",
+            model,
+            "--at-k",
+            "5",
+            "--json",
+        ),
+        *("--evasion", str(edits), "--scores", str(sessions), "--event-scores", str(events)),
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["base_rate_from"] == "the model's own"
+    assert said["compared"]["roc_auc"]["second_less_first"]["value"] == 0
+    assert said["at_k"]["5"]["precision"] > 0
+    assert said["evasions"][-1]["edit"] == "reads on"
+    assert all(0 <= one["share"]["value"] <= 1 for one in said["evasions"])
+    assert not [name for name in said["estimates"] if "money" in name], "a shop's words move none"
+    assert pl.read_parquet(sessions)["label"].sum() == said["attacks"]
+    assert len(pl.read_csv(events)) == pl.read_parquet(sessions)["actions"].sum()
+
+
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
@@ -194,21 +224,6 @@ def test_unknown_actions_have_a_learned_row(trained: tuple[Path, Path]) -> None:
     model = load_model(trained[0], UnknownActions.TOKEN)
     windows = model.encoding.windows([model.encoding.steps(["OPEN", "FLY", "PEEK", "BUY"])])
     assert float(model.score(windows)[0]) > 0.3
-
-
-def test_baselines_learn_and_follow_the_same_rules() -> None:
-    """Boosted trees tell attacks from lawful sessions on realistic traffic; rules score a drain, not browsing."""
-    parts = split(simulate(1_500, 600, 5))
-    encoding = encoding_for(parts.train, 12)
-    boosted = fit_boosted(parts.train, encoding, Weighing(), IDLE_MS, 1)
-    scored = score_sessions(boosted.score, encoding, parts.test, IDLE_MS)
-    attack = scored.labels == 1
-    assert np.median(scored.highest()[attack]) > np.quantile(scored.highest()[~attack], 0.9)
-    drain = encoding.steps(["LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE"], [0, 3_000, 8_000])
-    views = encoding.steps(["LOGIN", "VIEW_BALANCE", "VIEW_BALANCE"], [0, 3_000, 8_000])
-    high, low = rules(encoding)(encoding.windows([drain, views])).tolist()
-    assert high > 0.3
-    assert low == 0
 
 
 def test_a_window_and_buckets_are_chosen_from_the_data() -> None:

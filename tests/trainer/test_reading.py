@@ -142,6 +142,24 @@ def test_times_are_read_in_any_unit(
     assert sessions.ids.tolist() == ["1"]
 
 
+def test_times_of_another_zone_are_moments_all_the_same(tmp_path: Path) -> None:
+    """A column of times that has a zone is read by the moments that it means."""
+    when = pl.Series([1_700_000_000_000]).cast(pl.Datetime("ms", "UTC")).dt.convert_time_zone("Asia/Tokyo")
+    path = tmp_path / "data.parquet"
+    pl.DataFrame({"session_id": ["a"], "action": ["A"], "label": [0], "when": when}).write_parquet(path)
+    assert load(path, described({"columns": {"time": "when"}})).sessions.times_ms == [1_700_000_000_000]
+
+
+def test_bad_lines_are_counted_beyond_those_that_are_shown(tmp_path: Path) -> None:
+    """The first twenty are shown, the others counted."""
+    path = tmp_path / "data.csv"
+    path.write_text("session_id,action,label\n" + "good,A,0\n" + "a,A,9\n" * 50)
+    with pytest.raises(DataError, match=r"has 50 bad lines(.|\n)*line 22: (.|\n)*and 30 more"):
+        load(path)
+    told = load(path, skip_bad_lines=True).told
+    assert told[-2] == "left out: 30 more lines"
+
+
 @pytest.mark.parametrize(
     ("document", "wanted"),
     [
@@ -178,7 +196,7 @@ BAD = [
     ('{"session_id":"a","actions":["A",""],"label":0}', "an action is empty"),
     (
         '{"session_id":"a","actions":["A"],"label":0,"timestamps_ms":[1700000000000,1700000000001]}',
-        "2 timestamps_ms for 1 actions",
+        "2 of timestamps_ms for 1 actions",
     ),
     (
         '{"session_id":"a","actions":["A"],"label":0,"split":"val"}',
@@ -309,6 +327,22 @@ def test_labels_of_sessions_events_and_accounts(tmp_path: Path) -> None:
     unknown = labelled_by(tmp_path, "2|1|2|0|2", labels_of="event", unlabelled_values=["2"])
     assert unknown.targets.tolist() == [-1, 1, -1, 0]
     assert unknown.labels_of == "event"
+
+
+@pytest.mark.parametrize("written", ["1", "1.0", "true", "TRUE", "True"])
+def test_labels_are_read_as_they_are_written(tmp_path: Path, written: str) -> None:
+    """Numbers, truth values, and what a table makes of whole numbers beside empty cells."""
+    path = tmp_path / "data.csv"
+    path.write_text(f"session_id,action,label\na,A,{written}\nb,A,0\n")
+    assert load(path).sessions.labels.tolist() == [1, 0]
+
+
+def test_a_session_a_row_may_have_a_label_for_each_event(tmp_path: Path) -> None:
+    """A list of labels, as of actions; null where nobody knows."""
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"session_id":"a","actions":["A","B","C"],"label":[0,true,null]}')
+    told = described({"labels_of": "event", "unlabelled": "leave-out"})
+    assert load(path, told).sessions.targets.tolist() == [0, 1, -1]
 
 
 def test_what_has_no_label_is_what_the_description_says(tmp_path: Path) -> None:

@@ -2,12 +2,11 @@
 
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from detector.contract.accounts import AccountListing, Listing
 from detector.contract.events import SessionEvent, encode_event
@@ -18,7 +17,8 @@ from detector.core.pipeline import Pipeline
 from detector.core.staging import Candidate, Entry, SessionLimits
 from tests.core.strategies import MODEL, SOURCE
 from trainer.data.description import Description
-from trainer.data.loading import load
+from trainer.data.loading import assembled
+from trainer.data.reading import read_lines
 from trainer.data.sessions import Session, Sessions
 from trainer.data.windows import every_window, pack
 
@@ -104,14 +104,18 @@ def trained_on(sessions: Sessions, encoding: Encoding) -> dict[str, list[bytes]]
     }
 
 
-def read(folder: Path, log: Sequence[SessionEvent | AccountListing]) -> Sessions:
-    """Write the events of a log as a recording, and read it as data."""
-    path = folder / "events.jsonl"
-    path.write_bytes(b"".join(encode_event(one) + b"\n" for one in log if isinstance(one, SessionEvent)))
-    return load(path, LAWFUL).sessions
+def read(*logs_of: Sequence[SessionEvent | AccountListing]) -> Sessions:
+    """Read the events of some partitions as those of a topic come: each partition's in order, the partitions by turns."""
+    turns = [
+        (place, partition, encode_event(event))
+        for partition, log in enumerate(logs_of)
+        for place, event in enumerate(log, start=1)
+        if isinstance(event, SessionEvent)
+    ]
+    return assembled("a log", read_lines(sorted(turns), "a log", LAWFUL), None, LAWFUL)[0]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     log=logs(),
     window=st.integers(1, 6),
@@ -119,18 +123,27 @@ def read(folder: Path, log: Sequence[SessionEvent | AccountListing]) -> Sessions
     ends=st.sampled_from([[], ["LOGOUT"], ["LOGIN", "LOGOUT"]]),
 )
 def test_windows_are_those_of_the_pipeline(
-    tmp_path_factory: pytest.TempPathFactory,
     log: list[SessionEvent | AccountListing],
     window: int,
     bounds: list[int],
     ends: list[str],
 ) -> None:
-    """Byte for byte, after every event: sittings by stream time and LOGOUT, clamped times, repeats passed over."""
+    """Byte for byte, after every event: sittings by stream time and LOGOUT, clamped times, repeats passed over.
+
+    Of two partitions each has a time of its own.
+    """
     encoding = Encoding(ACTIONS[:4], window, bounds, unknown_token=True, ends_session=ends)
-    expected = served([log], encoding)
+    other = [
+        structs.replace(
+            one, session_id=f"other-{one.session_id}", occurred_at_ms=one.occurred_at_ms + 100_000
+        )
+        for one in log[::2]
+        if isinstance(one, SessionEvent)
+    ]
+    expected = served([log, other], encoding)
     if not expected:
         return
-    sessions = read(tmp_path_factory.mktemp("log"), log)
+    sessions = read(log, other)
     assert trained_on(sessions, encoding) == expected
     backwards = sessions.take(np.arange(len(sessions))[::-1])  # what is in another part changes nothing
     assert trained_on(backwards, encoding) == expected
@@ -165,7 +178,7 @@ def test_sessions_without_a_log_are_logs_of_their_own(data: st.DataObject, windo
     assert trained_on(Sessions.of(drawn), encoding) == served(as_logs, encoding)
 
 
-def test_a_repeat_counts_once_in_its_session_and_again_in_another(tmp_path: Path) -> None:
+def test_a_repeat_counts_once_in_its_session_and_again_in_another() -> None:
     """An id of the same session is a repeat; in another session the same id is an event of its own."""
     log = [
         SessionEvent(
@@ -173,7 +186,7 @@ def test_a_repeat_counts_once_in_its_session_and_again_in_another(tmp_path: Path
         )
         for session in ("a", "a", "b")
     ]
-    packed = pack(read(tmp_path, log), Encoding(ACTIONS, 4), IDLE_MS)
+    packed = pack(read(log), Encoding(ACTIONS, 4), IDLE_MS)
     assert packed.lengths.tolist() == [1, 1]
     assert packed.told == ["1 repeated events passed over, as when serving"]
 

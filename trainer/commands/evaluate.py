@@ -79,6 +79,8 @@ def evaluate(model: str, *, at_k: Sequence[int], as_json: bool, **options: Any) 
             scored = _scored(loaded, sessions, progress.on_part)
             second = options["other"] and _loaded(options["other"])
             other = second and _scored(second, sessions, progress.on_part)
+        for line in scored.packed.told:
+            click.echo(line, err=True)
         base_rate, base_rate_from = _base_rate(options, loaded, unit)
         figures = evaluate_scores(
             scored,

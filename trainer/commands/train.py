@@ -56,12 +56,20 @@ _FROM_DATA = "[default: from the data]"
     help="Model file, or a packaged model, whose vocabulary, window and gap buckets to keep: so that the new one can "
     "take its place, or be its challenger, without a restart.",
 )
-@click.option("--cell", type=click.Choice(["lstm", "gru"]), help="[default: lstm]")
-@click.option("--units", type=click.IntRange(1, 1_024), help=f"Of a network's state.  {_FROM_DATA}")
+@click.option("--cell", type=click.Choice(["lstm", "gru"]), default=Shape().cell, show_default=True)
+@click.option(
+    "--units",
+    type=click.IntRange(1, 1_024),
+    default=Shape().units,
+    show_default=True,
+    help="Of the state of a network.",
+)
 @click.option(
     "--embedding-units",
     type=click.IntRange(1, 1_024),
-    help="Of an action's embedding.  [default: half the units]",
+    default=Shape().embedding_units,
+    show_default=True,
+    help="Of an action.",
 )
 @click.option(
     "--members",
@@ -185,6 +193,8 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
     config = NOTEBOOK if is_notebook else TrainingConfig(preset=options["preset"] or "data")
     seed = config.schedule.seed if options["seed"] is None else options["seed"]
     given = {name: options[name] for name in ("steps", "batch_size", "learning_rate") if options[name]}
+    if options["preset"] == "realistic":
+        config = replace(config, wanted=Wanted(target_fpr=DEFAULT_TARGET_FPR))
     wanted = {name: options[name] for name in Wanted._fields if options[name] is not None}
     config = replace(
         config,
@@ -200,7 +210,7 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
     words = description_of(options)
     config = replace(
         config,
-        shape=_shape(options),
+        shape=Shape(options["cell"], options["units"], options["embedding_units"]),
         members=options["members"],
         weighing=Weighing(every_prefix=not options["no_prefixes"]),
         window=options["window"],
@@ -214,14 +224,6 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
         data_parameters=recorded,
     )
     return config, parts
-
-
-def _shape(options: dict[str, Any]) -> Shape | None:
-    cell, units, embedding_units = (options[name] for name in ("cell", "units", "embedding_units"))
-    if cell is None and units is None and embedding_units is None:
-        return None
-    units = units or Shape().units
-    return Shape(cell or "lstm", units, embedding_units or -(-units // 2))
 
 
 def _encoding_of(model: str) -> Encoding:

@@ -1,14 +1,15 @@
 """Rows of any types become events of few bytes: ids as codes, times in milliseconds, labels as numbers, or bad lines."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 import polars as pl
 
-from trainer.data.description import FIELDS, UNITS_A_MS, Description, TimeUnit
+from trainer.data.description import FIELDS, UNITS_A_MS, USUAL_NAMES, Description, TimeUnit
 from trainer.data.sessions import PARTS, UNLABELLED, DataError
 
 MAX_SESSION_ACTIONS: Final = 100_000
+KEPT_BAD_LINES: Final = 20
 EARLIEST_MS: Final = 946_684_800_000
 """The year 2000: what claims to be earlier is probably counted in another unit …"""
 LATEST_MS: Final = 4_102_444_800_000
@@ -24,10 +25,23 @@ class BadLine(NamedTuple):
     reason: str
 
 
+class Bad:
+    """Bad lines: how many, and the first of them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[BadLine] = []
+
+    def add(self, lines: Iterable[BadLine], count: int = 1) -> None:
+        """Count some more; `lines` are the first of them."""
+        self.count += count
+        self.first = sorted([*self.first, *lines])[:KEPT_BAD_LINES]
+
+
 def compacted(
-    raw: pl.LazyFrame, description: Description, codes: Mapping[str, pl.Categories]
-) -> tuple[pl.DataFrame, list[BadLine]]:
-    """Check rows, and return the good ones' events in few bytes, and the others with what is wrong with them."""
+    raw: pl.LazyFrame, description: Description, codes: Mapping[str, pl.Categories], bad: Bad
+) -> pl.DataFrame:
+    """Check rows, and return the good ones' events in few bytes; the others are added to `bad`."""
     schema = raw.collect_schema()
     listed = {name for name, kind in schema.items() if isinstance(kind, pl.List)}
     cooked = raw.with_columns(
@@ -48,15 +62,17 @@ def compacted(
     good = cooked.filter(~wrong)
     if listed:
         good = good.explode(sorted(listed))
-    made, bad = pl.collect_all(
+    made, others = pl.collect_all(
         [
             good.with_columns(_stored(name, codes, description) for name in schema.names() if name in FIELDS),
             cooked.filter(wrong).select("row", reason.alias("reason"), at_ms.alias("at_ms")),
         ],
         engine="streaming",
     )
-    _check_unit(bad, len(made), description)
-    return made.rechunk(), [BadLine(*row) for row in bad.select("row", "reason").rows()]
+    _check_unit(others, len(made), description)
+    if len(others):
+        bad.add(map(BadLine._make, others.select("row", "reason").head(KEPT_BAD_LINES).rows()), len(others))
+    return made.rechunk()
 
 
 def _inner(kind: pl.DataType) -> pl.DataType:
@@ -73,9 +89,11 @@ def _conversion(field: str, kind: pl.DataType, description: Description) -> _Eac
     if field == "time":
         return lambda one: _time_ms(one, kind, description.time_unit)
     if field == "weight":
-        return lambda one: one.cast(pl.Float64, strict=False)
+        return lambda one: one.cast(pl.Float64)
     if field == "attack_from":
-        return lambda one: one.cast(pl.Int64, strict=False)
+        return lambda one: one.cast(pl.Float64).cast(pl.Int64)
+    if field == "label":
+        return lambda one: _text(one, kind).str.to_lowercase().str.replace(r"^(\d+)\.0+$", "$1")
     return lambda one: _text(one, kind)
 
 
@@ -92,7 +110,7 @@ def _text(one: pl.Expr, kind: pl.DataType) -> pl.Expr:
 def _time_ms(one: pl.Expr, kind: pl.DataType, unit: TimeUnit | None) -> pl.Expr:
     units = UNITS_A_MS[unit or "ms"]
     if kind.is_temporal():
-        return one.cast(pl.Datetime("ms")).dt.epoch("ms")
+        return (one.cast(pl.Datetime("ms")) if kind == pl.Date else one).dt.epoch("ms")
     if kind.is_integer():
         one = one.cast(pl.Int64)
         return one // round(units) if units >= 1 else one * round(1 / units)
@@ -126,9 +144,15 @@ def _checks(
         count = pl.col("action").list.len().fill_null(0)
         check("action", ~count.is_between(1, MAX_SESSION_ACTIONS),
               f"{{}} actions: expected 1 to {MAX_SESSION_ACTIONS:,}", count)  # fmt: skip
-        for name, called in (("time", "timestamps_ms"), ("event_id", "event_ids")):
+        for name in sorted({*listed} - {"action"}):
             its = pl.col(name).list.len().fill_null(0)
-            check(name, its != count, f"{{}} {called} for {{}} actions: expected one each", its, count)
+            check(
+                name,
+                its != count,
+                f"{{}} of {USUAL_NAMES[name][-1]} for {{}} actions: expected one each",
+                its,
+                count,
+            )
     check("action", some("action", lambda one: one.is_null() | (one == "")),
           "an action is empty: expected a name")  # fmt: skip
     check(
@@ -139,9 +163,9 @@ def _checks(
     if description.time_unit != "count":
         low, high = (EARLIEST_MS, LATEST_MS)
         check("time", some("time", lambda one: ~one.is_between(low, high)), _NO_TIME)
-    label = pl.col("label").str.to_lowercase()
     allowed = [*description.attack_values, *description.lawful_values, *description.unlabelled_values]
-    check("label", ~label.is_in([*(one.lower() for one in allowed), ""]),
+    lowered = [*(one.lower() for one in allowed), ""]
+    check("label", some("label", lambda one: ~one.is_in(lowered)),
           f"label is {{}}: expected one of {', '.join(allowed)}", pl.col("label"))  # fmt: skip
     check(
         "split",
@@ -155,8 +179,8 @@ def _checks(
         "weight is {}: expected 0 or more",
         pl.col("weight"),
     )
-    if "label" in names and "action" in listed:
-        attack = label.is_in([one.lower() for one in description.attack_values])
+    if "label" in names and "action" in listed and "label" not in listed:
+        attack = pl.col("label").is_in([one.lower() for one in description.attack_values])
         inside = pl.col("attack_from").is_between(0, pl.col("action").list.len(), closed="left")
         check("attack_from", pl.col("attack_from").is_not_null() & ~(attack & inside),
               "attack_from is {}: expected the index of an attack's action", pl.col("attack_from"))  # fmt: skip
@@ -166,9 +190,9 @@ def _checks(
 _NO_TIME: Final = "a time lies before 2000 or after 2100: expected one of between, in the unit that was told"
 
 
-def _check_unit(bad: pl.DataFrame, good: int, description: Description) -> None:
+def _check_unit(others: pl.DataFrame, good: int, description: Description) -> None:
     """Refuse times that are mostly none, rather than row by row."""
-    wrong = bad.filter(pl.col("reason") == _NO_TIME)
+    wrong = others.filter(pl.col("reason") == _NO_TIME)
     if len(wrong) <= good:
         return
     unit, at_ms = description.time_unit or "ms", int(wrong["at_ms"].median())  # type: ignore[arg-type]  # numbers
@@ -200,5 +224,5 @@ def _stored(field: str, codes: Mapping[str, pl.Categories], description: Descrip
             (description.unlabelled_values, UNLABELLED),
         )
         values = {name.lower(): code for names, code in meant for name in names}
-        return one.str.to_lowercase().replace_strict(values, default=None, return_dtype=pl.Int8)
+        return one.replace_strict(values, default=None, return_dtype=pl.Int8)
     return one

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from detector.core.encoding import MAX_ACTIONS
 from trainer.data.description import FIELDS, Description
 from trainer.data.labelling import KEYS, LABEL_FIELDS, Events, labelled
-from trainer.data.reading import KEPT_BAD_LINES, Table, read_table
+from trainer.data.reading import Table, read_table
 from trainer.data.sessions import Categories, DataError, Sessions
 from trainer.data.topic import Topic, read_topic
 
@@ -60,7 +60,7 @@ def load(
             raise DataError(
                 f"{labels} has no label: expected a column of that name, or one named with --column label=..."
             )
-    sessions, more = _assembled(source, table, beside, description)
+    sessions, more = assembled(str(source), table, beside, description)
     return Loaded(sessions, [*told, *more])
 
 
@@ -70,22 +70,38 @@ def _bad(source: Path | Topic, table: Table, *, skip_bad_lines: bool) -> list[st
     Raises:
         DataError: some were bad, and are not to be skipped.
     """
-    what = "row" if isinstance(source, Path) and source.suffix != ".jsonl" and table.one_a_row else "line"
-    shown = [f"{what} {number}: {reason}" for number, reason in table.bad[:KEPT_BAD_LINES]]
-    if table.bad and not skip_bad_lines:
-        more = f"\n  and {len(table.bad) - KEPT_BAD_LINES:,} more" if len(table.bad) > KEPT_BAD_LINES else ""
+    shown = [f"line {number}: {reason}" for number, reason in table.bad.first]
+    count, more = table.bad.count, table.bad.count - len(shown)
+    if count and not skip_bad_lines:
         raise DataError(
-            f"{source} has {len(table.bad):,} bad lines: mend them, or leave them out with --skip-bad-lines\n  "
-            + "\n  ".join(shown)
-            + more
+            "\n  ".join(
+                [
+                    f"{source} has {count:,} bad lines: mend them, or leave them out with --skip-bad-lines",
+                    *shown,
+                    *([f"and {more:,} more"] if more else []),
+                ]
+            )
         )
-    return [f"left out: {one}" for one in shown]
+    return [*(f"left out: {one}" for one in shown), *([f"left out: {more:,} more lines"] if more else [])]
 
 
-def _assembled(
-    source: Path | Topic, table: Table, labels: Table | None, description: Description
+def assembled(
+    source: str, table: Table, labels: Table | None, description: Description
 ) -> tuple[Sessions, list[str]]:
-    """Put events together into sessions, in the order in which these begin in the source."""
+    """Put events together into sessions, in the order in which these begin in the source.
+
+    Args:
+        source: its name, for messages.
+        table: its events.
+        labels: a file of labels, whose codes are those of the table.
+        description: of both.
+
+    Returns:
+        the sessions of which something is known, and what is to be said of the others.
+
+    Raises:
+        DataError: the source lacks something.
+    """
     frame = table.frame
     if not len(frame):
         raise DataError(f"{source} has no session: expected one, or an event, a line")

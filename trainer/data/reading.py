@@ -16,12 +16,11 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from trainer.data.converting import BadLine, compacted
+from trainer.data.converting import KEPT_BAD_LINES, Bad, BadLine, compacted
 from trainer.data.description import FIELDS, Description, resolve, unread
 from trainer.data.sessions import DataError
 
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
-KEPT_BAD_LINES: Final = 20
 FIRST_LINES: Final = 20
 CHUNK_LINES: Final = 50_000
 TEXTS: Final = ("session", "account", "action", "type", "customer_type")
@@ -42,7 +41,7 @@ class Table(NamedTuple):
 
     frame: pl.DataFrame
     names: Mapping[str, pl.Categories]
-    bad: list[BadLine]
+    bad: Bad
     told: list[str]
     is_log: bool
     one_a_row: bool
@@ -119,12 +118,14 @@ def read_lines(
         )
     keys = list(dict.fromkeys(key for one in examples for key in one))
     found = resolve(description.columns, keys, fields, elsewhere)
-    listed = any(isinstance(one.get(found.get("action", "")), list) for one in examples)
-    decoder = msgspec.json.Decoder(_line_type(found, listed=listed))
+    lists = {
+        field for field, column in found.items() if any(isinstance(one.get(column), list) for one in examples)
+    }
+    decoder = msgspec.json.Decoder(_line_type(found, lists))
     codes = names or _new_codes()
     attributes = {field: f"c{list(found.values()).index(column)}" for field, column in found.items()}
     pieces: list[pl.DataFrame] = []
-    bad: list[BadLine] = []
+    bad = Bad()
     for chunk in _chunks(iter(itertools.chain(first, lines))):
         good: list[Any] = []
         rows: list[tuple[int, int]] = []
@@ -133,7 +134,7 @@ def read_lines(
                 good.append(decoder.decode(line))
                 rows.append((number, partition))
             except (msgspec.DecodeError, UnicodeError) as error:
-                bad.append(BadLine(number, str(error)))
+                bad.add([BadLine(number, str(error))])
         columns = {
             field: _series(list(map(attrgetter(attribute), good))) for field, attribute in attributes.items()
         }
@@ -143,11 +144,9 @@ def read_lines(
             schema_overrides={"row": pl.UInt32, "partition": pl.Int32},
         )
         if len(raw):
-            piece, wrong = compacted(raw.lazy(), description, codes)
-            pieces.append(piece)
-            bad += wrong
+            pieces.append(compacted(raw.lazy(), description, codes, bad))
     frame = pl.concat(pieces, how="diagonal") if pieces else pl.DataFrame()
-    return _checked(Table(frame, codes, bad, unread(keys, found), not listed, listed))
+    return _checked(Table(frame, codes, bad, unread(keys, found), "action" not in lists, "action" in lists))
 
 
 def lines_of(path: Path) -> Iterator[bytes]:
@@ -189,25 +188,28 @@ def _of_frame(
         raise DataError(f"{path} has none of the columns that are read: it has {', '.join(schema.names())}")
     codes = names or _new_codes()
     raw = frame.select(pl.col(column).alias(field) for field, column in found.items())
-    compact, bad = compacted(raw.with_row_index("row", offset=1), description, codes)
+    bad = Bad()
+    compact = compacted(
+        raw.with_row_index("row", offset=1 if path.suffix == ".parquet" else 2), description, codes, bad
+    )
     listed = "action" in found and isinstance(schema[found["action"]], pl.List)
     return _checked(Table(compact, codes, bad, unread(schema.names(), found), is_log=False, one_a_row=listed))
 
 
 def _checked(table: Table) -> Table:
     """Leave out what only the whole table shows to be wrong: a row for a session that had one."""
-    if not table.one_a_row or "session" not in table.frame.columns:
+    if not table.one_a_row or "session" not in table.frame.columns or not len(table.frame):
         return table
     sessions, rows = table.frame["session"].to_physical().to_numpy(), table.frame["row"].to_numpy()
-    first = np.zeros(int(sessions.max()) + 1, rows.dtype)
-    first[sessions[::-1]] = rows[::-1]  # of several the last written holds: the first row
-    again = rows != first[sessions]
+    first_row = np.zeros(int(sessions.max()) + 1, rows.dtype)
+    first_row[sessions[::-1]] = rows[::-1]  # of several the last written holds: the first row
+    again = rows != first_row[sessions]
     wrong = table.frame.filter(pl.Series(again)).unique("row", maintain_order=True)
-    bad = [
-        BadLine(row, f"session_id {name[:64]!r} was on a line before: expected each once")
-        for row, name in wrong.select("row", "session").rows()
-    ]
-    return table._replace(frame=table.frame.filter(pl.Series(~again)), bad=sorted([*table.bad, *bad]))
+    if len(wrong):
+        first = wrong.select("row", pl.col("session").cast(pl.String)).head(KEPT_BAD_LINES).rows()
+        said = "was on a line before: expected each once"
+        table.bad.add((BadLine(row, f"session_id {name[:64]!r} {said}") for row, name in first), len(wrong))
+    return table._replace(frame=table.frame.filter(pl.Series(~again)))
 
 
 def _decoded(line: bytes) -> Any:
@@ -222,15 +224,14 @@ def _chunks(lines: Iterator[tuple[int, int, bytes]]) -> Iterator[list[tuple[int,
         yield [one for one in chunk if not one[2].isspace()]
 
 
-def _line_type(found: Mapping[str, str], *, listed: bool) -> type[msgspec.Struct]:
+def _line_type(found: Mapping[str, str], lists: Collection[str]) -> type[msgspec.Struct]:
     """Return the type of a line: the columns that are read, each of which may be missing."""
     number = int | float
     kinds: dict[str, Any] = {"time": number | str, "attack_from": number, "weight": number}
-    lists = ("action", "time", "event_id") if listed else ()
 
     def kind(field: str) -> Any:
         one = kinds.get(field, str | int | float | bool)
-        return list.__class_getitem__(one) | None if field in lists else one | None
+        return list.__class_getitem__(one | None) | None if field in lists else one | None
 
     columns = list(found.values())
     parts = [

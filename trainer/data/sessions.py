@@ -69,6 +69,14 @@ class Categories:
         names, codes = np.unique(np.array(values, object), return_inverse=True)
         return cls(tuple(names.tolist()), codes.astype(np.int32))
 
+    @classmethod
+    def joined(cls, parts: "Sequence[Categories]") -> Self:
+        """Return all names of some, one after the other."""
+        names = sorted({name for part in parts for name in part.names})
+        place = {name: code for code, name in enumerate(names)}
+        codes = [np.array([place[name] for name in part.names], np.int32)[part.codes] for part in parts]
+        return cls(tuple(names), np.concatenate(codes))
+
     def take(self, index: NDArray[np.int64]) -> "Categories":
         """Return those of some sessions."""
         return Categories(self.names, self.codes[index])
@@ -287,7 +295,7 @@ def together_in(*parts: Sessions) -> Sessions:
         values = [getattr(part, name) for part in parts]
         columns[name] = values[0]
         if isinstance(values[0], Categories):
-            columns[name] = Categories.of([one.names[code] for one in values for code in one.codes])
+            columns[name] = Categories.joined(values)
         elif isinstance(values[0], np.ndarray):
             columns[name] = np.concatenate(values)
     return Sessions(**columns)

@@ -170,6 +170,11 @@ class Examples:
     def __len__(self) -> int:
         return int(self._until[-1])
 
+    @property
+    def windows_in_all(self) -> int:
+        """Different windows that can be drawn."""
+        return int(self._later.sum()) + int(np.count_nonzero(self._heads))
+
     def shown(self, numbers: NDArray[np.int64], rng: np.random.Generator) -> Shown:
         """Return windows by their numbers, each below the length; which of a long sitting's, `rng` says."""
         sitting = np.searchsorted(self._until, numbers, side="right")

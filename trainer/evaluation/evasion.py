@@ -26,11 +26,11 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     name: str
     insert: tuple[str, ...] = ()
-    """Actions put in before the one that was blocked, each after the pause that was before it."""
+    """Actions put in, each after the pause that was before the one they are put before."""
     gap_factor: float = 1.0
     """Makes all pauses longer, or shorter, from the attacker's first action on."""
     wait_ms: int = 0
-    """One more pause, before the action that was blocked."""
+    """One more pause, at that place."""
     replace: dict[str, tuple[str, ...]] = {}
     """Actions done in place of others, at the pace of those."""
     pad: int = 0
@@ -38,13 +38,15 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Escapes(msgspec.Struct, frozen=True):
-    """Of the attacks caught, those that are caught no more; Wilson's interval."""
+    """Of the attacks caught, those that are caught no more; Wilson's intervals."""
 
     edit: str
     attacks: int
     """That were caught and that the edit changes."""
-    escaped: int
     share: Estimate
+    """What escapes where the attacker knows which action was blocked, and does it right before that."""
+    share_anywhere: Estimate
+    """… where it is done at a random place from the attacker's first action to that one."""
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -129,6 +131,9 @@ def escapes(
     chosen = caught[
         np.unique(np.linspace(0, len(caught) - 1, min(len(caught), MOST_ATTACKS)).astype(np.int64))
     ]
+    known = blocks[chosen]
+    lowest = np.minimum(np.maximum(sessions.attacked_from[chosen], 1), known)  # no wait is before a session
+    anywhere = np.random.RandomState(0).randint(lowest, known + 1)
     attacks = list(sessions.take(chosen).rows())
     lawful = np.flatnonzero(sessions.labels == 0)
     longest = np.argsort(-np.minimum(sessions.lengths[lawful], PADDING), kind="stable")
@@ -136,21 +141,23 @@ def escapes(
     for edit in edits:
         if not all(knows(name) for name in itertools.chain(edit.insert, *edit.replace.values())):
             continue
-        rows = zip(attacks, blocks[chosen].tolist(), itertools.cycle(donors), strict=False)
-        pairs = [(attack, edited(attack, block, edit, donor)) for attack, block, donor in rows]
-        changed = [after for before, after in pairs if after != before]
-        if changed:
-            escaped = int((~_caught(score(Sessions.of(changed)), threshold)).sum())
-            share = Estimate(escaped / len(changed), *wilson(escaped, len(changed)))
-            yield Escapes(edit.name, len(changed), escaped, share)
+        shares = []
+        for places in (known, anywhere) if edit.insert or edit.wait_ms else (known,):
+            rows = zip(attacks, places.tolist(), itertools.cycle(donors), strict=False)
+            pairs = [(attack, edited(attack, place, edit, donor)) for attack, place, donor in rows]
+            if changed := [after for before, after in pairs if after != before]:
+                escaped = int((~_caught(score(Sessions.of(changed)), threshold)).sum())
+                shares.append(Estimate(escaped / len(changed), *wilson(escaped, len(changed))))
+        if shares:
+            yield Escapes(edit.name, len(changed), shares[0], shares[-1])
 
 
-def edited(attack: Session, block: int, edit: Edit, donor: Session) -> Session:
+def edited(attack: Session, place: int, edit: Edit, donor: Session) -> Session:
     """Return an attack with an edit, or as it was, where the edit does not touch it.
 
     Args:
         attack: with an attacker's first action.
-        block: index of the action that was blocked.
+        place: index of the action before which to put in and to wait.
         edit: what is done otherwise.
         donor: the lawful session whose actions come before the attack, if any are to.
     """
@@ -158,14 +165,14 @@ def edited(attack: Session, block: int, edit: Edit, donor: Session) -> Session:
     gaps_ms = _gaps_ms(attack)
     gaps_ms[begin + 1 :] = [round(gap_ms * edit.gap_factor) for gap_ms in gaps_ms[begin + 1 :]]
     steps: list[tuple[str, int]] = []
-    for place, (action, gap_ms) in enumerate(zip(attack.actions, gaps_ms, strict=True)):
-        if place == begin:
+    for index, (action, gap_ms) in enumerate(zip(attack.actions, gaps_ms, strict=True)):
+        if index == begin:
             pauses_ms = _gaps_ms(donor)[:count]
             steps += zip(donor.actions[:count], pauses_ms, strict=True)
-        if place == block:
+        if index == place:
             steps += [(name, gap_ms) for name in edit.insert]
-        pause_ms = gap_ms + (edit.wait_ms if place == block > 0 else 0)
-        done = edit.replace.get(action, (action,)) if place >= begin else (action,)
+        pause_ms = gap_ms + (edit.wait_ms if index == place > 0 else 0)
+        done = edit.replace.get(action, (action,)) if index >= begin else (action,)
         steps += [(name, pause_ms) for name in done]
     times_ms = None
     if attack.timestamps_ms is not None:

@@ -150,12 +150,14 @@ def escape_section(found: Iterable[Escapes]) -> Section:
         (
             one.edit,
             f"{one.attacks:,}",
-            f"{one.share.value:.1%}",
-            f"{one.share.low:.1%} to {one.share.high:.1%}",
+            *(
+                f"{share.value:.1%} ({share.low:.1%} to {share.high:.1%})"
+                for share in (one.share, one.share_anywhere)
+            ),
         )
         for one in found
     ]
-    return Section(("caught attacks, edited", "attacks", "escape", "95 % interval"), rows)
+    return Section(("caught attacks, edited", "attacks", "escape, right before the block", "anywhere"), rows)
 
 
 def figure_rows(figures: Figures) -> Iterator[tuple[str, str, str]]:

@@ -73,6 +73,12 @@ class Scored:
         scores = [evidence.session_scores(one.tolist()) for one in sittings]
         return replace(self, scores=np.fromiter(itertools.chain.from_iterable(scores), np.float32))
 
+    def at_the_end(self) -> "Scored":
+        """Return the scores of a model of whole sessions: after their last actions, and 0 before."""
+        scores, last = np.zeros_like(self.scores), self.packed.starts[1:] - 1
+        scores[last] = self.scores[last]
+        return replace(self, scores=scores)
+
     def last(self) -> NDArray[np.float32]:
         """Return each session's score after its last action."""
         return self.scores[self.packed.starts[1:] - 1]
@@ -114,6 +120,7 @@ def score_sessions(
 def score_with_model(
     model: Model, sessions: Sessions, idle_timeout_ms: int, on_part: OnPart | None = None
 ) -> Scored:
-    """Score sessions with a model file; an action beyond its vocabulary becomes its unknown token."""
+    """Score sessions with a model file, as it was trained; an action beyond its vocabulary becomes its unknown token."""
     scored = score_sessions(model.score, model.encoding, sessions, idle_timeout_ms, on_part)
-    return scored.adding_up(model.metadata.evidence)
+    scored = scored.adding_up(model.metadata.evidence)
+    return scored if model.metadata.training.get("every_prefix", 1) else scored.at_the_end()

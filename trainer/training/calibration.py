@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from trainer.evaluation.thresholds import threshold_for, threshold_of_best_f1, threshold_of_least_cost
 
 DEFAULT_TARGET_FPR: Final = 1e-3
+ALARMS_THAT_SHOW: Final = 10
+"""False alarms that a budget should allow the validation part: of fewer, the next data has half or twice as many."""
 _CONVERGED: Final = 1e-9
 _RIDGE: Final = 1e-2
 _NEWTON_STEPS: Final = 50
@@ -142,11 +144,12 @@ def choose_threshold(
     elif wanted.cost_fn is not None and wanted.cost_fp is not None:
         by = "cost"
         threshold = threshold_of_least_cost(highest, labels, base_rate, wanted.cost_fn, wanted.cost_fp)
-    elif wanted.target_fpr is None and least > DEFAULT_TARGET_FPR:
+    elif wanted.target_fpr is None and len(lawful) * DEFAULT_TARGET_FPR < ALARMS_THAT_SHOW:
         by, threshold = "f1", threshold_of_best_f1(highest, labels)
         told = (
-            f"{len(lawful):,} lawful validation sessions cannot show {DEFAULT_TARGET_FPR:.2%} false alarms, {least:.2%} "
-            "at the least: the threshold is that of the best F1 there; --target-fpr asks for another"
+            f"{len(lawful):,} lawful validation sessions are too few to show {DEFAULT_TARGET_FPR:.2%} false alarms, of which "
+            f"they would have {len(lawful) * DEFAULT_TARGET_FPR:.2g}: the threshold is that of the best F1 there; "
+            "--target-fpr asks for another"
         )
     else:
         by, asked = "target_fpr", wanted.target_fpr or DEFAULT_TARGET_FPR

@@ -10,21 +10,23 @@ from numpy.typing import NDArray
 from detector.contract.actions import ENDS_SESSION
 from detector.core.encoding import MAX_GAP_BOUNDS, Encoding
 from trainer.data.sessions import Sessions, vocabulary_of
+from trainer.data.windows import Examples
 from trainer.training.fitting import Plan
-from trainer.training.network import Shape
 
 GAP_BUCKETS: Final = 24
 MAX_WINDOW: Final = 24
 WINDOW_QUANTILE: Final = 0.95
-MEMBERS: Final = 5
-"""Networks of a small training, which together are one: each leaves out a fifth to be judged by."""
+MEMBERS: Final = 4
+"""Networks of a small training, which together are one: each leaves out a quarter to be judged by."""
 _EPOCHS: Final = 14
-_FEWEST_STEPS: Final = 2_000
+_FEWEST_STEPS: Final = 3_000
 _MOST_STEPS: Final = 16_000
 _BATCHES_AN_EPOCH: Final = 100
 _SMALLEST_BATCH: Final = 32
 _LARGEST_BATCH: Final = 512
+_LARGEST_BATCH_STEPS: Final = 131_072
 _VALIDATIONS: Final = 25
+_LEAST_STEPS: Final = 2_000
 _LEAST_PATIENCE: Final = 500
 _SEED_STRIDE: Final = 1_000_003  # members of one run share none with those of another seed
 
@@ -93,24 +95,24 @@ def gap_bounds_ms(sessions: Sessions, buckets: int) -> list[int]:
     return sorted({int(np.ceil(bound)) for bound in bounds})
 
 
-def shape_for(members: int) -> Shape:
-    """Choose the size of each of some networks that together are one."""
-    return Shape() if members == 1 else Shape(units=16, embedding_units=8)
+def plan_for(schedule: Schedule, train: Examples, window: int, number: int = 0) -> Plan:
+    """Choose steps and batches of the fit of that number, by what there is to learn from.
 
-
-def plan_for(schedule: Schedule, windows: int, number: int = 0) -> Plan:
-    """Choose steps and batches of the fit of that number, by how many windows there are to learn from."""
-    by_size = 2 ** int(np.log2(max(1, windows / _BATCHES_AN_EPOCH)))
-    batch_size = schedule.batch_size or min(_LARGEST_BATCH, max(_SMALLEST_BATCH, by_size))
-    steps = schedule.steps or min(_MOST_STEPS, max(_FEWEST_STEPS, _EPOCHS * windows // batch_size))
+    Batches grow with the windows that there are, of long sessions the many that are drawn anew each time; steps, with
+    those that are shown in an epoch.
+    """
+    by_size = 2 ** int(np.log2(max(1, train.windows_in_all / _BATCHES_AN_EPOCH)))
+    largest = min(_LARGEST_BATCH, max(1, _LARGEST_BATCH_STEPS // window))
+    batch_size = schedule.batch_size or min(largest, max(_SMALLEST_BATCH, by_size))
+    steps = schedule.steps or min(_MOST_STEPS, max(_FEWEST_STEPS, _EPOCHS * len(train) // batch_size))
     return Plan(
         steps=steps,
         batch_size=batch_size,
         learning_rate=schedule.learning_rate,
         final_share=schedule.final_share,
         patience=max(_LEAST_PATIENCE, steps // 4) if schedule.stops_early else None,
-        at_least=min(steps, _FEWEST_STEPS),
-        validate_every=max(1, steps // _VALIDATIONS),
+        at_least=min(steps, _LEAST_STEPS),
+        validate_every=-(-steps // _VALIDATIONS),
         unknown_share=schedule.unknown_share,
         seed=(schedule.seed + number * _SEED_STRIDE) % 2**32,
     )

@@ -13,7 +13,7 @@ from trainer.training.calibration import calibrated_loss
 from trainer.training.checkpoint import Checkpoint, Progress
 from trainer.training.network import Shape, Tensors, build_network, inputs_of, scoring_place
 
-_CHUNK: Final = 4_096
+_CHUNK_STEPS: Final = 131_072
 _SAMPLE: Final = 4_096
 _CLIP_NORM: Final = 1.0
 
@@ -214,8 +214,9 @@ def _loss(logits: Any, valid: Shown, encoding: Encoding, *, masked: bool) -> Cal
     targets, weights = (one[weighed].astype(np.float64) for one in (placed.targets, placed.weights))
 
     def loss() -> float:
-        chunks = range(0, len(placed.windows), _CHUNK)
-        scored = [np.asarray(logits(inputs_of(placed.windows[at : at + _CHUNK], encoding))) for at in chunks]
+        chunk = max(1, _CHUNK_STEPS // encoding.window)
+        chunks = range(0, len(placed.windows), chunk)
+        scored = [np.asarray(logits(inputs_of(placed.windows[at : at + chunk], encoding))) for at in chunks]
         return calibrated_loss(np.concatenate(scored)[weighed].astype(np.float64), targets, weights)
 
     return loss

@@ -1,6 +1,6 @@
 """The network over (action, gap) steps, in Keras, and its weights as arrays."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -62,6 +62,12 @@ class Tensors:
     def cell(self) -> Cell:
         """The recurrent cell, by how many gates it has."""
         return "lstm" if self.recurrent.shape[1] == GATES["lstm"] * len(self.recurrent) else "gru"
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers these are."""
+        arrays = (getattr(self, one.name) for one in fields(self))
+        return sum(array.size for array in arrays if array is not None)
 
     @classmethod
     def of(cls, network: Any) -> "Tensors":

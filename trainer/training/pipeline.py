@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,7 @@ from detector.model.scorer import Scorer
 from trainer.data.sessions import DataError, Sessions, Splits, sha256_of, together_in
 from trainer.data.sittings import sittings
 from trainer.data.windows import Examples, Weighing, examples, pack, windows_ending_at
+from trainer.evaluation.course import Money
 from trainer.evaluation.figures import Figures, evaluate
 from trainer.evaluation.scoring import Scored, score_sessions
 from trainer.training.backend import Device, keras_on
@@ -30,7 +32,7 @@ from trainer.training.calibration import (
     choose_threshold,
 )
 from trainer.training.checkpoint import Checkpoint
-from trainer.training.defaults import GAP_BUCKETS, MEMBERS, Schedule, encoding_for, folds, plan_for, shape_for
+from trainer.training.defaults import GAP_BUCKETS, MEMBERS, Schedule, encoding_for, folds, plan_for
 from trainer.training.evidence import Windows, fit_evidence
 from trainer.training.export import build_graph, canaries, model_file
 from trainer.training.fitting import Fitted, Observer, Plan, Silent, fit
@@ -52,7 +54,7 @@ class TrainingConfig:
     """One training run; the same one twice on the same data gives the same file, byte for byte, on one machine.
 
     Attributes:
-        shape: of each network; None chooses it.
+        shape: of each network.
         schedule: of each fit.
         members: networks whose logits' mean is the model's. None takes one where the validation part can show
             DEFAULT_TARGET_FPR, and otherwise MEMBERS, each without a fold of the data that then judges it.
@@ -69,7 +71,7 @@ class TrainingConfig:
         data_parameters: how the data came to be, for the record in the model file.
     """
 
-    shape: Shape | None = None
+    shape: Shape = field(default_factory=Shape)
     schedule: Schedule = field(default_factory=Schedule)
     members: int | None = None
     weighing: Weighing = field(default_factory=Weighing)
@@ -125,69 +127,36 @@ def train(
         DataError: the data lacks something.
         CheckpointError: a checkpoint is of another run.
     """
-    told = observer or Silent()
     keras = keras_on(config.device, config.schedule.seed)
-    encoding = config.encoding or encoding_for(
-        parts.train, config.window, config.gap_buckets, ends_session=config.ends_session
-    )
-    if encoding.gap_bounds_ms and parts.train.times_ms is None:
-        raise DataError(
-            "the model that is to be replaced reads gaps, and not all sessions have times: expected timestamps_ms in each"
-        )
-    _tell_longer(parts.train, encoding, config.idle_timeout_ms, told)
+    run = _Run(config, _encoding(config, parts.train), observer or Silent())
+    for note in run.notes(parts.train):
+        run.told.on_note(note)
     base_rate = config.base_rate or float(np.mean(np.concatenate([part.labels for part in parts]) == 1))
     data_sha256 = sha256_of(parts)
-    members = _members(config, parts)
-    shape = config.shape or shape_for(members)
-    runs = []
-    for number, (learned, stopped_by) in enumerate(_pairs(config, parts, members)):
-        told.on_stage(f"training {number + 1} of {members}" if members > 1 else "training")
-        train_windows = Examples(
-            pack(learned, encoding, config.idle_timeout_ms), encoding.window, config.weighing
-        )
-        plan = plan_for(config.schedule, len(train_windows), number)
-        valid = examples(
-            pack(stopped_by, encoding, config.idle_timeout_ms),
-            encoding.window,
-            config.weighing,
-            plan.seed,
-            _VALID_WINDOWS,
-        )
-        checkpoint = (
-            None if kept is None else _checkpoint(kept, number, config, shape, plan, encoding, data_sha256)
-        )
-        runs.append(
-            (fit(keras, shape, encoding, train_windows, valid, plan, told, checkpoint), stopped_by, plan)
-        )
-    fitted = [run for run, _, _ in runs]
-    tensors = together([run.tensors for run in fitted])
-    uncalibrated = Scorer(_graph(tensors, encoding, shape, Line()).SerializeToString())
-    parity_error = _parity(keras, tensors, shape, uncalibrated, encoding, parts.test, config)
+    learned = run.learn(keras, parts, data_sha256, kept)
+    tensors = together([fitted.tensors for fitted in learned.fits])
+    parity_error = run.parity(keras, tensors, parts.test)
 
-    told.on_stage("calibrating")
-    judges = [_Judge(run.tensors, fold) for run, fold, _ in runs]
-    if members == 1:  # which has learned when to end from that fold
-        judges = [_Judge(tensors, parts.valid if len(parts.valid) else parts.test)]
-    line = Line()
+    run.told.on_stage("calibrating")
+    line, evidence = Line(), None
     if config.calibrated:
-        judged = _judged(judges, Line(), encoding, shape, config, told)
+        judged = run.judged(learned.judges, line)
         line = calibrate(judged.highest(), judged.labels, base_rate)
-    judged = _judged(judges, line, encoding, shape, config, told)
-    evidence = (
-        fit_evidence(Windows.of(judged), base_rate, config.schedule.seed)
-        if config.calibrated and config.weighing.every_prefix
-        else None
-    )
-    judged = judged.adding_up(evidence)
+    judged = run.judged(learned.judges, line)
+    if config.calibrated and config.weighing.every_prefix:
+        evidence = fit_evidence(Windows.of(judged), base_rate, config.schedule.seed)
+        judged = judged.adding_up(evidence)
     chosen = choose_threshold(config.wanted, judged.highest(), judged.labels, base_rate)
     if chosen.told:
-        told.on_note(chosen.told)
+        run.told.on_note(chosen.told)
 
-    told.on_stage("evaluating")
-    graph = _graph(tensors, encoding, shape, line)
+    run.told.on_stage("evaluating")
+    graph = run.graph(tensors, line)
     scorer = Scorer(graph.SerializeToString())
-    test = _scored(scorer, encoding, parts.test, config, told).adding_up(evidence)
-    figures = evaluate(test, chosen.threshold, base_rate)
+    test = run.scored(scorer, parts.test).adding_up(evidence)
+    money = Money(frozenset(config.moves_money), frozenset(config.large_money))
+    figures = evaluate(test, chosen.threshold, base_rate, money=money)
+    encoding = run.encoding
     metadata = ModelMetadata(
         format=FORMAT,
         name=config.name,
@@ -197,7 +166,7 @@ def train(
         window=encoding.window,
         gap_bounds_ms=list(encoding.gap_bounds_ms),
         threshold=chosen.threshold,
-        training=_recorded(config, shape, runs[0][2], fitted, line, chosen, base_rate),
+        training=_recorded(config, learned, line, chosen, base_rate),
         metrics=figures.numbers() | {"parity_error": parity_error},
         data_sha256=data_sha256,
         libraries=_libraries(),
@@ -208,19 +177,133 @@ def train(
         large_money=config.large_money,
         evidence=evidence,
     )
-    parameters = sum(one.size for one in asdict(tensors).values() if one is not None)
+    parameters = sum(fitted.tensors.parameters for fitted in learned.fits)
     return Trained(model_file(graph, metadata), metadata, parameters, figures, test, parity_error)
 
 
-def _members(config: TrainingConfig, parts: Splits) -> int:
-    if config.members is not None:
-        return config.members
-    return 1 if (parts.valid.labels == 0).sum() * DEFAULT_TARGET_FPR >= 1 else MEMBERS
+class _Learned(NamedTuple):
+    """The networks of a run, how the first was fitted, and who judges which sessions."""
+
+    fits: list[Fitted]
+    plan: Plan
+    judges: list[_Judge]
 
 
-def _pairs(config: TrainingConfig, parts: Splits, members: int) -> list[tuple[Sessions, Sessions]]:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What every part of a run needs to know."""
+
+    config: TrainingConfig
+    encoding: Encoding
+    told: Observer
+
+    def notes(self, sessions: Sessions) -> Iterator[str]:
+        """Yield what the user should know of the training sessions."""
+        window, idle_ms = self.encoding.window, self.config.idle_timeout_ms
+        longer = int((sessions.lengths > window).sum())
+        if longer:
+            yield (
+                f"{longer:,} of {len(sessions):,} training sessions have more actions than the {window} that the model "
+                f"reads at a time, up to {sessions.lengths.max():,} (--window)"
+            )
+        yield from sittings(sessions, window, idle_ms, self.encoding.ends_session).told(idle_ms)
+        if not self.config.weighing.every_prefix:
+            yield (
+                "trained on whole sessions: judged by the score after the last action alone, while the detector scores "
+                "after each"
+            )
+
+    def learn(self, keras: Any, parts: Splits, data_sha256: str, kept: Path | None) -> _Learned:
+        """Fit the networks."""
+        config, encoding, fits, judges, plans = self.config, self.encoding, [], [], []
+        pairs = _pairs(config, parts)
+        for number, (shown, stopped_by) in enumerate(pairs):
+            self.told.on_stage(f"training {number + 1} of {len(pairs)}" if len(pairs) > 1 else "training")
+            packed, judging = (pack(one, encoding, config.idle_timeout_ms) for one in (shown, stopped_by))
+            train_windows = Examples(packed, encoding.window, config.weighing)
+            plan = plan_for(config.schedule, train_windows, encoding.window, number)
+            valid = examples(judging, encoding.window, config.weighing, plan.seed, _VALID_WINDOWS)
+            checkpoint = None
+            if kept is not None:
+                told = [config.shape, asdict(plan), asdict(config.weighing), config.idle_timeout_ms]
+                told += [encoding.fingerprint, data_sha256]
+                checkpoint = Checkpoint(
+                    kept / f"{number}.npz", hashlib.sha256(msgspec.json.encode(told)).hexdigest()
+                )
+            fits.append(fit(keras, config.shape, encoding, train_windows, valid, plan, self.told, checkpoint))
+            judges.append(_Judge(fits[-1].tensors, stopped_by))
+            plans.append(plan)
+        if len(pairs) == 1:  # that network has learned from its judge when to end
+            judges = [_Judge(fits[0].tensors, parts.valid if len(parts.valid) else parts.test)]
+        return _Learned(fits, plans[0], judges)
+
+    def graph(self, tensors: Tensors, line: Line) -> Any:
+        """Return the graph of a network, calibrated."""
+        try:
+            return build_graph(
+                tensors,
+                self.encoding.window,
+                masked=self.config.shape.masked,
+                slope=line.slope,
+                shift=line.shift,
+            )
+        except ValueError as error:
+            raise TrainingError(f"the training diverged: {error}") from error
+
+    def scored(self, scorer: Scorer, sessions: Sessions) -> Scored:
+        """Score sessions as the detector does, or at their end, if the model is one of whole sessions."""
+        idle_ms, told = self.config.idle_timeout_ms, self.told.on_part
+        scored = score_sessions(scorer.score, self.encoding, sessions, idle_ms, told)
+        return scored if self.config.weighing.every_prefix else scored.at_the_end()
+
+    def judged(self, judges: list[_Judge], line: Line) -> Scored:
+        """Score sessions by networks that have not learned from them."""
+        scored = [
+            self.scored(Scorer(self.graph(tensors, line).SerializeToString()), sessions)
+            for tensors, sessions in judges
+        ]
+        if len(scored) == 1:
+            return scored[0]
+        sessions = together_in(*(one.sessions for one in scored))
+        packed = pack(sessions, self.encoding, self.config.idle_timeout_ms)
+        return Scored(packed.sessions, packed, np.concatenate([one.scores for one in scored]))
+
+    def parity(self, keras: Any, tensors: Tensors, sessions: Sessions) -> float:
+        """Return the largest difference of the exported graph's scores from Keras', over some windows."""
+        encoding, shape = self.encoding, self.config.shape
+        some = sessions.take(np.arange(min(_PARITY_WINDOWS, len(sessions))))
+        packed = pack(some, encoding, self.config.idle_timeout_ms)
+        count = min(_PARITY_WINDOWS, len(packed.steps))
+        ends = np.linspace(0, len(packed.steps) - 1, count).astype(np.int64)
+        windows = windows_ending_at(packed, ends, encoding.window)
+        network = tensors.put_into(build_network(keras, shape.of(tensors), encoding))
+        logits = last_logits(network, windows, encoding, masked=shape.masked).astype(np.float64)
+        scores = Scorer(self.graph(tensors, Line()).SerializeToString()).score(windows)
+        error = float(np.abs(scores - 1 / (1 + np.exp(-logits))).max())
+        if not error <= MAX_PARITY_ERROR:  # not `>`, which a NaN would pass
+            raise TrainingError(
+                f"the exported graph's scores differ from Keras' by {error}: expected at most {MAX_PARITY_ERROR}; "
+                "report it with the versions of tensorflow, onnx and onnxruntime"
+            )
+        return error
+
+
+def _encoding(config: TrainingConfig, sessions: Sessions) -> Encoding:
+    encoding = config.encoding or encoding_for(
+        sessions, config.window, config.gap_buckets, ends_session=config.ends_session
+    )
+    if encoding.gap_bounds_ms and sessions.times_ms is None:
+        raise DataError(
+            "the model that is to be replaced reads gaps, and not all sessions have times: expected timestamps_ms in each"
+        )
+    return encoding
+
+
+def _pairs(config: TrainingConfig, parts: Splits) -> list[tuple[Sessions, Sessions]]:
     """Return for each network the sessions that it learns from, and those that say when to end."""
     seed = config.schedule.seed
+    can_show = (parts.valid.labels == 0).sum() * DEFAULT_TARGET_FPR >= 1
+    members = config.members or (1 if can_show else MEMBERS)
     if members > 1:
         pool = together_in(parts.train, parts.valid)
         fold = folds(pool, members, seed)
@@ -234,116 +317,16 @@ def _pairs(config: TrainingConfig, parts: Splits, members: int) -> list[tuple[Se
     return [(parts.train.take(np.flatnonzero(fold)), parts.train.take(np.flatnonzero(fold == 0)))]
 
 
-def _judged(
-    judges: list[_Judge], line: Line, encoding: Encoding, shape: Shape, config: TrainingConfig, told: Observer
-) -> Scored:
-    """Score sessions by networks that have not learned from them."""
-    scored = [
-        _scored(
-            Scorer(_graph(tensors, encoding, shape, line).SerializeToString()),
-            encoding,
-            sessions,
-            config,
-            told,
-        )
-        for tensors, sessions in judges
-    ]
-    if len(scored) == 1:
-        return scored[0]
-    sessions = together_in(*(one.sessions for one in scored))
-    packed = pack(sessions, encoding, config.idle_timeout_ms)
-    return Scored(packed.sessions, packed, np.concatenate([one.scores for one in scored]))
-
-
-def _scored(
-    scorer: Scorer, encoding: Encoding, sessions: Sessions, config: TrainingConfig, told: Observer
-) -> Scored:
-    """Score sessions after every action; of a model of whole sessions, the scores before the last count as 0."""
-    scored = score_sessions(scorer.score, encoding, sessions, config.idle_timeout_ms, told.on_part)
-    if config.weighing.every_prefix:
-        return scored
-    scores = np.zeros_like(scored.scores)
-    last = scored.packed.starts[1:] - 1
-    scores[last] = scored.scores[last]
-    return Scored(scored.sessions, scored.packed, scores)
-
-
-def _graph(tensors: Tensors, encoding: Encoding, shape: Shape, line: Line) -> Any:
-    try:
-        return build_graph(tensors, encoding.window, masked=shape.masked, slope=line.slope, shift=line.shift)
-    except ValueError as error:
-        raise TrainingError(f"the training diverged: {error}") from error
-
-
-def _parity(
-    keras: Any,
-    tensors: Tensors,
-    shape: Shape,
-    uncalibrated: Scorer,
-    encoding: Encoding,
-    sessions: Sessions,
-    config: TrainingConfig,
-) -> float:
-    """Return the largest difference of the exported graph's scores from Keras', over some windows."""
-    some = sessions.take(np.arange(min(_PARITY_WINDOWS, len(sessions))))
-    packed = pack(some, encoding, config.idle_timeout_ms)
-    ends = np.linspace(0, len(packed.steps) - 1, min(_PARITY_WINDOWS, len(packed.steps))).astype(np.int64)
-    windows = windows_ending_at(packed, ends, encoding.window)
-    network = tensors.put_into(build_network(keras, shape.of(tensors), encoding))
-    logits = last_logits(network, windows, encoding, masked=shape.masked).astype(np.float64)
-    error = float(np.abs(uncalibrated.score(windows) - 1 / (1 + np.exp(-logits))).max())
-    if not error <= MAX_PARITY_ERROR:  # not `>`, which a NaN would pass
-        raise TrainingError(
-            f"the exported graph's scores differ from Keras' by {error}: expected at most {MAX_PARITY_ERROR}; "
-            "report it with the versions of tensorflow, onnx and onnxruntime"
-        )
-    return error
-
-
-def _tell_longer(sessions: Sessions, encoding: Encoding, idle_timeout_ms: int, told: Observer) -> None:
-    longer = int((sessions.lengths > encoding.window).sum())
-    if longer:
-        told.on_note(
-            f"{longer:,} of {len(sessions):,} training sessions have more actions than the {encoding.window} that the "
-            f"model reads at a time, up to {sessions.lengths.max():,} (--window)"
-        )
-    for line in sittings(sessions, encoding.window, idle_timeout_ms, encoding.ends_session).told(
-        idle_timeout_ms
-    ):
-        told.on_note(line)
-
-
-def _checkpoint(
-    kept: Path,
-    number: int,
-    config: TrainingConfig,
-    shape: Shape,
-    plan: Plan,
-    encoding: Encoding,
-    data_sha256: str,
-) -> Checkpoint:
-    run = [
-        shape,
-        asdict(plan),
-        asdict(config.weighing),
-        config.idle_timeout_ms,
-        encoding.fingerprint,
-        data_sha256,
-    ]
-    return Checkpoint(kept / f"{number}.npz", hashlib.sha256(msgspec.json.encode(run)).hexdigest())
-
-
 def _recorded(
-    config: TrainingConfig,
-    shape: Shape,
-    plan: Plan,
-    fitted: list[Fitted],
-    line: Line,
-    chosen: Chosen,
-    base_rate: float,
+    config: TrainingConfig, learned: _Learned, line: Line, chosen: Chosen, base_rate: float
 ) -> dict[str, int | float | str]:
     """Return what the model file says of the training."""
-    numbers = {**shape._asdict(), **asdict(plan), **asdict(config.weighing), **config.wanted._asdict()}
+    numbers = {
+        **config.shape._asdict(),
+        **asdict(learned.plan),
+        **asdict(config.weighing),
+        **config.wanted._asdict(),
+    }
     return {
         **config.data_parameters,
         **{
@@ -351,8 +334,8 @@ def _recorded(
             for name, one in numbers.items()
             if one is not None
         },
-        "members": len(fitted),
-        "best_step": int(np.median([one.step for one in fitted])),
+        "members": len(learned.fits),
+        "best_step": int(np.median([one.step for one in learned.fits])),
         "base_rate": base_rate,
         "idle_timeout_ms": config.idle_timeout_ms,
         "slope": line.slope,
