@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from enum import StrEnum
 from typing import Any, NamedTuple, Protocol, Self
 
 from kafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFailedError
@@ -40,6 +41,18 @@ class Record(NamedTuple):
 
     event: SessionEvent
     value: bytes
+
+
+class RecordKey(StrEnum):
+    """What the records' keys are: all of one key lie in one partition, in order."""
+
+    ACCOUNT = "account"
+    """All events of an account together, those of each of its sessions among them."""
+    SESSION = "session"
+
+    def of(self, event: SessionEvent) -> bytes:
+        """Return the key of an event's record."""
+        return (event.account_id if self is RecordKey.ACCOUNT else event.session_id).encode()
 
 
 class Stop(Protocol):
@@ -79,14 +92,14 @@ def at_speed(speed: float, origin_ms: int | None = None) -> Pace:
 
 
 class Publisher:
-    """An idempotent Kafka producer (KIP-98) of session events, keyed by session id.
+    """An idempotent Kafka producer (KIP-98) of session events.
 
     `sent` counts what was handed to the client, `acknowledged` what the broker confirmed. After `publish` returns
     they are equal; where they can't be, it raises.
     """
 
-    def __init__(self, bootstrap_servers: str, topic: str) -> None:
-        """Connect.
+    def __init__(self, bootstrap_servers: str, topic: str, key: RecordKey = RecordKey.SESSION) -> None:
+        """Connect, to publish to `topic` under a `key`.
 
         Raises:
             PublishError: no broker answers, or the topic does not exist.
@@ -94,7 +107,7 @@ class Publisher:
         self.sent = 0
         self.acknowledged = 0
         self._gave_up = False
-        self._topic = topic
+        self._topic, self._key = topic, key
         self._unacknowledged: deque[Any] = deque()
         try:
             with access_explained():
@@ -180,7 +193,7 @@ class Publisher:
         try:
             future = self._producer.send(
                 self._topic,
-                key=event.session_id.encode(),
+                key=self._key.of(event),
                 value=value,
                 headers=cloud_event_headers(
                     event_type=ACTION_TYPE,

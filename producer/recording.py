@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Self, cast
 
+import msgspec
+
 from detector.contract.events import MalformedEventError, decode_event
 from detector.contract.labels import SessionLabel, encode_label
 from detector.contract.topics import MAX_RECORD_BYTES
@@ -18,9 +20,21 @@ class RecordingError(Exception):
     """A recording can't be read on. The message says where, what was seen, and what to do."""
 
 
+class SpanningLabel(SessionLabel, frozen=True, kw_only=True):
+    """The truth of one session of an attack that can span several.
+
+    Attributes:
+        attack_id: the same for all sessions of the attack.
+        stage: what the attacker does in this one.
+    """
+
+    attack_id: str
+    stage: str
+
+
 def label_of(session: SimulatedSession) -> SessionLabel:
     """Return the label of `session`."""
-    return SessionLabel(
+    label = SessionLabel(
         session_id=session.session_id,
         label=session.label,
         type=session.kind,
@@ -28,6 +42,9 @@ def label_of(session: SimulatedSession) -> SessionLabel:
         actions=len(session.actions),
         attack_from=session.attack_from,
     )
+    if not session.attack_id:
+        return label
+    return SpanningLabel(**msgspec.structs.asdict(label), attack_id=session.attack_id, stage=session.stage)
 
 
 @contextmanager

@@ -195,6 +195,11 @@ def draw_attack(rng: random.Random, family: AttackFamily) -> list[Action]:
     steps = [step.draw(rng) for step in family.steps]
     if not any(Action.CHANGE_PASSWORD in step or Action.ADD_RECIPIENT in step for step in steps):
         steps.insert(0, [Action.ADD_RECIPIENT])  # the money has to reach somebody
+    return draw_around(rng, family, steps)
+
+
+def draw_around(rng: random.Random, family: AttackFamily, steps: list[list[Action]]) -> list[Action]:
+    """Draw what the attacker does around `steps`: looks, harmless actions, perhaps a LOGOUT."""
     if family.any_order:
         rng.shuffle(steps)
     done = _looks(rng, rng.randint(*family.looks_around), transfers=0.0)

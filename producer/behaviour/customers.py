@@ -6,7 +6,7 @@ bank publishes its sessions. What matters is that every single sign of an attack
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -15,6 +15,8 @@ from producer.behaviour.timing import PERSON, PROGRAM, Tempo, Waits
 
 BROWSING: Final = (Action.VIEW_BALANCE, Action.VIEW_TRANSACTIONS)
 LONGEST_ROUTINE: Final = 200
+ROUTINE: Final = "routine"
+"""The kind of a lawful session without an occasion."""
 GREETED_BY_BALANCE: Final = 0.6
 """Probability that a session begins with the balance, as the start page of most applications does."""
 
@@ -324,3 +326,23 @@ def draw_lawful(rng: random.Random, habits: CustomerType, occasion: Occasion | N
     if rng.random() < habits.logs_out:
         done.append(Action.LOGOUT)
     return [Action.LOGIN, *done]
+
+
+def draw_customer_gaps_ms(
+    rng: random.Random,
+    habits: CustomerType,
+    speed: float,
+    actions: Sequence[Action],
+    occasion: Occasion | None,
+) -> list[int]:
+    """Draw a customer's gaps, the first 0: own speed, the day's form, and hesitation at what is seldom done."""
+    speed = speed * math.exp(rng.gauss(0.0, 0.2)) * (1.0 if occasion is None else occasion.hesitation)
+    gaps_ms = habits.tempo.draw_gaps_ms(rng, actions[1:], speed)
+    if rng.random() < habits.left_open:
+        gaps_ms = LEFT_OPEN.draw_over(rng, gaps_ms)
+    return [0, *gaps_ms]
+
+
+def draw_device(rng: random.Random, habits: CustomerType) -> tuple[str, str]:
+    """Draw a device's identifier and channel."""
+    return f"{rng.getrandbits(48):012x}", rng.choice(habits.channels)

@@ -1,12 +1,10 @@
 """The `realistic` preset: customers with habits, lawful sensitive sessions, and ten families of attack among them."""
 
 import hashlib
-import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final
 
 from detector.contract.actions import Action
 from producer.behaviour.attacks import (
@@ -17,9 +15,10 @@ from producer.behaviour.attacks import (
 )
 from producer.behaviour.customers import (
     CUSTOMER_TYPES,
-    LEFT_OPEN,
+    ROUTINE,
     CustomerType,
-    Occasion,
+    draw_customer_gaps_ms,
+    draw_device,
     draw_lawful,
     draw_occasion,
     draw_usual,
@@ -31,9 +30,6 @@ from producer.behaviour.session import (
     shuffled,
     stream,
 )
-
-ROUTINE: Final = "routine"
-"""The kind of a lawful session without an occasion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +97,7 @@ class _Population:
             account_id=digest[:8].hex(),
             habits=habits,
             speed=habits.tempo.draw_speed(own),
-            devices=tuple(_draw_device(own, habits) for _ in range(own.randint(1, habits.devices))),
+            devices=tuple(draw_device(own, habits) for _ in range(own.randint(1, habits.devices))),
         )
 
 
@@ -121,7 +117,7 @@ def sessions(
             customer = population.draw_visitor(who)
             occasion = draw_occasion(what, customer.habits)
             actions = draw_lawful(what, customer.habits, occasion)
-            gaps_ms = _customer_gaps_ms(when, customer, actions, occasion)
+            gaps_ms = draw_customer_gaps_ms(when, customer.habits, customer.speed, actions, occasion)
             kind = ROUTINE if occasion is None else occasion.name
             attack_from = None
             is_new_device = occasion is not None and occasion.new_device
@@ -134,14 +130,11 @@ def sessions(
             attack_from = len(before) if family.in_session else 0
             taken = draw_attack(what, family)
             actions = before + taken
-            gaps_ms = _customer_gaps_ms(when, customer, before, None) + draw_attack_gaps_ms(
-                when, family, taken
-            )
+            gaps_ms = draw_customer_gaps_ms(when, customer.habits, customer.speed, before, None)
+            gaps_ms += draw_attack_gaps_ms(when, family, taken)
             kind = family.name
             is_new_device = not family.in_session and who.random() < behaviour.attacker_has_own_device
-        device, channel = (
-            _draw_device(who, customer.habits) if is_new_device else who.choice(customer.devices)
-        )
+        device, channel = draw_device(who, customer.habits) if is_new_device else who.choice(customer.devices)
         yield SimulatedSession(
             session_id=draw_id(ids),
             account_id=customer.account_id,
@@ -155,24 +148,6 @@ def sessions(
             ),
             attributes={"device": device, "channel": channel},
         )
-
-
-def _customer_gaps_ms(
-    rng: random.Random, customer: _Customer, actions: list[Action], occasion: Occasion | None
-) -> list[int]:
-    """Draw a customer's gaps, the first 0: own speed, the day's form, and hesitation at what is seldom done."""
-    speed = (
-        customer.speed * math.exp(rng.gauss(0.0, 0.2)) * (1.0 if occasion is None else occasion.hesitation)
-    )
-    gaps_ms = customer.habits.tempo.draw_gaps_ms(rng, actions[1:], speed)
-    if rng.random() < customer.habits.left_open:
-        gaps_ms = LEFT_OPEN.draw_over(rng, gaps_ms)
-    return [0, *gaps_ms]
-
-
-def _draw_device(rng: random.Random, habits: CustomerType) -> tuple[str, str]:
-    """Draw a device's identifier and channel."""
-    return f"{rng.getrandbits(48):012x}", rng.choice(habits.channels)
 
 
 def _draw_amount(rng: random.Random, action: Action, *, is_attack: bool) -> float | None:

@@ -2,8 +2,8 @@
 
 import math
 import random
-from collections.abc import Iterator, Mapping
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate, repeat
 
 import msgspec
 
@@ -32,6 +32,12 @@ class SimulatedSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Dollars of each transfer, None for every other action."""
     attributes: dict[str, str] = {}
     """Carried by each event, such as the device."""
+    details: tuple[dict[str, str], ...] = ()
+    """What an action's event carries beside them, such as the recipient: one an action, or none at all."""
+    attack_id: str = ""
+    """The same for all sessions of one attack, where one can span several. Truth, as is the stage."""
+    stage: str = ""
+    """What the attacker does in this session of the attack."""
 
     @property
     def is_attack(self) -> bool:
@@ -58,8 +64,9 @@ class SimulatedSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         An event's id is the session's with the event's number: nothing in it depends on the label.
         """
         occurred_at_ms = start_ms
-        for number, (action, gap_ms, amount) in enumerate(
-            zip(self.actions, self.gaps_ms, self.amounts, strict=True), start=1
+        details: Iterable[dict[str, str]] = self.details or repeat({}, len(self.actions))
+        for number, (action, gap_ms, amount, detail) in enumerate(
+            zip(self.actions, self.gaps_ms, self.amounts, details, strict=True), start=1
         ):
             occurred_at_ms += gap_ms
             yield SessionAction(
@@ -69,7 +76,7 @@ class SimulatedSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
                 action=action,
                 occurred_at_ms=occurred_at_ms,
                 amount=amount,
-                attributes=self.attributes,
+                attributes=self.attributes | detail if detail else self.attributes,
             )
 
 

@@ -14,7 +14,7 @@ from broker.container import IMAGE
 from detector.cli import run
 from detector.runtime.config import DetectorConfig, environment_variable_of
 from detector.runtime.topics import specifications
-from producer.cli import simulate
+from producer.commands.simulate import simulate
 from tests.deploy.compose import ROOT, environment_of, services
 
 NAMES = sorted(services())

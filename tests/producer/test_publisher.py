@@ -138,6 +138,31 @@ def test_what_is_simulated_is_on_the_topic(kafka: Broker, new_topic: NewTopic) -
     assert {record.partition for record in records} == set(range(PARTITIONS))
 
 
+@pytest.mark.parametrize("key", [None, "account", "session"])
+def test_lives_are_keyed_by_account(
+    key: str | None, kafka: Broker, new_topic: NewTopic, tmp_path: Path
+) -> None:
+    """With --days an account's events lie in one partition in order, unless sessions are to be keys; a replay as told."""
+    topic, path = new_topic(), tmp_path / "events.jsonl"
+    lives = "--preset", "realistic", "--days", 2, "--customers", 60, "--seed", 4, "--start-time", START
+    told = ("--key", key) if key else ()
+    assert run(kafka, "simulate", *lives, "--out", path).exit_code == 0
+    result = run(kafka, "simulate", *lives, "--topic", topic, *told)
+    assert result.exit_code == 0, result.output
+
+    def key_of(value: bytes) -> str:
+        event = decode_event(value)
+        return event.session_id if key == "session" else event.account_id
+
+    expected = by_key([(key_of(value), value) for value in path.read_bytes().splitlines()])
+    records = consume(kafka, topic)
+    assert by_key([(record.key.decode(), record.value) for record in records]) == expected
+    if key is not None:
+        topic = new_topic()
+        assert run(kafka, "replay", path, "--speed", "max", "--topic", topic, *told).exit_code == 0
+        assert by_key([(record.key.decode(), record.value) for record in consume(kafka, topic)]) == expected
+
+
 @pytest.mark.parametrize("name", ["events.jsonl", "events.jsonl.gz"])
 def test_a_replay_publishes_the_recording_byte_for_byte(
     name: str, kafka: Broker, new_topic: NewTopic, tmp_path: Path

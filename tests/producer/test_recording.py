@@ -14,8 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from detector.contract.events import decode_event, encode_event
+from detector.contract.labels import labels_of
 from producer.behaviour import seed
 from producer.behaviour.interleave import interleave, schedule
+from producer.behaviour.lives.hours import DAY_MS
 from producer.behaviour.session import stream
 from producer.cli import main
 from producer.recording import Recording, RecordingError
@@ -29,9 +31,17 @@ def run(*arguments: str | int | Path) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-@pytest.mark.parametrize("preset", ["seed", "realistic"])
+SESSIONS = ("--sessions", "200")
+LIVES = ("--days", "2", "--customers", "100")
+
+
+@pytest.mark.parametrize(
+    ("preset", "amount"), [("seed", SESSIONS), ("realistic", SESSIONS), ("realistic", LIVES)]
+)
 @pytest.mark.parametrize("name", ["events.jsonl", "events.jsonl.gz"])
-def test_a_recording_is_reproducible_byte_for_byte(preset: str, name: str, tmp_path: Path) -> None:
+def test_a_recording_is_reproducible_byte_for_byte(
+    preset: str, amount: tuple[str, ...], name: str, tmp_path: Path
+) -> None:
     """The same seed and start time give the same files, names and times of writing aside; another seed others."""
     digests = []
     for folder, chosen in (("a", 7), ("b", 7), ("c", 8)):
@@ -41,8 +51,7 @@ def test_a_recording_is_reproducible_byte_for_byte(preset: str, name: str, tmp_p
             "simulate",
             "--preset",
             preset,
-            "--sessions",
-            200,
+            *amount,
             "--seed",
             chosen,
             *START,
@@ -56,6 +65,82 @@ def test_a_recording_is_reproducible_byte_for_byte(preset: str, name: str, tmp_p
     assert digests[0] == digests[1]
     assert digests[0][0] != digests[2][0]
     assert digests[0][1] != digests[2][1]
+
+
+@pytest.mark.parametrize(
+    ("preset", "events", "truth"),
+    [
+        ("seed", "12299ce678a715f5", "059e46a852a00e7d"),
+        ("realistic", "4c5f46656581f554", "77b4f2978997445e"),
+    ],
+)
+def test_the_presets_keep_their_bytes(preset: str, events: str, truth: str, tmp_path: Path) -> None:
+    """Without --days a preset gives what it gave when the packaged models were trained on it, truth included."""
+    out, labels = tmp_path / "events.jsonl", tmp_path / "labels.jsonl"
+    run(
+        "simulate",
+        "--preset",
+        preset,
+        "--sessions",
+        300,
+        "--seed",
+        7,
+        *START,
+        "--out",
+        out,
+        "--labels",
+        labels,
+    )
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in (out, labels)]
+    assert digests == [events, truth]
+
+
+def test_lives_are_recorded_with_what_tells_an_attack_over_sessions(tmp_path: Path) -> None:
+    """Each session has its label; those of attackers name the attack and its stage, and read as any label does."""
+    out, labels = tmp_path / "events.jsonl", tmp_path / "labels.jsonl"
+    lives = (
+        "--preset",
+        "realistic",
+        "--days",
+        "6",
+        "--customers",
+        "200",
+        "--attack-rate",
+        "0.1",
+        "--seed",
+        "3",
+    )
+    result = run("simulate", *lives, *START, "--out", out, "--labels", labels)
+    assert result.exit_code == 0, result.output
+    events = [decode_event(line) for line in out.read_bytes().splitlines()]
+    assert [event.occurred_at_ms for event in events] == sorted(event.occurred_at_ms for event in events)
+    assert events[0].occurred_at_ms >= START_MS
+    counts = Counter(event.session_id for event in events)
+    accounts = {event.session_id: event.account_id for event in events}
+    told = [json.loads(line) for line in labels.read_bytes().splitlines()]
+    read = labels_of(labels.read_bytes().splitlines(), "labels")
+    assert {label["session_id"]: label["actions"] for label in told} == counts
+    stages: dict[str, list[str]] = {}
+    attacked: dict[str, set[str]] = {}
+    for label in told:
+        assert read[label["session_id"]].label == label["label"] == int(label["attack_from"] is not None)
+        assert ("attack_id" in label) == ("stage" in label)
+        if label["label"]:
+            stages.setdefault(label["attack_id"], []).append(label["stage"])
+            attacked.setdefault(label["attack_id"], set()).add(accounts[label["session_id"]])
+    assert ["look", "take"] in stages.values()
+    assert all(len(those) == 1 for those in attacked.values())
+
+
+def test_simulated_days_are_those_of_the_calendar_that_are_over(tmp_path: Path) -> None:
+    """Without a start time, days of lives begin at a midnight (UTC), and all of them are over."""
+    out = tmp_path / "events.jsonl"
+    result = run("simulate", "--preset", "realistic", "--days", 3, "--customers", 80, "--out", out)
+    assert result.exit_code == 0, result.output
+    times_ms = [decode_event(line).occurred_at_ms for line in out.read_bytes().splitlines()]
+    midnight_ms = time.time() * 1_000 // DAY_MS * DAY_MS
+    assert midnight_ms - 4 * DAY_MS <= min(times_ms) < midnight_ms - 3 * DAY_MS
+    assert max(times_ms) < midnight_ms
 
 
 def test_a_recording_holds_the_events_as_published(tmp_path: Path) -> None:
@@ -110,6 +195,10 @@ def test_simulated_time_ends_now_and_not_later(tmp_path: Path) -> None:
         (("--attack-rate", "0.5"), "--attack-rate is for --preset realistic"),
         (("--start-time", "2999-01-01"), "in the future"),
         (("--sessions", "0"), "0 is not in the range"),
+        (("--days", "3"), "--days is for --preset realistic"),
+        (("--preset", "realistic", "--days", "3", "--sessions", "9"), "seen --preset realistic, --sessions"),
+        (("--preset", "realistic", "--customers", "3"), "--customers is for --days"),
+        (("--preset", "realistic", "--days", "2", "--start-time", "2999-01-01"), "fewer --days"),
         (("--rate", "0"), "0.0 is not in the range"),
     ],
 )

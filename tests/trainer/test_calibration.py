@@ -27,9 +27,17 @@ def _sessions(lawful: int, attacks: int, seed: int = 0) -> tuple[np.ndarray, np.
 def test_a_budget_that_the_data_can_show_is_kept() -> None:
     """Of 20,000 lawful sessions a thousandth alarms, whether asked for or by default, and nothing needs to be said."""
     scores, labels = _sessions(20_000, 500)
-    for wanted in (Wanted(), Wanted(target_fpr=0.001)):
-        chosen = choose_threshold(wanted, scores, labels, 0.5)
+    for wanted, base_rate in ((Wanted(), 0.005), (Wanted(target_fpr=0.001), 0.5)):
+        chosen = choose_threshold(wanted, scores, labels, base_rate)
         assert (chosen.by, chosen.false_alarm_rate, chosen.told) == ("target_fpr", 0.001, "")
+
+
+def test_a_default_budget_that_costs_most_of_what_could_be_had_gives_way() -> None:
+    """Where attacks are as common as lawful sessions, a thousandth is not what anybody meant who asked for nothing."""
+    scores, labels = _sessions(20_000, 500)
+    chosen = choose_threshold(Wanted(), scores, labels, 0.5)
+    assert (chosen.by, chosen.threshold) == ("f1", threshold_of_best_f1(scores, labels, 0.5))
+    assert "--target-fpr asks for another" in chosen.told
 
 
 def test_a_budget_that_the_data_cannot_show_is_told_and_the_nearest_taken() -> None:
@@ -45,7 +53,7 @@ def test_without_a_budget_small_data_decides_by_f1() -> None:
     """Where nobody asks and the default budget can't be shown, the threshold has the best F1, and it is said so."""
     scores, labels = _sessions(80, 20)
     chosen = choose_threshold(Wanted(), scores, labels, 0.5)
-    assert (chosen.by, chosen.threshold) == ("f1", threshold_of_best_f1(scores, labels))
+    assert (chosen.by, chosen.threshold) == ("f1", threshold_of_best_f1(scores, labels, 0.5))
     assert "best F1" in chosen.told
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import polars as pl
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from producer.behaviour import realistic
 from producer.recording import label_of
+from trainer.commands.options import description_of
 from trainer.data.description import Description, described, read_description
 from trainer.data.loading import load
 from trainer.data.sessions import DataError, Session, Sessions, write_sessions
@@ -370,9 +372,9 @@ def test_labels_may_lie_in_a_file_of_their_own(
 ) -> None:
     """Of any form, for sessions, events or accounts; of two on one thing the later holds."""
     said = {
-        "session_id": [("a", 0, 0), ("a", 1, 1)],
-        "event_id": [("e1", 1, 0)],
-        "account_id": [("x", 1, 0)],
+        "session_id": [("a", 0, 0), ("a", 1, 1), ("nobody", 1, 0)],
+        "event_id": [("e1", 1, 0), ("nobody", 1, 0)],
+        "account_id": [("x", 1, 0), ("nobody", 1, 0)],
     }[key]
     frame = pl.DataFrame(
         [{key: one, "is_fraud": label, "attack_from": begins} for one, label, begins in said]
@@ -383,7 +385,9 @@ def test_labels_may_lie_in_a_file_of_their_own(
     told = described({"labels_of": labels_of, "unlabelled": "lawful", "columns": {"label": "is_fraud"}})
     data = tmp_path / "data.csv"
     data.write_text(data.read_text().replace(",label", ",note"))
-    assert load(data, told, path).sessions.targets.tolist() == targets
+    loaded = load(data, told, path)
+    assert loaded.sessions.targets.tolist() == targets
+    assert f"1 labels are of {labels_of}s that the data does not have" in loaded.told
 
 
 def test_events_and_labels_make_the_sessions_they_came_from(tmp_path: Path) -> None:
@@ -428,3 +432,22 @@ def test_the_plain_description_is_that_of_the_built_in_words() -> None:
     """What ends a session, and what moves money, is of the description, and is the simulator's unless told."""
     assert Description().ends_session == ("LOGOUT",)
     assert Description().large_money == ("TRANSFER_LARGE",)
+
+
+def test_options_win_over_the_description(tmp_path: Path) -> None:
+    """What a command's options say holds; what they do not say is the file's."""
+    path = tmp_path / "shop.toml"
+    path.write_text('time_unit = "s"\nunlabelled = "lawful"\n[columns]\nsession = "visit"\naction = "what"\n')
+    options: dict[str, Any] = {
+        "description": path,
+        "columns": ("action=event=type",),
+        "time_unit": "us",
+        "labels_of": None,
+        "unlabelled": None,
+        "label_delay": "7d",
+    }
+    told = description_of(options)
+    assert (told.columns.session, told.columns.action) == ("visit", "event=type")
+    assert (told.time_unit, told.unlabelled, told.label_delay_ms) == ("us", "lawful", 7 * 86_400_000)
+    with pytest.raises(click.UsageError, match="expected FIELD=COLUMN"):
+        description_of({**options, "columns": ("action",)})

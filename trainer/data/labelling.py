@@ -114,6 +114,8 @@ def labelled(events: Events, labels: Table | None, description: Description) -> 
         known, told = _with_policy(of_sessions, events, description, "sessions")
         keep = known >= 0
         targets = _from_first(events, known, of_events, columns["attack_from"])
+    if labels is not None and (strange := _strange(events, labels, KEYS[description.labels_of])):
+        told.append(f"{strange:,} labels are of {description.labels_of}s that the data does not have")
     return Labelled(targets.astype(np.int8), keep, columns["type"], columns["customer_type"], told)
 
 
@@ -127,6 +129,12 @@ def _joined(events: Events, labels: Table, description: Description, field: str)
     by_code = np.full(int(max(names.max(initial=0), of.max(initial=0))) + 1, NONE)
     by_code[names] = _numbers(labels, field)
     return by_code[of]
+
+
+def _strange(events: Events, labels: Table, key: str) -> int:
+    """Count what is labelled and is not in the data."""
+    there, named = (table.frame[key].to_physical().unique() for table in (events.table, labels))
+    return len(named) - int(named.is_in(there.implode()).sum())
 
 
 def _of_event_file(events: Events, labels: Table) -> _Codes | None:
@@ -173,8 +181,7 @@ def _with_policy(
     labels: _Codes, events: Events, description: Description, what: str
 ) -> tuple[_Codes, list[str]]:
     """Decide what those without a label are."""
-    told, missing = [], labels == NONE
-    made = np.where(labels == UNLABELLED, UNLABELLED, labels)
+    told, missing, made = [], labels == NONE, labels
     if description.label_delay is not None:
         if events.times_ms is None:
             raise DataError(
@@ -191,13 +198,9 @@ def _with_policy(
         )
     count = int(missing.sum())
     if count and description.unlabelled == "refuse":
-        number = events.of_sessions("session") if what == "sessions" else None
-        names = (
-            []
-            if number is None
-            else [str(events.table.names["session"].to_series()[int(code)]) for code in number[missing][:3]]
-        )
-        shown = f" ({', '.join(names)})" if names else ""
+        names, codes = events.table.names["session"].to_series(), events.of_sessions("session")
+        some = codes[missing][:3].tolist() if what == "sessions" and codes is not None else []
+        shown = f" ({', '.join(names[code] for code in some)})" if some else ""
         raise DataError(
             f"{count:,} of {len(labels):,} {what} have no label{shown}: expected one each, of a column (--column label=...) or "
             "a file (--labels); say --unlabelled lawful if attacks alone are labelled, --unlabelled leave-out if nobody "

@@ -86,6 +86,23 @@ def told_of_split(sessions: Sessions, parts: Splits, by: By | None = None) -> li
     return lines
 
 
+def fold_of(sessions: Sessions, count: int, seed: int = 0) -> NDArray[np.int64]:
+    """Return which of `count` folds each session is in, attacks spread over all; an account's are in one.
+
+    Returns:
+        shape (sessions,).
+    """
+    owners = np.arange(len(sessions)) if sessions.accounts is None else sessions.accounts.codes
+    _, owner_of = np.unique(owners, return_inverse=True)
+    attacked = np.zeros(owner_of.max() + 1, np.bool_)
+    attacked[owner_of[sessions.labels == 1]] = True
+    order = np.random.default_rng([seed, 3]).permutation(len(attacked))
+    order = order[np.argsort(attacked[order], kind="stable")]
+    fold = np.empty(len(attacked), np.int64)
+    fold[order] = np.arange(len(attacked)) % count
+    return fold[owner_of]
+
+
 def folds(
     sessions: Sessions, count: int, seed: int = 0
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -94,12 +111,11 @@ def folds(
     Raises:
         DataError: there are fewer attacks or lawful sessions (accounts) than folds.
     """
-    codes, labels = _units(sessions)
+    labels = _units(sessions)[1]
     fewest = min(int((labels == label).sum()) for label in (0, 1))
     if fewest < count:
         raise DataError(f"{fewest:,} of a kind for {count} folds: expected at least as many as folds")
-    fold = _ranks(_shares(_names(sessions), seed), labels)[0] % count
-    of_session = fold[codes]
+    of_session = fold_of(sessions, count, seed)
     for number in range(count):
         yield np.flatnonzero(of_session != number), np.flatnonzero(of_session == number)
 

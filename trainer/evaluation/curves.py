@@ -122,6 +122,11 @@ class Curve:
         best = int(np.argmax(self.f1))
         return float(self.f1[best]), float(self.thresholds[best])
 
+    def f1_at(self, threshold: float) -> float:
+        """Return the F1 at a threshold."""
+        reached = int(np.searchsorted(-self.thresholds, -np.float32(threshold), side="right"))
+        return float(self.f1[reached - 1]) if reached else 0.0
+
     def first(self, count: int) -> tuple[float, float]:
         """Return precision and recall of the `count` highest; equal scores, where only some fit, as on average."""
         flagged = np.append([0.0], self.caught + self.alarmed)

@@ -5,6 +5,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.evaluation.curves import Ranking
+
 _LOWEST: Final = float(np.nextafter(np.float32(0), np.float32(1)))
 
 
@@ -45,13 +47,18 @@ def threshold_of_least_cost(
     return float(np.clip(candidates[int(np.argmin(cost))], _LOWEST, 1))
 
 
-def threshold_of_best_f1(highest: NDArray[np.float32], labels: NDArray[np.float32]) -> float:
-    """Return the threshold with the best F1 on some sessions, midway between the logits that it lies between."""
-    order = np.argsort(-highest, kind="stable")
-    scores, caught = np.clip(highest[order].astype(np.float64), 1e-7, 1 - 1e-7), np.cumsum(labels[order] == 1)
-    is_last = np.append(np.diff(scores) != 0, [True])
-    f1 = np.where(is_last, 2 * caught / (np.arange(1, len(scores) + 1) + caught[-1]), 0)
-    best = int(np.argmax(f1))
-    logits = np.log(scores) - np.log1p(-scores)
-    below = logits[best + 1] if best + 1 < len(scores) else logits[best] - 1
+def threshold_of_best_f1(
+    highest: NDArray[np.float32], labels: NDArray[np.float32], base_rate: float | None = None
+) -> float:
+    """Return the threshold with the best F1, midway between the logits that it lies between.
+
+    Lawful sessions are weighed to the base rate, if there is one.
+    """
+    attack = labels == 1
+    clipped = np.clip(highest, np.float32(1e-7), np.float32(1 - 1e-7))
+    curve = Ranking.of(attack, clipped).curve(float(attack.mean()) if base_rate is None else base_rate)
+    scores = curve.thresholds.astype(np.float64)
+    logits = np.append(np.log(scores) - np.log1p(-scores), -np.inf)
+    best = int(np.argmax(curve.f1))
+    below = max(logits[best + 1], logits[best] - 2)
     return float(1 / (1 + np.exp(-(logits[best] + below) / 2)))

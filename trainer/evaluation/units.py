@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.sessions import UNLABELLED, DataError, LabelsOf
+from trainer.data.sessions import UNLABELLED, DataError, LabelsOf, Sessions
 from trainer.evaluation.intervals import Draws
 from trainer.evaluation.scoring import Scored
 
@@ -36,6 +36,17 @@ class Judged:
     def draws(self) -> Draws:
         """Samples for intervals."""
         return Draws(self.labels, self.groups)
+
+
+def labels_by(sessions: Sessions, unit: LabelsOf) -> NDArray[np.bool_]:
+    """Return whether each labelled example of a unit is an attack; shape (examples,)."""
+    labels = sessions.targets if unit == "event" else sessions.labels
+    known = labels != UNLABELLED
+    attack: NDArray[np.bool_] = labels[known] == 1
+    if unit == "account" and sessions.accounts is not None:
+        _, owner = np.unique(sessions.accounts.codes[known], return_inverse=True)
+        attack = np.bincount(owner, attack) > 0
+    return attack
 
 
 def judge(scored: Scored, unit: LabelsOf) -> Judged:

@@ -5,11 +5,14 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.evaluation.curves import Ranking
 from trainer.evaluation.thresholds import threshold_for, threshold_of_best_f1, threshold_of_least_cost
 
 DEFAULT_TARGET_FPR: Final = 1e-3
 ALARMS_THAT_SHOW: Final = 10
 """False alarms that a budget should allow the validation part: of fewer, the next data has half or twice as many."""
+WORSE_F1: Final = 0.05
+"""What the default budget may cost in F1 before the best F1 is taken in its place."""
 _CONVERGED: Final = 1e-9
 _RIDGE: Final = 1e-2
 _NEWTON_STEPS: Final = 50
@@ -107,7 +110,7 @@ class Wanted(NamedTuple):
         cost_fn: of a missed attack, in any unit.
         cost_fp: of a false alarm, in the same.
         target_fpr: share of lawful sessions that may raise an alarm in their life. None is DEFAULT_TARGET_FPR where
-            the validation part can show it, and the best F1 there where it cannot.
+            the validation part can show it and its F1 is near the best, and the best F1 there otherwise.
     """
 
     threshold: float | None = None
@@ -145,7 +148,7 @@ def choose_threshold(
         by = "cost"
         threshold = threshold_of_least_cost(highest, labels, base_rate, wanted.cost_fn, wanted.cost_fp)
     elif wanted.target_fpr is None and len(lawful) * DEFAULT_TARGET_FPR < ALARMS_THAT_SHOW:
-        by, threshold = "f1", threshold_of_best_f1(highest, labels)
+        by, threshold = "f1", threshold_of_best_f1(highest, labels, base_rate)
         told = (
             f"{len(lawful):,} lawful validation sessions are too few to show {DEFAULT_TARGET_FPR:.2%} false alarms, of which "
             f"they would have {len(lawful) * DEFAULT_TARGET_FPR:.2g}: the threshold is that of the best F1 there; "
@@ -159,6 +162,14 @@ def choose_threshold(
                 f"{len(lawful):,} lawful validation sessions cannot show {asked:.2%} false alarms: the nearest that "
                 f"they can, {least:.2%}, was taken"
             )
+        best = threshold_of_best_f1(highest, labels, base_rate)
+        curve = Ranking.of(attack, highest).curve(base_rate)
+        if wanted.target_fpr is None and (reached := curve.f1_at(threshold)) < curve.f1_at(best) - WORSE_F1:
+            told = (
+                f"{DEFAULT_TARGET_FPR:.2%} false alarms give an F1 of {reached:.2f} on validation, where "
+                f"{curve.f1_at(best):.2f} can be had: the threshold is that of the best F1; --target-fpr asks for another"
+            )
+            by, threshold = "f1", best
     false, caught = float((lawful >= threshold).mean()), float((highest[attack] >= threshold).mean())
     chosen = Chosen(threshold, by, len(lawful), false, caught, told)
     if by in {"given", "cost"} or (caught > 0 and min(false, caught) < 1):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,7 @@ class Checkpoint:
                     [kept[f"{name}{at}"] for at in range(int(kept[name]))] for name in ("best", "current")
                 ]
                 return Progress(int(kept["step"]), int(kept["best_step"]), float(kept["best_loss"]), *lists)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detector.contract.actions import ENDS_SESSION
 from detector.core.encoding import MAX_GAP_BOUNDS, Encoding
@@ -116,20 +115,3 @@ def plan_for(schedule: Schedule, train: Examples, window: int, number: int = 0) 
         unknown_share=schedule.unknown_share,
         seed=(schedule.seed + number * _SEED_STRIDE) % 2**32,
     )
-
-
-def folds(sessions: Sessions, count: int, seed: int) -> NDArray[np.int64]:
-    """Return which of `count` folds each session is in, attacks spread over all; an account's are in one.
-
-    Returns:
-        shape (sessions,).
-    """
-    owners = np.arange(len(sessions)) if sessions.accounts is None else sessions.accounts.codes
-    _, owner_of = np.unique(owners, return_inverse=True)
-    attacked = np.zeros(owner_of.max() + 1, np.bool_)
-    attacked[owner_of[sessions.labels == 1]] = True
-    order = np.random.default_rng([seed, 3]).permutation(len(attacked))
-    order = order[np.argsort(attacked[order], kind="stable")]
-    fold = np.empty(len(attacked), np.int64)
-    fold[order] = np.arange(len(attacked)) % count
-    return fold[owner_of]

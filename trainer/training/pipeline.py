@@ -15,12 +15,14 @@ from detector.contract.actions import ENDS_SESSION, LARGE_MONEY, MOVES_MONEY
 from detector.core.encoding import Encoding
 from detector.model.artifact import FORMAT, ModelMetadata
 from detector.model.scorer import Scorer
-from trainer.data.sessions import DataError, Sessions, Splits, sha256_of, together_in
+from trainer.data.sessions import DataError, LabelsOf, Sessions, Splits, sha256_of, together_in
 from trainer.data.sittings import sittings
+from trainer.data.splitting import fold_of
 from trainer.data.windows import Examples, Weighing, examples, pack, windows_ending_at
 from trainer.evaluation.course import Money
 from trainer.evaluation.figures import Figures, evaluate
 from trainer.evaluation.scoring import Scored, score_sessions
+from trainer.evaluation.units import judge, labels_by
 from trainer.training.backend import Device, keras_on
 from trainer.training.calibration import (
     DEFAULT_TARGET_FPR,
@@ -32,7 +34,7 @@ from trainer.training.calibration import (
     choose_threshold,
 )
 from trainer.training.checkpoint import Checkpoint
-from trainer.training.defaults import GAP_BUCKETS, MEMBERS, Schedule, encoding_for, folds, plan_for
+from trainer.training.defaults import GAP_BUCKETS, MEMBERS, Schedule, encoding_for, plan_for
 from trainer.training.evidence import Windows, fit_evidence
 from trainer.training.export import build_graph, canaries, model_file
 from trainer.training.fitting import Fitted, Observer, Plan, Silent, fit
@@ -131,7 +133,8 @@ def train(
     run = _Run(config, _encoding(config, parts.train), observer or Silent())
     for note in run.notes(parts.train):
         run.told.on_note(note)
-    base_rate = config.base_rate or float(np.mean(np.concatenate([part.labels for part in parts]) == 1))
+    unit = parts.train.labels_of
+    base_rate = config.base_rate or float(np.mean(np.concatenate([labels_by(part, unit) for part in parts])))
     data_sha256 = sha256_of(parts)
     learned = run.learn(keras, parts, data_sha256, kept)
     tensors = together([fitted.tensors for fitted in learned.fits])
@@ -140,13 +143,16 @@ def train(
     run.told.on_stage("calibrating")
     line, evidence = Line(), None
     if config.calibrated:
-        judged = run.judged(learned.judges, line)
-        line = calibrate(judged.highest(), judged.labels, base_rate)
+        seen = judge(run.judged(learned.judges, line), unit)
+        line = calibrate(seen.scores, seen.labels.astype(np.float32), base_rate)
     judged = run.judged(learned.judges, line)
-    if config.calibrated and config.weighing.every_prefix:
+    if (
+        config.calibrated and config.weighing.every_prefix and unit != "event"
+    ):  # each of which stands for itself
         evidence = fit_evidence(Windows.of(judged), base_rate, config.schedule.seed)
         judged = judged.adding_up(evidence)
-    chosen = choose_threshold(config.wanted, judged.highest(), judged.labels, base_rate)
+    seen = judge(judged, unit)
+    chosen = choose_threshold(config.wanted, seen.scores, seen.labels.astype(np.float32), base_rate)
     if chosen.told:
         run.told.on_note(chosen.told)
 
@@ -155,7 +161,8 @@ def train(
     scorer = Scorer(graph.SerializeToString())
     test = run.scored(scorer, parts.test).adding_up(evidence)
     money = Money(frozenset(config.moves_money), frozenset(config.large_money))
-    figures = evaluate(test, chosen.threshold, base_rate, money=money)
+    source = "the data's own" if config.base_rate is None else "given"
+    figures = evaluate(test, chosen.threshold, base_rate, base_rate_from=source, money=money)
     encoding = run.encoding
     metadata = ModelMetadata(
         format=FORMAT,
@@ -166,7 +173,7 @@ def train(
         window=encoding.window,
         gap_bounds_ms=list(encoding.gap_bounds_ms),
         threshold=chosen.threshold,
-        training=_recorded(config, learned, line, chosen, base_rate),
+        training=_recorded(config, learned, line, chosen, base_rate, unit),
         metrics=figures.numbers() | {"parity_error": parity_error},
         data_sha256=data_sha256,
         libraries=_libraries(),
@@ -306,19 +313,19 @@ def _pairs(config: TrainingConfig, parts: Splits) -> list[tuple[Sessions, Sessio
     members = config.members or (1 if can_show else MEMBERS)
     if members > 1:
         pool = together_in(parts.train, parts.valid)
-        fold = folds(pool, members, seed)
+        fold = fold_of(pool, members, seed)
         return [
             (pool.take(np.flatnonzero(fold != number)), pool.take(np.flatnonzero(fold == number)))
             for number in range(members)
         ]
     if not config.schedule.stops_early:
         return [(parts.train, parts.valid if len(parts.valid) else parts.test)]
-    fold = folds(parts.train, max(_STOPPING_SHARE, len(parts.train) // _STOPPING_SESSIONS), seed)
+    fold = fold_of(parts.train, max(_STOPPING_SHARE, len(parts.train) // _STOPPING_SESSIONS), seed)
     return [(parts.train.take(np.flatnonzero(fold)), parts.train.take(np.flatnonzero(fold == 0)))]
 
 
 def _recorded(
-    config: TrainingConfig, learned: _Learned, line: Line, chosen: Chosen, base_rate: float
+    config: TrainingConfig, learned: _Learned, line: Line, chosen: Chosen, base_rate: float, unit: LabelsOf
 ) -> dict[str, int | float | str]:
     """Return what the model file says of the training."""
     numbers = {
@@ -336,6 +343,7 @@ def _recorded(
         },
         "members": len(learned.fits),
         "best_step": int(np.median([one.step for one in learned.fits])),
+        "unit": unit,
         "base_rate": base_rate,
         "idle_timeout_ms": config.idle_timeout_ms,
         "slope": line.slope,

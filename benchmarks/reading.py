@@ -1,0 +1,85 @@
+"""Reading data of one's own: time and memory for a Parquet file of events, beside polars reading the file as it is.
+
+Usage: PYTHONPATH=. python benchmarks/reading.py 5000000
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+
+from detector.core.encoding import Encoding
+from trainer.data.description import Columns, Description
+from trainer.data.loading import load
+from trainer.data.simulated import simulate
+from trainer.data.splitting import split
+from trainer.data.windows import pack
+
+TILE = 50_000
+TILE_MS = 300_000_000
+BEGIN_MS = 1_700_000_000_000
+COLUMNS = Columns(session="visit", account="customer", action="event", time="at", label="fraud")
+
+
+def write(path: Path, count: int) -> int:
+    """Write so many sessions, a simulation tiled, as events in the order of time; return how many events."""
+    sessions = simulate(TILE * 19 // 20, TILE // 20, seed=5)
+    number = np.repeat(np.arange(TILE), sessions.lengths)
+    assert sessions.times_ms is not None  # noqa: S101  for mypy: simulated sessions have times
+    ids, names = pl.Series(sessions.ids.tolist()), pl.Series(sessions.names)
+    writer = None
+    for tile in range(count // TILE):
+        begins = np.random.RandomState(tile).randint(0, TILE_MS, TILE)[number] + tile * TILE_MS + BEGIN_MS
+        order = np.argsort(sessions.times_ms + begins, kind="stable")
+        table = pl.DataFrame(
+            {
+                "visit": ids.gather(number[order]) + f"-{tile}",
+                "customer": (number[order] // 2).astype(str),
+                "event": names.gather(sessions.actions[order].astype(np.int64)),
+                "at": pl.Series((sessions.times_ms + begins)[order]).cast(pl.Datetime("ms")),
+                "fraud": sessions.targets[order].astype(bool),
+            }
+        ).to_arrow()
+        writer = writer or pq.ParquetWriter(path, table.schema)
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()
+    return len(number) * (count // TILE)
+
+
+def measured(what: Callable[[], Any], name: str, events: int) -> Any:
+    """Run it; print its time, and the most memory that the process has had so far."""
+    begun = time.perf_counter()
+    result = what()
+    took_s = time.perf_counter() - begun
+    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(
+        f"{name}: {took_s:.1f} s, {1e6 * took_s / events:.2f} s a million events, {peak_gib:.2f} GiB at most"
+    )
+    return result
+
+
+def main(count: int) -> None:
+    """Measure each step for so many sessions."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "history.parquet"
+        events = write(path, count)
+        print(f"{events:,} events of {count:,} sessions, {path.stat().st_size / 2**30:.2f} GiB")
+        loaded = measured(lambda: load(path, Description(columns=COLUMNS)), "load", events)
+        parts = measured(lambda: split(loaded.sessions), "split", events)
+        encoding = Encoding(loaded.sessions.names, 20, [1_000 * 2**power for power in range(12)])
+        measured(lambda: pack(parts.train, encoding, 1_800_000), "pack the training part", events)
+        measured(lambda: pl.read_parquet(path), "polars, the file as it is", events)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:  # noqa: PLR2004  the program and its one argument
+        sys.exit("a number of sessions was expected: python benchmarks/reading.py 5000000")
+    main(int(sys.argv[1]))

@@ -1,0 +1,1 @@
+"""The commands of the producer, one module each."""
