@@ -135,7 +135,7 @@ def table(rows: Sequence[Compared]) -> Section:
 
 
 def folded(runs: Sequence[Sequence[Compared]]) -> Section:
-    """Return the figures of the same models on several folds: the mean of each, and the lowest to the highest."""
+    """Return the figures of the same models in several runs, by fold or by seed: the mean, and the lowest to the highest."""
     names = [name for name in COMPARED if name in runs[0][0].figures.estimates and name != "recall"]
     rows = []
     for models in zip(*runs, strict=True):
@@ -143,7 +143,7 @@ def folded(runs: Sequence[Sequence[Compared]]) -> Section:
         found = (Estimate(float(np.mean(values)), min(values), max(values)) for values in each.values())
         rows.append((models[0].name, *(_shown(one) for one in found)))
     labels = [label_of(name, runs[0][0].figures.unit) for name in names]
-    return Section((f"mean of {len(runs)} folds, lowest to highest", *labels), rows)
+    return Section((f"mean of {len(runs)} runs, lowest to highest", *labels), rows)
 
 
 def verdicts(rows: Sequence[Compared], base_rate: float | None) -> Iterator[str]:
