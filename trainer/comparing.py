@@ -50,14 +50,19 @@ class Candidate:
 
 CANDIDATES: Final = (
     Candidate("default", lambda config: config),
-    Candidate("LSTM 16", lambda config: replace(config, shape=Shape("lstm", 16, 8))),
-    Candidate("LSTM 32", lambda config: replace(config, shape=Shape("lstm", 32, 16))),
-    Candidate("LSTM 64", lambda config: replace(config, shape=Shape("lstm", 64, 32))),
-    Candidate("GRU 32", lambda config: replace(config, shape=Shape("gru", 32, 16))),
-    Candidate("window 10", lambda config: replace(config, window=10)),
-    Candidate("without time", lambda config: replace(config, gap_buckets=0)),
-    Candidate("without prefixes", lambda config: replace(config, weighing=Weighing(every_prefix=False))),
-    Candidate("prefixes weighed alike", lambda config: replace(config, weighing=Weighing(ramp=0.0))),
+    Candidate("LSTM 16", lambda config: replace(config, bigrams=False, shape=Shape("lstm", 16, 8))),
+    Candidate("LSTM 32", lambda config: replace(config, bigrams=False, shape=Shape("lstm", 32, 16))),
+    Candidate("LSTM 64", lambda config: replace(config, bigrams=False, shape=Shape("lstm", 64, 32))),
+    Candidate("GRU 32", lambda config: replace(config, bigrams=False, shape=Shape("gru", 32, 16))),
+    Candidate("window 10", lambda config: replace(config, bigrams=False, window=10)),
+    Candidate("without time", lambda config: replace(config, bigrams=False, gap_buckets=0)),
+    Candidate(
+        "without prefixes",
+        lambda config: replace(config, bigrams=False, weighing=Weighing(every_prefix=False)),
+    ),
+    Candidate(
+        "prefixes weighed alike", lambda config: replace(config, bigrams=False, weighing=Weighing(ramp=0.0))
+    ),
 )
 
 

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
 from trainer.data.sessions import Session, Sessions, together_in
+from trainer.data.splitting import fold_of
 from trainer.data.windows import Examples, Weighing, examples, pack
 from trainer.training.backend import keras_on
 from trainer.training.checkpoint import Checkpoint, CheckpointError, Progress
-from trainer.training.defaults import Schedule, folds, plan_for
+from trainer.training.defaults import Schedule, plan_for
 from trainer.training.fitting import Fitted, Silent, fit
 from trainer.training.network import Shape
 
@@ -146,7 +147,7 @@ def _columns(starts: NDArray[np.int64]) -> Sessions:
 def test_folds_spread_attacks_and_keep_accounts_whole() -> None:
     """Each fold has its share of attacks; sessions of one account are in one fold."""
     sessions = _sessions(400)
-    fold = folds(sessions, 4, 1)
+    fold = fold_of(sessions, 4, 1)
     attacks = np.bincount(fold[sessions.labels == 1])
     assert np.ptp(attacks) <= 1
     assert np.ptp(np.bincount(fold)) <= 1
@@ -156,7 +157,7 @@ def test_folds_spread_attacks_and_keep_accounts_whole() -> None:
             for number in range(90)
         ]
     )
-    assert (folds(owned, 4, 1).reshape(30, 3) == folds(owned, 4, 1)[::3, np.newaxis]).all()
+    assert (fold_of(owned, 4, 1).reshape(30, 3) == fold_of(owned, 4, 1)[::3, np.newaxis]).all()
 
 
 def test_sessions_put_together_are_those_of_their_parts() -> None:

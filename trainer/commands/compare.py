@@ -76,10 +76,10 @@ def compare(
             if families:
                 _print(leave_one_out(config, sessions, seed))
             elif folds:
-                parts = split_in_folds(sessions_of(options), folds, options["split_seed"])
+                parts = split_in_folds(sessions_of(options), folds, options["split_seed"] or 0)
                 _print(folded([list(compare_models(config, part, chosen, progress)) for part in parts]))
             else:
-                parts_of_one = splits_of(options) if own else realistic_splits(sessions, seed)
+                parts_of_one = splits_of(options)[0] if own else realistic_splits(sessions, seed)
                 rows = list(compare_models(config, parts_of_one, chosen, progress))
                 _print(table(rows))
                 for line in verdicts(rows, config.base_rate):
