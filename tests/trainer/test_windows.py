@@ -1,4 +1,4 @@
-"""Windows for training and evaluation are those that serving scores, and every prefix weighs what it should."""
+"""Windows to learn from: every prefix weighs what it should. That they are those of serving: test_serving.py."""
 
 import numpy as np
 import pytest
@@ -31,31 +31,6 @@ def sessions(draw: st.DrawFn) -> list[Session]:
             )
         )
     return drawn
-
-
-def _served(session: Session, encoding: Encoding) -> list[bytes]:
-    """Return the window after each action as the detector's loop builds it, step by step."""
-    steps, made = b"", []
-    last_ms: int | None = None
-    for action, now_ms in zip(session.actions, session.timestamps_ms or (), strict=True):
-        if last_ms is not None and now_ms - last_ms > IDLE_MS:
-            steps, last_ms = b"", None
-        gap_ms = None if last_ms is None else now_ms - last_ms
-        steps = (steps + encoding.step(action, gap_ms))[-encoding.window_bytes :]
-        last_ms = now_ms
-        made.append(steps.ljust(encoding.window_bytes, b"\0"))
-    return made
-
-
-@settings(max_examples=150, deadline=None)
-@given(drawn=sessions(), window=st.integers(1, 6))
-def test_every_window_is_the_one_that_serving_scores(drawn: list[Session], window: int) -> None:
-    """After every action, idle expiry included, the bytes are those of the detector's own loop."""
-    encoding = Encoding("ABC", window, ENCODING_BOUNDS)
-    packed = pack(Sessions.of(drawn), encoding, IDLE_MS)
-    made = np.concatenate(list(every_window(packed, window)))
-    expected = [one for session in drawn for one in _served(session, encoding)]
-    assert [row.tobytes() for row in made] == expected
 
 
 def _weighed(packed: Packed, window: int, weighing: Weighing) -> dict[bytes, tuple[float, float]]:
