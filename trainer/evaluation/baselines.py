@@ -27,7 +27,8 @@ class Boosted(NamedTuple):
 
     def score(self, windows: NDArray[np.void]) -> NDArray[np.float32]:
         """Return the risk of each window."""
-        risks = self.classifier.predict_proba(window_features(windows, self.encoding))[:, 1]
+        with one_thread():
+            risks = self.classifier.predict_proba(window_features(windows, self.encoding))[:, 1]
         return np.asarray(risks, np.float32)
 
 
@@ -51,7 +52,8 @@ def fit_boosted(
         max_iter=200, learning_rate=0.1, max_leaf_nodes=31, early_stopping=False, random_state=seed
     )
     features = window_features(windows, encoding)
-    classifier.fit(features, shown.targets[row, place], sample_weight=shown.weights[row, place])
+    with one_thread():
+        classifier.fit(features, shown.targets[row, place], sample_weight=shown.weights[row, place])
     return Boosted(classifier, encoding)
 
 
@@ -147,12 +149,20 @@ def fit_ngrams(sessions: Sessions, seed: int) -> NGrams:
     scaler = StandardScaler(with_mean=False)
     session_of = np.searchsorted(sessions.starts, ends, side="right") - 1
     model = LogisticRegression(max_iter=1_000, class_weight="balanced")
-    model.fit(
-        scaler.fit_transform(features),
-        sessions.targets[ends] == 1,
-        sample_weight=1 / np.bincount(session_of, minlength=len(sessions))[session_of],
-    )
+    with one_thread():
+        model.fit(
+            scaler.fit_transform(features),
+            sessions.targets[ends] == 1,
+            sample_weight=1 / np.bincount(session_of, minlength=len(sessions))[session_of],
+        )
     return NGrams(sessions.names, grams, model.coef_[0] / scaler.scale_, float(model.intercept_[0]))
+
+
+def one_thread() -> Any:
+    """Return a context of one thread: on a busy machine several wait for each other a hundred times as long."""
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415  scikit-learn brings it
+
+    return threadpool_limits(1)
 
 
 def _grams(sessions: Sessions, names: tuple[str, ...]) -> list[NDArray[np.int64]]:
