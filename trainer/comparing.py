@@ -52,14 +52,19 @@ class Candidate:
 
 CANDIDATES: Final = (
     Candidate("default", lambda config: config),
-    Candidate("LSTM 16", lambda config: replace(config, shape=Shape("lstm", 16, 8))),
-    Candidate("LSTM 32", lambda config: replace(config, shape=Shape("lstm", 32, 16))),
-    Candidate("LSTM 64", lambda config: replace(config, shape=Shape("lstm", 64, 32))),
-    Candidate("GRU 32", lambda config: replace(config, shape=Shape("gru", 32, 16))),
-    Candidate("window 10", lambda config: replace(config, window=10)),
-    Candidate("without time", lambda config: replace(config, gap_buckets=0)),
-    Candidate("without prefixes", lambda config: replace(config, weighing=Weighing(every_prefix=False))),
-    Candidate("prefixes weighed alike", lambda config: replace(config, weighing=Weighing(ramp=0.0))),
+    Candidate("LSTM 16", lambda config: replace(config, bigrams=False, shape=Shape("lstm", 16, 8))),
+    Candidate("LSTM 32", lambda config: replace(config, bigrams=False, shape=Shape("lstm", 32, 16))),
+    Candidate("LSTM 64", lambda config: replace(config, bigrams=False, shape=Shape("lstm", 64, 32))),
+    Candidate("GRU 32", lambda config: replace(config, bigrams=False, shape=Shape("gru", 32, 16))),
+    Candidate("window 10", lambda config: replace(config, bigrams=False, window=10)),
+    Candidate("without time", lambda config: replace(config, bigrams=False, gap_buckets=0)),
+    Candidate(
+        "without prefixes",
+        lambda config: replace(config, bigrams=False, weighing=Weighing(every_prefix=False)),
+    ),
+    Candidate(
+        "prefixes weighed alike", lambda config: replace(config, bigrams=False, weighing=Weighing(ramp=0.0))
+    ),
 )
 
 
@@ -133,7 +138,7 @@ def table(rows: Sequence[Compared]) -> Section:
 
 
 def folded(runs: Sequence[Sequence[Compared]]) -> Section:
-    """Return the figures of the same models on several folds: the mean of each, and the lowest to the highest."""
+    """Return the figures of the same models in several runs, by fold or by seed: the mean, and the lowest to the highest."""
     names = [name for name in COMPARED if name in runs[0][0].figures.estimates and name != "recall"]
     rows = []
     for models in zip(*runs, strict=True):
@@ -141,7 +146,7 @@ def folded(runs: Sequence[Sequence[Compared]]) -> Section:
         found = (Estimate(float(np.mean(values)), min(values), max(values)) for values in each.values())
         rows.append((models[0].name, *(_shown(one) for one in found)))
     labels = [label_of(name, runs[0][0].figures.unit) for name in names]
-    return Section((f"mean of {len(runs)} folds, lowest to highest", *labels), rows)
+    return Section((f"mean of {len(runs)} runs, lowest to highest", *labels), rows)
 
 
 def verdicts(rows: Sequence[Compared], base_rate: float | None) -> Iterator[str]:

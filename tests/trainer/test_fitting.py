@@ -12,7 +12,7 @@ from trainer.data.sessions import Session, Sessions, together_in
 from trainer.data.windows import Examples, Weighing, examples, pack
 from trainer.training.backend import keras_on
 from trainer.training.checkpoint import Checkpoint, CheckpointError, Progress
-from trainer.training.defaults import Schedule, folds, plan_for
+from trainer.training.defaults import Schedule, plan_for
 from trainer.training.fitting import Fitted, Silent, fit
 from trainer.training.network import Shape
 
@@ -141,22 +141,6 @@ def _columns(starts: NDArray[np.int64]) -> Sessions:
         ids=picked.ids, starts=starts, names=one.names, actions=one.actions[index], times_ms=None,
         targets=one.targets[index], types=picked.types, customer_types=picked.customer_types,
     )  # fmt: skip
-
-
-def test_folds_spread_attacks_and_keep_accounts_whole() -> None:
-    """Each fold has its share of attacks; sessions of one account are in one fold."""
-    sessions = _sessions(400)
-    fold = folds(sessions, 4, 1)
-    attacks = np.bincount(fold[sessions.labels == 1])
-    assert np.ptp(attacks) <= 1
-    assert np.ptp(np.bincount(fold)) <= 1
-    owned = Sessions.of(
-        [
-            Session(session_id=str(number), actions=("A",), label=0, account_id=f"a{number // 3}")
-            for number in range(90)
-        ]
-    )
-    assert (folds(owned, 4, 1).reshape(30, 3) == folds(owned, 4, 1)[::3, np.newaxis]).all()
 
 
 def test_sessions_put_together_are_those_of_their_parts() -> None:

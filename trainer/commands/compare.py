@@ -1,5 +1,6 @@
 """`compare`: models and baselines that must be beaten, on the same sessions."""
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -32,6 +33,11 @@ from trainer.training.pipeline import TrainingConfig
 )
 @click.option("--folds", type=click.IntRange(2, 20), help="Of one's own data, each tested on once.")
 @click.option(
+    "--seeds",
+    type=click.IntRange(2, 20),
+    help="Trainings of each on the same sessions: the spread between them.",
+)
+@click.option(
     "--steps", type=click.IntRange(min=1), help="Of each training, at most.  [default: from the data]"
 )
 @click.option("--window", type=click.IntRange(1, 4_096), help="Actions read.  [default: from the data]")
@@ -47,6 +53,7 @@ def compare(
     *,
     sessions: int,
     folds: int | None,
+    seeds: int | None,
     steps: int | None,
     window: int | None,
     seed: int,
@@ -71,19 +78,30 @@ def compare(
         preset="data" if own else "realistic",
     )
     chosen = [one for one in CANDIDATES if one.name in (only or (["default"] if own else [one.name]))]
-    if (own and families) or (folds and not own):
+    if (own and families) or (folds and not own) or (seeds and (folds or families)):
         raise click.UsageError(
-            "--leave-one-out is of the realistic preset, --folds of data: expected one of the two"
+            "--leave-one-out is of the realistic preset, --folds of data, --seeds of either: expected one of the three"
         )
     try:
         with Terminal(Console(stderr=True)) as progress:
             if families:
                 _print(leave_one_out(config, sessions, seed))
             elif folds:
-                parts = split_in_folds(sessions_of(options), folds, options["split_seed"])
+                parts = split_in_folds(sessions_of(options), folds, options["split_seed"] or 0)
                 _print(folded([list(compare_models(config, part, chosen, progress)) for part in parts]))
             else:
-                parts_of_one = splits_of(options) if own else realistic_splits(sessions, seed)
+                parts_of_one = splits_of(options)[0] if own else realistic_splits(sessions, seed)
+                if seeds:
+                    trainings = (
+                        replace(config, schedule=replace(config.schedule, seed=seed + more))
+                        for more in range(seeds)
+                    )
+                    _print(
+                        folded(
+                            [list(compare_models(one, parts_of_one, chosen, progress)) for one in trainings]
+                        )
+                    )
+                    return
                 rows = list(compare_models(config, parts_of_one, chosen, progress))
                 _print(table(rows))
                 for line in verdicts(rows, config.base_rate):

@@ -72,7 +72,7 @@ def evaluate(model: str, *, at_k: Sequence[int], as_json: bool, **options: Any) 
     """Evaluate a model on labelled sessions, as the detector would score them: after every action."""
     try:
         loaded = _loaded(model)
-        sessions = _part(options)
+        sessions = _part(options, loaded)
         unit: LabelsOf = options["unit"] or sessions.labels_of
         with Terminal(Console(stderr=True)) as progress:
             progress.on_stage("scoring")
@@ -123,13 +123,13 @@ def _loaded(model: str) -> Model:
         return load_model(path)
 
 
-def _part(options: dict[str, Any]) -> Sessions:
+def _part(options: dict[str, Any], model: Model) -> Sessions:
     if options["preset"] == "realistic":
         attacks = round(options["sessions"] * TEST_ATTACKS / (TEST_LAWFUL + TEST_ATTACKS))
         return simulate(options["sessions"] - attacks, attacks, options["seed"])
     if options["part"] == "all":
         return sessions_of(options)
-    part: Sessions = getattr(splits_of(options), options["part"])
+    part: Sessions = getattr(splits_of(options, model.metadata.training)[0], options["part"])
     return part
 
 

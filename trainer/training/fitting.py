@@ -12,6 +12,7 @@ from trainer.data.windows import Examples, Shown
 from trainer.training.calibration import calibrated_loss
 from trainer.training.checkpoint import Checkpoint, Progress
 from trainer.training.network import Shape, Tensors, build_network, inputs_of, scoring_place
+from trainer.training.teaching import Teacher
 
 _CHUNK_STEPS: Final = 131_072
 _SAMPLE: Final = 4_096
@@ -94,6 +95,7 @@ def fit(
     plan: Plan,
     observer: Observer,
     checkpoint: Checkpoint | None = None,
+    teacher: Teacher | None = None,
 ) -> Fitted:
     """Fit a network to weighted steps.
 
@@ -105,6 +107,7 @@ def fit(
         valid: windows whose loss, calibrated, decides which weights are best and when to end.
         plan: of the fit.
         observer: told of each step.
+        teacher: whose targets the labels take the place of, step by step.
         checkpoint: written after each validation, and gone on from where it is there: with the same result.
     """
     keras.utils.set_random_seed(plan.seed)
@@ -117,7 +120,7 @@ def fit(
         state = kept
         for variable, value in zip(_variables(network, optimizer), state.current, strict=True):
             variable.assign(value)
-    draw = _Drawing(train, encoding, plan, masked=shape.masked)
+    draw = _Drawing(train, encoding, plan, teacher, masked=shape.masked)
     valid_loss = _loss(logits, valid, encoding, masked=shape.masked)
     losses: list[float] = []
     for step in range(state.step, plan.steps):
@@ -183,13 +186,18 @@ def _compiled(network: Any, optimizer: Any, encoding: Encoding) -> tuple[Any, An
 class _Drawing:
     """Draws each step's batch, by the seed and the step's number alone: every window once an epoch, in random order."""
 
-    def __init__(self, train: Examples, encoding: Encoding, plan: Plan, *, masked: bool) -> None:
+    def __init__(
+        self, train: Examples, encoding: Encoding, plan: Plan, teacher: Teacher | None, *, masked: bool
+    ) -> None:
         self._train, self._encoding, self._plan, self._masked = train, encoding, plan, masked
+        self._teacher = teacher
         self._batch = min(plan.batch_size, len(train))
         self._epoch, self._order = -1, np.empty(0, np.int64)
         rng = np.random.default_rng([plan.seed, 0])
         sample = train.shown(rng.integers(0, len(train), _SAMPLE), rng)
         self._mean = np.float32(sample.weights.sum(dtype=np.float64) / _SAMPLE)
+        if teacher is not None:
+            teacher.look_at(sample)
 
     def __call__(self, step: int) -> Shown:
         seed = self._plan.seed
@@ -199,13 +207,16 @@ class _Drawing:
             self._order = np.random.default_rng([seed, 1, epoch]).permutation(len(self._train))
         rng = np.random.default_rng([seed, 2, step])
         numbers = self._order[place * self._batch : (place + 1) * self._batch]
-        shown = _placed(self._train.shown(numbers, rng), masked=self._masked)
+        shown = self._train.shown(numbers, rng)
+        shown = _placed(shown._replace(weights=shown.weights / self._mean), masked=self._masked)
+        if self._teacher is not None:
+            shown = self._teacher.mixed_into(shown, 1 - step / self._plan.steps)
         if self._encoding.unknown_token:
             is_hidden = rng.random(shown.windows.shape) < self._plan.unknown_share
             shown.windows["action"][is_hidden & (shown.windows["action"] > 0)] = (
                 len(self._encoding.vocabulary) + 1
             )
-        return shown._replace(weights=shown.weights / self._mean)
+        return shown
 
 
 def _loss(logits: Any, valid: Shown, encoding: Encoding, *, masked: bool) -> Callable[[], float]:
