@@ -14,11 +14,13 @@ from trainer.data.simulated import realistic_splits
 from trainer.data.splitting import folds
 from trainer.data.windows import Weighing, pack, windows_ending_at
 from trainer.evaluation.baselines import fit_boosted, fit_ngrams
+from trainer.evaluation.course import Money
 from trainer.evaluation.figures import BUDGETS, Difference, Figures, differences, evaluate
 from trainer.evaluation.intervals import Estimate
 from trainer.evaluation.report import Section, label_of
 from trainer.evaluation.scoring import Scored, score_sessions
 from trainer.evaluation.thresholds import threshold_for
+from trainer.evaluation.units import Judged, judge
 from trainer.training.defaults import encoding_for
 from trainer.training.fitting import Observer
 from trainer.training.network import Shape
@@ -50,14 +52,19 @@ class Candidate:
 
 CANDIDATES: Final = (
     Candidate("default", lambda config: config),
-    Candidate("LSTM 16", lambda config: replace(config, shape=Shape("lstm", 16, 8))),
-    Candidate("LSTM 32", lambda config: replace(config, shape=Shape("lstm", 32, 16))),
-    Candidate("LSTM 64", lambda config: replace(config, shape=Shape("lstm", 64, 32))),
-    Candidate("GRU 32", lambda config: replace(config, shape=Shape("gru", 32, 16))),
-    Candidate("window 10", lambda config: replace(config, window=10)),
-    Candidate("without time", lambda config: replace(config, gap_buckets=0)),
-    Candidate("without prefixes", lambda config: replace(config, weighing=Weighing(every_prefix=False))),
-    Candidate("prefixes weighed alike", lambda config: replace(config, weighing=Weighing(ramp=0.0))),
+    Candidate("LSTM 16", lambda config: replace(config, bigrams=False, shape=Shape("lstm", 16, 8))),
+    Candidate("LSTM 32", lambda config: replace(config, bigrams=False, shape=Shape("lstm", 32, 16))),
+    Candidate("LSTM 64", lambda config: replace(config, bigrams=False, shape=Shape("lstm", 64, 32))),
+    Candidate("GRU 32", lambda config: replace(config, bigrams=False, shape=Shape("gru", 32, 16))),
+    Candidate("window 10", lambda config: replace(config, bigrams=False, window=10)),
+    Candidate("without time", lambda config: replace(config, bigrams=False, gap_buckets=0)),
+    Candidate(
+        "without prefixes",
+        lambda config: replace(config, bigrams=False, weighing=Weighing(every_prefix=False)),
+    ),
+    Candidate(
+        "prefixes weighed alike", lambda config: replace(config, bigrams=False, weighing=Weighing(ramp=0.0))
+    ),
 )
 
 
@@ -79,15 +86,16 @@ def compare(
 ) -> Iterator[Compared]:
     """Train each baseline and each candidate, and yield them with their figures.
 
-    All thresholds alarm the same share of the lawful test sessions, so that what is caught is compared at one cost.
+    All thresholds alarm the same share of the lawful test examples, so that what is caught is compared at one cost.
     """
-    encoding = encoding_for(parts.train, config.window, config.gap_buckets)
+    encoding = encoding_for(parts.train, config.window, config.gap_buckets, ends_session=config.ends_session)
+    money = Money(frozenset(config.moves_money), frozenset(config.large_money))
     idle_ms, seed = config.idle_timeout_ms, config.schedule.seed
 
     def compared(name: str, size: str, scored: Scored, speed: float | None = None) -> Compared:
-        lawful = scored.highest()[scored.labels == 0]
-        threshold = threshold_for(lawful, budget_of(scored))
-        return Compared(name, size, speed, scored, evaluate(scored, threshold, config.base_rate))
+        seen = judge(scored, scored.sessions.labels_of)
+        threshold = threshold_for(seen.scores[~seen.labels], budget_of(seen))
+        return Compared(name, size, speed, scored, evaluate(scored, threshold, config.base_rate, money=money))
 
     ngrams = fit_ngrams(parts.train, seed)
     packed = pack(parts.test, encoding, idle_ms)
@@ -100,17 +108,17 @@ def compare(
         yield compared(candidate.name, f"{trained.parameters:,}", trained.test, windows_per_s(trained))
 
 
-def budget_of(scored: Scored) -> float:
-    """Return the smallest share of false alarms, down to 0.1 %, that lawful sessions resolve; the largest if none."""
-    lawful = int((scored.labels == 0).sum())
+def budget_of(seen: Judged) -> float:
+    """Return the smallest share of false alarms, down to 0.1 %, that lawful examples resolve; the largest if none."""
+    lawful = int((~seen.labels).sum())
     return min((budget for budget in BUDGETS[:3] if budget * lawful >= 1), default=BUDGETS[0])
 
 
 def table(rows: Sequence[Compared]) -> Section:
     """Return the figures of some models side by side."""
     names = [name for name in COMPARED if name in rows[0].figures.estimates]
-    budget = budget_of(rows[0].scored)
     unit = rows[0].figures.unit
+    budget = budget_of(judge(rows[0].scored, unit))
     labels = [
         f"recall at {100 * budget:g} % false alarms" if name == "recall" else label_of(name, unit)
         for name in names

@@ -83,8 +83,8 @@ def explain(alert: Alert, encoding: Encoding, score: Score, evidence: Evidence |
             in_session = _in_session(score, evidence, _carried(alert), number)
         found = shapley_values(window, encoding, in_session, uuid.UUID(alert.alert_id))
         if evidence is not None:
-            bare = _in_session(score, evidence, 0.0, number)
-            carried_value = found.score - scored([window], encoding, bare)[0]
+            (alone,) = evidence.in_session(scored([window], encoding, score), 0.0, number)
+            carried_value = found.score - alone
     except ValueError as error:
         raise NotExplainableError(f"alert {alert.alert_id}: {error}: expected one of a detector's") from error
     if not abs(found.score - alert.score) <= SCORE_TOLERANCE:

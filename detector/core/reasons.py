@@ -115,14 +115,12 @@ def _with_reasons(alert: Alert, answers: Sequence[float], evidence: Evidence | N
     count, number = min(len(alert.window), MAX_ACTIONS), alert.action_number
     scores, carried_value = scores_of(answers, count), 0.0
     if evidence is not None and isinstance(alert.carried, float):
-        after_each, bare = scores, evidence.in_session(scores[-1:], 0.0, number)
+        of_windows, (alone,) = scores, evidence.in_session(scores[-1:], 0.0, number)
         answers = evidence.in_session(answers, alert.carried, number)
         scores = scores_of(answers, count)
-        carried_value = scores[-1] - bare[0]
-        if (
-            number == count
-        ):  # the whole session is in the window, so that what was carried to each action is known
-            scores = [*evidence.session_scores(after_each[:-1]), scores[-1]]
+        carried_value = scores[-1] - alone
+        if number == count:  # all of the session is there, and so what came to each action
+            scores = [*evidence.session_scores(of_windows[:-1]), scores[-1]]
     attributions = [
         Attribution(action=action, gap_range_ms=gap_range_ms, value=value, gap_value=None)
         for action, gap_range_ms, value in zip(

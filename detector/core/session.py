@@ -16,6 +16,7 @@ MARKS = BLOCKED | REVIEWED | REACHED | SHADOWED
 CARRIED, SHADOW_CARRIED = 32, 64
 """Flags of a session: behind its steps lies what its model carries over, and behind that what a challenger does."""
 _CARRIED = Struct("<8sd")
+CARRIED_BYTES = _CARRIED.size
 MODEL_BYTES = 8
 """Of a model's SHA-256, to know whose a carried value is: another model's is none."""
 EVENT_HASH_BYTES = 8
@@ -56,7 +57,7 @@ def head(packed: bytes) -> tuple[int, int, int, int, int, int]:
     steps_end = HEAD_BYTES + steps_bytes
     if flags < CARRIED:
         return last_ms, touched_ms, actions, steps_end, steps_end, flags
-    carried_bytes = (flags & (CARRIED | SHADOW_CARRIED)).bit_count() * _CARRIED.size
+    carried_bytes = (flags & (CARRIED | SHADOW_CARRIED)).bit_count() * CARRIED_BYTES
     return last_ms, touched_ms, actions, steps_end, steps_end + carried_bytes, flags
 
 
@@ -71,7 +72,7 @@ def carried(packed: bytes, flag: int, model: bytes) -> float:
     flags = packed[_FLAGS_AT]
     if not flags & flag:
         return 0.0
-    at = _steps_end(packed) + (_CARRIED.size if flag == SHADOW_CARRIED and flags & CARRIED else 0)
+    at = _steps_end(packed) + (CARRIED_BYTES if flag == SHADOW_CARRIED and flags & CARRIED else 0)
     whose, value = _CARRIED.unpack_from(packed, at)
     return value if whose == model else 0.0
 
@@ -79,7 +80,7 @@ def carried(packed: bytes, flag: int, model: bytes) -> float:
 def with_carried(packed: bytes, flag: int, model: bytes, value: float) -> bytes:
     """Return the packed session, which has no such value yet and nothing behind it, with what a model carries over."""
     flags = packed[_FLAGS_AT]
-    at = _steps_end(packed) + (_CARRIED.size if flags & CARRIED else 0)
+    at = _steps_end(packed) + (CARRIED_BYTES if flags & CARRIED else 0)
     flagged = packed[:_FLAGS_AT] + bytes((flags | flag,))
     return b"".join((flagged, packed[HEAD_BYTES:at], _CARRIED.pack(model, value), packed[at:]))
 
@@ -111,11 +112,6 @@ def with_touched_ms(packed: bytes, touched_ms: int) -> bytes:
 def flags(packed: bytes) -> int:
     """Read the flags without unpacking the rest."""
     return packed[_FLAGS_AT]
-
-
-def marks(packed: bytes) -> int:
-    """Read the marks without unpacking the rest."""
-    return packed[_FLAGS_AT] & MARKS
 
 
 def with_marks(packed: bytes, marks: int) -> bytes:

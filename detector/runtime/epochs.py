@@ -45,12 +45,12 @@ def epochs_of_group(config: DetectorConfig) -> Epochs:
     """
     epochs: dict[TopicPartition, list[ModelEpoch]] = defaultdict(list)
     with closing(log_reader(config.bootstrap_servers)) as consumer:
-        spans = committed_span(consumer, config.models_topic)
-        if not spans:
+        committed = committed_span(consumer, config.models_topic)
+        if not committed:
             raise TopicsUnfitError(
                 f"no topic {config.models_topic!r} at {config.bootstrap_servers}: expected that of the group's models"
             )
-        for batch in read(consumer, spans):
+        for batch in read(consumer, committed):
             for records in batch.values():
                 for record in records:
                     _add(decode_epoch(record.value), epochs)
@@ -96,12 +96,13 @@ def replay_epochs(
 
     for batch in batches:
         for source, records in batch.items():
-            for begin, end, epoch in _spans(epochs.get(source, ())):
+            for begin, end, epoch in spans(epochs.get(source, ())):
                 if part := [record for record in records if begin <= record.offset < end]:
                     yield from replay([{source: part}], processor(epoch), partitions)
 
 
-def _spans(epochs: Sequence[ModelEpoch]) -> Iterator[tuple[int, float, ModelEpoch]]:
+def spans(epochs: Sequence[ModelEpoch]) -> Iterator[tuple[int, float, ModelEpoch]]:
+    """Yield from which offset of its partition on, and up to which, each epoch holds."""
     for number, epoch in enumerate(epochs):
         yield (
             epoch.from_offset,

@@ -77,6 +77,9 @@ def _detector(config: DetectorConfig) -> list[Permission]:
     if config.rebuild_from_input:
         needed.append(_topic(config.alerts_topic, "Read", "rebuilding: who was blocked"))
         needed.append(_topic(config.dead_letter_topic, "Read", "rebuilding: what left no trace"))
+        needed.append(
+            _topic(config.models_topic, "Read", "rebuilding: where the model carried evidence over")
+        )
     if config.shadow_model:
         needed.append(_topic(config.shadow_topic, "Write", "what the challenger blocks"))
     if config.create_topics:

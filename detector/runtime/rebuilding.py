@@ -24,6 +24,7 @@ from detector.core.partition import Partition
 from detector.core.pipeline import Pipeline
 from detector.core.staging import Candidate
 from detector.runtime.config import DetectorConfig
+from detector.runtime.epochs import epochs_of_group, spans
 from detector.runtime.processing import Processor, Refused
 from detector.runtime.recovery import Origin
 
@@ -65,6 +66,8 @@ def rebuild(
 ) -> Partition:
     """Rebuild one partition from the input, as far back as its retention allows.
 
+    What sessions carry over comes back from the parts that the model in service decided, as its epochs tell.
+
     Args:
         source: of the input.
         read_up_to: the offset that the group committed or the state names; more is read if alerts say so.
@@ -98,10 +101,14 @@ def rebuild(
             len(published.offsets) + len(published.earlier),
         )
         failed = _failed(consumer, admin, source, config, tell)
-        partition, silent = Partition(begin), _silent(processor, published)
+        without = replace(processor, pipeline=replace(processor.pipeline, evidence=None))
+        partition, silent, bare = Partition(begin), _silent(processor, published), _silent(without, published)
+        decided = _decided_by(processor, source, config)
         for batch in read(consumer, {source: (begin, end)}):
-            for processed in silent.process(batch, {source: partition}, failed):
-                partition.apply(processed.outcome.delta)
+            for carries, records in itertools.groupby(batch.get(source, ()), lambda one: decided(one.offset)):
+                part = {source: list(records)}
+                for processed in (silent if carries else bare).process(part, {source: partition}, failed):
+                    partition.apply(processed.outcome.delta)
             tell(
                 "rebuilding %s[%d]: at offset %d of %d, %d sessions",
                 *source,
@@ -118,6 +125,16 @@ def rebuild(
         len(partition.sessions),
     )
     return partition
+
+
+def _decided_by(
+    processor: Processor, source: TopicPartition, config: DetectorConfig
+) -> Callable[[int], bool]:
+    """Return what tells of an offset whether the model in service decided it: only there has it carried anything over."""
+    model, evidence = processor.pipeline.policy.model, processor.pipeline.evidence
+    epochs = epochs_of_group(config).get(source, ()) if evidence else ()
+    own = [(begin, end) for begin, end, epoch in spans(epochs) if epoch.model.sha256 == model.sha256]
+    return lambda offset: any(begin <= offset < end for begin, end in own)
 
 
 def _silent(processor: Processor, published: _Published) -> Processor:

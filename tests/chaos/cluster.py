@@ -225,11 +225,14 @@ class Cluster:
         return self.nodes[int(leader) - 1].address
 
     def start_old_worker(self) -> Worker:
-        """Start a worker of the old version, whose `--max-sessions` are a partition's."""
+        """Start a worker of the old version, whose `--max-sessions` are a partition's, with a model that it can read."""
         if self._old_version is None:
             self._old_version = unpack_old_version(self.folder / "old-version")
         share = self.config.session_limits.max_sessions
-        return self.start_worker(None, "--max-sessions", str(share), code=self._old_version)
+        model = self.folder / "first.onnx"
+        model.write_bytes(self._models[0])
+        arguments = ("--max-sessions", str(share), "--model", str(model))
+        return self.start_worker(None, *arguments, code=self._old_version)
 
     def start_worker(
         self, fault: tuple[str, int] | None = None, *arguments: str, code: Path | None = None

@@ -12,7 +12,7 @@ from kafka import TopicPartition
 from detector.contract.alerts import Alert
 from detector.contract.dead_letters import Reason
 from detector.core.partition import Partition
-from detector.core.session import SHADOWED, marks, touched_ms, with_marks
+from detector.core.session import CARRIED_BYTES, HEAD_BYTES, SHADOW_CARRIED, SHADOWED, head, touched_ms
 from detector.model.artifact import Model, default_model_path, load_model
 from detector.runtime.state_replay import StateReplay
 from tests.chaos.cluster import Cluster, Notes, Stretch
@@ -188,7 +188,7 @@ def _states_off(cluster: Cluster, model: Model, expected: Expected) -> int:
         """Return stream time and live sessions in order; one that expired may be gone already or about to."""
         oldest_ms = partition.stream_time_ms - config.idle_timeout_ms
         return partition.stream_time_ms, [
-            (name, with_marks(packed, marks(packed) & ~SHADOWED))
+            (name, _without_challenger(packed))
             if (source.partition, name) in expected.rebuilt
             else (name, packed)
             for name, packed in partition.sessions.items()
@@ -199,6 +199,14 @@ def _states_off(cluster: Cluster, model: Model, expected: Expected) -> int:
         live(source, oracle) != live(source, replays[source.partition].partition)
         for source, oracle in partitions.items()
     )
+
+
+def _without_challenger(packed: bytes) -> bytes:
+    """Return a packed session without what a challenger left in it."""
+    *_, hashes_at, flags = head(packed)
+    end = hashes_at - CARRIED_BYTES if flags & SHADOW_CARRIED else hashes_at
+    flagged = packed[: HEAD_BYTES - 1] + bytes([flags & ~(SHADOWED | SHADOW_CARRIED)])
+    return flagged + packed[HEAD_BYTES:end] + packed[hashes_at:]
 
 
 def _within(source: TopicPartition, offset: int, stretches: Sequence[Stretch]) -> bool:

@@ -1,24 +1,32 @@
 """The models that a run puts into service."""
 
+from typing import Any
+
 import msgspec
 import onnx
 from onnx import TensorProto, helper
 
 from detector.contract.actions import Action
+from detector.core.evidence import Evidence
 from detector.model.artifact import METADATA_KEY, ModelMetadata, default_model_path
 from tests.model.models import changed_file
 from trainer.training.export import model_file
 
-VERSIONS = {"1": 0.45, "2": 0.8, "3": 0.2}
-"""Thresholds of the models that may be in service, by their versions."""
+_EVIDENCE = Evidence(window_weight=1.0, bias=0.0, logit_weight=0.02, drift=0.1, floor=-0.5, scale_actions=20)
+VERSIONS: dict[str, dict[str, Any]] = {
+    "1": {"threshold": 0.45, "evidence": None},
+    "2": {"threshold": 0.8, "evidence": _EVIDENCE},
+    "3": {"threshold": 0.2, "evidence": msgspec.structs.replace(_EVIDENCE, floor=None)},
+}
+"""What is changed in the models that may be in service, by their versions. The first one is read by old versions, too."""
 POISON = Action.CHANGE_PASSWORD.value
 """The action that makes the failing model fail."""
 
 
 def model_files() -> list[bytes]:
-    """Return the models that may be in service, as files: the packaged one under several thresholds."""
+    """Return the models that may be in service, as files: the packaged one under several thresholds, with and without evidence."""
     path = default_model_path()
-    return [changed_file(path, threshold=threshold, version=one) for one, threshold in VERSIONS.items()]
+    return [changed_file(path, version=one, **changes) for one, changes in VERSIONS.items()]
 
 
 def failing_model_file() -> bytes:

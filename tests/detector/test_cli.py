@@ -16,8 +16,11 @@ from kafka.admin import NewTopic
 from broker import Broker
 from detector.cli import main
 from detector.contract.alerts import decode_alert
+from detector.core.evidence import Evidence
+from detector.model.artifact import load_model, packaged_model_path
 from detector.runtime.config import DetectorConfig, environment_variable_of, flag_of
 from tests.conftest import CreateTopic, UniqueName
+from tests.model.models import changed_file
 
 PATIENCE_S = 60
 
@@ -52,6 +55,19 @@ def test_the_notebooks_sessions_are_judged_as_in_the_notebook(actions: list[str]
     answer = json.loads(detector("score", "--model", "seed", "--json", *actions).stdout)
     assert answer["decision"] == verdict
     assert (answer["risk"] >= answer["threshold"]) == (verdict == "BLOCKED")
+
+
+def test_a_long_session_is_scored_whole_where_the_model_adds_up(tmp_path: Path) -> None:
+    """What came before the window counts: the same last actions score otherwise behind hundreds of others."""
+    evidence = Evidence(window_weight=1, bias=0, logit_weight=0.01, drift=0.2)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(changed_file(packaged_model_path("seed"), evidence=evidence))
+    model, actions = load_model(path), ["LOGIN", *["VIEW_BALANCE"] * 300]
+    for scored in (actions, actions[-model.encoding.window :]):
+        told = CliRunner().invoke(main, ["score", "--model", str(path), "--json", *scored])
+        expected = model.session_scores(model.encoding.steps(scored))[-1]
+        assert json.loads(told.output)["risk"] == expected
+        assert json.loads(told.output)["decision"] == ("BLOCKED" if scored is actions else "ALLOWED")
 
 
 def test_an_unknown_action_is_named_with_what_was_expected() -> None:

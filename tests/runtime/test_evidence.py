@@ -9,6 +9,7 @@ from detector.contract.actions import Action
 from detector.contract.alerts import decode_alert
 from detector.core.evidence import Evidence
 from detector.model.artifact import load_model, packaged_model_path
+from detector.model.at_hand import ModelsAtHand
 from detector.runtime.processing import challenger_of, processor_of
 from detector.runtime.replaying import batches_of_topic, replay
 from tests.model.models import changed_file
@@ -94,7 +95,7 @@ def test_a_rebuild_brings_back_what_was_carried(make_stack: Callable[..., Stack]
 def test_models_with_and_without_evidence_follow_each_other(
     make_stack: Callable[..., Stack], tmp_path: Path
 ) -> None:
-    """Each restores what the one before wrote and begins with nothing carried; `replay --models` computes the same."""
+    """Each begins with nothing carried, and goes on with its own after a rebuild; `replay --models` computes the same."""
     stack, folder = make_stack(partitions=2), tmp_path / "models"
     folder.mkdir()
     path = tmp_path / "model.onnx"
@@ -104,14 +105,21 @@ def test_models_with_and_without_evidence_follow_each_other(
         "quick": {"evidence": QUICK},
     }
     models = {name: model_file(folder / f"{name}.onnx", name, **changes) for name, changes in told.items()}
-    for name, part in zip(("slow", "plain", "quick", "slow", "plain"), parts(5, seed=5), strict=True):
+    for name, part in zip(("slow", "plain", "quick", "slow", "slow"), parts(5, seed=5), strict=True):
         put(path, models[name].read_bytes())
         stack.publish(part)
-        with stack.worker("--model", str(path)):
+        with stack.worker("--model", str(path), "--rebuild-from-input") as worker:
             stack.wait_until_processed()
+        damage(stack)
+    assert "rebuilt" in worker.log.read_text()
     out = tmp_path / "expected.jsonl"
     done = stack.replayed(folder, out)
     assert done.exit_code == 0, done.output
     expected = [decode_alert(line) for line in out.read_bytes().splitlines()]
     assert without_clock(stack.alerts()) == without_clock(expected)
     assert {alert.model.name for alert in expected} >= {"slow", "quick"}
+    at_hand = ModelsAtHand(folder)
+    for alert in stack.alerts():
+        explained = at_hand.explain(alert)
+        assert explained.score == alert.score
+        assert isinstance(explained.carried_value, float) == (alert.model.name != "plain")

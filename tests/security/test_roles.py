@@ -30,7 +30,7 @@ RUNS: dict[Role, tuple[str, ...]] = {
     Role.REDRIVE: ("detector redrive --dry-run", "detector redrive --max 1"),
     Role.REPLAY: (
         "detector replay --model seed --out {folder}/alerts",
-        "detector replay --model seed --models {folder} --out {folder}/alerts",
+        "detector replay --models {folder} --out {folder}/alerts",
         "detector backtest --model seed --model default --topic {input}",
     ),
     Role.EXPLAIN: ("detector explain --follow --max 1",),

@@ -32,11 +32,11 @@ def _thin(seed: int, count: int = 400) -> Windows:
 
 def test_thin_evidence_adds_up() -> None:
     """Where the highest window catches few attacks at 1 % false alarms a session, the sum catches nearly all."""
-    evidence = fit_evidence(_thin(1), 0.5, 7)
+    evidence = fit_evidence(_thin(1), 0.5, 7).evidence
     assert evidence is not None
     assert _caught(_thin(2), None, 0.01) < 0.2
     assert _caught(_thin(2), evidence, 0.01) > 0.9
-    assert evidence == fit_evidence(_thin(1), 0.5, 7)
+    assert evidence == fit_evidence(_thin(1), 0.5, 7).evidence
 
 
 def test_what_a_window_says_whole_is_left_to_it() -> None:
@@ -46,12 +46,12 @@ def test_what_a_window_says_whole_is_left_to_it() -> None:
     logits = [rng.normal(-4.0, 1.0, rng.randint(3, 12)) for _ in labels]
     for label, one in zip(labels, logits, strict=True):
         one[rng.randint(len(one))] += 7.0 * label
-    assert fit_evidence(_windows(logits, labels), 0.5, 7) is None
+    assert fit_evidence(_windows(logits, labels), 0.5, 7).evidence is None
 
 
 def test_few_sessions_fit_nothing() -> None:
     """With less than 20 of either kind nothing is carried."""
-    assert fit_evidence(_thin(1, 38), 0.5, 7) is None
+    assert fit_evidence(_thin(1, 38), 0.5, 7).evidence is None
 
 
 @settings(max_examples=60, deadline=None)

@@ -83,8 +83,8 @@ def test_blocks_count_by_when_they_come() -> None:
     assert figures.by_family["f"].alerts == 4
     assert figures.by_customer_type["c"].share.value == pytest.approx(0.5)
     assert {name: group.alerts for name, group in figures.by_length.items()} == {
-        "2 to 2 actions": 0,
-        "3 to 3 actions": 1,
+        "2 actions": 0,
+        "3 actions": 1,
     }
     assert figures.actions_until_block_median == pytest.approx(np.median([2, 3, 5, 6]))
     assert figures.seconds_until_block_median == pytest.approx(np.median([1, 2, 4, 5]))

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 import msgspec
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from producer.behaviour import realistic
 from producer.recording import label_of
-from trainer.commands.options import description_of
+from trainer.commands.options import description_of, splits_of
 from trainer.data.description import Description, described, read_description
 from trainer.data.loading import load
 from trainer.data.sessions import DataError, Session, Sessions, write_sessions
@@ -261,6 +262,22 @@ def test_a_csv_given_as_json_is_said_once(tmp_path: Path) -> None:
         load(path)
 
 
+def test_keys_that_only_later_lines_have_are_read(tmp_path: Path) -> None:
+    """Only attacks say where they begin, and the first of them may come late."""
+    path = tmp_path / "data.jsonl"
+    lawful = [{"session_id": f"l{number}", "actions": ["A", "B"], "label": 0} for number in range(60_000)]
+    attack = {"session_id": "a", "actions": ["A", "B"], "label": 1, "attack_from": 1, "type": "slow"}
+    path.write_text("\n".join(map(json.dumps, [*lawful, attack])))
+    sessions = load(path).sessions
+    assert sessions.targets[-2:].tolist() == [0, 1]
+    assert sessions.take(np.array([60_000])).types.names[-1] == "slow"
+    path.write_text(
+        "\n".join(map(json.dumps, [*lawful[:50], {**attack, "timestamps_ms": [BEGIN_MS, BEGIN_MS]}]))
+    )
+    with pytest.raises(DataError, match="line 1: 0 of timestamps_ms for 2 actions"):
+        load(path)
+
+
 UNREAD = [
     ("ts", "--column time=ts"),
     ("timestamp_ms", "--column time=timestamp_ms"),
@@ -423,8 +440,11 @@ def test_weights_and_parts_are_read(tmp_path: Path) -> None:
     assert sessions.weights is not None
     assert sessions.weights.tolist() == [0.5, 2.0]
     assert [one.split for one in sessions.rows()] == ["train", "test"]
+    path.write_text("session_id,action,label,event_id\na,A,0,e1\na,A,0,\na,A,0,\n")
+    with pytest.raises(DataError, match="1 of 3 events say their event_id"):
+        load(path)
     path.write_text("session_id,action,label,split\na,A,0,train\nb,A,1,\n")
-    with pytest.raises(DataError, match="1 of 2 events have a split"):
+    with pytest.raises(DataError, match="1 of 2 events say their split"):
         load(path)
 
 
@@ -451,3 +471,22 @@ def test_options_win_over_the_description(tmp_path: Path) -> None:
     assert (told.time_unit, told.unlabelled, told.label_delay_ms) == ("us", "lawful", 7 * 86_400_000)
     with pytest.raises(click.UsageError, match="expected FIELD=COLUMN"):
         description_of({**options, "columns": ("action",)})
+
+
+def test_data_is_split_as_the_model_recorded_unless_told(tmp_path: Path) -> None:
+    """What was held out in training is what is evaluated on, by default; an option wins."""
+    path = tmp_path / "data.csv"
+    rows = "".join(f"s{n},A,{BEGIN_MS + n},{n % 2}\n" for n in range(100))
+    path.write_text(f"session_id,action,occurred_at_ms,label\n{rows}")
+    options: dict[str, Any] = {
+        **dict.fromkeys(["description", "time_unit", "labels_of", "unlabelled", "label_delay", "labels"]),
+        **dict.fromkeys(["preset", "topic", "bootstrap_servers", "split_by", "split_seed", "test_share"]),
+        "data": path,
+        "columns": (),
+        "skip_bad_lines": False,
+    }
+    trained, recorded = splits_of({**options, "split_by": "time", "test_share": 0.3})
+    assert recorded == {"split_by": "time", "split_seed": 0, "test_share": 0.3}
+    assert splits_of(options, recorded)[0].test.ids.tolist() == trained.test.ids.tolist()
+    assert splits_of(options)[1]["split_by"] == "id"
+    assert splits_of({**options, "split_by": "id"}, recorded)[1]["split_by"] == "id"

@@ -14,7 +14,7 @@ from trainer.data.windows import pack
 from trainer.evaluation.exporting import write_scores
 from trainer.evaluation.figures import differences, evaluate
 from trainer.evaluation.scoring import Scored
-from trainer.evaluation.units import judge
+from trainer.evaluation.units import judge, labels_by
 
 ENCODING = Encoding(["PAY"], 4)
 
@@ -44,7 +44,9 @@ def test_unlabelled_events_are_no_examples() -> None:
     events = judge(scored, "event")
     assert events.labels.tolist() == [False, True, False, False]
     assert events.scores.tolist() == pytest.approx([0.1, 0.7, 0.2, 0.3])
+    assert labels_by(scored.sessions, "event").tolist() == events.labels.tolist()
     sessions = judge(scored, "session")
+    assert labels_by(scored.sessions, "session").tolist() == sessions.labels.tolist()
     assert sessions.labels.tolist() == [True, False]
     assert sessions.scores.tolist() == pytest.approx([0.7, 0.3])
     told = replace(scored, sessions=replace(scored.sessions, labels_of="event"))
@@ -57,6 +59,7 @@ def test_an_account_has_the_highest_of_its_sessions() -> None:
     judged = judge(scored, "account")
     assert judged.labels.tolist() == [True, False]
     assert judged.scores.tolist() == pytest.approx([0.9, 0.4])
+    assert labels_by(scored.sessions, "account").tolist() == judged.labels.tolist()
     with pytest.raises(DataError, match="have no accounts"):
         judge(_scored([[0], [1]], [[0.0], [0.0]]), "account")
     with pytest.raises(DataError, match="0 attacks and 2 lawful events: expected some of both"):

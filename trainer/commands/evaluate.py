@@ -70,12 +70,12 @@ from trainer.progress import Terminal
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of tables.")
 def evaluate(model: str, *, at_k: Sequence[int], as_json: bool, **options: Any) -> None:
     """Evaluate a model on labelled sessions, as the detector would score them: after every action."""
-    console = Console(stderr=as_json)
     try:
         loaded = _loaded(model)
-        sessions = _part(options)
+        sessions = _part(options, loaded)
         unit: LabelsOf = options["unit"] or sessions.labels_of
-        with Terminal(console) as progress:
+        with Terminal(Console(stderr=True)) as progress:
+            progress.on_stage("scoring")
             scored = _scored(loaded, sessions, progress.on_part)
             second = options["other"] and _loaded(options["other"])
             other = second and _scored(second, sessions, progress.on_part)
@@ -110,7 +110,7 @@ def evaluate(model: str, *, at_k: Sequence[int], as_json: bool, **options: Any) 
     if as_json:
         click.echo(msgspec.json.encode(found))
         return
-    show(console, figures)
+    show(console := Console(), figures)
     for table in tables:
         show_table(console, table)
 
@@ -123,13 +123,13 @@ def _loaded(model: str) -> Model:
         return load_model(path)
 
 
-def _part(options: dict[str, Any]) -> Sessions:
+def _part(options: dict[str, Any], model: Model) -> Sessions:
     if options["preset"] == "realistic":
         attacks = round(options["sessions"] * TEST_ATTACKS / (TEST_LAWFUL + TEST_ATTACKS))
         return simulate(options["sessions"] - attacks, attacks, options["seed"])
     if options["part"] == "all":
         return sessions_of(options)
-    part: Sessions = getattr(splits_of(options), options["part"])
+    part: Sessions = getattr(splits_of(options, model.metadata.training)[0], options["part"])
     return part
 
 

@@ -1,6 +1,6 @@
 """Options that several commands share, and the sessions they name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,10 +11,12 @@ from trainer.data.description import FIELDS, Description, TimeUnit, described, r
 from trainer.data.loading import load
 from trainer.data.sessions import LabelsOf, Sessions, Splits
 from trainer.data.simulated import BASE_RATE
-from trainer.data.splitting import TEST_SHARE, By, split, told_of_split
+from trainer.data.splitting import TEST_SHARE, By, default_by, split, told_of_split
 from trainer.data.topic import Topic
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+SPLIT_OPTIONS = ("split_by", "split_seed", "test_share")
+"""In the order in which `split` takes them."""
 
 
 def data_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -60,15 +62,11 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
             type=click.Choice(get_args(By)),
             help="How parts are chosen.  [default: as the data says, by account, by id: the first that can be]",
         ),
-        click.option(
-            "--split-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of random parts."
-        ),
+        click.option("--split-seed", type=click.IntRange(min=0), help="Of random parts.  [default: 0]"),
         click.option(
             "--test-share",
             type=click.FloatRange(0, 0.8, min_open=True),
-            default=TEST_SHARE,
-            show_default=True,
-            help="Of the data, for the figures.",
+            help=f"Of the data, for the figures.  [default: {TEST_SHARE}]",
         ),
         click.option(
             "--base-rate",
@@ -124,15 +122,28 @@ def sessions_of(options: dict[str, Any]) -> Sessions:
     return loaded.sessions
 
 
-def splits_of(options: dict[str, Any]) -> Splits:
+def splits_of(
+    options: dict[str, Any], recorded: Mapping[str, Any] | None = None
+) -> tuple[Splits, dict[str, int | float | str]]:
     """Read the sessions that the options name and split them, and say how.
+
+    Args:
+        options: of a command.
+        recorded: how a model's data was split, which holds where the options say nothing.
+
+    Returns:
+        the parts, and how they were made, to be recorded in a model file.
 
     Raises:
         click.UsageError: they name no source, or several.
         DataError: the source has no sessions to give, or they can't be split.
     """
-    sessions, by = sessions_of(options), options["split_by"]
-    parts = split(sessions, by, options["split_seed"], options["test_share"])
-    for line in told_of_split(sessions, parts, by):
+    sessions = sessions_of(options)
+    usual = {"split_by": default_by(sessions), "split_seed": 0, "test_share": TEST_SHARE} | dict(
+        recorded or {}
+    )
+    how = {name: usual[name] if options[name] is None else options[name] for name in SPLIT_OPTIONS}
+    parts = split(sessions, *how.values())
+    for line in told_of_split(sessions, parts, how["split_by"]):
         click.echo(line, err=True)
-    return parts
+    return parts, how

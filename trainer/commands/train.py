@@ -232,7 +232,8 @@ def _encoding_of(model: str) -> Encoding:
 
 def _splits(options: dict[str, Any], seed: int) -> tuple[Splits, float | None, dict[str, int | float | str]]:
     if has_data(options):
-        return splits_of(options), options["base_rate"], {}
+        own, how = splits_of(options)
+        return own, options["base_rate"], how
     left_out = options["leave_out"]
     recorded: dict[str, int | float | str] = {"sessions": options["sessions"]}
     if left_out:

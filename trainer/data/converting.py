@@ -214,7 +214,7 @@ def _stored(field: str, codes: Mapping[str, pl.Categories], description: Descrip
     if field in codes:
         return one.fill_null("").cast(pl.Categorical(codes[field]))
     if field == "event_id":
-        return one.hash(0)
+        return pl.when(one.is_not_null()).then(one.hash(0))  # which has a value for null, too
     if field == "split":
         return one.replace_strict(list(PARTS), range(len(PARTS)), default=None, return_dtype=pl.Int8)
     if field == "label":

@@ -111,10 +111,10 @@ def assembled(
             f"{source} says nothing of the {' and the '.join(lacking)} of an event: name the column with "
             + ", ".join(f"--column {field}=..." for field in lacking)
         )
-    for field in ("time", "account", "split", "weight"):
+    for field in ("time", "account", "event_id", "split", "weight"):
         if field in frame.columns and 0 < (count := frame[field].null_count()) < len(frame):
             raise DataError(
-                f"{len(frame) - count:,} of {len(frame):,} events have a {field}: expected all of them or none"
+                f"{len(frame) - count:,} of {len(frame):,} events say their {field}: expected all of them or none"
             )
     times_ms = _numbers(frame, "time")
     order, starts = _by_session(table, times_ms)
@@ -180,7 +180,7 @@ def _of_a_log(table: Table, order: NDArray[np.int64]) -> dict[str, Any]:
     frame, made = table.frame, dict[str, Any]()
     times_ms = _numbers(frame, "time")
     again = None
-    if "event_id" in frame.columns and not frame["event_id"].null_count():
+    if _numbers(frame, "event_id") is not None:
         first = frame.select(pl.struct("session", "event_id").is_first_distinct()).to_series()
         if not first.all():
             again = ~first.to_numpy()

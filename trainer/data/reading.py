@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from trainer.data.converting import KEPT_BAD_LINES, Bad, BadLine, compacted
-from trainer.data.description import FIELDS, Description, resolve, unread
+from trainer.data.description import FIELDS, USUAL_NAMES, Description, resolve, unread
 from trainer.data.sessions import DataError
 
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
@@ -121,6 +121,14 @@ def read_lines(
     lists = {
         field for field, column in found.items() if any(isinstance(one.get(column), list) for one in examples)
     }
+    told = unread(keys, found)
+    listed = "action" in lists
+    if listed:
+        lists |= {"time", "event_id"}
+    for field in [
+        one for one in fields if one not in found
+    ]:  # later lines may have it: few say where attacks begin
+        found[field] = USUAL_NAMES[field][-1 if listed else 0]
     decoder = msgspec.json.Decoder(_line_type(found, lists))
     codes = names or _new_codes()
     attributes = {field: f"c{list(found.values()).index(column)}" for field, column in found.items()}
@@ -146,7 +154,7 @@ def read_lines(
         if len(raw):
             pieces.append(compacted(raw.lazy(), description, codes, bad))
     frame = pl.concat(pieces, how="diagonal") if pieces else pl.DataFrame()
-    return _checked(Table(frame, codes, bad, unread(keys, found), "action" not in lists, "action" in lists))
+    return _checked(Table(frame, codes, bad, told, not listed, listed))
 
 
 def lines_of(path: Path) -> Iterator[bytes]:

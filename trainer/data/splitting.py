@@ -40,17 +40,16 @@ def split(sessions: Sessions, by: By | None = None, seed: int = 0, test_share: f
         DataError: a part lacks attacks or lawful ones, or the data does not have what it is to be split by.
     """
     by = by or default_by(sessions)
-    valid_share = VALID_SHARE
     if by == "told":
         parts = _told(sessions, seed)
     elif by == "event" or (by == "time" and sessions.labels_of == "event"):
         return _checked(_of_events(sessions, by, seed, test_share))
     elif by == "time":
-        parts = _by_time(sessions, sessions.labels, valid_share, test_share)
-    elif by == "account":
-        parts = _by_account(sessions, seed, test_share)
+        parts = _latest(_times_ms(sessions)[sessions.starts[:-1]], sessions.labels, test_share)
+    elif by == "account" and sessions.accounts is None:
+        raise DataError("the sessions name no account: expected one in each, or another --split-by")
     else:
-        parts = _random(_shares(sessions.ids, seed), sessions.labels, valid_share, test_share)
+        parts = _by_hash(sessions if by == "account" else replace(sessions, accounts=None), seed, test_share)
     return _checked(Splits(*(sessions.take(np.flatnonzero(parts == part)) for part in range(len(PARTS)))))
 
 
@@ -146,34 +145,30 @@ def _told(sessions: Sessions, seed: int) -> NDArray[np.int64]:
     parts = sessions.parts.astype(np.int64)
     if not (parts == 1).any():
         train = np.flatnonzero(parts == 0)
-        some = sessions.take(train)
-        parts[train] = _random(_shares(some.ids, seed), some.labels, VALID_SHARE, 0.0)
+        some = replace(sessions.take(train), parts=None)
+        by_account = default_by(some) == "account"
+        parts[train] = _by_hash(some if by_account else replace(some, accounts=None), seed, 0.0)
     return parts
 
 
-def _by_time(
-    sessions: Sessions, labels: NDArray[np.int8], valid_share: float, test_share: float
-) -> NDArray[np.int64]:
+def _times_ms(sessions: Sessions) -> NDArray[np.int64]:
     if sessions.times_ms is None:
         raise DataError("the sessions have no times: expected some to split by, or another --split-by")
-    begins_ms = sessions.times_ms[sessions.starts[:-1]]
-    return _latest(begins_ms, labels, valid_share, test_share)
+    return sessions.times_ms
 
 
-def _latest(
-    times_ms: NDArray[np.int64], labels: NDArray[np.int8], valid_share: float, test_share: float
-) -> NDArray[np.int64]:
+def _latest(times_ms: NDArray[np.int64], labels: NDArray[np.int8], test_share: float) -> NDArray[np.int64]:
     """Cut a time line in three, so that each part has some of both labels if that can be."""
     order = np.argsort(times_ms, kind="stable")
     known = labels[order]
     parts = np.empty(len(order), np.int64)
-    ends = [1 - valid_share - test_share, 1 - test_share]
+    ends = [1 - VALID_SHARE - test_share, 1 - test_share]
     cuts = [round(end * len(order)) for end in ends]
     if any(not (piece == label).any() for piece in np.split(known, cuts) for label in (0, 1)):
         rarer = int((known == 1).sum() <= (known == 0).sum())
         at = np.flatnonzero(known == rarer)
         if len(at) >= FEWEST:
-            train, valid, _ = _quotas(len(at), valid_share, test_share)
+            train, valid, _ = _quotas(len(at), test_share)
             cuts = [int(at[train]), int(at[train + valid])]
     parts[order] = np.repeat(np.arange(3), np.diff([0, *cuts, len(order)]))
     return parts
@@ -184,14 +179,12 @@ def _of_events(sessions: Sessions, by: By, seed: int, test_share: float) -> Spli
     labelled = np.flatnonzero(sessions.targets != UNLABELLED)
     targets = sessions.targets[labelled]
     if by == "time":
-        if sessions.times_ms is None:
-            raise DataError("the events have no times: expected some to split by, or another --split-by")
-        parts = _latest(sessions.times_ms[labelled], targets, VALID_SHARE, test_share)
+        parts = _latest(_times_ms(sessions)[labelled], targets, test_share)
     else:
         keys = np.array([_hash(one, seed) for one in sessions.ids], np.uint64)
         number = np.repeat(np.arange(len(sessions)), sessions.lengths)[labelled]
         position = (labelled - sessions.starts[number]).astype(np.uint64)
-        parts = _random(mixed(keys[number] + position) / 2**64, targets, VALID_SHARE, test_share)
+        parts = _random(mixed(keys[number] + position) / 2**64, targets, test_share)
     made = []
     for part in range(len(PARTS)):
         of_part = np.full_like(sessions.targets, UNLABELLED)
@@ -201,12 +194,12 @@ def _of_events(sessions: Sessions, by: By, seed: int, test_share: float) -> Spli
     return Splits(*made)
 
 
-def _by_account(sessions: Sessions, seed: int, test_share: float) -> NDArray[np.int64]:
-    if sessions.accounts is None:
-        raise DataError("the sessions name no account: expected one in each, or another --split-by")
+def _by_hash(sessions: Sessions, seed: int, test_share: float) -> NDArray[np.int64]:
+    """Return the part of each session, by its account's name if there are accounts, else by its id."""
     codes, labels = _units(sessions)
-    shares = _shares(_names(sessions), seed)
-    return _random(shares, labels, VALID_SHARE, test_share)[codes]
+    names = sessions.ids if sessions.accounts is None else np.array(sessions.accounts.names, object)
+    shares = np.array([_hash(name, seed) for name in names], np.uint64) / 2**64
+    return _random(shares, labels, test_share)[codes]
 
 
 def _units(sessions: Sessions) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
@@ -218,52 +211,29 @@ def _units(sessions: Sessions) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
     return sessions.accounts.codes.astype(np.int64), labels
 
 
-def _names(sessions: Sessions) -> NDArray[np.object_]:
-    return sessions.ids if sessions.accounts is None else np.array(sessions.accounts.names, object)
-
-
 def _accounts_of_each(sessions: Sessions) -> tuple[int, int]:
     labels = _units(sessions)[1]
     return int((labels == 0).sum()), int((labels == 1).sum())
 
 
-def _random(
-    shares: NDArray[np.float64], labels: NDArray[np.int8], valid_share: float, test_share: float
-) -> NDArray[np.int64]:
+def _random(shares: NDArray[np.float64], labels: NDArray[np.int8], test_share: float) -> NDArray[np.int64]:
     """Return the part of each: by its share, a number from 0 to 1, or by the order of shares where there are few."""
     if min(int((labels == label).sum()) for label in (0, 1)) >= STRATIFIED_BELOW:
-        return np.where(shares < test_share, 2, np.where(shares < test_share + valid_share, 1, 0))
-    rank, counts = _ranks(shares, labels)
+        return np.where(shares < test_share, 2, np.where(shares < test_share + VALID_SHARE, 1, 0))
     parts = np.empty(len(labels), np.int64)
     for label in np.unique(labels).tolist():
-        of = labels == label
-        train, valid, test = _quotas(int(counts[of][0]), valid_share, test_share)
-        parts[of] = np.repeat([2, 1, 0], [test, valid, train])[rank[of]]
+        of = np.flatnonzero(labels == label)
+        train, valid, test = _quotas(len(of), test_share)
+        parts[of[np.argsort(shares[of], kind="stable")]] = np.repeat([2, 1, 0], [test, valid, train])
     return parts
 
 
-def _quotas(count: int, valid_share: float, test_share: float) -> tuple[int, int, int]:
+def _quotas(count: int, test_share: float) -> tuple[int, int, int]:
     """Return how many of `count` go to train, valid and test: at least one each, if there are three."""
     least = int(count >= FEWEST)
     test = max(least, round(test_share * count)) if test_share else 0
-    valid = max(least, round(valid_share * count)) if valid_share else 0
+    valid = max(least, round(VALID_SHARE * count))
     return count - valid - test, valid, test
-
-
-def _ranks(
-    shares: NDArray[np.float64], labels: NDArray[np.int8]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rank of each share among those of its label, and how many have the label."""
-    rank, counts = np.empty(len(labels), np.int64), np.empty(len(labels), np.int64)
-    for label in np.unique(labels).tolist():
-        of = np.flatnonzero(labels == label)
-        rank[of[np.argsort(shares[of], kind="stable")]] = np.arange(len(of))
-        counts[of] = len(of)
-    return rank, counts
-
-
-def _shares(names: NDArray[np.object_], seed: int) -> NDArray[np.float64]:
-    return np.array([_hash(name, seed) for name in names], np.uint64) / 2**64
 
 
 def _hash(name: str, seed: int = 0) -> int:

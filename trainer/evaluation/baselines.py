@@ -122,22 +122,42 @@ def fit_ngrams(sessions: Sessions, seed: int) -> NGrams:
 
     Of more than two million actions a random choice of sessions is learned from.
     """
-    from scipy.sparse import csr_matrix, hstack  # noqa: PLC0415  only comparisons need them
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
-    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
-
     order = np.random.RandomState(seed).permutation(len(sessions))
     sessions = sessions.take(
         np.sort(order[: max(1, int(np.searchsorted(np.cumsum(sessions.lengths[order]), _MOST_ACTIONS)))])
     )
-    number = np.arange(1, len(sessions.actions) + 1) - np.repeat(sessions.starts[:-1], sessions.lengths)
+    codes = np.stack(_grams(sessions, sessions.names))
+    grams, weights, intercept = regression_on_shares(codes, sessions.starts, sessions.targets)
+    return NGrams(sessions.names, grams, weights, intercept)
+
+
+def regression_on_shares(
+    codes: NDArray[np.int64], starts: NDArray[np.int64], targets: NDArray[np.int8]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], float]:
+    """Fit logistic regression on the shares that codes have of prefixes of 1, 2, 4, 8, … actions and of the whole.
+
+    Args:
+        codes: shape (kinds, actions); of each action, some codes of several kinds, below 0 where it has none.
+        starts: shape (sessions + 1,); where each session begins, and the end.
+        targets: of the actions; those without a label are not learned from.
+
+    Returns:
+        the codes that weigh, at most _MOST_GRAMS, rising; the weight of each one's share, and last that of the
+        logarithm of the number of actions; the logit without any.
+    """
+    from scipy.sparse import csr_matrix, hstack  # noqa: PLC0415  --help must not wait for them
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415  scikit-learn brings it
+
+    sizes = np.diff(starts)
+    number = np.arange(1, len(targets) + 1) - np.repeat(starts[:-1], sizes)
     learned = number & (number - 1) == 0
-    learned[sessions.starts[1:] - 1] = True
-    ends = np.flatnonzero(learned & (sessions.targets != UNLABELLED))
+    learned[starts[1:] - 1] = True
+    ends = np.flatnonzero(learned & (targets != UNLABELLED))
     lengths = number[ends]
     rows = np.repeat(np.arange(len(ends)), lengths)
     index = np.repeat(ends + 1 - np.cumsum(lengths), lengths) + np.arange(len(rows))
-    codes = np.stack(_grams(sessions, sessions.names))
     found, counts = np.unique(codes[codes >= 0], return_counts=True)
     grams = np.sort(found[np.argsort(-counts, kind="stable")[:_MOST_GRAMS]])
     place = np.minimum(np.searchsorted(grams, codes), len(grams) - 1)
@@ -147,14 +167,15 @@ def fit_ngrams(sessions: Sessions, seed: int) -> NGrams:
     shares = csr_matrix((1 / (lengths[row] + _SHRINK), (row, column)), (len(ends), len(grams)))
     features = hstack([shares, csr_matrix(np.log(lengths)[:, np.newaxis])]).tocsr()
     scaler = StandardScaler(with_mean=False)
-    session_of = np.searchsorted(sessions.starts, ends, side="right") - 1
+    session_of = np.searchsorted(starts, ends, side="right") - 1
     model = LogisticRegression(max_iter=1_000, class_weight="balanced")
-    model.fit(
-        scaler.fit_transform(features),
-        sessions.targets[ends] == 1,
-        sample_weight=1 / np.bincount(session_of, minlength=len(sessions))[session_of],
-    )
-    return NGrams(sessions.names, grams, model.coef_[0] / scaler.scale_, float(model.intercept_[0]))
+    with threadpool_limits(1):  # more threads would sum in another order
+        model.fit(
+            scaler.fit_transform(features),
+            targets[ends] == 1,
+            sample_weight=1 / np.bincount(session_of, minlength=len(sizes))[session_of],
+        )
+    return grams, model.coef_[0] / scaler.scale_, float(model.intercept_[0])
 
 
 def _grams(sessions: Sessions, names: tuple[str, ...]) -> list[NDArray[np.int64]]:

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.sessions import Categories, LabelsOf
+from trainer.data.sessions import Categories, DataError, LabelsOf
 from trainer.evaluation.course import BUILT_IN, Course, Flags, Money
 from trainer.evaluation.curves import Curve, Ranking
 from trainer.evaluation.intervals import Estimate, Weights, newcombe, wider, wilson
@@ -175,6 +175,11 @@ def differences(
         judged.append(one)
         measures.append(measure)
         rates.append(counted)
+    if not np.array_equal(judged[0].labels, judged[1].labels):
+        raise DataError(
+            "the models pass over different repeats of events, by their windows: expected the same events; compare by "
+            "session"
+        )
     ours, theirs = _sampled(judged[0], measures)
     found = {}
     for name, samples in ours.items():
@@ -275,7 +280,8 @@ def _quarters(lengths: NDArray[np.int64], lawful: Flags) -> Categories:
     """Return to which quarter of the lawful sessions' lengths each session belongs; fewer where lengths are alike."""
     bounds = np.unique(np.quantile(lengths[lawful], [0.25, 0.5, 0.75, 1.0], method="lower"))
     lows = [int(lengths[lawful].min()), *(bounds[:-1] + 1).tolist()]
-    names = tuple(f"{low:,} to {high:,} actions" for low, high in zip(lows, bounds.tolist(), strict=True))
+    both = zip(lows, bounds.tolist(), strict=True)
+    names = tuple(f"{low:,} to {high:,} actions" if low < high else f"{low:,} actions" for low, high in both)
     codes = np.minimum(np.searchsorted(bounds, lengths), len(names) - 1)
     return Categories(names, codes.astype(np.int32))
 

@@ -156,7 +156,7 @@ def escape_section(found: Iterable[Escapes]) -> Section:
             ),
         )
         for one in found
-    ]
+    ] or [("no attack is caught", "0", "", "")]
     return Section(("caught attacks, edited", "attacks", "escape, right before the block", "anywhere"), rows)
 
 

@@ -75,12 +75,29 @@ class Windows(NamedTuple):
         return highest
 
 
-def fit_evidence(windows: Windows, base_rate: float, seed: int) -> Evidence | None:
+class Added(NamedTuple):
+    """What a model's windows add up to.
+
+    Attributes:
+        evidence: the statistic; None where the highest window does as well.
+        losses: of each session, by what was fitted to others: the logarithmic loss, weighed to the base rate; all 0
+            where there were too few sessions to tell.
+    """
+
+    evidence: Evidence | None
+    losses: NDArray[np.float64]
+
+    def beats(self, other: "Added") -> bool:
+        """Whether the loss is less by a standard error of the difference (Breiman et al.'s rule, 1984)."""
+        gain = other.losses - self.losses
+        return bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
+
+
+def fit_evidence(windows: Windows, base_rate: float, seed: int) -> Added:
     """Fit a statistic over the windows' logits, on sessions that the network was not fitted to.
 
     Each candidate is fitted to one half of the sessions and judged on the other, by the logarithmic loss of the
-    sessions' highest score at the base rate; None is returned unless the best one is better than the highest window by
-    a standard error of the difference (the one-standard-error rule: Breiman et al. 1984).
+    sessions' highest score at the base rate. None is taken unless it beats the highest window.
 
     Args:
         windows: of sessions of both kinds.
@@ -88,14 +105,14 @@ def fit_evidence(windows: Windows, base_rate: float, seed: int) -> Evidence | No
         seed: of the halves, and of the prefixes that the weights are fitted to.
     """
     labels = windows.labels
-    if min(labels.sum(), (~labels).sum()) < MIN_EACH:
-        return None
     rng = np.random.RandomState(seed)
     half = rng.permutation(len(labels)) % 2 == 0
     ends = _prefixes(windows.starts, rng)
     few = np.zeros(len(labels), np.bool_)
     for kind in (labels, ~labels):
         few[rng.permutation(np.flatnonzero(kind))[: 2 * MAX_EACH]] = True
+    if min(labels.sum(), (~labels).sum()) < MIN_EACH:
+        return Added(None, np.zeros(len(labels)))
     fitted = [list(_candidates(windows, ends[side & few], base_rate)) for side in (half, ~half)]
 
     def losses(both: Sequence[Evidence | None]) -> NDArray[np.float64]:
@@ -109,16 +126,15 @@ def fit_evidence(windows: Windows, base_rate: float, seed: int) -> Evidence | No
             lost[~side] = weight * np.logaddexp(0, np.where(labels[~side], -logits, logits))
         return lost
 
-    alone = losses((None, None))
-    judged = [losses(both) for both in zip(*fitted, strict=True)]
-    best = int(np.argmin([one.mean() for one in judged]))
-    gain = alone - judged[best]
-    if gain.mean() <= gain.std() / np.sqrt(len(gain)):
-        return None
+    alone = Added(None, losses((None, None)))
+    judged = [Added(None, losses(both)) for both in zip(*fitted, strict=True)]
+    best = min(range(len(judged)), key=lambda at: judged[at].losses.mean())
+    if not judged[best].beats(alone):
+        return alone
     evidence = list(_candidates(windows, ends[few], base_rate))[best]
     highest = windows.highest(session_logits(windows.logits, windows.sittings, evidence))
     (slope,), shift = _logistic(highest[:, np.newaxis], labels, base_rate)
-    return Evidence(
+    evidence = Evidence(
         window_weight=slope * evidence.window_weight,
         bias=slope * evidence.bias + shift,
         logit_weight=slope * evidence.logit_weight,
@@ -126,6 +142,7 @@ def fit_evidence(windows: Windows, base_rate: float, seed: int) -> Evidence | No
         floor=slope * (evidence.floor or 0.0),
         scale_actions=evidence.scale_actions,
     )
+    return judged[best]._replace(evidence=evidence)
 
 
 def session_logits(

@@ -60,7 +60,7 @@ def build_graph(
             helper.make_node("Gather", ["gap_embedding", "gap_steps"], ["embedded_gaps"]),
             helper.make_node("Add", ["embedded_actions", "embedded_gaps"], [embedded]),
         ]
-    _check_weights(arrays)
+    check_weights(arrays)
     cell_inputs = [embedded, "input_weights", "recurrence_weights", "cell_bias"]
     arrays |= {"directions": np.array([0], np.int64), "flat": np.array([-1], np.int64)}
     if masked:
@@ -84,7 +84,7 @@ def build_graph(
         helper.make_node("Reshape", ["risk", "flat"], [SCORE_OUTPUT]),
     ]
     score = helper.make_tensor_value_info(SCORE_OUTPUT, TensorProto.FLOAT, ["n"])
-    return _checked_model(nodes, inputs, [score], arrays)
+    return checked_model(nodes, inputs, [score], arrays)
 
 
 def model_file(graph: Any, metadata: ModelMetadata) -> bytes:
@@ -141,7 +141,12 @@ def _canary(encoding: Encoding, actions: list[str], times_ms: NDArray[np.int64])
     return Canary(actions=actions, times_ms=times, score=0.0)
 
 
-def _check_weights(tensors: Mapping[str, NDArray[Any]]) -> None:
+def check_weights(tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Check that weights are finite and of a size that single precision can sum.
+
+    Raises:
+        ValueError: one is not finite, or larger than LARGEST_WEIGHT.
+    """
     for name, tensor in tensors.items():
         if not (np.abs(tensor) <= LARGEST_WEIGHT).all():
             raise ValueError(
@@ -150,9 +155,10 @@ def _check_weights(tensors: Mapping[str, NDArray[Any]]) -> None:
             )
 
 
-def _checked_model(
+def checked_model(
     nodes: list[Any], inputs: list[Any], outputs: list[Any], tensors: Mapping[str, NDArray[Any]]
 ) -> Any:
+    """Put a graph together; return it as an onnx.ModelProto, checked."""
     import onnx  # noqa: PLC0415  only training has it
     from onnx import helper  # noqa: PLC0415
 

@@ -24,6 +24,7 @@ from trainer.evaluation.figures import Figures, evaluate
 from trainer.evaluation.scoring import Scored, score_sessions
 from trainer.evaluation.units import judge, labels_by
 from trainer.training.backend import Device, keras_on
+from trainer.training.bigrams import MOST_ACTIONS, bigram_graph, fit_bigrams, mean_of
 from trainer.training.calibration import (
     DEFAULT_TARGET_FPR,
     Chosen,
@@ -35,7 +36,7 @@ from trainer.training.calibration import (
 )
 from trainer.training.checkpoint import Checkpoint
 from trainer.training.defaults import GAP_BUCKETS, MEMBERS, Schedule, encoding_for, plan_for
-from trainer.training.evidence import Windows, fit_evidence
+from trainer.training.evidence import Added, Windows, fit_evidence
 from trainer.training.export import build_graph, canaries, model_file
 from trainer.training.fitting import Fitted, Observer, Plan, Silent, fit
 from trainer.training.members import together
@@ -65,6 +66,7 @@ class TrainingConfig:
         gap_buckets: of equal ratio between the 0.5th and 99.5th percentile of the gaps; 0 uses no time.
         encoding: the steps to read, as those of a model that this one is to take the place of; None chooses them.
         calibrated: whether scores are made probabilities.
+        bigrams: whether logistic regression on pairs of actions becomes the model where it does better.
         wanted: what decides the threshold.
         base_rate: share of attacks where the model will serve; None for the data's own.
         idle_timeout_ms: of the detector: a session without an action for longer begins anew.
@@ -82,6 +84,7 @@ class TrainingConfig:
     gap_buckets: int = GAP_BUCKETS
     encoding: Encoding | None = None
     calibrated: bool = True
+    bigrams: bool = True
     wanted: Wanted = field(default_factory=Wanted)
     base_rate: float | None = None
     idle_timeout_ms: int = 1_800_000
@@ -107,10 +110,22 @@ class Trained(NamedTuple):
 
 
 class _Judge(NamedTuple):
-    """A network, and sessions that it has not learned from."""
+    """A network, sessions that it has not learned from, and those that it has."""
 
     tensors: Tensors
     sessions: Sessions
+    shown: Sessions
+
+
+class _Model(NamedTuple):
+    """What may become the model: its graph, what its windows add up to, and what it made of sessions new to it."""
+
+    network: str
+    graph: Any
+    line: Line
+    added: Added
+    judged: Scored
+    parameters: int
 
 
 def train(
@@ -138,28 +153,28 @@ def train(
     base_rate = config.base_rate or float(np.mean(np.concatenate([labels_by(part, unit) for part in parts])))
     data_sha256 = sha256_of(parts)
     learned = run.learn(keras, parts, data_sha256, kept)
-    tensors = together([fitted.tensors for fitted in learned.fits])
-    parity_error = run.parity(keras, tensors, parts.test)
+    parity_error = run.parity(keras, together([fitted.tensors for fitted in learned.fits]), parts.test)
 
     run.told.on_stage("calibrating")
-    line, evidence = Line(), None
-    if config.calibrated:
-        seen = judge(run.judged(learned.judges, line), unit)
-        line = calibrate(seen.scores, seen.labels.astype(np.float32), base_rate)
-    judged = run.judged(learned.judges, line)
-    if (
-        config.calibrated and config.weighing.every_prefix and unit != "event"
-    ):  # each of which stands for itself
-        evidence = fit_evidence(Windows.of(judged), base_rate, config.schedule.seed)
-        judged = judged.adding_up(evidence)
-    seen = judge(judged, unit)
+    # Events stand for themselves each.
+    adds_up = config.calibrated and config.weighing.every_prefix and unit != "event"
+    model = run.network(learned, base_rate, unit, adds_up=adds_up)
+    if adds_up and config.bigrams and len(run.encoding.vocabulary) <= MOST_ACTIONS:
+        bigrams = run.bigrams(learned, base_rate)
+        if bigrams.added.beats(model.added):
+            run.told.on_note(
+                "logistic regression on pairs of actions does better on sessions that neither has seen (log loss "
+                f"{bigrams.added.losses.mean():.4f} against {model.added.losses.mean():.4f}): it is the model"
+            )
+            model = bigrams
+    evidence = model.added.evidence
+    seen = judge(model.judged, unit)
     chosen = choose_threshold(config.wanted, seen.scores, seen.labels.astype(np.float32), base_rate)
     if chosen.told:
         run.told.on_note(chosen.told)
 
     run.told.on_stage("evaluating")
-    graph = run.graph(tensors, line)
-    scorer = Scorer(graph.SerializeToString())
+    scorer = Scorer(model.graph.SerializeToString())
     test = run.scored(scorer, parts.test).adding_up(evidence)
     money = Money(frozenset(config.moves_money), frozenset(config.large_money))
     source = "the data's own" if config.base_rate is None else "given"
@@ -174,7 +189,7 @@ def train(
         window=encoding.window,
         gap_bounds_ms=list(encoding.gap_bounds_ms),
         threshold=chosen.threshold,
-        training=_recorded(config, learned, line, chosen, base_rate, unit),
+        training=_recorded(config, learned, model, chosen, base_rate, unit),
         metrics=figures.numbers() | {"parity_error": parity_error},
         data_sha256=data_sha256,
         libraries=_libraries(),
@@ -185,8 +200,7 @@ def train(
         large_money=config.large_money,
         evidence=evidence,
     )
-    parameters = sum(fitted.tensors.parameters for fitted in learned.fits)
-    return Trained(model_file(graph, metadata), metadata, parameters, figures, test, parity_error)
+    return Trained(model_file(model.graph, metadata), metadata, model.parameters, figures, test, parity_error)
 
 
 class _Learned(NamedTuple):
@@ -246,10 +260,10 @@ class _Run:
             fits.append(
                 fit(keras, config.shape, encoding, train_windows, valid, plan, self.told, checkpoint, teacher)
             )
-            judges.append(_Judge(fits[-1].tensors, stopped_by))
+            judges.append(_Judge(fits[-1].tensors, stopped_by, shown))
             plans.append(plan)
         if len(pairs) == 1:  # that network has learned from its judge when to end
-            judges = [_Judge(fits[0].tensors, parts.valid if len(parts.valid) else parts.test)]
+            judges = [_Judge(fits[0].tensors, parts.valid if len(parts.valid) else parts.test, parts.train)]
         return _Learned(fits, plans[0], judges)
 
     def graph(self, tensors: Tensors, line: Line) -> Any:
@@ -271,11 +285,49 @@ class _Run:
         scored = score_sessions(scorer.score, self.encoding, sessions, idle_ms, told)
         return scored if self.config.weighing.every_prefix else scored.at_the_end()
 
-    def judged(self, judges: list[_Judge], line: Line) -> Scored:
-        """Score sessions by networks that have not learned from them."""
+    def network(self, learned: _Learned, base_rate: float, unit: LabelsOf, *, adds_up: bool) -> _Model:
+        """Calibrate the networks, and fit what their windows add up to."""
+        line = Line()
+        networks = [one.tensors for one in learned.judges]
+        if self.config.calibrated:
+            seen = judge(self.judged(learned.judges, [self.graph(one, line) for one in networks]), unit)
+            line = calibrate(seen.scores, seen.labels.astype(np.float32), base_rate)
+        judged = self.judged(learned.judges, [self.graph(one, line) for one in networks])
+        added = Added(None, np.zeros(0))
+        if adds_up:
+            added = fit_evidence(Windows.of(judged), base_rate, self.config.schedule.seed)
+        return _Model(
+            "recurrent",
+            self.graph(together([fitted.tensors for fitted in learned.fits]), line),
+            line,
+            added,
+            judged.adding_up(added.evidence),
+            sum(fitted.tensors.parameters for fitted in learned.fits),
+        )
+
+    def bigrams(self, learned: _Learned, base_rate: float) -> _Model:
+        """Fit bigrams to what the networks have learned from, and what they add up to."""
+        encoding, seed, fitted = self.encoding, self.config.schedule.seed, []
+        for one in learned.judges:
+            packed = pack(one.shown, encoding, self.config.idle_timeout_ms)
+            fitted.append(fit_bigrams(packed, packed.sessions.targets, encoding, seed))
+        judged = self.judged(learned.judges, [bigram_graph(one, encoding.window) for one in fitted])
+        added = fit_evidence(Windows.of(judged), base_rate, seed)
+        bigrams = mean_of(fitted)
+        return _Model(
+            "bigrams",
+            bigram_graph(bigrams, encoding.window),
+            Line(),
+            added,
+            judged.adding_up(added.evidence),
+            bigrams.parameters,
+        )
+
+    def judged(self, judges: list[_Judge], graphs: list[Any]) -> Scored:
+        """Score each judge's sessions by the graph of its place, which has not learned from them."""
         scored = [
-            self.scored(Scorer(self.graph(tensors, line).SerializeToString()), sessions)
-            for tensors, sessions in judges
+            self.scored(Scorer(graph.SerializeToString()), judge.sessions)
+            for judge, graph in zip(judges, graphs, strict=True)
         ]
         if len(scored) == 1:
             return scored[0]
@@ -333,7 +385,7 @@ def _pairs(config: TrainingConfig, parts: Splits) -> list[tuple[Sessions, Sessio
 
 
 def _recorded(
-    config: TrainingConfig, learned: _Learned, line: Line, chosen: Chosen, base_rate: float, unit: LabelsOf
+    config: TrainingConfig, learned: _Learned, model: _Model, chosen: Chosen, base_rate: float, unit: LabelsOf
 ) -> dict[str, int | float | str]:
     """Return what the model file says of the training."""
     numbers = {
@@ -354,8 +406,9 @@ def _recorded(
         "unit": unit,
         "base_rate": base_rate,
         "idle_timeout_ms": config.idle_timeout_ms,
-        "slope": line.slope,
-        "shift": line.shift,
+        "model": model.network,
+        "slope": model.line.slope,
+        "shift": model.line.shift,
         "threshold_by": chosen.by,
         "valid_lawful": chosen.lawful,
         "valid_false_alarm_rate": chosen.false_alarm_rate,

@@ -212,7 +212,10 @@ def draw_attack_on(
         if not crew.device or rng.random() >= DEVICE_AGAIN:
             crew.device = fresh
         device = crew.device, channel
-        place = neighbour.home(networks) if access == NEIGHBOUR else _own_place(rng, crew, owner, networks)
+        if access == NEIGHBOUR and not neighbour.is_program:
+            place = neighbour.home(networks)
+        else:
+            place = _own_place(rng, crew, owner, networks)
     if not crew.mule or rng.random() >= MULE_AGAIN:
         crew.mule = draw_recipient(rng)
     return Attack(

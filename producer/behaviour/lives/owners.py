@@ -43,8 +43,10 @@ WORKS: Final = 0.45
 """Share of customers who also come from an office's network."""
 HIDES: Final = 0.05
 """Share of customers who mostly come through a VPN."""
+HIDES_MOSTLY: Final = 0.8
+"""Share of their sessions in which they do, by an exit in their country."""
 HIDES_ONCE: Final = 0.005
-"""Probability that anybody does in one session."""
+"""Probability that anybody does in one session, by an exit anywhere."""
 PROVIDERS: Final = 3
 """Companies whose programs come to many accounts, each from one device and network."""
 LETS_READ: Final = 0.08
@@ -167,8 +169,9 @@ class Owner:
         """Draw where a session of the owner comes from."""
         if self.is_program:
             return self.home(networks)
-        if rng.random() < (0.8 if self.hides else HIDES_ONCE):
-            return networks.exit(rng)
+        near = self.hides and rng.random() < HIDES_MOSTLY
+        if near or rng.random() < HIDES_ONCE:
+            return networks.exit(rng, self.country if near else "")
         country, carrier = self.country, self.carrier
         if self.away_until:
             country, carrier = self.away_in, rng.randrange(CARRIERS)

@@ -1,7 +1,6 @@
 """The lives of all customers as one stream of sessions, in the order of their beginnings: days of a calendar, lazily."""
 
 import heapq
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +25,7 @@ from producer.behaviour.lives.attackers import (
     draw_stage,
     move_on,
 )
-from producer.behaviour.lives.hours import DAY_MS, MONTH_DAYS
+from producer.behaviour.lives.hours import DAY_MS, HOUR_MS, MONTH_DAYS
 from producer.behaviour.lives.networks import Networks
 from producer.behaviour.lives.owners import Owner, draw_owners
 from producer.behaviour.lives.payees import LEAST_LARGE
@@ -169,12 +168,14 @@ class _Lives:
     def _draw_target(self) -> Owner:
         """Draw whose account is attacked: rather one in which there is something."""
         while True:
-            drawn = self._targets[-1] * self._evil.random()
-            owner = self._owners[bisect_right(self._targets, drawn)]
+            (owner,) = self._evil.choices(self._owners, cum_weights=self._targets)
             if owner.purse.usual >= LEAST_LARGE or self._evil.random() < POOR_TARGETS:
                 return owner
 
-    def _attack(self, scheme: Scheme, crew: Crew, owner: Owner, at_ms: int) -> SimulatedSession:
+    def _attack(self, scheme: Scheme, crew: Crew, owner: Owner, at_ms: int) -> SimulatedSession | None:
+        if scheme.stages[0].family.in_session and at_ms <= owner.busy_until_ms:  # in a session that is drawn
+            self._at(owner.busy_until_ms + HOUR_MS, partial(self._attack, scheme, crew, owner))
+            return None
         neighbour = self._evil.choice(self._owners)
         attack = draw_attack_on(
             self._evil, draw_id(self._ids), scheme, owner, crew, neighbour, self._networks, at_ms

@@ -164,8 +164,8 @@ def draw_visit(
             payee = hands.added if follow.occasion is TRIED_WITH_SMALL else None
             if payee is not None:
                 payee = payee._replace(median=owner.purse.draw_new(rng, large=True).median)
-            at_ms = owner.busy_until_ms + draw_delay_ms(rng, follow.after_median_h)
-            later(at_ms, Plan(follow.occasion, payee))
+            then_ms = owner.busy_until_ms + draw_delay_ms(rng, follow.after_median_h)
+            later(then_ms, Plan(follow.occasion, payee))
     return session
 
 
@@ -175,7 +175,7 @@ READER_REFUSED: Final = "reader_refused"
 """The same, with a password that has been changed since."""
 READER: Final = next(habits for habits in CUSTOMER_TYPES if habits.name == "aggregator")
 TELLS_READER: Final = 0.3
-"""Probability that the owner tells a reader the new password, after each refusal."""
+"""Probability that the owner tells a reader the new password, after a refusal, if the owner knows it."""
 
 
 def draw_reading(
@@ -183,7 +183,7 @@ def draw_reading(
 ) -> SimulatedSession:
     """Draw a session of the program of a provider whom the owner lets read."""
     refused = owner.readers_password != owner.passwords
-    if refused and rng.random() < TELLS_READER:
+    if refused and not owner.is_locked_out and rng.random() < TELLS_READER:
         owner.readers_password = owner.passwords
     actions = [Action.LOGIN] if refused else draw_lawful(rng, READER, None)
     amounts, details = carried(actions, int(refused), OwnersHand(rng, owner, 0, None, None))
@@ -235,7 +235,10 @@ class Hand(Protocol):
 
 
 class OwnersHand:
-    """How an owner pays: known payees their usual amounts, new ones, and a purchase now and then."""
+    """How an owner pays: known payees their usual amounts, new ones, and a purchase now and then.
+
+    Who makes a large payment has seen to it that the money is there.
+    """
 
     def __init__(
         self, rng: random.Random, owner: Owner, at_ms: int, payee: Payee | None, occasion: Occasion | None
