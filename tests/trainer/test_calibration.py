@@ -119,3 +119,4 @@ def test_the_calibrated_loss_forgives_being_too_sure(slope: float, shift: float)
     chance = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))
     assert loss < 0.5 * chance
     assert calibrated_loss(-logits, labels, weights) == pytest.approx(chance)
+    assert calibrated_loss(np.where(labels == 1, np.nan, logits), labels, weights) == np.inf

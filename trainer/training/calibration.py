@@ -68,6 +68,8 @@ def calibrated_loss(
     A network that has grown too sure of itself ranks as well as before, and calibration cures it: training is not to
     be ended for it.
     """
+    if not np.isfinite(logits).all():
+        return np.inf  # it diverged
     total = float(weights.sum())
     share = float((weights * labels).sum()) / total
     chance = -sum(one * np.log(one) for one in (share, 1 - share) if one > 0)
