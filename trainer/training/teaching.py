@@ -30,10 +30,7 @@ class Teacher:
     """
 
     def __init__(self, sessions: Sessions, encoding: Encoding, seed: int) -> None:
-        from threadpoolctl import threadpool_limits  # noqa: PLC0415  scikit-learn brings it; --help must not wait
-
-        with threadpool_limits(1):  # more threads would sum in another order
-            self._ngrams: NGrams = fit_ngrams(sessions, seed)
+        self._ngrams: NGrams = fit_ngrams(sessions, seed)
         names = self._ngrams.names
         self._size = len(names) + 1
         code = {name: number for number, name in enumerate(names)}
