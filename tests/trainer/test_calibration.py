@@ -99,6 +99,7 @@ def test_costs_may_say_block_nobody_and_a_threshold_given_is_not_questioned() ->
     scores[0] = 0.9999  # a lawful one above every attack
     dear = choose_threshold(Wanted(cost_fn=1, cost_fp=1e5), scores, labels, 0.5)
     assert (dear.by, dear.recall, dear.false_alarm_rate) == ("cost", 0, 0)
+    assert dear.told.startswith("the cheapest is to block nobody")
     assert choose_threshold(Wanted(threshold=1.0), scores, labels, 0.5).threshold == 1
 
 
@@ -119,3 +120,4 @@ def test_the_calibrated_loss_forgives_being_too_sure(slope: float, shift: float)
     chance = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))
     assert loss < 0.5 * chance
     assert calibrated_loss(-logits, labels, weights) == pytest.approx(chance)
+    assert calibrated_loss(np.where(labels == 1, np.nan, logits), labels, weights) == np.inf

@@ -127,6 +127,18 @@ def test_evaluate_gives_what_the_training_said(trained: tuple[Path, Path]) -> No
     assert kept["roc_auc"] > 0.95
 
 
+def test_a_model_of_whole_sessions_is_judged_at_their_end(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    """With --no-prefixes training and evaluation know one score a session, that after its last action; it is told."""
+    data, out = str(trained[1]), str(tmp_path / "whole.onnx")
+    done = _trainer("train", "--data", data, "--out", out, "--no-prefixes", "--no-report", *TINY)
+    assert done.returncode == 0, done.stderr
+    assert "judged by the score after the last action alone" in done.stdout
+    said = json.loads(_trainer("evaluate", "--model", out, "--data", data, "--json").stdout)
+    kept = load_model(tmp_path / "whole.onnx").metadata.metrics
+    for name in ("roc_auc", "recall", "false_alarm_rate"):
+        assert said["estimates"][name]["value"] == pytest.approx(kept[name]), name
+
+
 def test_evaluate_compares_edits_and_exports(trained: tuple[Path, Path], tmp_path: Path) -> None:
     """Beside the figures: a second model on the same sessions, what escapes by which edit, and the scores as tables."""
     sessions, events = tmp_path / "sessions.parquet", tmp_path / "events.csv"
