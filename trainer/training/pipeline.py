@@ -368,8 +368,7 @@ def _encoding(config: TrainingConfig, sessions: Sessions) -> Encoding:
 def _pairs(config: TrainingConfig, parts: Splits) -> list[tuple[Sessions, Sessions]]:
     """Return for each network the sessions that it learns from, and those that say when to end."""
     seed = config.schedule.seed
-    can_show = (parts.valid.labels == 0).sum() * DEFAULT_TARGET_FPR >= 1
-    members = config.members or (1 if can_show else MEMBERS)
+    members = config.members or (1 if (parts.valid.labels == 0).sum() * DEFAULT_TARGET_FPR >= 1 else MEMBERS)
     if members > 1:
         pool = together_in(parts.train, parts.valid)
         fold = fold_of(pool, members, seed)
