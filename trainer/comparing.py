@@ -89,13 +89,14 @@ def compare(
     All thresholds alarm the same share of the lawful test examples, so that what is caught is compared at one cost.
     """
     encoding = encoding_for(parts.train, config.window, config.gap_buckets, ends_session=config.ends_session)
-    money = Money(frozenset(config.moves_money), frozenset(config.large_money))
     idle_ms, seed = config.idle_timeout_ms, config.schedule.seed
 
     def compared(name: str, size: str, scored: Scored, speed: float | None = None) -> Compared:
         seen = judge(scored, scored.sessions.labels_of)
         threshold = threshold_for(seen.scores[~seen.labels], budget_of(seen))
-        return Compared(name, size, speed, scored, evaluate(scored, threshold, config.base_rate, money=money))
+        return Compared(
+            name, size, speed, scored, evaluate(scored, threshold, config.base_rate, money=Money.of(config))
+        )
 
     ngrams = fit_ngrams(parts.train, seed)
     packed = pack(parts.test, encoding, idle_ms)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from detector.contract.alerts import Alert, ModelReference
 from detector.contract.explanations import Explanation
-from detector.core.explaining import explain
+from detector.core.explaining import NotExplainableError, explain
 from detector.model.artifact import (
     PACKAGED_MODELS,
     Model,
@@ -13,6 +13,7 @@ from detector.model.artifact import (
     load_model,
     packaged_model_path,
 )
+from detector.model.scorer import GraphError
 
 
 class ModelMissingError(Exception):
@@ -50,7 +51,12 @@ class ModelsAtHand:
             NotExplainableError: the alert lacks what an explanation needs.
         """
         model = self.of(alert.model)
-        return explain(alert, model.encoding, model.score, model.evidence)
+        try:
+            return explain(alert, model.encoding, model.score, model.evidence)
+        except GraphError as error:
+            raise NotExplainableError(
+                f"alert {alert.alert_id}: model {alert.model.name} can't score a part of its window: {error}"
+            ) from error
 
     def _load(self, reference: ModelReference) -> Model:
         files = sorted(self._folder.glob("*.onnx")) if self._folder else []

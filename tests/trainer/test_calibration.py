@@ -99,6 +99,7 @@ def test_costs_may_say_block_nobody_and_a_threshold_given_is_not_questioned() ->
     scores[0] = 0.9999  # a lawful one above every attack
     dear = choose_threshold(Wanted(cost_fn=1, cost_fp=1e5), scores, labels, 0.5)
     assert (dear.by, dear.recall, dear.false_alarm_rate) == ("cost", 0, 0)
+    assert dear.told.startswith("the cheapest is to block nobody")
     assert choose_threshold(Wanted(threshold=1.0), scores, labels, 0.5).threshold == 1
 
 

@@ -27,7 +27,8 @@ class Boosted(NamedTuple):
 
     def score(self, windows: NDArray[np.void]) -> NDArray[np.float32]:
         """Return the risk of each window."""
-        risks = self.classifier.predict_proba(window_features(windows, self.encoding))[:, 1]
+        with one_thread():
+            risks = self.classifier.predict_proba(window_features(windows, self.encoding))[:, 1]
         return np.asarray(risks, np.float32)
 
 
@@ -51,7 +52,8 @@ def fit_boosted(
         max_iter=200, learning_rate=0.1, max_leaf_nodes=31, early_stopping=False, random_state=seed
     )
     features = window_features(windows, encoding)
-    classifier.fit(features, shown.targets[row, place], sample_weight=shown.weights[row, place])
+    with one_thread():
+        classifier.fit(features, shown.targets[row, place], sample_weight=shown.weights[row, place])
     return Boosted(classifier, encoding)
 
 
@@ -148,7 +150,6 @@ def regression_on_shares(
     from scipy.sparse import csr_matrix, hstack  # noqa: PLC0415  --help must not wait for them
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
     from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
-    from threadpoolctl import threadpool_limits  # noqa: PLC0415  scikit-learn brings it
 
     sizes = np.diff(starts)
     number = np.arange(1, len(targets) + 1) - np.repeat(starts[:-1], sizes)
@@ -169,13 +170,20 @@ def regression_on_shares(
     scaler = StandardScaler(with_mean=False)
     session_of = np.searchsorted(starts, ends, side="right") - 1
     model = LogisticRegression(max_iter=1_000, class_weight="balanced")
-    with threadpool_limits(1):  # more threads would sum in another order
+    with one_thread():
         model.fit(
             scaler.fit_transform(features),
             targets[ends] == 1,
             sample_weight=1 / np.bincount(session_of, minlength=len(sizes))[session_of],
         )
     return grams, model.coef_[0] / scaler.scale_, float(model.intercept_[0])
+
+
+def one_thread() -> Any:
+    """Return a context of one thread: more sum in another order, and on a busy machine wait for each other for long."""
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415  scikit-learn brings it
+
+    return threadpool_limits(1)
 
 
 def _grams(sessions: Sessions, names: tuple[str, ...]) -> list[NDArray[np.int64]]:

@@ -1,18 +1,25 @@
 """When sessions are blocked: after how many actions, and before or after the money has moved."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.contract.actions import LARGE_MONEY, MOVES_MONEY
-from detector.model.artifact import ModelMetadata
 from trainer.evaluation.scoring import NEVER, Scored
 
 AFTER: Final = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1_000)
 
 Flags = NDArray[np.bool_]
+
+
+class _Names(Protocol):
+    @property
+    def moves_money(self) -> Iterable[str]: ...
+    @property
+    def large_money(self) -> Iterable[str]: ...
 
 
 class Money(NamedTuple):
@@ -22,9 +29,9 @@ class Money(NamedTuple):
     large: frozenset[str]
 
     @classmethod
-    def of(cls, metadata: ModelMetadata) -> Self:
-        """Return those that a model file names."""
-        return cls(frozenset(metadata.moves_money), frozenset(metadata.large_money))
+    def of(cls, told: _Names) -> Self:
+        """Return those that a model's metadata or a configuration names."""
+        return cls(frozenset(told.moves_money), frozenset(told.large_money))
 
 
 BUILT_IN: Final = Money(frozenset(MOVES_MONEY), frozenset(LARGE_MONEY))

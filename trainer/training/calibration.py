@@ -173,6 +173,8 @@ def choose_threshold(
             )
             by, threshold = "f1", best
     false, caught = float((lawful >= threshold).mean()), float((highest[attack] >= threshold).mean())
+    if by == "cost" and not false + caught:
+        told = f"the cheapest is to block nobody, at a threshold of {threshold:.6g}: a false alarm costs too much, or a miss too little"
     chosen = Chosen(threshold, by, len(lawful), false, caught, told)
     if by in {"given", "cost"} or (caught > 0 and min(false, caught) < 1):
         return chosen

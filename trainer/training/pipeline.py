@@ -172,9 +172,8 @@ def train(
     run.told.on_stage("evaluating")
     scorer = Scorer(model.graph.SerializeToString())
     test = run.scored(scorer, parts.test).adding_up(evidence)
-    money = Money(frozenset(config.moves_money), frozenset(config.large_money))
     source = "the data's own" if config.base_rate is None else "given"
-    figures = evaluate(test, chosen.threshold, base_rate, base_rate_from=source, money=money)
+    figures = evaluate(test, chosen.threshold, base_rate, base_rate_from=source, money=Money.of(config))
     encoding = run.encoding
     metadata = ModelMetadata(
         format=FORMAT,
