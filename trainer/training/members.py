@@ -1,11 +1,42 @@
-"""Several networks as one: their logits' mean, computed by one network that is as wide as all of them."""
+"""Several networks as one: what each learns from, and their logits' mean, computed by one network as wide as all."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.sessions import Sessions, Splits, together_in
+from trainer.data.splitting import fold_of
+from trainer.training.calibration import DEFAULT_TARGET_FPR
+from trainer.training.defaults import MEMBERS, Schedule
 from trainer.training.network import GATES, Tensors
+
+_STOPPING_SHARE: Final = 20
+_STOPPING_SESSIONS: Final = 20_000
+
+
+def pairs_for(parts: Splits, members: int | None, schedule: Schedule) -> list[tuple[Sessions, Sessions]]:
+    """Return for each network the sessions that it learns from, and those that say when to end.
+
+    Args:
+        parts: of several, training and validation part are one: each leaves out a fold. One leaves out a part of the
+            training sessions.
+        members: how many. None takes one where the validation part can show DEFAULT_TARGET_FPR, and otherwise MEMBERS.
+        schedule: of the fits.
+    """
+    can_show = (parts.valid.labels == 0).sum() * DEFAULT_TARGET_FPR >= 1
+    members = members or (1 if can_show else MEMBERS)
+    if members == 1 and not schedule.stops_early:
+        return [(parts.train, parts.valid if len(parts.valid) else parts.test)]
+    pool, count = parts.train, max(_STOPPING_SHARE, len(parts.train) // _STOPPING_SESSIONS)
+    if members > 1:
+        pool, count = together_in(parts.train, parts.valid), members
+    fold = fold_of(pool, count, schedule.seed)
+    return [
+        (pool.take(np.flatnonzero(fold != number)), pool.take(np.flatnonzero(fold == number)))
+        for number in range(members)
+    ]
 
 
 def together(members: Sequence[Tensors]) -> Tensors:

@@ -17,7 +17,6 @@ from detector.model.artifact import FORMAT, ModelMetadata
 from detector.model.scorer import Scorer
 from trainer.data.sessions import DataError, LabelsOf, Sessions, Splits, sha256_of, together_in
 from trainer.data.sittings import sittings
-from trainer.data.splitting import fold_of
 from trainer.data.windows import Examples, Weighing, examples, pack, windows_ending_at
 from trainer.evaluation.course import Money
 from trainer.evaluation.figures import Figures, evaluate
@@ -26,7 +25,6 @@ from trainer.evaluation.units import judge, labels_by
 from trainer.training.backend import Device, keras_on
 from trainer.training.bigrams import MOST_ACTIONS, bigram_graph, fit_bigrams, mean_of
 from trainer.training.calibration import (
-    DEFAULT_TARGET_FPR,
     Chosen,
     Line,
     TrainingError,
@@ -35,11 +33,11 @@ from trainer.training.calibration import (
     choose_threshold,
 )
 from trainer.training.checkpoint import Checkpoint
-from trainer.training.defaults import GAP_BUCKETS, MEMBERS, Schedule, encoding_for, plan_for
+from trainer.training.defaults import GAP_BUCKETS, Schedule, encoding_for, plan_for
 from trainer.training.evidence import Added, Windows, fit_evidence
 from trainer.training.export import build_graph, canaries, model_file
 from trainer.training.fitting import Fitted, Observer, Plan, Silent, fit
-from trainer.training.members import together
+from trainer.training.members import pairs_for, together
 from trainer.training.network import Shape, Tensors, build_network, last_logits
 from trainer.training.teaching import Teacher
 
@@ -49,8 +47,6 @@ sessions that a model was trained for; up to 1e-5 is single precision itself, wh
 """
 _PARITY_WINDOWS: Final = 4_096
 _VALID_WINDOWS: Final = 20_000
-_STOPPING_SHARE: Final = 20
-_STOPPING_SESSIONS: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +233,7 @@ class _Run:
     def learn(self, keras: Any, parts: Splits, data_sha256: str, kept: Path | None) -> _Learned:
         """Fit the networks."""
         config, encoding, fits, judges, plans = self.config, self.encoding, [], [], []
-        pairs = _pairs(config, parts)
+        pairs = pairs_for(parts, config.members, config.schedule)
         for number, (shown, stopped_by) in enumerate(pairs):
             self.told.on_stage(f"training {number + 1} of {len(pairs)}" if len(pairs) > 1 else "training")
             packed, judging = (pack(one, encoding, config.idle_timeout_ms) for one in (shown, stopped_by))
@@ -363,23 +359,6 @@ def _encoding(config: TrainingConfig, sessions: Sessions) -> Encoding:
             "the model that is to be replaced reads gaps, and not all sessions have times: expected timestamps_ms in each"
         )
     return encoding
-
-
-def _pairs(config: TrainingConfig, parts: Splits) -> list[tuple[Sessions, Sessions]]:
-    """Return for each network the sessions that it learns from, and those that say when to end."""
-    seed = config.schedule.seed
-    members = config.members or (1 if (parts.valid.labels == 0).sum() * DEFAULT_TARGET_FPR >= 1 else MEMBERS)
-    if members > 1:
-        pool = together_in(parts.train, parts.valid)
-        fold = fold_of(pool, members, seed)
-        return [
-            (pool.take(np.flatnonzero(fold != number)), pool.take(np.flatnonzero(fold == number)))
-            for number in range(members)
-        ]
-    if not config.schedule.stops_early:
-        return [(parts.train, parts.valid if len(parts.valid) else parts.test)]
-    fold = fold_of(parts.train, max(_STOPPING_SHARE, len(parts.train) // _STOPPING_SESSIONS), seed)
-    return [(parts.train.take(np.flatnonzero(fold)), parts.train.take(np.flatnonzero(fold == 0)))]
 
 
 def _recorded(
