@@ -207,7 +207,7 @@ BAD = [
     ),
     ('{"session_id":"a","actions":["A"],"label":0,"attack_from":0}', "attack_from is 0"),
     ('{"session_id":"a","actions":["A"],"label":1,"attack_from":1}', "attack_from is 1"),
-    ('{"session_id":"a","actions":["A"],"label":0,"weight":-1}', "weight is -1"),
+    ('{"session_id":"a","actions":["A"],"label":0,"weight":-1}', "weight is no number"),
     ('{"session_id":"good","actions":["A"],"label":0}', "was on a line before"),
     ('{"session_id":"a","actions":"A","label":0}', "$.actions"),
     ('{"session_id":"a","actions":' + json.dumps(["A"] * 100_001) + ',"label":0}', "100001 actions"),
@@ -490,3 +490,34 @@ def test_data_is_split_as_the_model_recorded_unless_told(tmp_path: Path) -> None
     assert splits_of(options, recorded)[0].test.ids.tolist() == trained.test.ids.tolist()
     assert splits_of(options)[1]["split_by"] == "id"
     assert splits_of({**options, "split_by": "id"}, recorded)[1]["split_by"] == "id"
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "told"),
+    [
+        ("attack_from", ["-1", "2.5", "soon"], "attack_from is no index"),
+        ("weight", ["-1", "1e308", "much", "inf"], "weight is no number, or out of bounds"),
+    ],
+)
+def test_numbers_out_of_bounds_are_bad_lines(
+    tmp_path: Path, column: str, values: list[str], told: str
+) -> None:
+    """In rows of events as in rows of sessions, whatever the value is."""
+    for value in values:
+        path = tmp_path / "events.csv"
+        path.write_text(f"session_id,action,label,{column}\na,X,1,{value}\nb,Y,0,\n")
+        with pytest.raises(DataError, match=f"line 2: {told}"):
+            load(path, Description())
+
+
+def test_an_attack_that_begins_beyond_its_session_is_told(tmp_path: Path) -> None:
+    """It is taken to begin with the last action; of a lawful session a beginning is refused."""
+    path = tmp_path / "events.csv"
+    rows = "a,X,1,99\na,Y,1,99\nb,X,0,{}\n"
+    path.write_text("session_id,action,label,attack_from\n" + rows.format(""))
+    loaded = load(path, Description())
+    assert loaded.sessions.targets.tolist() == [0, 1, 0]
+    assert any("1 attacks begin behind their session's last action" in line for line in loaded.told)
+    path.write_text("session_id,action,label,attack_from\n" + rows.format("0"))
+    with pytest.raises(DataError, match="1 lawful sessions have an attack_from"):
+        load(path, Description())

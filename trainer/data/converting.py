@@ -10,6 +10,8 @@ from trainer.data.sessions import PARTS, UNLABELLED, DataError
 
 MAX_SESSION_ACTIONS: Final = 100_000
 KEPT_BAD_LINES: Final = 20
+MAX_WEIGHT: Final = 1_000_000
+_NO_NUMBER: Final = -1.0
 EARLIEST_MS: Final = 946_684_800_000
 """The year 2000: what claims to be earlier is probably counted in another unit …"""
 LATEST_MS: Final = 4_102_444_800_000
@@ -89,12 +91,24 @@ def _conversion(field: str, kind: pl.DataType, description: Description) -> _Eac
     if field == "time":
         return lambda one: _time_ms(one, kind, description.time_unit)
     if field == "weight":
-        return lambda one: one.cast(pl.Float64)
+        return _number
     if field == "attack_from":
-        return lambda one: one.cast(pl.Float64).cast(pl.Int64)
+        return lambda one: _whole(_number(one))
     if field == "label":
         return lambda one: _text(one, kind).str.to_lowercase().str.replace(r"^(\d+)\.0+$", "$1")
     return lambda one: _text(one, kind)
+
+
+def _number(one: pl.Expr) -> pl.Expr:
+    """Return numbers as they are, and _NO_NUMBER for what is none; both are null where nothing is said."""
+    number = one.cast(pl.Float64, strict=False)
+    is_one = number.is_finite()
+    return pl.when(is_one).then(number).otherwise(pl.when(one.is_not_null()).then(_NO_NUMBER))
+
+
+def _whole(number: pl.Expr) -> pl.Expr:
+    is_whole = number.is_null() | (number == number.floor())
+    return pl.when(is_whole).then(number).otherwise(_NO_NUMBER).cast(pl.Int64)
 
 
 def _text(one: pl.Expr, kind: pl.DataType) -> pl.Expr:
@@ -175,9 +189,13 @@ def _checks(
     )
     check(
         "weight",
-        ~(pl.col("weight") >= 0) | pl.col("weight").is_infinite(),
-        "weight is {}: expected 0 or more",
-        pl.col("weight"),
+        ~pl.col("weight").is_between(0, MAX_WEIGHT),
+        f"weight is no number, or out of bounds: expected one from 0 to {MAX_WEIGHT:,}",
+    )
+    check(
+        "attack_from",
+        pl.col("attack_from") < 0,
+        "attack_from is no index: expected 0 for the first action of the session, or more",
     )
     if "label" in names and "action" in listed and "label" not in listed:
         attack = pl.col("label").is_in([one.lower() for one in description.attack_values])

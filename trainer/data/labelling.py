@@ -114,6 +114,7 @@ def labelled(events: Events, labels: Table | None, description: Description) -> 
         known, told = _with_policy(of_sessions, events, description, "sessions")
         keep = known >= 0
         targets = _from_first(events, known, of_events, columns["attack_from"])
+        told += _told_of_beginnings(events, known, columns["attack_from"])
     if labels is not None and (strange := _strange(events, labels, KEYS[description.labels_of])):
         told.append(f"{strange:,} labels are of {description.labels_of}s that the data does not have")
     return Labelled(targets.astype(np.int8), keep, columns["type"], columns["customer_type"], told)
@@ -175,6 +176,27 @@ def _from_first(
     begun = position >= np.repeat(first, lengths)
     of = np.repeat(of_sessions, lengths)
     return np.where(of == 1, begun, of)
+
+
+def _told_of_beginnings(events: Events, of_sessions: _Codes, attack_from: _Codes | None) -> list[str]:
+    """Say what was made of attacks that begin where their session has no action.
+
+    Raises:
+        DataError: a lawful session is said to be attacked.
+    """
+    if attack_from is None:
+        return []
+    lawful = int(((of_sessions == 0) & (attack_from != NONE)).sum())
+    if lawful:
+        raise DataError(
+            f"{lawful:,} lawful sessions have an attack_from: expected one of attacks alone; leave it empty for the others"
+        )
+    beyond = int(((of_sessions == 1) & (attack_from >= np.diff(events.starts))).sum())
+    if not beyond:
+        return []
+    return [
+        f"{beyond:,} attacks begin behind their session's last action, as if cut short: taken to begin with it"
+    ]
 
 
 def _with_policy(

@@ -121,7 +121,7 @@ def fit_evidence(windows: Windows, base_rate: float, seed: int) -> Added:
         for evidence, side in zip(both, (half, ~half), strict=True):
             highest = windows.highest(session_logits(windows.logits, windows.sittings, evidence))
             (slope,), shift = _logistic(highest[side, np.newaxis], labels[side], base_rate)
-            logits = (slope * highest + shift)[~side]
+            logits = (max(0.0, slope) * highest + shift)[~side]
             weight = _weights(labels[~side], base_rate)
             lost[~side] = weight * np.logaddexp(0, np.where(labels[~side], -logits, logits))
         return lost
@@ -134,6 +134,8 @@ def fit_evidence(windows: Windows, base_rate: float, seed: int) -> Added:
     evidence = list(_candidates(windows, ends[few], base_rate))[best]
     highest = windows.highest(session_logits(windows.logits, windows.sittings, evidence))
     (slope,), shift = _logistic(highest[:, np.newaxis], labels, base_rate)
+    if slope <= 0:  # it ranks attacks below lawful sessions
+        return alone
     evidence = Evidence(
         window_weight=slope * evidence.window_weight,
         bias=slope * evidence.bias + shift,

@@ -145,6 +145,7 @@ def train(
     run = _Run(config, _encoding(config, parts.train), observer or Silent())
     for note in run.notes(parts.train):
         run.told.on_note(note)
+    _check_weights(parts)
     unit = parts.train.labels_of
     base_rate = config.base_rate or float(np.mean(np.concatenate([labels_by(part, unit) for part in parts])))
     data_sha256 = sha256_of(parts)
@@ -348,6 +349,16 @@ class _Run:
                 "report it with the versions of tensorflow, onnx and onnxruntime"
             )
         return error
+
+
+def _check_weights(parts: Splits) -> None:
+    for part in (parts.train, parts.valid):
+        for label, name in enumerate(("lawful sessions", "attacks")):
+            of = part.labels == label
+            if part.weights is not None and of.any() and not part.weights[of].sum() > 0:
+                raise DataError(
+                    f"the weights of {int(of.sum()):,} {name} sum to 0: expected some above 0 of each kind in each part"
+                )
 
 
 def _encoding(config: TrainingConfig, sessions: Sessions) -> Encoding:
