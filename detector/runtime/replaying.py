@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Final, NamedTuple
 
 from kafka import TopicPartition
 from kafka.partitioner.default import murmur2
@@ -81,6 +81,9 @@ def batches_of_topic(
         yield from read(consumer, spans)
 
 
+_PARQUET: Final = b"PAR1"  # what such a file begins with
+
+
 def batches_of_file(path: Path, config: DetectorConfig) -> Iterator[Batch]:
     """Read a file of JSON lines (.gz is unpacked) as if it had been published, in that order, to the input topic.
 
@@ -94,6 +97,10 @@ def batches_of_file(path: Path, config: DetectorConfig) -> Iterator[Batch]:
     offsets: dict[int, Iterator[int]] = defaultdict(itertools.count)
     opener: Callable[..., IO[bytes]] = gzip.open if path.suffix == ".gz" else open  # type: ignore[assignment]
     with opener(path, "rb") as lines:
+        if lines.peek(4)[:4] == _PARQUET:  # type: ignore[attr-defined]  # buffered, both of them
+            raise OSError(
+                f"{path} is a Parquet file: expected JSON lines; publish it (producer replay) and read the topic"
+            )
         while chunk := list(itertools.islice(lines, _BATCH_LINES)):
             batch: dict[TopicPartition, list[LoggedLine]] = defaultdict(list)
             for line in chunk:

@@ -220,7 +220,8 @@ def _counted(alerts: Iterable[Alert], notes: Notes) -> Counter[bytes]:
 
 
 def _comparable(alert: Alert, notes: Notes) -> dict[str, Any]:
-    known = msgspec.to_builtins(alert) | {"detected_at_ms": 0}  # which leaves out what is not set
+    known: dict[str, Any] = msgspec.to_builtins(alert)  # without what is not set
+    known["detected_at_ms"] = 0
     source = TopicPartition(alert.source.topic, alert.source.partition)
     if alert.source.offset < notes.of_old_version.get(source, 0):
         return {name: value for name, value in known.items() if name not in _EXPLANATION}

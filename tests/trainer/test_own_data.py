@@ -79,7 +79,7 @@ def test_own_data_trains_with_one_command(trained: tuple[Path, Path]) -> None:
     steps = [model.encoding.steps(actions) for actions in (["OPEN", "PEEK", "BUY"], ["OPEN", "PEEK", "READ"])]
     attack, lawful = model.score(model.encoding.windows(steps)).tolist()
     assert attack > 0.5 > lawful
-    assert out.with_suffix(".md").read_text().startswith("# session-lstm 1\n")
+    assert out.with_suffix(".md").read_text().startswith("# session-")
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert "data:image/png" in out.with_suffix(".html").read_text()
 

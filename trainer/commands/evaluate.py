@@ -162,4 +162,6 @@ def _evasions(model: Model, scored: Scored, threshold: float, own: Path | None) 
     ends = [name for name in metadata.ends_session if name in scored.sessions.names]
     edits = usual_edits(scored.sessions, Money.of(metadata), ends, _idle_ms(model))
     edits += read_edits(own) if own else []
-    return list(escapes(scored, threshold, edits, model.encoding.knows, lambda one: _scored(model, one)))
+    return list(
+        escapes(scored, threshold, edits, model.encoding.knows, lambda one: _scored(model, one), ends)
+    )

@@ -117,7 +117,10 @@ _FROM_DATA = "[default: from the data]"
     help="What to train on; only the CPU gives the same bytes again.",
 )
 @click.option("--resume", is_flag=True, help="Go on from where the same command was ended.")
-@click.option("--name", help="Name of the model in its alerts.  [default: session-lstm; seed: seed-lstm]")
+@click.option(
+    "--name",
+    help="Name of the model in its alerts.  [default: session-lstm, or session-bigrams; seed: seed-lstm]",
+)
 @click.option("--version", default="1", show_default=True, help="Version in its alerts.")
 @click.option(
     "--report/--no-report",

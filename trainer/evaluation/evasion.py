@@ -2,7 +2,7 @@
 
 import itertools
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -116,6 +116,7 @@ def escapes(
     edits: Sequence[Edit],
     knows: Callable[[str], bool],
     score: Callable[[Sessions], Scored],
+    ends: Collection[str] = (),
 ) -> Iterator[Escapes]:
     """Edit attacks that are caught, score them again, and yield what is caught no more, edit by edit.
 
@@ -125,6 +126,7 @@ def escapes(
         edits: to try.
         knows: whether an action is in the model's vocabulary, or has a token; edits with others are left out.
         score: the model, over sessions.
+        ends: actions that end a session, and pad none.
     """
     sessions, blocks = scored.sessions, scored.first_blocks(threshold)
     caught = np.flatnonzero(_caught(scored, threshold))
@@ -135,9 +137,17 @@ def escapes(
     lowest = np.minimum(np.maximum(sessions.attacked_from[chosen], 1), known)  # no wait is before a session
     anywhere = np.random.RandomState(0).randint(lowest, known + 1)
     attacks = list(sessions.take(chosen).rows())
-    lawful = np.flatnonzero(sessions.labels == 0)
+    # What ends a session would, as padding, let the attack begin anew: that is an edit of its own.
+    goes_on = ~np.array([name in ends for name in sessions.names])[sessions.actions]
+    keeps = np.add.reduceat(goes_on, sessions.starts[:-1]) > 0
+    lawful = np.flatnonzero((sessions.labels == 0) & keeps)
     longest = np.argsort(-np.minimum(sessions.lengths[lawful], PADDING), kind="stable")
-    donors = list(sessions.take(lawful[longest[: len(attacks)]]).rows())
+    chosen = lawful[longest[: len(attacks)]]
+    donors = list(
+        sessions.take(chosen)
+        .with_actions(goes_on[np.concatenate([np.arange(*sessions.starts[one : one + 2]) for one in chosen])])
+        .rows()
+    )
     for edit in edits:
         if not all(knows(name) for name in itertools.chain(edit.insert, *edit.replace.values())):
             continue

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from trainer.data.sessions import Categories, DataError, LabelsOf
 from trainer.evaluation.course import BUILT_IN, Course, Flags, Money
 from trainer.evaluation.curves import Curve, Ranking
-from trainer.evaluation.intervals import Estimate, Weights, newcombe, wider, wilson
+from trainer.evaluation.intervals import Estimate, Weights, newcombe, tells, wider, wilson
 from trainer.evaluation.scoring import Scored
 from trainer.evaluation.units import Judged, judge
 
@@ -255,7 +255,8 @@ def _estimates(judged: Judged, measure: Measure, rates: Rates) -> dict[str, Esti
         interval = judged.draws.interval(value, samples[1:])
         if name in rates:
             hits, of = rates[name]
-            interval = wider(interval, wilson(int(hits.sum()), int(of.sum())))
+            exact = wilson(int(hits.sum()), int(of.sum()))
+            interval = wider(interval, exact) if tells(samples[1:]) else exact
         elif name.startswith("recall_at_"):
             interval = wider(interval, wilson(value * attacks, attacks))
         bound = 1000.0 if name == "alerts_per_1000" else 1.0

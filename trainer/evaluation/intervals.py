@@ -15,6 +15,7 @@ Interval = tuple[float, float]
 _Z: Final = 1.959963984540054  # 97.5 % of a normal distribution lie below
 _PERCENTILES: Final = (2.5, 97.5)
 _DRAWS: Final = 400
+_ROUNDING: Final = 1e-12
 _DRAWN: Final = 40_000_000
 """Of very many examples fewer samples are drawn: so many examples in all, but no fewer samples than a hundred."""
 
@@ -95,12 +96,17 @@ class Draws:
         as many examples as the rarer kind has.
         """
         drawn = drawn[np.isfinite(drawn)]
-        if len(drawn) and np.ptp(drawn) > 0:
+        if tells(drawn):
             low, high = np.percentile(drawn, _PERCENTILES)
             return min(float(low), value), max(float(high), value)
         attacks = int(self.labels.sum())
         width = wilson(0, min(attacks, len(self.labels) - attacks))[1]
         return value - width, value + width
+
+
+def tells(drawn: NDArray[np.float64]) -> bool:
+    """Whether a figure's samples differ by more than rounding."""
+    return bool(np.isfinite(drawn).any()) and float(np.nanmax(drawn) - np.nanmin(drawn)) > _ROUNDING
 
 
 def wider(one: Interval, other: Interval) -> Interval:

@@ -43,6 +43,12 @@ _LABELS: Final = {
 }
 
 
+_KINDS: Final = {
+    "bigrams": "Logistic regression on pairs of actions, which did better than a network. ",
+    "recurrent": "A recurrent network. ",
+}
+
+
 class Section(NamedTuple):
     """A table of the report."""
 
@@ -86,7 +92,7 @@ def model_card(metadata: ModelMetadata, figures: Figures, more: Iterable[Section
             f"# {metadata.name} {metadata.version}",
             "",
             (
-                f"Scores the last {metadata.window} actions of a session, {times}, after every action; blocks at "
+                f"{_KINDS.get(str(metadata.training.get('model')), '')}Scores the last {metadata.window} actions of a session, {times}, after every action; blocks at "
                 f"{metadata.threshold:.6g}. Vocabulary of {len(metadata.vocabulary):,} actions{others}."
             ),
             "",
@@ -165,6 +171,7 @@ def figure_rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
     lawful = figures.examples - figures.attacks
     yield f"{figures.unit}s", f"{figures.attacks:,} attacks, {lawful:,} lawful", ""
     yield "share of attacks assumed", f"{figures.base_rate:.4g}, {figures.base_rate_from}", ""
+    yield "threshold", f"{figures.threshold:.6g}", ""
     for name, one in figures.estimates.items():
         label, shown = label_of(name, figures.unit), _shown(name)
         if name == "best_f1":

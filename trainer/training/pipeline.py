@@ -45,6 +45,9 @@ MAX_PARITY_ERROR: Final = 1e-4
 """How far the exported graph's scores may lie from Keras' for the file to be written. Well below 1e-6 on the
 sessions that a model was trained for; up to 1e-5 is single precision itself, where a steep model is undecided.
 """
+RECURRENT: Final = "recurrent"
+BIGRAMS: Final = "bigrams"
+_NAMES: Final = {RECURRENT: "session-lstm", BIGRAMS: "session-bigrams"}
 _PARITY_WINDOWS: Final = 4_096
 _VALID_WINDOWS: Final = 20_000
 
@@ -68,6 +71,7 @@ class TrainingConfig:
         idle_timeout_ms: of the detector: a session without an action for longer begins anew.
         ends_session: actions after which a session begins anew, if there is no encoding that says so.
         moves_money: actions that move money, and `large_money` much of it, for figures.
+        name: in alerts; the kind of model if empty.
         device: to train on; only the CPU gives the same bytes again.
         data_parameters: how the data came to be, for the record in the model file.
     """
@@ -89,7 +93,7 @@ class TrainingConfig:
     large_money: tuple[str, ...] = LARGE_MONEY
     device: Device = "cpu"
     preset: str = "data"
-    name: str = "session-lstm"
+    name: str = ""
     version: str = "1"
     data_parameters: dict[str, int | float | str] = field(default_factory=dict)
 
@@ -178,7 +182,7 @@ def train(
     encoding = run.encoding
     metadata = ModelMetadata(
         format=FORMAT,
-        name=config.name,
+        name=config.name or _NAMES[model.network],
         version=config.version,
         preset=config.preset,
         vocabulary=list(encoding.vocabulary),
@@ -293,7 +297,7 @@ class _Run:
         if adds_up:
             added = fit_evidence(Windows.of(judged), base_rate, self.config.schedule.seed)
         return _Model(
-            "recurrent",
+            RECURRENT,
             self.graph(together([fitted.tensors for fitted in learned.fits]), line),
             line,
             added,
@@ -311,7 +315,7 @@ class _Run:
         added = fit_evidence(Windows.of(judged), base_rate, seed)
         bigrams = mean_of(fitted)
         return _Model(
-            "bigrams",
+            BIGRAMS,
             bigram_graph(bigrams, encoding.window),
             Line(),
             added,
@@ -377,7 +381,7 @@ def _recorded(
 ) -> dict[str, int | float | str]:
     """Return what the model file says of the training."""
     numbers = {
-        **config.shape._asdict(),
+        **(config.shape._asdict() if model.network == RECURRENT else {}),
         **asdict(learned.plan),
         **asdict(config.weighing),
         **config.wanted._asdict(),
