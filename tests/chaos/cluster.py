@@ -17,6 +17,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions
 from kafka.errors import KafkaError
 
 from broker import EmbeddedBroker
+from detector.model.artifact import default_model_path
 from detector.model.at_hand import ModelsAtHand
 from detector.runtime.config import DetectorConfig
 from detector.runtime.topics import ensure_topics
@@ -44,7 +45,9 @@ SETTINGS: dict[str, Any] = {
     "snapshot_ratio": 1,
     "metrics_port": -1,
     "model_watch_ms": 200,
-    "shadow_model": "default",
+    "shadow_model": str(
+        default_model_path()
+    ),  # the same for a worker of an old version, which packages another
     "shadow_threshold": 0.3,
 }
 """Of DetectorConfig: short times, so that a run has time for many faults, and limits that the traffic exceeds."""
