@@ -124,13 +124,18 @@ def fit_ngrams(sessions: Sessions, seed: int) -> NGrams:
 
     Of more than two million actions a random choice of sessions is learned from.
     """
-    order = np.random.RandomState(seed).permutation(len(sessions))
-    sessions = sessions.take(
-        np.sort(order[: max(1, int(np.searchsorted(np.cumsum(sessions.lengths[order]), _MOST_ACTIONS)))])
-    )
+    sessions = sessions.take(some_of(sessions.lengths, seed))
     codes = np.stack(_grams(sessions, sessions.names))
     grams, weights, intercept = regression_on_shares(codes, sessions.starts, sessions.targets)
     return NGrams(sessions.names, grams, weights, intercept)
+
+
+def some_of(lengths: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Choose at random among sequences of these lengths, so many as have two million actions; one at least, rising."""
+    order = np.random.RandomState(seed).permutation(len(lengths))
+    count = max(1, int(np.searchsorted(np.cumsum(lengths[order]), _MOST_ACTIONS)))
+    chosen: NDArray[np.int64] = np.sort(order[:count])
+    return chosen
 
 
 def regression_on_shares(

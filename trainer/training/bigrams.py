@@ -16,12 +16,11 @@ from detector.core.encoding import Encoding
 from detector.model.scorer import ACTIONS_INPUT, GAPS_INPUT, SCORE_OUTPUT
 from trainer.data.sessions import UNLABELLED
 from trainer.data.windows import Packed
-from trainer.evaluation.baselines import regression_on_shares
+from trainer.evaluation.baselines import regression_on_shares, some_of
 from trainer.training.export import check_weights, checked_model
 
 MOST_ACTIONS: Final = 300
 """Of a vocabulary: the table has a weight for each pair."""
-_MOST_STEPS: Final = 2_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,8 +51,7 @@ def fit_bigrams(packed: Packed, targets: NDArray[np.int8], encoding: Encoding, s
         seed: of the choice.
     """
     lengths = np.diff(packed.sittings)
-    order = np.random.RandomState(seed).permutation(len(lengths))
-    some = np.sort(order[: max(1, int(np.searchsorted(np.cumsum(lengths[order]), _MOST_STEPS)))])
+    some = some_of(lengths, seed)
     at = np.concatenate([np.arange(*packed.sittings[one : one + 2]) for one in some.tolist()])
     starts = np.concatenate([[0], np.cumsum(lengths[some])]).astype(np.int64)
     action, gap = packed.steps["action"][at].astype(np.int64), packed.steps["gap"][at].astype(np.int64)

@@ -5,7 +5,6 @@ windows' logits tells them apart, and where all is said within a window it adds 
 and the highest window alone, are held against each other on sessions that they were not fitted to.
 """
 
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, Self
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.evidence import MIN_SCORE, Evidence
+from trainer.evaluation.baselines import one_thread
 from trainer.evaluation.scoring import Scored
 
 SCALES_ACTIONS: Final = (None, 2048.0, 256.0, 32.0)
@@ -26,8 +26,6 @@ MIN_EACH: Final = 20
 """Attacks, and lawful sessions, without which nothing is fitted."""
 MAX_EACH: Final = 1_000
 """Of each kind that the weights are fitted to; more would change them no more. All are judged by."""
-
-
 _CONSTANT: Final = 1e-9
 
 
@@ -105,14 +103,14 @@ def fit_evidence(windows: Windows, base_rate: float, seed: int) -> Added:
         seed: of the halves, and of the prefixes that the weights are fitted to.
     """
     labels = windows.labels
+    if min(labels.sum(), (~labels).sum()) < MIN_EACH:
+        return Added(None, np.zeros(len(labels)))
     rng = np.random.RandomState(seed)
     half = rng.permutation(len(labels)) % 2 == 0
     ends = _prefixes(windows.starts, rng)
     few = np.zeros(len(labels), np.bool_)
     for kind in (labels, ~labels):
         few[rng.permutation(np.flatnonzero(kind))[: 2 * MAX_EACH]] = True
-    if min(labels.sum(), (~labels).sum()) < MIN_EACH:
-        return Added(None, np.zeros(len(labels)))
     fitted = [list(_candidates(windows, ends[side & few], base_rate)) for side in (half, ~half)]
 
     def losses(both: Sequence[Evidence | None]) -> NDArray[np.float64]:
@@ -150,7 +148,7 @@ def fit_evidence(windows: Windows, base_rate: float, seed: int) -> Added:
 def session_logits(
     logits: NDArray[np.float64], sittings: NDArray[np.int64], evidence: Evidence | None
 ) -> NDArray[np.float64]:
-    """Return the session's logit after each action: `Evidence.after` for many sessions at once, to the last few bits."""
+    """Return the session's logit after each action: `Evidence.weigh` for many sessions at once, to the last few bits."""
     if evidence is None:
         return logits
     carried = _sums(evidence.logit_weight * logits + evidence.drift, sittings, evidence.floor)
@@ -181,21 +179,22 @@ def _candidates(windows: Windows, ends: NDArray[np.int64], base_rate: float) -> 
     truth, logits = windows.is_attack[chosen], windows.logits
     number = _number(windows.sittings)
     sums = _sums(logits, windows.sittings, None)[chosen]
-    for scale, floor in itertools.product(SCALES_ACTIONS, FLOORS):
+    for scale in SCALES_ACTIONS:
         shrunk = 1.0 if scale is None else 1 + number[chosen] / scale
         terms = np.column_stack([logits[chosen], sums / shrunk, number[chosen] / shrunk])
-        (window, weight, drift), bias = _logistic(terms, truth, base_rate)
-        carried = _sums(weight * logits + drift, windows.sittings, floor)[chosen] / shrunk
-        (window, scaled), bias = _logistic(np.column_stack([logits[chosen], carried]), truth, base_rate)
-        scaled = max(0.0, scaled)
-        yield Evidence(
-            window_weight=window,
-            bias=bias,
-            logit_weight=scaled * weight,
-            drift=scaled * drift,
-            floor=scaled * floor,
-            scale_actions=scale,
-        )
+        (_, weight, drift), _ = _logistic(terms, truth, base_rate)
+        for floor in FLOORS:
+            carried = _sums(weight * logits + drift, windows.sittings, floor)[chosen] / shrunk
+            (window, scaled), bias = _logistic(np.column_stack([logits[chosen], carried]), truth, base_rate)
+            scaled = max(0.0, scaled)
+            yield Evidence(
+                window_weight=window,
+                bias=bias,
+                logit_weight=scaled * weight,
+                drift=scaled * drift,
+                floor=scaled * floor,
+                scale_actions=scale,
+            )
 
 
 def _number(sittings: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -217,11 +216,10 @@ def _logistic(
 ) -> tuple[list[float], float]:
     """Return weights and bias of a logistic regression; both kinds weigh as at the base rate."""
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  --help must not wait for it
-    from threadpoolctl import threadpool_limits  # noqa: PLC0415  scikit-learn brings it
 
     scale = features.std(axis=0)
     scale[scale < _CONSTANT] = np.inf  # what says nothing weighs nothing
-    with threadpool_limits(1):  # more threads would sum in another order
+    with one_thread():
         fitted = LogisticRegression(C=10, max_iter=1_000).fit(
             features / scale, truth, sample_weight=_weights(truth, base_rate)
         )
