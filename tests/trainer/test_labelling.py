@@ -1,0 +1,137 @@
+"""Labels: of sessions, events and accounts, beside the data or in it, and what has none."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+import pytest
+
+from producer.behaviour import realistic
+from producer.recording import label_of
+from tests.trainer.test_reading import BEGIN_MS
+from trainer.data.description import Description, described
+from trainer.data.loading import load
+from trainer.data.sessions import DataError, Sessions
+
+
+def labelled_by(tmp_path: Path, labels: str, **said: Any) -> Sessions:
+    """Return three sessions of two accounts, some of them labelled."""
+    path = tmp_path / "data.csv"
+    day_ms = 86_400_000
+    rows = [("a", "x", 0), ("a", "x", 1), ("b", "x", 2), ("b", "x", 3), ("c", "y", 60 * day_ms)]
+    lines = [
+        f"{session},{account},A,{BEGIN_MS + at_ms},e{number},{label}"
+        for number, ((session, account, at_ms), label) in enumerate(zip(rows, labels.split("|"), strict=True))
+    ]
+    path.write_text("session_id,account_id,action,occurred_at_ms,event_id,label\n" + "\n".join(lines))
+    return load(path, described(said)).sessions
+
+
+def test_labels_of_sessions_events_and_accounts(tmp_path: Path) -> None:
+    """A session is attacked from its first fraudulent event on; an event's label is its own; an account's is of all."""
+    assert labelled_by(tmp_path, "0|1|0|0|0").targets.tolist() == [0, 1, 0, 0, 0]
+    assert labelled_by(tmp_path, "1|0|0|0|0").targets.tolist() == [1, 1, 0, 0, 0]
+    assert labelled_by(tmp_path, "1|0|0|1|0", labels_of="event").targets.tolist() == [1, 0, 0, 1, 0]
+    assert labelled_by(tmp_path, "0|1|0|0|0", labels_of="account").targets.tolist() == [1, 1, 1, 1, 0]
+    unknown = labelled_by(tmp_path, "2|1|2|0|2", labels_of="event", unlabelled_values=["2"])
+    assert unknown.targets.tolist() == [-1, 1, -1, 0]
+    assert unknown.labels_of == "event"
+
+
+@pytest.mark.parametrize("written", ["1", "1.0", "true", "TRUE", "True"])
+def test_labels_are_read_as_they_are_written(tmp_path: Path, written: str) -> None:
+    """Numbers, truth values, and what a table makes of whole numbers beside empty cells."""
+    path = tmp_path / "data.csv"
+    path.write_text(f"session_id,action,label\na,A,{written}\nb,A,0\n")
+    assert load(path).sessions.labels.tolist() == [1, 0]
+
+
+def test_a_session_a_row_may_have_a_label_for_each_event(tmp_path: Path) -> None:
+    """A list of labels, as of actions; null where nobody knows."""
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"session_id":"a","actions":["A","B","C"],"label":[0,true,null]}')
+    told = described({"labels_of": "event", "unlabelled": "leave-out"})
+    assert load(path, told).sessions.targets.tolist() == [0, 1, -1]
+
+
+def test_what_has_no_label_is_what_the_description_says(tmp_path: Path) -> None:
+    """Refused by default, lawful or left out on demand; what is too young for its label is no lawful session."""
+    with pytest.raises(DataError, match=r"1 of 3 sessions have no label \(c\).*--unlabelled lawful"):
+        labelled_by(tmp_path, "1|1|0|0|")
+    assert labelled_by(tmp_path, "1|1||||"[:-1], unlabelled="lawful").labels.tolist() == [1, 0, 0]
+    assert labelled_by(tmp_path, "1|1|||0", unlabelled="leave-out").ids.tolist() == ["a", "c"]
+    young = labelled_by(tmp_path, "1|1||||"[:-1], unlabelled="lawful", label_delay="30d")
+    assert young.ids.tolist() == ["a", "b"]
+    assert young.labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels_of", "key", "targets"),
+    [
+        ("session", "session_id", [0, 1, 0, 0, 0]),
+        ("event", "event_id", [0, 1, 0, 0, 0]),
+        ("account", "account_id", [1, 1, 1, 1, 0]),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_labels_may_lie_in_a_file_of_their_own(
+    tmp_path: Path, labels_of: str, key: str, targets: list[int], suffix: str
+) -> None:
+    """Of any form, for sessions, events or accounts; of two on one thing the later holds."""
+    said = {
+        "session_id": [("a", 0, 0), ("a", 1, 1), ("nobody", 1, 0)],
+        "event_id": [("e1", 1, 0), ("nobody", 1, 0)],
+        "account_id": [("x", 1, 0), ("nobody", 1, 0)],
+    }[key]
+    frame = pl.DataFrame(
+        [{key: one, "is_fraud": label, "attack_from": begins} for one, label, begins in said]
+    )
+    path = tmp_path / f"labels{suffix}"
+    getattr(frame, {".csv": "write_csv", ".jsonl": "write_ndjson", ".parquet": "write_parquet"}[suffix])(path)
+    labelled_by(tmp_path, "||||", unlabelled="lawful")
+    told = described({"labels_of": labels_of, "unlabelled": "lawful", "columns": {"label": "is_fraud"}})
+    data = tmp_path / "data.csv"
+    data.write_text(data.read_text().replace(",label", ",note"))
+    loaded = load(data, told, path)
+    assert loaded.sessions.targets.tolist() == targets
+    assert f"1 labels are of {labels_of}s that the data does not have" in loaded.told
+
+
+def test_events_and_labels_make_the_sessions_they_came_from(tmp_path: Path) -> None:
+    """A recording with its labels gives back the simulated sessions; one without a label is an error."""
+    simulated = list(realistic.sessions(40, 3, realistic.RealisticBehaviour(attack_rate=0.3)))
+    events, labels = tmp_path / "events.jsonl.gz", tmp_path / "labels.jsonl"
+    lines = [event for session in simulated for event in session.events(BEGIN_MS)]
+    events.write_bytes(gzip.compress(b"\n".join(msgspec.json.encode(event) for event in [*lines, lines[0]])))
+    written = [msgspec.json.encode(label_of(session)) for session in simulated]
+    labels.write_bytes(b"\n".join(written))
+    made = load(events, labels=labels).sessions
+    assert made.ids.tolist() == [one.session_id for one in simulated]
+    assert made.event_hashes is not None
+    for one, origin in zip(made.rows(), simulated, strict=True):
+        repeats = int(one.session_id == lines[0].session_id)
+        assert one.actions[: len(one.actions) - repeats] == tuple(map(str, origin.actions))
+        assert (one.timestamps_ms or ())[: len(origin.actions)] == tuple(origin.timestamps_ms(BEGIN_MS))
+        assert (one.label, one.attack_from, one.type) == (origin.label, origin.attack_from, origin.kind)
+        assert one.customer_type == origin.customer_type
+    labels.write_bytes(b"\n".join(written[1:]))
+    with pytest.raises(DataError, match="1 of 40 sessions have no label"):
+        load(events, labels=labels)
+    labels.write_bytes(b'{"session_id": "c", "label": 2}')
+    with pytest.raises(DataError, match="line 1: label is 2"):
+        load(events, labels=labels)
+
+
+def test_an_attack_that_begins_beyond_its_session_is_told(tmp_path: Path) -> None:
+    """It is taken to begin with the last action; of a lawful session a beginning is refused."""
+    path = tmp_path / "events.csv"
+    rows = "a,X,1,99\na,Y,1,99\nb,X,0,{}\n"
+    path.write_text("session_id,action,label,attack_from\n" + rows.format(""))
+    loaded = load(path, Description())
+    assert loaded.sessions.targets.tolist() == [0, 1, 0]
+    assert any("1 attacks begin behind their session's last action" in line for line in loaded.told)
+    path.write_text("session_id,action,label,attack_from\n" + rows.format("0"))
+    with pytest.raises(DataError, match="1 lawful sessions have an attack_from"):
+        load(path, Description())
