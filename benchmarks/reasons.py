@@ -99,7 +99,7 @@ def by_kernel(model: Model, window: bytes) -> tuple[list[float], int]:
 
 def as_shipped(model: Model, window: bytes) -> tuple[list[float], int]:
     """Take the values that the alert's reasons are made of."""
-    asked = windows_of(window)
+    asked = windows_of(window, STEP_BYTES)
     answers = scored(asked, model.encoding, model.score)
     return values_of(answers, len(window) // STEP_BYTES), len(asked)
 

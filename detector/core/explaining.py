@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from detector.contract.alerts import Alert
 from detector.contract.explanations import Attribution, Explanation
-from detector.core.encoding import STEP_BYTES, Encoding
+from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
 from detector.core.reasons import Score, checked, reasons, scored
 from detector.core.shapley import all_coalitions, coalitions_of, estimated_values, exact_values, layers
@@ -139,7 +139,8 @@ def shapley_values(window: bytes, encoding: Encoding, score: Score, seed: uuid.U
     Raises:
         ValueError: an answer is no score.
     """
-    all_steps = [window[at : at + STEP_BYTES] for at in range(0, len(window), STEP_BYTES)]
+    size_bytes = encoding.step_bytes
+    all_steps = [window[at : at + size_bytes] for at in range(0, len(window), size_bytes)]
     given, steps = b"".join(all_steps[:-MAX_ACTIONS]), all_steps[-MAX_ACTIONS:]
     count = len(steps)
     exact = count <= EXACT_ACTIONS
@@ -163,7 +164,7 @@ def _other_gaps(steps: Sequence[bytes], encoding: Encoding) -> tuple[list[int], 
     for index, step in enumerate(steps):
         if step[-1] < _FIRST_GAP_BUCKET:
             continue
-        end = (index + 1) * STEP_BYTES  # a step's last byte is its gap bucket
+        end = (index + 1) * encoding.step_bytes  # a step's last byte is its gap bucket
         at_gap += [index] * len(buckets)
         variants += [window[: end - 1] + bytes([bucket]) + window[end:] for bucket in buckets]
     return at_gap, variants

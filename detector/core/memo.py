@@ -53,7 +53,7 @@ class ScoreMemo:
         return self.scores([candidate.steps for candidate in candidates])
 
     def __call__(self, windows: NDArray[np.void]) -> NDArray[np.float32]:
-        """Score windows as the model does: shape (n, window), dtype STEP_DTYPE, to n scores."""
+        """Score windows as the model does: shape (n, window), dtype `step_dtype` of the encoding, to n scores."""
         rows = np.ascontiguousarray(windows).view(np.dtype((np.void, self._encoding.window_bytes)))
         packed: list[Any] = rows.ravel().tolist()
         # A step's last byte, its gap bucket, is never 0: what is stripped is padding.

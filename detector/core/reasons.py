@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from detector.contract.alerts import Alert, Cause
 from detector.contract.explanations import Attribution
 from detector.core.decision import Decided
-from detector.core.encoding import STEP_BYTES, Encoding
+from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
 from detector.core.shapley import all_coalitions, exact_values
 
 Score = Callable[[NDArray[np.void]], NDArray[np.float32]]
-"""Windows of shape (n, window), dtype STEP_DTYPE, to n scores; a window's score does not depend on the others."""
+"""Windows of shape (n, window), dtype `Encoding.step_dtype`, to n scores; a window's score does not depend on the others."""
 
 MAX_ACTIONS = 32
 """Actions of a window that reasons are sought among, the last ones. Those before are taken for given."""
@@ -65,7 +65,7 @@ def _reasoned(
     evidence: Evidence | None,
 ) -> Iterator[Alert]:
     asked = [
-        [] if alert.cause is Cause.CIRCUIT_BREAKER else windows_of(window)
+        [] if alert.cause is Cause.CIRCUIT_BREAKER else windows_of(window, encoding.step_bytes)
         for alert, window in zip(alerts, windows, strict=True)
     ]
     all_asked = list(itertools.chain.from_iterable(asked))
@@ -98,15 +98,15 @@ def checked(scores: NDArray[np.float32]) -> list[float]:
     return answers
 
 
-def windows_of(window: bytes) -> list[bytes]:
+def windows_of(window: bytes, step_bytes: int) -> list[bytes]:
     """List the windows whose scores a window's reasons are made of, at most MAX_WINDOWS."""
-    begin = max(0, len(window) - MAX_ACTIONS * STEP_BYTES)
-    given, ends = window[:begin], range(begin, len(window) + 1, STEP_BYTES)
-    steps = [window[end - STEP_BYTES : end] for end in ends[1:]]
+    begin = max(0, len(window) - MAX_ACTIONS * step_bytes)
+    given, ends = window[:begin], range(begin, len(window) + 1, step_bytes)
+    steps = [window[end - step_bytes : end] for end in ends[1:]]
     if len(steps) <= EXACT_ACTIONS:
         return all_coalitions(steps)
     alone = [given + step for step in steps]
-    without = [window[: end - STEP_BYTES] + window[end:] for end in ends[1:]]
+    without = [window[: end - step_bytes] + window[end:] for end in ends[1:]]
     return [*(window[:end] for end in ends), *alone, *without]
 
 

@@ -15,6 +15,8 @@ SHADOWED = 16
 MARKS = BLOCKED | REVIEWED | REACHED | SHADOWED
 CARRIED, SHADOW_CARRIED = 32, 64
 """Flags of a session: behind its steps lies what its model carries over, and behind that what a challenger does."""
+PROFILE = 128
+"""Flag of what is no session but an account's profile, with a session's head: it lies in the same state log."""
 _CARRIED = Struct("<8sd")
 CARRIED_BYTES = _CARRIED.size
 MODEL_BYTES = 8

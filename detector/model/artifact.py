@@ -19,13 +19,24 @@ from numpy.typing import NDArray
 
 from detector.contract.actions import ENDS_SESSION, LARGE_MONEY, MOVES_MONEY
 from detector.contract.alerts import ModelReference
-from detector.core.encoding import STEP_BYTES, Encoding
+from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
-from detector.model.scorer import ACTIONS_INPUT, GAPS_INPUT, SCORE_OUTPUT, GraphError, Port, Scorer
+from detector.core.signals import Signal
+from detector.model.scorer import (
+    ACTIONS_INPUT,
+    GAPS_INPUT,
+    SCORE_OUTPUT,
+    SIGNALS_INPUT,
+    GraphError,
+    Port,
+    Scorer,
+)
 
 FORMAT = 1
 SESSIONS_FORMAT = 2
 """Of files that say how a session's windows add up, or what ends it: a detector that read past it would score wrongly."""
+SIGNALS_FORMAT = 3
+"""Of files that declare signals."""
 METADATA_KEY = "session-fraud-detector.model"
 SEAL_KEY = "session-fraud-detector.sha256"
 MAX_MODEL_BYTES = 64 * 1024 * 1024
@@ -58,6 +69,20 @@ class Canary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     actions: list[str]
     score: float
     times_ms: list[int] | None = None
+    signals: list[list[int]] | None = None
+    """Their codes, for each action; None where the model has none."""
+
+    def steps(self, encoding: Encoding) -> bytes:
+        """Encode it.
+
+        Raises:
+            ValueError: an action or a signal is none of the encoding's.
+        """
+        signals = None if self.signals is None else [bytes(one) for one in self.signals]
+        width = len(encoding.signals)
+        if signals is not None and any(len(one) != width for one in signals):
+            raise ValueError(f"signals {self.signals}: expected {width} for each action")
+        return encoding.steps(self.actions, self.times_ms, signals)
 
 
 class ModelMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -93,11 +118,15 @@ class ModelMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     moves_money: tuple[str, ...] = MOVES_MONEY
     """Actions that move money. It and `large_money` are for figures, and decide nothing."""
     large_money: tuple[str, ...] = LARGE_MONEY
+    signals: tuple[Signal, ...] = ()
+    """What the model reads beside action and gap, in the order of the graph's input."""
     """Those of them that move a lot."""
 
 
 def format_of(metadata: ModelMetadata) -> int:
     """Return the format that a file with this metadata is written in: the oldest whose detectors score it rightly."""
+    if metadata.signals:
+        return SIGNALS_FORMAT
     is_as_ever = metadata.evidence is None and set(metadata.ends_session) == set(ENDS_SESSION)
     return FORMAT if is_as_ever else SESSIONS_FORMAT
 
@@ -160,7 +189,7 @@ class Model:
         """Score windows; on one machine a window's score has the same bits in every batch.
 
         Args:
-            windows: shape (n, window), dtype STEP_DTYPE, as `encoding.windows` returns.
+            windows: shape (n, window), dtype `encoding.step_dtype`, as `encoding.windows` returns.
 
         Returns:
             shape (n,), between 0 and 1.
@@ -173,7 +202,7 @@ class Model:
         Args:
             steps: of the whole session, as `encoding.steps` returns.
         """
-        ends = range(STEP_BYTES, len(steps) + 1, STEP_BYTES)
+        ends = range(self.encoding.step_bytes, len(steps) + 1, self.encoding.step_bytes)
         windows = self.encoding.windows(
             [steps[max(0, end - self.encoding.window_bytes) : end] for end in ends]
         )
@@ -290,9 +319,9 @@ def _metadata(properties: dict[str, str]) -> ModelMetadata:
         )
     try:
         seen = msgspec.json.decode(document, type=_Versioned).format
-        if not FORMAT <= seen <= SESSIONS_FORMAT:
+        if not FORMAT <= seen <= SIGNALS_FORMAT:
             raise ModelRefusedError(
-                f"it has format {seen}: expected {FORMAT} or {SESSIONS_FORMAT}; "
+                f"it has format {seen}: expected one from {FORMAT} to {SIGNALS_FORMAT}; "
                 + ("update the detector" if seen > FORMAT else "train the model again")
             )
         metadata = msgspec.json.decode(document, type=ModelMetadata)
@@ -302,8 +331,8 @@ def _metadata(properties: dict[str, str]) -> ModelMetadata:
         ) from error
     if seen < format_of(metadata):
         raise ModelRefusedError(
-            f"it has format {seen} and what begins with format {format_of(metadata)}, evidence or actions of its own "
-            f"that end a session: expected a file as `python -m trainer train` wrote it; {_EXPORT_AGAIN}"
+            f"it has format {seen} and what begins with format {format_of(metadata)}, evidence, signals or "
+            f"actions of its own that end a session: expected a file as `python -m trainer train` wrote it; {_EXPORT_AGAIN}"
         )
     if not 0 < metadata.threshold <= 1:
         raise ModelRefusedError(
@@ -326,6 +355,7 @@ def _encoding(metadata: ModelMetadata, unknown_actions: UnknownActions) -> Encod
             metadata.gap_bounds_ms,
             unknown_token=with_token,
             ends_session=metadata.ends_session,
+            signals=metadata.signals,
         )
     except ValueError as error:
         raise ModelRefusedError(f"its metadata has {error}; {_EXPORT_AGAIN}") from error
@@ -335,6 +365,8 @@ def _check_ports(scorer: Scorer, encoding: Encoding) -> None:
     inputs = {ACTIONS_INPUT: Port("tensor(int32)", (None, encoding.window))}
     if encoding.gap_bounds_ms:
         inputs[GAPS_INPUT] = Port("tensor(int32)", (None, encoding.window))
+    if encoding.signals:
+        inputs[SIGNALS_INPUT] = Port("tensor(int32)", (None, encoding.window, len(encoding.signals)))
     outputs = {SCORE_OUTPUT: Port("tensor(float)", (None,))}
     for kind, seen, expected in (("inputs", scorer.inputs, inputs), ("outputs", scorer.outputs, outputs)):
         if seen != expected:
@@ -353,15 +385,22 @@ def _describe(ports: dict[str, Port]) -> str:
 
 def _check_tables(scorer: Scorer, encoding: Encoding, rows: int) -> None:
     """Check that the graph's embeddings have a row for every code of the metadata, and none beyond."""
-    last_action, last_gap = rows, encoding.gap_buckets - 1
-    fits = scorer.accepts(action_code=last_action, gap_bucket=last_gap)
-    beyond = scorer.accepts(action_code=last_action + 1, gap_bucket=last_gap) or (
-        bool(encoding.gap_bounds_ms) and scorer.accepts(action_code=last_action, gap_bucket=last_gap + 1)
+    codes, gap_bucket = encoding.signals.codes, encoding.gap_buckets - 1
+    last = [code - 1 for code in codes]
+    nexts = [[*last[:place], code, *last[place + 1 :]] for place, code in enumerate(codes)]
+    fits = scorer.accepts(action_code=rows, gap_bucket=gap_bucket, signal_codes=last)
+    beyond = (
+        scorer.accepts(action_code=rows + 1, gap_bucket=gap_bucket, signal_codes=last)
+        or (
+            bool(encoding.gap_bounds_ms)
+            and scorer.accepts(action_code=rows, gap_bucket=gap_bucket + 1, signal_codes=last)
+        )
+        or any(scorer.accepts(action_code=rows, gap_bucket=gap_bucket, signal_codes=one) for one in nexts)
     )
     if not fits or beyond:
         raise ModelRefusedError(
-            f"its metadata names {last_action} actions and {encoding.gap_buckets} gap buckets, and its graph was "
-            f"built for {'more' if beyond else 'fewer'}: expected the same; {_EXPORT_AGAIN}"
+            f"its metadata names {rows} actions, {encoding.gap_buckets} gap buckets and signals of {list(codes)} codes, "
+            f"and its graph was built for {'more' if beyond else 'fewer'}: expected the same; {_EXPORT_AGAIN}"
         )
 
 
@@ -372,7 +411,7 @@ def _check_canaries(model: Model) -> None:
             f"it has no canaries: expected some sessions with their scores; {_EXPORT_AGAIN}"
         )
     try:
-        steps = [model.encoding.steps(canary.actions, canary.times_ms) for canary in canaries]
+        steps = [canary.steps(model.encoding) for canary in canaries]
     except (ValueError, IndexError) as error:
         raise ModelRefusedError(
             f"a canary cannot be encoded ({error}): expected actions of its vocabulary; {_EXPORT_AGAIN}"

@@ -6,6 +6,7 @@ last Gemm does not. tests/model/test_scorer.py holds it.
 """
 
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,9 +20,13 @@ from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 ACTIONS_INPUT = "actions"
 GAPS_INPUT = "gaps"
+SIGNALS_INPUT = "signals"
 SCORE_OUTPUT = "score"
 CHUNK_WINDOWS = 128
 """Most windows computed at once. Speed is flat from 64 up; of windows sorted by length, smaller chunks waste less."""
+
+_FIELDS = {ACTIONS_INPUT: "action", GAPS_INPUT: "gap", SIGNALS_INPUT: "signals"}
+"""Of a step, by the graph's input that reads it."""
 
 _FATAL_ONLY = 4  # onnxruntime's severities: 0 verbose to 4 fatal
 
@@ -73,13 +78,13 @@ class Scorer:
             self.properties: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         except Exception as error:
             raise GraphError(str(error)) from error
-        self._uses_gaps = GAPS_INPUT in self.inputs
+        self._reads = {name: field for name, field in _FIELDS.items() if name in self.inputs}
 
     def score(self, windows: NDArray[np.void]) -> NDArray[np.float32]:
         """Score windows.
 
         Args:
-            windows: shape (n, window), dtype STEP_DTYPE, n at least 0.
+            windows: shape (n, window), dtype `Encoding.step_dtype`, n at least 0.
 
         Returns:
             shape (n,), between 0 and 1.
@@ -99,14 +104,16 @@ class Scorer:
             scores[order[chunk]] = self._score_chunk(by_length[chunk])
         return scores
 
-    def accepts(self, *, action_code: int, gap_bucket: int) -> bool:
-        """Tell whether the graph's tables reach as far as an action code and a gap bucket."""
-        shape = (1, self.inputs[ACTIONS_INPUT].shape[1] or 1)
-        feed = {ACTIONS_INPUT: np.full(shape, action_code, np.int32)}
-        if self._uses_gaps:
-            feed[GAPS_INPUT] = np.full(shape, gap_bucket, np.int32)
+    def accepts(self, *, action_code: int, gap_bucket: int, signal_codes: Sequence[int] = ()) -> bool:
+        """Tell whether the graph's tables reach as far as an action code, a gap bucket and codes of the signals."""
+        window = self.inputs[ACTIONS_INPUT].shape[1] or 1
+        feed = {
+            ACTIONS_INPUT: np.full((1, window), action_code, np.int32),
+            GAPS_INPUT: np.full((1, window), gap_bucket, np.int32),
+            SIGNALS_INPUT: np.tile(np.array(signal_codes, np.int32), (1, window, 1)),
+        }
         try:
-            self._run(feed)
+            self._run({name: feed[name] for name in self._reads})
         except GraphError as error:
             if isinstance(error.__cause__, InvalidArgument):  # Gather checks its indices
                 return False
@@ -116,10 +123,7 @@ class Scorer:
     def _score_chunk(self, windows: NDArray[np.void]) -> NDArray[np.float32]:
         if not len(windows):
             return np.empty(0, np.float32)
-        feed = {ACTIONS_INPUT: windows["action"].astype(np.int32)}
-        if self._uses_gaps:
-            feed[GAPS_INPUT] = windows["gap"].astype(np.int32)
-        return self._run(feed)
+        return self._run({name: windows[field].astype(np.int32) for name, field in self._reads.items()})
 
     def _run(self, feed: dict[str, NDArray[np.int32]]) -> NDArray[np.float32]:
         try:

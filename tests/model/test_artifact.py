@@ -183,9 +183,11 @@ def _described(document: object) -> bytes:
 
 def test_format(path: Path) -> None:
     """A newer format asks for another detector, whatever else its metadata holds; an older one for training."""
-    newer = {"format": 3, "unheard_of": []}
-    assert re.search("format 3: expected 1 or 2; update", _refusal(path, _described(newer)))
-    assert re.search("format 0: expected 1 or 2; train", _refusal(path, _described(metadata(format=0))))
+    newer = {"format": 4, "unheard_of": []}
+    assert re.search("format 4: expected one from 1 to 3; update", _refusal(path, _described(newer)))
+    assert re.search(
+        "format 0: expected one from 1 to 3; train", _refusal(path, _described(metadata(format=0)))
+    )
 
 
 EVIDENCE = Evidence(window_weight=1, bias=0, logit_weight=0.1, drift=-0.01, floor=-2, scale_actions=50)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from detector.contract.alerts import Alert
 from detector.core import explaining, reasons
 from detector.core.decision import Decided, Policy
-from detector.core.encoding import Encoding
+from detector.core.encoding import STEP_BYTES, Encoding
 from detector.core.explaining import EXACT_ACTIONS, Values, shapley_values
 from detector.core.partition import Partition
 from detector.core.reasons import Score
@@ -112,7 +112,7 @@ def test_reasons_agree_with_exact_values(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(explaining, "MAX_COALITIONS", 2**13)
     places, costs = [], []
     for number, window in enumerate(windows[:500]):
-        asked = reasons.windows_of(window)
+        asked = reasons.windows_of(window, STEP_BYTES)
         answers = reasons.scored(asked, model.encoding, model.score)
         values = reasons.values_of(answers, len(model.encoding.actions(window)))
         exact = shapley_values(window, model.encoding, model.score, uuid.UUID(int=number)).values
