@@ -165,7 +165,7 @@ def _compiled(network: Any, optimizer: Any, encoding: Encoding) -> tuple[Any, An
     """Return the step that learns from windows, targets and weights, and the logits of windows, compiled once each."""
     import tensorflow as tf  # noqa: PLC0415  takes seconds, and --help must not
 
-    codes = [tf.TensorSpec([None, encoding.window], tf.int32)] * (2 if encoding.gap_bounds_ms else 1)
+    codes = [tf.TensorSpec(one.shape, tf.int32) for one in network.inputs]
     numbers = tf.TensorSpec([None, encoding.window], tf.float32)
 
     @tf.function(input_signature=[codes, numbers, numbers], jit_compile=False)  # type: ignore[untyped-decorator]  # XLA orders sums as it likes
