@@ -399,8 +399,8 @@ def _check_tables(scorer: Scorer, encoding: Encoding, rows: int) -> None:
     )
     if not fits or beyond:
         raise ModelRefusedError(
-            f"its metadata names {rows} actions, {encoding.gap_buckets} gap buckets and signals of {list(codes)} codes, "
-            f"and its graph was built for {'more' if beyond else 'fewer'}: expected the same; {_EXPORT_AGAIN}"
+            f"its metadata names {rows} actions and {encoding.gap_buckets} gap buckets"
+            f"{f', and signals of {codes} codes' if codes else ''}, and its graph was built for {'more' if beyond else 'fewer'}: expected the same; {_EXPORT_AGAIN}"
         )
 
 

@@ -3,8 +3,8 @@
 import gzip
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Self
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.encoding import MAX_ACTIONS
+from detector.core.signals import Value
 
 Split = Literal["train", "valid", "test"]
 LabelsOf = Literal["session", "event", "account"]
@@ -38,6 +39,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attack_from: int | None = None
     """Index of the first action that is the attacker's; 0 is assumed where an attack does not say."""
     account_id: str | None = None
+    fields: dict[str, tuple[Value, ...]] = {}
+    """What signals read of each action beside these: by the name of the field, `amount` or `attributes.` and a path."""
 
     @property
     def attacked_from(self) -> int:
@@ -47,7 +50,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 PARTS: Final[tuple[Split, ...]] = ("train", "valid", "test")
 UNLABELLED: Final = -1
-OF_ACTIONS: Final = ("actions", "times_ms", "targets", "stream_ms", "event_hashes")
+OF_ACTIONS: Final = ("actions", "times_ms", "targets", "stream_ms", "event_hashes", "log_places", "signals")
 """The columns of Sessions that have a value for each action."""
 
 
@@ -105,6 +108,10 @@ class Sessions:
         stream_ms: shape (actions,), int64; of a log, the partition's stream time once the event is read. Without, a
             session is a log of its own, and its own times are all that ends it.
         event_hashes: shape (actions,), uint64; of the events' ids. None where no event is repeated.
+        log_places: shape (actions,), int64; of a log, in which order its events lie. None where no signal asks.
+        fields: what signals read beside these, by the field's name: shape (actions,), object, each a `Value`.
+        signals: shape (actions, signals), uint8; as they were where all of the data was at hand, since what an account
+            did before may be in another part. None where they are still to be computed, or there are none.
     """
 
     ids: NDArray[np.object_]
@@ -121,6 +128,9 @@ class Sessions:
     labels_of: LabelsOf = "session"
     stream_ms: NDArray[np.int64] | None = None
     event_hashes: NDArray[np.uint64] | None = None
+    log_places: NDArray[np.int64] | None = None
+    fields: Mapping[str, NDArray[np.object_]] = field(default_factory=dict)
+    signals: NDArray[np.uint8] | None = None
 
     @classmethod
     def of(cls, sessions: Sequence[Session]) -> Self:
@@ -164,6 +174,7 @@ class Sessions:
             parts=np.array([PARTS.index(one.split) for one in sessions if one.split], np.int8)
             if told
             else None,
+            fields=_fields_of(sessions, count),
         )
 
     def __len__(self) -> int:
@@ -212,7 +223,8 @@ class Sessions:
     def _at(self, which: NDArray[np.int64] | NDArray[np.bool_]) -> dict[str, Any]:
         """Return the columns that have a value for each action, of some actions."""
         columns = {name: getattr(self, name) for name in OF_ACTIONS}
-        return {name: None if column is None else column[which] for name, column in columns.items()}
+        taken = {name: None if column is None else column[which] for name, column in columns.items()}
+        return {**taken, "fields": {name: column[which] for name, column in self.fields.items()}}
 
     def rows(self) -> "Iterator[Session]":
         """Yield each session by itself, as a line of a data file."""
@@ -231,12 +243,21 @@ class Sessions:
                 account_id=None
                 if self.accounts is None
                 else self.accounts.names[self.accounts.codes[number]],
+                fields={name: tuple(column[start:end].tolist()) for name, column in self.fields.items()},
             )
 
     def actions_of(self, number: int) -> list[str]:
         """Return the names of one session's actions."""
         codes = self.actions[self.starts[number] : self.starts[number + 1]].tolist()
         return [self.names[code] for code in codes]
+
+
+def _fields_of(sessions: Sequence[Session], count: int) -> dict[str, NDArray[np.object_]]:
+    columns = {}
+    for name in dict.fromkeys(name for one in sessions for name in one.fields):
+        values = (one.fields.get(name) or (None,) * len(one.actions) for one in sessions)
+        columns[name] = np.fromiter(itertools.chain.from_iterable(values), object, count)
+    return columns
 
 
 def _all_or_none(have: Sequence[bool], what: str) -> bool:
@@ -296,6 +317,8 @@ def together_in(*parts: Sessions) -> Sessions:
         columns[name] = values[0]
         if isinstance(values[0], Categories):
             columns[name] = Categories.joined(values)
+        elif isinstance(values[0], Mapping):
+            columns[name] = {key: np.concatenate([value[key] for value in values]) for key in values[0]}
         elif isinstance(values[0], np.ndarray):
             columns[name] = np.concatenate(values)
     return Sessions(**columns)
@@ -315,5 +338,7 @@ def sha256_of(parts: Splits) -> str:
         digest.update(msgspec.json.encode([part.ids.tolist(), part.names]))
         for column in (part.starts, part.weights, *(getattr(part, name) for name in OF_ACTIONS)):
             digest.update(b"" if column is None else np.ascontiguousarray(column).tobytes())
+        for name, values in sorted(part.fields.items()):
+            digest.update(msgspec.json.encode([name, values.tolist()]))
         digest.update(b"\n")
     return digest.hexdigest()
