@@ -50,7 +50,7 @@ class _Published:
     """
 
     offsets: dict[int, Decision] = field(default_factory=dict)
-    earlier: dict[str, Alert] = field(default_factory=dict)
+    earlier: dict[tuple[str, str], Alert] = field(default_factory=dict)
     next_offset: int = 0
     complete_from_ms: int = 0
 
