@@ -66,6 +66,8 @@ class _Summary(msgspec.Struct, kw_only=True):
     "unknown_actions",
     "idle_timeout_ms",
     "max_sessions",
+    "max_accounts",
+    "account_timeout_ms",
     "max_event_bytes",
     "max_future_ms",
 )

@@ -34,6 +34,8 @@ class ModelEpoch(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int | None = None
     idle_timeout_ms: int | None = None
     max_sessions: int | None = None
+    max_accounts: int | None = None
+    account_timeout_ms: int | None = None
     max_event_bytes: int | None = None
     max_future_ms: int | None = None
     unknown_actions: str | None = None

@@ -80,7 +80,7 @@ def weighed(
     before: dict[int, float] = {}
     after: dict[str, float] = {}
     for candidate, window_score in zip(candidates, window_scores, strict=True):
-        session_id, number = candidate.event.session_id, candidate.action_number
+        session_id, number = candidate.key, candidate.action_number
         if number == 1:
             value = 0.0
         elif session_id in after:

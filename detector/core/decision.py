@@ -96,7 +96,7 @@ def decide(
         else min(policy.review_threshold, policy.threshold)
     )
     for candidate, score in zip(candidates, weighed.scores, strict=True):
-        session_id, listing = candidate.event.session_id, candidate.listing if policy.obeys_lists else None
+        session_id, listing = candidate.key, candidate.listing if policy.obeys_lists else None
         if candidate.action_number == 1:  # a session that begins, or begins again, has no marks
             marks[session_id] = 0
             counted.count(candidate.stream_time_ms, begun=1)

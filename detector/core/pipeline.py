@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from typing import Final, NamedTuple
 
-from detector.contract.alerts import Alert
+from detector.contract.alerts import Alert, Decision
 from detector.contract.dead_letters import Reason
 from detector.core.carrying import Carrier, Weighed, weighed
 from detector.core.decision import Decided, Policy, Suppression, decide
@@ -25,6 +25,8 @@ from detector.core.shadowing import Challenger, Shadowed, Verdicts, shadowed
 from detector.core.staging import Candidate, Entry, Failure, SessionLimits, Staged, stage
 
 _BATCH_ENTRIES: Final = 2_000
+_PART_ENTRIES: Final = 256
+"""Entries tried at a time where an account goes on after a block: of what is tried, little is in vain."""
 
 
 class ProcessingError(Exception):
@@ -155,6 +157,13 @@ class Pipeline:
             yield outcome
 
     def _run(self, shares: Sequence[Share]) -> list[Outcome]:
+        return [
+            self._in_parts(share, tried) if isinstance(tried, int) else tried
+            for share, tried in zip(shares, self._try(shares), strict=True)
+        ]
+
+    def _try(self, shares: Sequence[Share]) -> list[Outcome | int]:
+        """Return what each share comes to, or after how many entries it is to be cut."""
         encoding, limits = self.encoding, self.limits
         with self.timed("stage"):
             staged = [stage(one.partition, one.entries, encoding, limits, one.pending) for one in shares]
@@ -166,7 +175,26 @@ class Pipeline:
             in_shadow = [self._shadow(*each) for each in zip(shares, staged, scores, strict=True)]
         with self.timed("reason"):
             decided = [self._explain(one) for one in decided]
-        return [_outcome(*each) for each in zip(shares, staged, scores, decided, in_shadow, strict=True)]
+        return [
+            _until_block(share.entries, staged, decided)
+            or _outcome(share, staged, scores, decided, in_shadow)
+            for share, staged, scores, decided, in_shadow in zip(
+                shares, staged, scores, decided, in_shadow, strict=True
+            )
+        ]
+
+    def _in_parts(self, share: Share, count: int) -> Outcome:
+        """Run over a share in parts, the first of `count` entries: what comes later depends on what it blocked."""
+        outcome, begin = Outcome(share.pending or _unchanged(share)), 0
+        while begin < len(share.entries):
+            entries = share.entries[begin : begin + count]
+            (tried,) = self._try([share._replace(entries=entries, pending=outcome.delta)])
+            if isinstance(tried, int):
+                count = tried
+            else:
+                outcome = outcome.then(tried)
+                begin, count = begin + len(entries), _PART_ENTRIES
+        return outcome
 
     def _score(self, staged: Sequence[Staged]) -> list[list[float]]:
         scores = self.score([candidate for one in staged for candidate in one.candidates])
@@ -260,6 +288,27 @@ def _scores_of_any(
     return [one for candidate in candidates for one in _scores_of_any(score, [candidate])]
 
 
+def _until_block(entries: Sequence[Entry], staged: Staged, decided: Decided) -> int | None:
+    """Return how many entries there are up to the first block whose account goes on in another session; None if none.
+
+    What a blocked session has taught its account's profile is forgotten: the next one must find it so.
+    """
+    blocked: dict[str, tuple[int, str]] = {}
+    for alert in decided.alerts if staged.histories.signals else ():
+        if alert.decision is Decision.BLOCK:
+            blocked.setdefault(alert.account_id, (alert.source.offset, alert.session_id))
+    if not blocked:
+        return None
+    last = None
+    for candidate in staged.candidates:
+        offset, session_id = blocked.get(candidate.event.account_id, (candidate.offset, ""))
+        if candidate.offset > offset and (
+            candidate.event.session_id != session_id or candidate.action_number == 1
+        ):
+            last = offset if last is None else min(last, offset)
+    return None if last is None else sum(one.offset <= last for one in entries)
+
+
 def _unchanged(share: Share) -> Delta:
     partition = share.partition
     return Delta(share.next_offset, partition.stream_time_ms, [], {}, {}, partition.breaker)
@@ -278,6 +327,7 @@ def _outcome(
     scores.keep(touched)
     if in_shadow is not None:
         in_shadow.weighed.keep(touched)
+    blocked = [(one.account_id, one.session_id) for one in decided.alerts if one.decision is Decision.BLOCK]
     delta = Delta(
         share.next_offset,
         staged.stream_time_ms,
@@ -285,6 +335,8 @@ def _outcome(
         touched,  # in the order of the last touch, still
         staged.listed,
         decided.breaker,
+        sorted(staged.histories.forgotten),
+        staged.histories.packed(blocked),
     )
     return Outcome(
         delta,

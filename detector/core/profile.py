@@ -10,13 +10,15 @@ Every number is rounded to what is stored when it changes, so packing and unpack
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from math import log1p, sqrt
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
+from detector.contract.fields import Value
 from detector.core.session import HEAD_BYTES, PROFILE, head, pack
-from detector.core.signals import ABSENT, FIRST, UNKNOWN, Kind, Signal, Signals, Value, number, value_hash
+from detector.core.signals import ABSENT, FIRST, UNKNOWN, Kind, Signal, Signals, number, value_hash
 
 MAX_SLOTS: Final = 3
 """Sessions of an account that wait at a time. One more takes the place of the longest unseen, which teaches nothing."""
@@ -75,6 +77,7 @@ class _Slot:
     values: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
+@lru_cache(16_384)
 def tag_of(session_id: str) -> bytes:
     """Return what a session is known by in its account's profile."""
     return blake2b(session_id.encode(), digest_size=TAG_BYTES).digest()

@@ -24,6 +24,16 @@ MODEL_BYTES = 8
 EVENT_HASH_BYTES = 8
 
 
+def session_key(account_id: str, session_id: str) -> str:
+    """Return what a session is kept under where accounts matter: the same id of two accounts is of two sessions."""
+    return f"{len(account_id)} {account_id}{session_id}"
+
+
+def profile_key(account_id: str) -> str:
+    """Return what an account's profile is kept under: no session's key is like it."""
+    return f"\0{account_id}"
+
+
 def event_hash(event_id: str) -> bytes:
     """Hash an event id for the duplicate check.
 
@@ -114,6 +124,11 @@ def with_touched_ms(packed: bytes, touched_ms: int) -> bytes:
 def flags(packed: bytes) -> int:
     """Read the flags without unpacking the rest."""
     return packed[_FLAGS_AT]
+
+
+def is_profile(packed: bytes) -> bool:
+    """Tell whether what lies in the state log is an account's profile, and no session."""
+    return packed[_FLAGS_AT] & PROFILE != 0
 
 
 def with_marks(packed: bytes, marks: int) -> bytes:

@@ -80,7 +80,7 @@ def shadowed(
     agreement: Counter[Verdicts] = Counter()
     marks: dict[str, int] = {}
     for candidate, score, champion_score in zip(candidates, weighed.scores, champion_scores, strict=True):
-        session_id = candidate.event.session_id
+        session_id = candidate.key
         if candidate.action_number == 1:  # a session that begins, or begins again, has no marks
             marks[session_id] = 0
         reached = policy.threshold <= score <= 1

@@ -16,6 +16,8 @@ from typing import Final
 
 import msgspec
 
+from detector.contract.fields import FieldReader, Value
+
 ABSENT, UNKNOWN, FIRST = 1, 2, 3
 MAX_SIGNALS: Final = 32
 MAX_BOUNDS: Final = 250
@@ -23,9 +25,6 @@ MAX_KNOWN: Final = 32
 _FIELD_PREFIX: Final = "attributes."
 _LONGEST_NUMBER: Final = 32
 _LONGEST_REMEMBERED: Final = 64
-
-Value = str | float | None
-"""Of a field: a category, a number, or not there."""
 
 
 class Kind(StrEnum):
@@ -163,9 +162,11 @@ class Signals:
 
     Attributes:
         fields: of the event that are read beside BUILT_IN: `amount`, or `attributes.` and a path.
+        read: returns their values, from an event's JSON.
         compiled: each signal with the index of its field in the values of an event, BUILT_IN ones before its fields,
             and its place among those of its kind.
         of_history: whether one of them rests on what the account did before.
+        remembers: whether anything is kept from one event to the next.
 
     Raises:
         ValueError: there are too many, or two have the same name.
@@ -177,10 +178,12 @@ class Signals:
             raise ValueError(f"signals {names}: expected up to {MAX_SIGNALS}, each name once")
         self.declared = tuple(declared)
         self.fields = tuple(dict.fromkeys(one.of for one in declared if one.of not in BUILT_IN))
+        self.read = FieldReader(self.fields).read
         places = (*BUILT_IN, *self.fields)
         self._by_kind = {kind: tuple(one for one in declared if one.kind is kind) for kind in Kind}
         self.compiled = tuple((one, places.index(one.of), self.of(one.kind).index(one)) for one in declared)
         self.of_history = any(one.is_of_history for one in declared)
+        self.remembers = self.of_history or any(one.kind is Kind.CHANGE for one in declared)
 
     def of(self, kind: Kind) -> tuple[Signal, ...]:
         """Return those of a kind."""

@@ -13,8 +13,10 @@ from typing import NamedTuple
 from detector.contract.accounts import AccountListing, Listing
 from detector.contract.dead_letters import Reason
 from detector.contract.events import SessionEvent
+from detector.contract.fields import Value
 from detector.core.encoding import Encoding
-from detector.core.partition import Delta, Partition
+from detector.core.histories import Histories
+from detector.core.partition import Delta, LongestIdle, Partition
 from detector.core.session import (
     ENDED,
     EVENT_HASH_BYTES,
@@ -24,6 +26,7 @@ from detector.core.session import (
     head,
     holds,
     pack,
+    session_key,
     touched_ms,
     with_touched_ms,
 )
@@ -47,6 +50,8 @@ class SessionLimits:
         max_listed_bytes: most listed accounts of one partition, some 120,000 whose ids are UUIDs; one more is refused.
         max_expired: most sessions that a batch drops for being expired. After a quiet night all have, and one
             transaction would not carry their ids. Those that are left are as good as gone, and go with later batches.
+        max_accounts: most profiles of accounts kept for one partition, if the model has signals; the longest unseen goes.
+        account_timeout_ms: an account without an event for longer, by stream time, is met as a new one.
     """
 
     idle_timeout_ms: int = 30 * 60 * 1000
@@ -54,6 +59,8 @@ class SessionLimits:
     max_step_ms: int = 5 * 60 * 1000
     max_listed_bytes: int = 16 * 1024 * 1024
     max_expired: int = 10_000
+    max_accounts: int = 1_000_000
+    account_timeout_ms: int = 180 * 24 * 60 * 60 * 1000
 
 
 class Entry(NamedTuple):
@@ -64,12 +71,14 @@ class Entry(NamedTuple):
         received_at_ms: its timestamp.
         event: itself.
         vouched: its time was held against the broker's clock; else it is only what its producer says (CreateTime).
+        fields: values of those that the model's signals read, in their order.
     """
 
     offset: int
     received_at_ms: int
     event: SessionEvent | AccountListing
     vouched: bool = True
+    fields: tuple[Value, ...] = ()
 
 
 class Candidate(NamedTuple):
@@ -83,6 +92,7 @@ class Candidate(NamedTuple):
         stream_time_ms: of the partition, this event included.
         listing: its account's.
         marks: that its session had before the batch; 0 if it begins.
+        key: what its session is kept under.
     """
 
     offset: int
@@ -93,6 +103,7 @@ class Candidate(NamedTuple):
     stream_time_ms: int
     listing: Listing | None
     marks: int
+    key: str
 
 
 class Failure(NamedTuple):
@@ -108,6 +119,7 @@ class Staged:
     """What a batch of one partition comes to, before it is scored."""
 
     stream_time_ms: int
+    histories: Histories
     candidates: list[Candidate] = field(default_factory=list)
     touched: dict[str, bytes] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
@@ -119,24 +131,6 @@ class Staged:
     clamped: int = 0
     expired: int = 0
     evicted: int = 0
-
-
-class _LongestIdle:
-    """Walks the sessions of a partition that the batch has not touched or removed, the longest idle first.
-
-    One walk serves a whole batch, since nothing is taken out of the partition before the commit.
-    """
-
-    def __init__(self, partition: Partition, staged: Staged) -> None:
-        self._items: Iterator[tuple[str, bytes]] = iter(partition.sessions.items())
-        self._staged = staged
-        self._head = next(self._items, None)
-
-    def peek(self) -> tuple[str, bytes] | None:
-        staged = self._staged
-        while self._head is not None and (self._head[0] in staged.touched or self._head[0] in staged.removed):
-            self._head = next(self._items, None)
-        return self._head
 
 
 def stage(
@@ -166,85 +160,116 @@ def stage(
     Raises:
         UnknownActionError: an action is not in the vocabulary.
     """
-    staged = Staged(partition.stream_time_ms) if pending is None else _continued(pending)
+    signals, most = encoding.signals, 0 if pending else limits.max_expired
+    histories = Histories(partition, signals, limits.max_accounts, limits.account_timeout_ms, pending)
+    staged = _begun(partition, histories, pending)
+    histories.expire(staged.stream_time_ms, most)
     committed, touched, removed = partition.sessions, staged.touched, staged.removed
-    longest_idle = _LongestIdle(partition, staged)
+    longest_idle = LongestIdle(committed, (touched, removed))
     window_bytes, hashes_bytes = encoding.window_bytes, encoding.window * EVENT_HASH_BYTES
     ends_session = encoding.ends_session
-    _expire(longest_idle, staged, limits, most=0 if pending else limits.max_expired)
+    _expire(longest_idle, staged, limits, most)
     live = len(committed) - len(removed) + sum(one in removed or one not in committed for one in touched)
-    stream_time_ms, idle_ms = staged.stream_time_ms, limits.idle_timeout_ms
+    stream_time_ms = staged.stream_time_ms
 
-    for offset, received_at_ms, event, vouched in entries:
+    for offset, received_at_ms, event, vouched, fields in entries:
         if isinstance(event, AccountListing):
             _list(partition, staged, offset, event, limits)
             continue
-        session_id, action, occurred_at_ms = event.session_id, event.action, event.occurred_at_ms
+        action, occurred_at_ms = event.action, event.occurred_at_ms
+        session_id = session_key(event.account_id, event.session_id) if signals else event.session_id
         now_ms = max(stream_time_ms, occurred_at_ms)
         ahead: Sequence[str] = ()
         if not vouched and now_ms - stream_time_ms > limits.max_step_ms:
-            now_ms, ahead = _leap(partition, staged, event, limits)
+            now_ms, ahead = _leap(partition, staged, session_id, occurred_at_ms, limits)
         packed = touched.get(session_id) or (None if session_id in removed else committed.get(session_id))
-        known = packed is not None
         hashed = event_hash(event.event_id)
-
-        begins, hashes = True, hashed
-        if packed is not None:
-            before_ms, touched_at_ms, number, steps_end, hashes_at, flags = head(packed)
-            # By its own clock as well, which need not be where stream time is.
-            if stream_time_ms - touched_at_ms > idle_ms or (
-                occurred_at_ms - touched_at_ms > idle_ms and occurred_at_ms - before_ms > idle_ms
-            ):
-                staged.expired += 1
-            elif holds(packed, hashes_at, hashed):
-                staged.duplicates += 1
-                continue
-            else:
-                begins = flags & ENDED != 0
-                hashes = (packed[hashes_at:] + hashed)[-hashes_bytes:]
-        if packed is None or begins:
-            steps, number, last_ms, flags = encoding.step(action, None), 1, occurred_at_ms, 0
-        else:
-            last_ms = max(occurred_at_ms, before_ms)
-            staged.clamped += last_ms != occurred_at_ms
-            steps = (packed[HEAD_BYTES:steps_end] + encoding.step(action, last_ms - before_ms))[
-                -window_bytes:
-            ]
-            number, flags = number + 1, flags & MARKS
+        before = (
+            _NONE
+            if packed is None
+            else _before(packed, hashed, occurred_at_ms, stream_time_ms, limits.idle_timeout_ms)
+        )
+        if before is None:
+            staged.duplicates += 1
+            continue
+        staged.expired += before is _EXPIRED
+        last_ms = max(occurred_at_ms, before.last_ms)
+        gap_ms = last_ms - before.last_ms if before.number else None
+        staged.clamped += last_ms != occurred_at_ms
+        ended = ENDED if action in ends_session else 0
+        seen = (
+            histories.observe(event, fields, now_ms, last_ms, gap_ms, ends=bool(ended)) if signals else None
+        )
+        steps = (before.steps + encoding.step(action, gap_ms, seen))[-window_bytes:]
+        number, flags, hashes = before.number + 1, before.marks, (before.hashes + hashed)[-hashes_bytes:]
         staged.stream_time_ms = stream_time_ms = now_ms
         for one in ahead:  # they were where time has come to now, and are not idle since where it was
             moved = touched.pop(one, None) or committed[one]
             touched[one] = with_touched_ms(moved, now_ms)
 
-        if not known:
+        if packed is None:
             live += 1 - _make_room(live, longest_idle, staged, committed, limits)
         touched.pop(session_id, None)  # to the end: `touched` is in the order of the last touch
-        ended = ENDED if action in ends_session else 0
         touched[session_id] = pack(last_ms, now_ms, number, flags | ended, b"" if ended else steps, hashes)
         listing = _listing(event.account_id, staged, partition)
         staged.candidates.append(
-            Candidate(offset, received_at_ms, event, number, steps, now_ms, listing, flags)
+            Candidate(offset, received_at_ms, event, number, steps, now_ms, listing, flags, session_id)
         )
     return staged
 
 
-def _continued(pending: Delta) -> Staged:
+class _Before(NamedTuple):
+    """What an event goes on with in its session; `number` 0 begins it."""
+
+    last_ms: int
+    number: int
+    marks: int
+    steps: bytes
+    hashes: bytes
+
+
+_NONE, _EXPIRED = _Before(-1, 0, 0, b"", b""), _Before(-1, 0, 0, b"", b"")
+
+
+def _before(
+    packed: bytes, hashed: bytes, occurred_at_ms: int, stream_time_ms: int, idle_ms: int
+) -> _Before | None:
+    """Return what an event goes on with in its session; None if it is a duplicate."""
+    last_ms, touched_at_ms, number, steps_end, hashes_at, flags = head(packed)
+    # By its own clock as well, which need not be where stream time is.
+    if stream_time_ms - touched_at_ms > idle_ms or (
+        occurred_at_ms - touched_at_ms > idle_ms and occurred_at_ms - last_ms > idle_ms
+    ):
+        return _EXPIRED
+    if holds(packed, hashes_at, hashed):
+        return None
+    hashes = packed[hashes_at:]
+    if flags & ENDED:
+        return _Before(-1, 0, 0, b"", hashes)
+    return _Before(last_ms, number, flags & MARKS, packed[HEAD_BYTES:steps_end], hashes)
+
+
+def _begun(partition: Partition, histories: Histories, pending: Delta | None) -> Staged:
+    if pending is None:
+        return Staged(partition.stream_time_ms, histories)
     return Staged(
-        pending.stream_time_ms, [], dict(pending.touched), set(pending.removed), dict(pending.listed)
+        pending.stream_time_ms,
+        histories,
+        touched=dict(pending.touched),
+        removed=set(pending.removed),
+        listed=dict(pending.listed),
     )
 
 
 def _leap(
-    partition: Partition, staged: Staged, event: SessionEvent, limits: SessionLimits
+    partition: Partition, staged: Staged, key: str, occurred_at_ms: int, limits: SessionLimits
 ) -> tuple[int, list[str]]:
     """Return stream time with an event that is ahead of it by more than a step.
 
     Also returned, if it moves: the other sessions that were ahead of it, in the order of their last touch.
     """
     before_ms = staged.stream_time_ms
-    others = itertools.islice(
-        (one for one in _latest(partition, staged) if one[0] != event.session_id), WITNESSES - 1
-    )
+    others = itertools.islice((one for one in _latest(partition, staged) if one[0] != key), WITNESSES - 1)
     clocks_ms = {
         session_id: head(packed)[0]
         # What has expired may be in memory still or not, by how the log was cut.
@@ -255,7 +280,7 @@ def _leap(
     ahead = {one: at_ms for one, at_ms in clocks_ms.items() if at_ms - before_ms > limits.max_step_ms}
     if len(ahead) + 1 < QUORUM:
         return before_ms, []
-    return sorted([event.occurred_at_ms, *ahead.values()])[-QUORUM], list(ahead)[::-1]
+    return sorted([occurred_at_ms, *ahead.values()])[-QUORUM], list(ahead)[::-1]
 
 
 def _latest(partition: Partition, staged: Staged) -> Iterator[tuple[str, bytes]]:
@@ -300,7 +325,7 @@ def _expired(packed: bytes, stream_time_ms: int, limits: SessionLimits) -> bool:
     return stream_time_ms - touched_ms(packed) > limits.idle_timeout_ms
 
 
-def _expire(longest_idle: _LongestIdle, staged: Staged, limits: SessionLimits, most: int) -> None:
+def _expire(longest_idle: LongestIdle, staged: Staged, limits: SessionLimits, most: int) -> None:
     """Remove what has expired before the batch, so many at most."""
     while (
         staged.expired < most
@@ -313,7 +338,7 @@ def _expire(longest_idle: _LongestIdle, staged: Staged, limits: SessionLimits, m
 
 def _make_room(
     live: int,
-    longest_idle: _LongestIdle,
+    longest_idle: LongestIdle,
     staged: Staged,
     committed: dict[str, bytes],
     limits: SessionLimits,

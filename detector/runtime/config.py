@@ -165,6 +165,18 @@ class DetectorConfig:
         2_000_000,
         decides=True,
     )
+    max_accounts: int = setting(
+        "Most accounts whose history is kept, likewise, if the model reads any; the longest unseen goes. Some 250 bytes "
+        "each, 1 KiB at most.",
+        2_000_000,
+        decides=True,
+    )
+    account_timeout_ms: int = setting(
+        "An account without an event for longer is met as a new one.",
+        180 * 24 * 60 * 60 * 1000,
+        unit="ms",
+        decides=True,
+    )
     max_event_bytes: int = setting(
         "A larger event is dead-lettered without being decoded.", 65_536, unit="bytes", decides=True
     )
@@ -346,7 +358,11 @@ class DetectorConfig:
     def session_limits(self) -> SessionLimits:
         """What bounds the life and number of the sessions of one partition: its share, whoever holds it."""
         return SessionLimits(
-            self.idle_timeout_ms, max(1, self.max_sessions // self.partitions), self.max_future_ms
+            self.idle_timeout_ms,
+            max(1, self.max_sessions // self.partitions),
+            self.max_future_ms,
+            max_accounts=max(1, self.max_accounts // self.partitions),
+            account_timeout_ms=self.account_timeout_ms,
         )
 
     @property

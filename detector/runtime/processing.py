@@ -89,6 +89,7 @@ class Processor:
         self, source: TopicPartition, records: Sequence[Any], refused: Refused
     ) -> tuple[list[Entry], list[DeadLetter]]:
         entries, letters, knows = [], [], self.pipeline.encoding.knows
+        signals = self.pipeline.encoding.signals
         for record in records:
             try:
                 decoded = decode(record, knows, self.limits)
@@ -106,7 +107,8 @@ class Processor:
             else:
                 vouched = record.timestamp_type != CREATE_TIME
                 received_at_ms = min(max(0, record.timestamp), MAX_TIME_MS)  # a producer may claim any
-                entries.append(Entry(record.offset, received_at_ms, decoded, vouched))
+                fields = signals.read(record.value) if signals.fields else ()
+                entries.append(Entry(record.offset, received_at_ms, decoded, vouched, fields))
         return entries, letters
 
     def _letters(

@@ -50,7 +50,7 @@ class _Published:
     """
 
     offsets: dict[int, Decision] = field(default_factory=dict)
-    earlier: dict[str, Alert] = field(default_factory=dict)
+    earlier: dict[tuple[str, str], Alert] = field(default_factory=dict)
     next_offset: int = 0
     complete_from_ms: int = 0
 
@@ -186,7 +186,7 @@ def _verdicts(
 
     def decision(candidate: Candidate) -> Decision | None:
         known = published.offsets.get(candidate.offset) or decided.get(candidate.offset)
-        earlier = published.earlier.get(candidate.event.session_id)
+        earlier = published.earlier.get((candidate.event.account_id, candidate.event.session_id))
         if (
             known is None
             and earlier is not None
@@ -231,7 +231,7 @@ def _published(
             if alert.source.offset >= begin:
                 published.offsets[alert.source.offset] = alert.decision
             elif alert.decision is Decision.BLOCK or _is_all_there_is(alert, published.earlier):
-                published.earlier[alert.session_id] = alert
+                published.earlier[alert.account_id, alert.session_id] = alert
         tell("rebuilding %s[%d]: %d alerts read", *source, count)
     if cut and all(target.partition in oldest_ms for target in cut):
         published.complete_from_ms = max(oldest_ms[target.partition] for target in cut)
@@ -258,9 +258,9 @@ def _failed(
     return failed
 
 
-def _is_all_there_is(review: Alert, earlier: Mapping[str, Alert]) -> bool:
+def _is_all_there_is(review: Alert, earlier: Mapping[tuple[str, str], Alert]) -> bool:
     """Tell whether no block of the review's session is known."""
-    known = earlier.get(review.session_id)
+    known = earlier.get((review.account_id, review.session_id))
     return known is None or known.decision is Decision.REVIEW
 
 

@@ -44,9 +44,9 @@ class StateRecord(msgspec.Struct, array_like=True, gc=False):
         part: number of the record among the transaction's of this partition, from 0.
         parts: how many there are.
         is_carried: whether it is of a snapshot, and not of what the batch changed.
-        removed: ids of sessions that the batch drops, before it writes others.
-        sessions: packed sessions by id: of a batch in the order of their last touch; of a snapshot those that have not
-            changed since it began, the longest untouched first.
+        removed: keys of what the batch drops, before it writes others.
+        sessions: packed sessions by their keys, and packed profiles by their accounts': of a batch in the order of their
+            last touch; of a snapshot those that have not changed since it began, the longest untouched first.
         listed: listed accounts, None for cleared ones.
     """
 
@@ -112,7 +112,8 @@ def snapshot_parts(sessions: dict[str, bytes], listed: dict[str, Listing | None]
 
 def delta_parts(delta: Delta) -> list[Part]:
     """Cut what a batch changed; one part at least, since it moves the partition on."""
-    return _cut(Part(False, delta.removed, delta.touched, dict(delta.listed)))  # noqa: FBT003  named in Part
+    removed, written = [*delta.removed, *delta.forgotten], {**delta.touched, **delta.profiles}
+    return _cut(Part(False, removed, written, dict(delta.listed)))  # noqa: FBT003  named in Part
 
 
 def _cut(part: Part) -> list[Part]:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import msgspec
 
 from detector.core.partition import Delta, Partition
+from detector.core.session import is_profile
 from detector.runtime.recovery import StateRefusedError
 from detector.runtime.state_log import OldRecord, StateRecord, decode_state
 
@@ -114,6 +115,9 @@ class StateReplay:
         if not self._complete:
             gathered = f"begins with a snapshot of input offset {self._begun_at} that is not whole: what was before is missing"
             raise StateRefusedError(self._loss or gathered, self.read_up_to)
+        sessions, profiles = self.partition.sessions, self.partition.profiles
+        for key in [key for key, packed in sessions.items() if is_profile(packed)]:
+            profiles[key] = sessions.pop(key)
         return LogEnd(
             self.partition.next_offset, self._complete_from, self.log_bytes, self._whole_bytes, self._snapshot
         )

@@ -119,9 +119,9 @@ class StateWriter:
         return snapshot.log_offset or None  # nothing lies before 0
 
     def _go_through(self, partition: Partition, carried: Sequence[Sequence[str]]) -> None:
-        """List what a snapshot is still to carry: sessions, the longest untouched first, then listed accounts."""
+        """List what a snapshot is still to carry: sessions and profiles, the longest untouched first, then listed accounts."""
         done = set(itertools.chain.from_iterable(carried))
-        self._ids = [one for one in partition.sessions if one not in done] if done else [*partition.sessions]
+        self._ids = [one for one in (*partition.sessions, *partition.profiles) if one not in done]
         self._sessions, self._position = len(self._ids), 0
         self._ids += partition.listed
 
@@ -139,8 +139,13 @@ class StateWriter:
                 if one in partition.listed:
                     listed[one] = partition.listed[one]
             else:
-                packed = partition.sessions.get(one)
-                if packed is not None and touched_ms(packed) <= begun_ms and one not in delta.touched:
+                packed = partition.sessions.get(one) or partition.profiles.get(one)
+                if (
+                    packed is not None
+                    and touched_ms(packed) <= begun_ms
+                    and one not in delta.touched
+                    and one not in delta.profiles
+                ):
                     sessions[one] = packed
                     size_bytes += len(packed)
             position += 1

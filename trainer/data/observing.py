@@ -3,7 +3,8 @@
 As if no session was blocked: the worst case, an attack that was missed teaches.
 """
 
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +12,42 @@ from numpy.typing import NDArray
 from detector.core.encoding import Encoding
 from detector.core.profile import Profile, tag_of
 from trainer.data.sessions import Sessions
-from trainer.data.sittings import Sittings, clamped, stream_time_ms
+from trainer.data.sittings import Sittings, clamped, sittings, stream_time_ms
 
 CHUNK_EVENTS: Final = 100_000
 """That are in memory as Python's objects at once."""
 
 
-def observed(found: Sittings, encoding: Encoding) -> NDArray[np.uint8]:
+class Loss(NamedTuple):
+    """How histories are lost, so that an account without one is met as such, and not as suspicious by that."""
+
+    share: float
+    """Of the accounts, chosen by chance: theirs are lost again and again."""
+    seed: int = 0
+    each_time: float = 0.5
+    """Probability before each of their sessions."""
+
+
+def with_signals(
+    sessions: Sessions, encoding: Encoding, idle_timeout_ms: int, loss: Loss | None = None
+) -> Sessions:
+    """Return the sessions with their signals and without the fields: for all of the data, before it is split.
+
+    What an account did before may be in another part, or in sessions that are left out of all.
+
+    Args:
+        sessions: all of them.
+        encoding: of the model.
+        idle_timeout_ms: a session without an action for longer has ended.
+        loss: of histories; none if None.
+    """
+    found = sittings(sessions, encoding.window, idle_timeout_ms, encoding.ends_session)
+    signals = np.zeros((len(sessions.actions), len(encoding.signals)), np.uint8)
+    signals[found.kept] = observed(found, encoding, loss)
+    return replace(sessions, signals=signals, fields={})
+
+
+def observed(found: Sittings, encoding: Encoding, loss: Loss | None = None) -> NDArray[np.uint8]:
     """Compute every action's signals, by what its account did before.
 
     Sessions without accounts have one each. An account's events are in the order of the log, or of their times.
@@ -25,6 +55,7 @@ def observed(found: Sittings, encoding: Encoding) -> NDArray[np.uint8]:
     Args:
         found: sessions as they are served.
         encoding: of the model, which declares the signals and says what ends a session.
+        loss: of histories; none if None.
 
     Returns:
         shape (actions, signals).
@@ -41,18 +72,23 @@ def observed(found: Sittings, encoding: Encoding) -> NDArray[np.uint8]:
     nothing = np.full(len(order), None, object)
     fields = [sessions.fields.get(name, nothing) for name in signals.fields]
     codes = np.empty((len(order), len(signals)), np.uint8)
+    lost = np.zeros(len(order), np.bool_)
+    if loss is not None:
+        rng = np.random.default_rng(loss.seed)
+        loses = rng.random(len(names)) < loss.share
+        lost = found.begins & loses[accounts] & (rng.random(len(order)) < loss.each_time)
     account, profile = -1, Profile(signals)
     for at in range(0, len(order), CHUNK_EVENTS):
         rows = order[at : at + CHUNK_EVENTS]
-        columns = (accounts, of_session, sessions.actions, found.begins, at_ms, gaps_ms)
+        columns = (accounts, of_session, sessions.actions, found.begins, at_ms, gaps_ms, lost)
         values = (
             zip(*(column[rows].tolist() for column in fields), strict=True) if fields else [()] * len(rows)
         )
         made = []
-        for (whose, session, action, begins, time_ms, gap_ms), of_fields in zip(
+        for (whose, session, action, begins, time_ms, gap_ms, is_lost), of_fields in zip(
             zip(*(column[rows].tolist() for column in columns), strict=True), values, strict=True
         ):
-            if whose != account:
+            if whose != account or is_lost:
                 account, profile = whose, Profile(signals)
             made.append(
                 profile.observe(

@@ -39,6 +39,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attack_from: int | None = None
     """Index of the first action that is the attacker's; 0 is assumed where an attack does not say."""
     account_id: str | None = None
+    attack_id: str = ""
+    """Of an attack that may span sessions: the same for all of them."""
     fields: dict[str, tuple[Value, ...]] = {}
     """What signals read of each action beside these: by the name of the field, `amount` or `attributes.` and a path."""
 
@@ -102,6 +104,7 @@ class Sessions:
         types: kind of lawful session, or family of attack; figures are also given by it.
         customer_types: figures of lawful sessions are also given by it.
         accounts: whose session it is; None where the data does not say.
+        attack_ids: the same for all sessions of one attack, empty for others; None where the data does not say.
         parts: shape (sessions,), int8, indices of PARTS, where the data says; None where it does not.
         weights: shape (sessions,), float64, what each counts for; None where all count alike.
         labels_of: what a label was given to, and so what figures are of.
@@ -123,6 +126,7 @@ class Sessions:
     types: Categories
     customer_types: Categories
     accounts: Categories | None = None
+    attack_ids: Categories | None = None
     parts: NDArray[np.int8] | None = None
     weights: NDArray[np.float64] | None = None
     labels_of: LabelsOf = "session"
@@ -171,6 +175,9 @@ class Sessions:
             types=Categories.of([one.type for one in sessions]),
             customer_types=Categories.of([one.customer_type for one in sessions]),
             accounts=Categories.of([one.account_id or "" for one in sessions]) if owned else None,
+            attack_ids=Categories.of([one.attack_id for one in sessions])
+            if any(one.attack_id for one in sessions)
+            else None,
             parts=np.array([PARTS.index(one.split) for one in sessions if one.split], np.int8)
             if told
             else None,
@@ -210,6 +217,7 @@ class Sessions:
             types=self.types.take(index),
             customer_types=self.customer_types.take(index),
             accounts=None if self.accounts is None else self.accounts.take(index),
+            attack_ids=None if self.attack_ids is None else self.attack_ids.take(index),
             parts=None if self.parts is None else self.parts[index],
             weights=None if self.weights is None else self.weights[index],
             **self._at(at),
@@ -243,6 +251,9 @@ class Sessions:
                 account_id=None
                 if self.accounts is None
                 else self.accounts.names[self.accounts.codes[number]],
+                attack_id=""
+                if self.attack_ids is None
+                else self.attack_ids.names[self.attack_ids.codes[number]],
                 fields={name: tuple(column[start:end].tolist()) for name, column in self.fields.items()},
             )
 

@@ -1,0 +1,122 @@
+"""The profiles of the accounts in a batch: unpacked when first met, beside the committed ones, which are not changed."""
+
+from collections.abc import Iterable, Sequence
+
+from detector.contract.events import SessionEvent
+from detector.contract.fields import Value
+from detector.core.partition import Delta, LongestIdle, Partition
+from detector.core.profile import Profile, tag_of
+from detector.core.session import profile_key, touched_ms
+from detector.core.signals import Signals
+
+
+class Histories:
+    """Gives each event its account's profile.
+
+    Args:
+        partition: the committed state.
+        signals: of the model.
+        max_accounts: most profiles kept for the partition; beyond it the one longest unseen goes.
+        timeout_ms: an account unseen for longer, by stream time, is met as a new one.
+        pending: what earlier events of the same batch come to.
+
+    Attributes:
+        signals: of the model.
+        forgotten: keys of the accounts whose committed profiles are dropped.
+        dropped: how many profiles went, for their age or for want of room.
+    """
+
+    def __init__(
+        self,
+        partition: Partition,
+        signals: Signals,
+        max_accounts: int,
+        timeout_ms: int,
+        pending: Delta | None = None,
+    ) -> None:
+        self.signals, self._max_accounts, self._timeout_ms = signals, max_accounts, timeout_ms
+        self._committed = partition.profiles
+        self._earlier = {} if pending is None else dict(pending.profiles)
+        self._met: dict[str, Profile] = {}
+        self.forgotten = set() if pending is None else set(pending.forgotten)
+        self.dropped = 0
+        self._longest_unseen = LongestIdle(self._committed, (self._met, self._earlier, self.forgotten))
+        new = sum(one in self.forgotten or one not in self._committed for one in self._earlier)
+        self._live = len(self._committed) - len(self.forgotten) + new
+
+    def observe(
+        self,
+        event: SessionEvent,
+        fields: Sequence[Value],
+        now_ms: int,
+        at_ms: int,
+        gap_ms: int | None,
+        *,
+        ends: bool,
+    ) -> bytes:
+        """Return an event's signals, and take note of it; see `Profile.observe`. `now_ms` is stream time."""
+        profile = self._of(event.account_id, now_ms)
+        tag = tag_of(event.session_id)
+        return profile.observe(tag, event.account_id, event.action, at_ms, gap_ms, fields, ends=ends)
+
+    def _of(self, account_id: str, now_ms: int) -> Profile:
+        if not self.signals.remembers:
+            return Profile(self.signals)
+        key = profile_key(account_id)
+        profile = self._met.pop(key, None)
+        if profile is None:
+            packed = self._earlier.pop(key, None)
+            if packed is None and key not in self.forgotten:
+                packed = self._committed.get(key)
+            if packed is None:
+                self._make_room()
+            elif self._is_old(packed, now_ms):
+                packed = None
+            profile = Profile(self.signals, packed or b"")
+        profile.touched_ms = now_ms
+        self._met[key] = profile  # to the end: in the order of the last touch
+        return profile
+
+    def expire(self, now_ms: int, most: int) -> None:
+        """Drop so many of those that are too old, at most. Those that are left are as good as gone."""
+        while most > 0 and (oldest := self._longest_unseen.peek()) and self._is_old(oldest[1], now_ms):
+            self._drop(oldest[0])
+            most -= 1
+
+    def packed(self, blocked: Iterable[tuple[str, str]]) -> dict[str, bytes]:
+        """Return the profiles as the batch leaves them, in the order of their last touch.
+
+        Args:
+            blocked: account and id of the sessions that the batch has blocked.
+        """
+        for account_id, session_id in blocked:
+            if profile := self._met.get(profile_key(account_id)):  # else there was no room for it
+                profile.block(tag_of(session_id))
+        return self._earlier | {one: profile.packed() for one, profile in self._met.items()}
+
+    def _is_old(self, packed: bytes, now_ms: int) -> bool:
+        return now_ms - touched_ms(packed) > self._timeout_ms
+
+    def _make_room(self) -> None:
+        """See to the room for one more."""
+        if self._live < self._max_accounts:
+            self._live += 1
+            return
+        oldest = self._longest_unseen.peek()
+        if oldest is not None:
+            self._drop(oldest[0])
+            self._live += 1
+            return
+        for touched in (self._earlier, self._met):  # all that are left were met in this very batch
+            if touched:
+                key = next(iter(touched))
+                del touched[key]
+                if key in self._committed:
+                    self.forgotten.add(key)
+                self.dropped += 1
+                return
+
+    def _drop(self, key: str) -> None:
+        self.forgotten.add(key)
+        self.dropped += 1
+        self._live -= 1
