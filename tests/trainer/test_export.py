@@ -86,7 +86,7 @@ def test_members_together_are_the_mean_of_their_logits(cell: str) -> None:
         Tensors(
             draw(9, 5), None, draw(5, gates * 7), draw(7, gates * 7),
             draw(gates * 7) if cell == "lstm" else draw(2, gates * 7), draw(7, 1), draw(1),
-            tuple(draw(one.codes, 5) / 4 for one in SIGNALS),
+            tuple(draw(one.codes, 5) / np.float32(4) for one in SIGNALS),
         )
         for _ in range(3)
     ]  # fmt: skip
