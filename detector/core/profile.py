@@ -1,7 +1,7 @@
 """The profile of an account: what its earlier events left behind, as packed bytes, and the signals that rest on it.
 
 Two kinds of memory. What happened, happened: since and count take note of an event at once, and keep it. What is usual
-is learned from sessions that went well: each session's devices, recipients, amounts and hour wait in a slot of their
+is learned from sessions that went well: each session's new devices and recipients, amounts and hour wait in a slot of their
 own until it is over, and go to the account's habits then, or nowhere if it was blocked. So what was blocked never
 becomes known, and in its own session a new device stays new to the end. All of it follows from the log alone (ADR 0032).
 
@@ -14,7 +14,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from math import log1p, sqrt
 from struct import Struct
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from detector.contract.fields import Value
 from detector.core.session import HEAD_BYTES, PROFILE, head, pack
@@ -43,21 +43,12 @@ _MAX_BIN: Final = 0xFF
 _ENDED, _BLOCKED = 1, 2
 
 _BYTE, _COUNT, _SECONDS = Struct("<B"), Struct("<H"), Struct("<I")
-_COUNTED, _USUAL, _KNOWN = Struct("<If"), Struct("<fff"), Struct("<IIHH")
-_SLOT, _NUMBERS, _VALUE = Struct("<4sIIBB"), Struct("<Hff"), Struct("<BIH")
+_COUNTED, _USUAL, _KNOWN = Struct("<If"), Struct("<fff"), Struct("<II")
+_SLOT, _NUMBERS, _VALUE = Struct("<4sIIBB"), Struct("<Hff"), Struct("<BI")
 _to_bytes, _of_bytes = Struct("<f").pack, Struct("<f").unpack
 
 
 _Values = tuple[Value, ...]
-
-
-class Known(NamedTuple):
-    """A value that an account knows: its hash, since when, the last day since 1970, and how many events had it."""
-
-    hashed: int
-    first_s: int
-    last_day: int
-    seen: int
 
 
 @dataclass(slots=True)
@@ -69,7 +60,7 @@ class _Slot:
         flags: _ENDED, _BLOCKED.
         last: hash of the last value of each change signal; 0 is none.
         numbers: of each deviation signal how many logarithms there were, their sum and that of their squares.
-        values: how often each value was seen, by (index of the signal, hash).
+        values: those that are new to the account, by (index of the signal, hash), in the order in which they came.
     """
 
     first_s: int
@@ -77,7 +68,7 @@ class _Slot:
     flags: int
     last: list[int]
     numbers: list[tuple[int, float, float]]
-    values: dict[tuple[int, int], int] = field(default_factory=dict)
+    values: dict[tuple[int, int], None] = field(default_factory=dict)
 
 
 @lru_cache(16_384)
@@ -116,7 +107,7 @@ class Profile:
         self._counts = [(0, 0.0)] * len(signals.placed[Kind.COUNT])
         self._usual = [(0.0, 0.0, 0.0)] * len(signals.placed[Kind.DEVIATION])
         self._bins = [0] * HOURS
-        self._known: list[dict[int, Known]] = [{} for _ in signals.placed[Kind.NOVELTY]]
+        self._known: list[dict[int, int]] = [{} for _ in signals.placed[Kind.NOVELTY]]
         self._slots: dict[bytes, _Slot] = {}
         if packed:
             self._unpack(packed)
@@ -203,11 +194,9 @@ class Profile:
                     _single((before * mean + sum_) / now),
                     _single((before * mean_square + squares) / now),
                 )
-        for (place, hashed), count in slot.values.items():
+        for place, hashed in slot.values:
             known = self._known[place]
-            before = known.pop(hashed, None)  # to the end: the one longest unseen goes
-            first_s, seen = (before.first_s, before.seen) if before else (slot.first_s, 0)
-            known[hashed] = Known(hashed, first_s, slot.last_s // _DAY_S, min(seen + count, _MAX_COUNT))
+            known[hashed] = known.pop(hashed, slot.first_s)  # to the end: the one longest unseen goes
             if len(known) > self._signals.placed[Kind.NOVELTY][place][-1].most:
                 del known[next(iter(known))]
 
@@ -251,14 +240,14 @@ class Profile:
             if (value := values[source]) is None:
                 continue
             hashed, known = value_hash(value), self._known[place]
-            if learns:
-                seen = waiting.get((place, hashed), 0)
-                if seen or len(waiting) < MAX_WAITING:
-                    waiting[place, hashed] = min(seen + 1, _MAX_COUNT)
-            if found := known.get(hashed):
-                codes[at] = 1 + one.bucket(max(at_s - found.first_s, 0) * 1_000)
-            else:
-                codes[at] = FIRST if known else UNKNOWN
+            first_s = known.pop(hashed, None)
+            if first_s is not None:
+                known[hashed] = first_s  # to the end: the one longest unseen goes
+                codes[at] = 1 + one.bucket(max(at_s - first_s, 0) * 1_000)
+                continue
+            codes[at] = FIRST if known else UNKNOWN
+            if learns and len(waiting) < MAX_WAITING:
+                waiting[place, hashed] = None
         for place, (at, source, one) in enumerate(placed[Kind.DEVIATION]):
             if (value := values[source]) is not None:
                 codes[at] = self._deviation(one, place, value, slot)
@@ -293,13 +282,13 @@ class Profile:
         parts += [_COUNTED.pack(*one) for one in self._counts]
         parts += [_USUAL.pack(*one) for one in self._usual]
         for known in self._known:
-            parts += [bytes([len(known)]), *(_KNOWN.pack(*one) for one in known.values())]
+            parts += [bytes([len(known)]), *(_KNOWN.pack(*one) for one in known.items())]
         parts.append(bytes([len(self._slots)]))
         for tag, slot in self._slots.items():
             parts.append(_SLOT.pack(tag, slot.first_s, slot.last_s, slot.flags, len(slot.values)))
             parts += [_SECONDS.pack(one) for one in slot.last]
             parts += [_NUMBERS.pack(*one) for one in slot.numbers]
-            parts += [_VALUE.pack(*key, count) for key, count in slot.values.items()]
+            parts += [_VALUE.pack(*key) for key in slot.values]
         return b"".join(parts)
 
     def _unpack(self, packed: bytes) -> None:
@@ -317,12 +306,12 @@ class Profile:
         self._counts = [take(_COUNTED) for _ in self._counts]
         self._usual = [take(_USUAL) for _ in self._usual]
         for known in self._known:
-            known.update((one.hashed, one) for one in (Known(*take(_KNOWN)) for _ in range(*take(_BYTE))))
+            known.update(take(_KNOWN) for _ in range(*take(_BYTE)))
         for _ in range(take(_BYTE)[0]):
             tag, first_s, last_s, flags, count = take(_SLOT)
             last = [take(_SECONDS)[0] for _ in self._signals.of(Kind.CHANGE)]
             numbers = [take(_NUMBERS) for _ in self._usual]
-            values = {(place, hashed): seen for place, hashed, seen in (take(_VALUE) for _ in range(count))}
+            values = dict.fromkeys(take(_VALUE) for _ in range(count))
             self._slots[tag] = _Slot(first_s, last_s, flags, last, numbers, values)
 
 

@@ -207,7 +207,6 @@ class Signals:
         return tuple(one.codes for one in self.declared)
 
 
-
 @lru_cache(65_536)
 def _hash(value: str) -> int:
     return int.from_bytes(blake2b(value.encode("utf-8", "surrogatepass"), digest_size=4).digest(), "little")
