@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.contract.fields import Value
 from detector.core.encoding import MAX_ACTIONS
-from detector.core.signals import Value
 
 Split = Literal["train", "valid", "test"]
 LabelsOf = Literal["session", "event", "account"]

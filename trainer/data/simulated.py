@@ -8,8 +8,9 @@ from typing import Final
 import numpy as np
 
 from detector.contract.actions import Action
+from detector.contract.fields import Value
 from detector.core.encoding import Encoding
-from detector.core.signals import Signal, Value
+from detector.core.signals import Signal
 from detector.core.staging import SessionLimits
 from producer.behaviour import realistic, seed
 from producer.behaviour.attacks import ATTACK_FAMILIES
