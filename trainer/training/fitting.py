@@ -144,7 +144,7 @@ def fit(
         if checkpoint is not None:
             checkpoint.save(state)
     network.set_weights(state.best)
-    return Fitted(Tensors.of(network), state.best_step, state.best_loss)
+    return Fitted(Tensors.of(network, encoding), state.best_step, state.best_loss)
 
 
 def _is_over(state: Progress, plan: Plan) -> bool:

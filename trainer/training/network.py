@@ -12,7 +12,6 @@ Cell = Literal["lstm", "gru"]
 GATES: Final = {"lstm": 4, "gru": 3}
 _LONGEST_UNROLLED: Final = 32
 _BATCH: Final = 4_096
-_SIGNAL: Final = "signal_"
 
 
 class Shape(NamedTuple):
@@ -72,11 +71,11 @@ class Tensors:
         return sum(one.size for one in (*self._embeddings().values(), *self._cell(), *self._risk()))
 
     @classmethod
-    def of(cls, network: Any) -> "Tensors":
-        """Take the weights out of what `build_network` returned."""
+    def of(cls, network: Any, encoding: Encoding) -> "Tensors":
+        """Take the weights out of what `build_network` returned for an encoding."""
         weights = {layer.name: layer.get_weights() for layer in network.layers}
         (kernel, recurrent, bias), (risk_kernel, risk_bias) = weights["cell"], weights["risk"]
-        signals = sum(name.startswith(_SIGNAL) for name in weights)
+        ends = np.cumsum(encoding.signals.codes)[:-1]
         return cls(
             weights["actions"][0],
             weights["gaps"][0] if "gaps" in weights else None,
@@ -85,7 +84,7 @@ class Tensors:
             bias,
             risk_kernel,
             risk_bias,
-            tuple(weights[f"{_SIGNAL}{place}"][0] for place in range(signals)),
+            tuple(np.split(weights["signals"][0], ends)) if encoding.signals else (),
         )
 
     def put_into(self, network: Any) -> Any:
@@ -99,8 +98,8 @@ class Tensors:
     def _embeddings(self) -> dict[str, NDArray[np.float32]]:
         """Return the embeddings by the names of their layers."""
         gaps = {} if self.gaps is None else {"gaps": self.gaps}
-        of_signals = {f"{_SIGNAL}{place}": table for place, table in enumerate(self.signals)}
-        return {"actions": self.actions} | gaps | of_signals
+        signals = {"signals": np.concatenate(self.signals)} if self.signals else {}
+        return {"actions": self.actions} | gaps | signals
 
     def _cell(self) -> list[NDArray[np.float32]]:
         return [self.kernel, self.recurrent, self.bias]
@@ -123,9 +122,12 @@ def build_network(keras: Any, shape: Shape, encoding: Encoding) -> Any:
     if encoding.signals:
         signals = keras.Input((encoding.window, len(encoding.signals)), dtype="int32")
         inputs.append(signals)
-        for place, count in enumerate(encoding.signals.codes):
-            table = layers.Embedding(count, shape.embedding_units, name=f"{_SIGNAL}{place}")
-            embedded += table(signals[..., place])
+        # As ones and zeros times one kernel, which is all tables one under the other: twice as fast as gathering rows.
+        hot = [keras.ops.one_hot(signals[..., at], count) for at, count in enumerate(encoding.signals.codes)]
+        tables = layers.Dense(
+            shape.embedding_units, use_bias=False, kernel_initializer="uniform", name="signals"
+        )
+        embedded += tables(keras.ops.concatenate(hot, axis=-1))
     cell = layers.LSTM if shape.cell == "lstm" else layers.GRU
     # Unrolled: TensorFlow's loop costs more on a CPU than the steps in it. Beyond, its graph would take minutes.
     unroll = encoding.window <= _LONGEST_UNROLLED
