@@ -84,11 +84,6 @@ def labelled(events: Events, labels: Table | None, description: Description) -> 
     Raises:
         DataError: there is no label, or there are some without, and the description does not say what they are.
     """
-    if labels is not None and KEYS[description.labels_of] not in labels.frame.columns:
-        raise DataError(
-            f"the label file has no column for the {description.labels_of}: expected one to say what a label is of "
-            f"(--column {KEYS[description.labels_of]}=...)"
-        )
     columns = {field: events.of_sessions(field) for field in LABEL_FIELDS[1:]}
     if labels is not None and description.labels_of != "event":
         columns |= {

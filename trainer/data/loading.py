@@ -53,13 +53,11 @@ def load(
     told = [*table.told, *_bad(source, table, skip_bad_lines=skip_bad_lines)]
     beside = None
     if labels is not None:
-        fields = (KEYS[description.labels_of], *LABEL_FIELDS)
-        beside = read_table(labels, description, fields, elsewhere=FIELDS, names=table.names)
+        key = KEYS[description.labels_of]
+        beside = read_table(
+            labels, description, (key, *LABEL_FIELDS), (key, "label"), elsewhere=FIELDS, names=table.names
+        )
         _bad(labels, beside, skip_bad_lines=False)
-        if "label" not in beside.frame.columns:
-            raise DataError(
-                f"{labels} has no label: expected a column of that name, or one named with --column label=..."
-            )
     sessions, more = assembled(str(source), table, beside, description)
     return Loaded(sessions, [*told, *more])
 
@@ -70,19 +68,12 @@ def _bad(source: Path | Topic, table: Table, *, skip_bad_lines: bool) -> list[st
     Raises:
         DataError: some were bad, and are not to be skipped.
     """
-    shown = [f"line {number}: {reason}" for number, reason in table.bad.first]
-    count, more = table.bad.count, table.bad.count - len(shown)
+    kinds, count = list(table.bad.told()), table.bad.count
     if count and not skip_bad_lines:
-        raise DataError(
-            "\n  ".join(
-                [
-                    f"{source} has {count:,} bad lines: mend them, or leave them out with --skip-bad-lines",
-                    *shown,
-                    *([f"and {more:,} more"] if more else []),
-                ]
-            )
-        )
-    return [*(f"left out: {one}" for one in shown), *([f"left out: {more:,} more lines"] if more else [])]
+        lines = "1 bad line" if count == 1 else f"{count:,} bad lines"
+        leave = ", or leave them out with --skip-bad-lines" if len(table.frame) else ""
+        raise DataError("\n  ".join([f"{source} has {lines}: mend them{leave}", *kinds]))
+    return [f"left out: {one}" for one in kinds]
 
 
 def assembled(
@@ -105,12 +96,6 @@ def assembled(
     frame = table.frame
     if not len(frame):
         raise DataError(f"{source} has no session: expected one, or an event, a line")
-    lacking = [field for field in ("session", "action") if field not in frame.columns]
-    if lacking:
-        raise DataError(
-            f"{source} says nothing of the {' and the '.join(lacking)} of an event: name the column with "
-            + ", ".join(f"--column {field}=..." for field in lacking)
-        )
     for field in ("time", "account", "event_id", "split", "weight"):
         if field in frame.columns and 0 < (count := frame[field].null_count()) < len(frame):
             raise DataError(
