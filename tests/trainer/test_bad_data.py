@@ -138,7 +138,7 @@ def test_a_column_that_is_not_there_is_told_with_the_nearest(tmp_path: Path) -> 
     ):
         load(path, described({"columns": {"session": "visits"}}))
     with pytest.raises(
-        DataError, match="nothing of the session and the action of an event: name the column with --column"
+        DataError, match="nothing of the session and the action of each row: name the column with --column"
     ):
         load(path)
 

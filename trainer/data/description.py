@@ -174,7 +174,7 @@ def resolve(
     return found
 
 
-def require(needed: Iterable[str], found: Mapping[str, str], have: Collection[str], source: str) -> None:
+def require(needed: Collection[str], found: Mapping[str, str], have: Collection[str], source: str) -> None:
     """Check that there is a column for each of the fields that are needed.
 
     Raises:
@@ -183,10 +183,11 @@ def require(needed: Iterable[str], found: Mapping[str, str], have: Collection[st
     if not (lacking := [field for field in needed if field not in found]):
         return
     probable = {_probable_field(name): name for name in have if name not in found.values()}
+    labels = "; --labels-of says what labels are of" if "label" in needed else ""
     raise DataError(
-        f"{source} says nothing of the {' and the '.join(lacking)} of an event: name the column with "
+        f"{source} says nothing of the {' and the '.join(lacking)} of each row: name the column with "
         + ", ".join(f"--column {field}={probable.get(field, '...')}" for field in lacking)
-        + f"; it has {', '.join(have)}"
+        + f"; it has {', '.join(have)}{labels}"
     )
 
 

@@ -15,6 +15,7 @@ from trainer.data.sessions import Categories, DataError, Sessions
 from trainer.data.topic import Topic, read_topic
 
 _PLAIN: Final = Description()
+_MANY_NAMES: Final = 20
 
 
 class Loaded(NamedTuple):
@@ -134,7 +135,12 @@ def assembled(
     sessions = whole if found.keep.all() else whole.take(np.flatnonzero(found.keep))
     if not len(sessions):
         raise DataError(f"{source} has no session with a label: expected some")
-    return sessions, [*found.told, _summary(sessions)]
+    return sessions, [
+        *found.told,
+        *_told_of_repeats(table, events),
+        *_told_of_names(actions),
+        _summary(sessions),
+    ]
 
 
 def _numbers(frame: pl.DataFrame, field: str) -> NDArray[Any] | None:
@@ -194,6 +200,39 @@ def _categories(codes: NDArray[np.int64] | None, names: pl.Categories, count: in
     rank = np.zeros(int(used.max()) + 1, np.int32)
     rank[used] = [place[text[code]] for code in used.tolist()]
     return Categories(tuple(different), rank[codes + 2])
+
+
+def _told_of_repeats(table: Table, events: Events) -> list[str]:
+    """Say how many events are like the one before, where nothing else says whether they are one."""
+    session, action, times_ms = (
+        np.repeat(np.arange(len(events.starts) - 1), np.diff(events.starts)),
+        events.of_events("action"),
+        events.times_ms,
+    )
+    if action is None or times_ms is None or table.one_a_row or "event_id" in table.frame.columns:
+        return []
+    again = np.all([one[1:] == one[:-1] for one in (session, action, times_ms)], axis=0)
+    count = int(again.sum())
+    if not count:
+        return []
+    return [
+        (
+            f"{count:,} of {len(times_ms):,} events have session, action and time of the one before: take out rows that are "
+            "there twice, or name the events' ids (--column event_id=...), by which a repeat counts once"
+        )
+    ]
+
+
+def _told_of_names(actions: Categories) -> list[str]:
+    """Say that actions do not look like names of kinds: a text that holds a list, a free text, an id."""
+    if len(actions.names) < _MANY_NAMES or 2 * len(actions.names) < len(actions.codes):
+        return []
+    return [
+        (
+            f"{len(actions.names):,} different actions among {len(actions.codes):,}, as {actions.names[-1][:60]!r}: expected "
+            "few that come often; is it the right column, and a list of actions given as a list?"
+        )
+    ]
 
 
 def _summary(sessions: Sessions) -> str:

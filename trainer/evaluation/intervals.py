@@ -67,7 +67,7 @@ def newcombe(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Interval:
 class Draws:
     """Samples with replacement (Efron 1979), of whole accounts, so that what one account does twice counts once.
 
-    Accounts with an attack and accounts without are drawn each for themselves. Two models on the same examples get the
+    Accounts with an attack and accounts without are drawn each for themselves, and both kinds are in each sample. Two models on the same examples get the
     same samples: differences are paired.
 
     Attributes:
@@ -83,11 +83,15 @@ class Draws:
         rng = np.random.RandomState(0)
         attacked = np.bincount(self.groups, self.labels) > 0
         sides = [np.flatnonzero(attacked), np.flatnonzero(~attacked)]
-        for _ in range(min(_DRAWS, max(_DRAWS // 4, _DRAWN // len(self.labels)))):
+        wanted = min(_DRAWS, max(_DRAWS // 4, _DRAWN // len(self.labels)))
+        while wanted:
             times = np.zeros(len(attacked))
             for side in sides:
                 times[side] = np.bincount(rng.randint(0, max(1, len(side)), len(side)), minlength=len(side))
-            yield times[self.groups]
+            weights: Weights = times[self.groups]
+            if weights[self.labels].any() and weights[~self.labels].any():  # without a kind no figure is one
+                wanted -= 1
+                yield weights
 
     def interval(self, value: float, drawn: NDArray[np.float64]) -> Interval:
         """Return the middle 95 % of a figure's samples.
