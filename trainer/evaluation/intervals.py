@@ -93,8 +93,8 @@ class Draws:
                 wanted -= 1
                 yield weights
 
-    def interval(self, value: float, drawn: NDArray[np.float64]) -> Interval:
-        """Return the middle 95 % of a figure's samples.
+    def interval(self, value: float, drawn: NDArray[np.float64], largest: float = 1.0) -> Interval:
+        """Return the middle 95 % of a figure's samples; `largest` is what it can be.
 
         Where all samples are alike, as at an area of 1, they say nothing: the interval is then as wide as Wilson's for
         as many examples as the rarer kind has.
@@ -104,7 +104,7 @@ class Draws:
             low, high = np.percentile(drawn, _PERCENTILES)
             return min(float(low), value), max(float(high), value)
         attacks = int(self.labels.sum())
-        width = wilson(0, min(attacks, len(self.labels) - attacks))[1]
+        width = largest * wilson(0, min(attacks, len(self.labels) - attacks))[1]
         return value - width, value + width
 
 

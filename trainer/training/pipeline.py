@@ -16,7 +16,6 @@ from detector.core.encoding import Encoding
 from detector.model.artifact import FORMAT, ModelMetadata
 from detector.model.scorer import Scorer
 from trainer.data.sessions import DataError, LabelsOf, Sessions, Splits, sha256_of, together_in
-from trainer.data.sittings import sittings
 from trainer.data.windows import Examples, Weighing, examples, pack, windows_ending_at
 from trainer.evaluation.course import Money
 from trainer.evaluation.figures import Figures, evaluate
@@ -222,16 +221,7 @@ class _Run:
                 f"{longer:,} of {len(sessions):,} training sessions have more actions than the {window} that the model "
                 f"reads at a time, up to {sessions.lengths.max():,} (--window)"
             )
-        known = np.isin(sessions.names, self.encoding.vocabulary)
-        if beyond := int(np.bincount(sessions.actions, minlength=len(known))[~known].sum()):
-            names = [
-                name for name, is_known in zip(sessions.names, known.tolist(), strict=True) if not is_known
-            ]
-            yield (
-                f"{beyond:,} of {len(sessions.actions):,} training actions are beyond the vocabulary that is kept "
-                f"({', '.join(names[:5])}): all one to the model"
-            )
-        yield from sittings(sessions, window, idle_ms, self.encoding.ends_session).told(idle_ms)
+        yield from pack(sessions, self.encoding, idle_ms).told
         if not self.config.weighing.every_prefix:
             yield (
                 "trained on whole sessions: judged by the score after the last action alone, while the detector scores "
