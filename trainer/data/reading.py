@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 from polars import selectors
 
+from detector.client.reading import opened
 from trainer.data.converting import SHOWN_VALUES, Bad, compacted
 from trainer.data.description import FIELDS, USUAL_NAMES, Description, require, resolve, unread
 from trainer.data.sessions import DataError
@@ -181,7 +182,7 @@ def lines_of(path: Path) -> Iterator[bytes]:
     """
     number = 0
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with opened(path) as file:
             while line := file.readline(MAX_LINE_BYTES):
                 number += 1
                 yield line

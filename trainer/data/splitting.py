@@ -121,7 +121,10 @@ def folds(
         DataError: there are fewer attacks or lawful sessions (accounts) than folds.
     """
     if (rarer := fewest(sessions)) < count:
-        raise DataError(f"{rarer:,} of a kind for {count} folds: expected at least as many as folds")
+        raise DataError(
+            f"{rarer:,} of the rarer kind, attacks or lawful, for {count} folds: expected at least one a fold; give more data, "
+            "or ask for fewer"
+        )
     of_session = fold_of(sessions, count, seed)
     for number in range(count):
         yield np.flatnonzero(of_session != number), np.flatnonzero(of_session == number)
