@@ -119,8 +119,7 @@ def test_markup_in_ids_is_text(page: Chrome, commit: Commit) -> None:
     account, action = f"account {MARKUP}", f"ACTION {MARKUP}"
     commit(alert(MARKUP, account_id=account, window=["LOGIN", action], action=action, explanation=[MARKUP]))
     wait_for(shows(page, MARKUP), "the alert")
-    page.find_element(By.CSS_SELECTOR, f"a[href='{_row_of(page, MARKUP)}']").click()
-    wait_for(lambda: text(page, "#detail h2") == MARKUP, "its detail")
+    open_alert(page, MARKUP)
     assert account in text(page, ".facts")
     assert page.execute_script("return document.querySelectorAll('main img, main script').length") == 0
     assert page.title == "Session alerts"
