@@ -189,7 +189,7 @@ def _summary(trained: Trained) -> str:
     chosen = metadata.training
     return (
         f"threshold {metadata.threshold:.6g} by {chosen['threshold_by']}: on validation "
-        f"{chosen['valid_false_alarm_rate']:.3%} of {chosen['valid_lawful']:,} lawful sessions alarmed, recall "
+        f"{chosen['valid_false_alarm_rate']:.3%} of {chosen['valid_lawful']:,} lawful {chosen['unit']}s alarmed, recall "
         f"{chosen['valid_recall']:.2%}; window {metadata.window}, {len(metadata.gap_bounds_ms)} gap bounds, Keras against "
         f"onnxruntime {trained.parity_error:.1e}"
     )

@@ -17,6 +17,8 @@ CHUNK_STEPS: Final = 1_600_000
 TAILS: Final = 32
 """Most windows of one sitting at a time, beyond its first and its last; it may have 100,000."""
 
+_SHOWN_NAMES: Final = 5
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Packed:
@@ -29,7 +31,7 @@ class Packed:
         sittings: shape (sittings + 1,), int64; where the detector begins anew, and the end.
         is_attack: shape (actions,), bool; whether the prefix that ends there holds an action of an attacker's.
         labels: shape (sessions,), int64.
-        told: what is to be said of how histories were cut.
+        told: what is to be said of how histories were cut, and of actions beyond the vocabulary.
     """
 
     sessions: Sessions
@@ -71,6 +73,7 @@ def pack(sessions: Sessions, encoding: Encoding, idle_timeout_ms: int) -> Packed
         ],
         np.uint16,
     )
+    beyond = codes > len(encoding.vocabulary)
     steps = np.empty(len(begins), encoding.step_dtype)
     steps["action"] = codes[sessions.actions]
     buckets = 2 + np.searchsorted(np.array(encoding.gap_bounds_ms, np.int64), gaps_ms, side="right")
@@ -84,8 +87,17 @@ def pack(sessions: Sessions, encoding: Encoding, idle_timeout_ms: int) -> Packed
         np.append(np.flatnonzero(begins), len(begins)),
         sessions.targets == 1,
         sessions.labels.astype(np.int64),
-        found.told(idle_timeout_ms),
+        [*found.told(idle_timeout_ms), *_told_of_unknown(sessions, beyond)],
     )
+
+
+def _told_of_unknown(sessions: Sessions, beyond: NDArray[np.bool_]) -> Iterator[str]:
+    if beyond.any():
+        names = [sessions.names[code] for code in np.flatnonzero(beyond)]
+        yield (
+            f"{int(beyond[sessions.actions].sum()):,} of {len(sessions.actions):,} actions are beyond the model's "
+            f"vocabulary, and all one to it: {', '.join(names[:_SHOWN_NAMES])}{', …' * (len(names) > _SHOWN_NAMES)}"
+        )
 
 
 def windows_ending_at(packed: Packed, ends: NDArray[np.int64], window: int) -> NDArray[np.void]:

@@ -17,7 +17,6 @@ from detector.core.signals import Signal
 from detector.model.artifact import FORMAT, ModelMetadata
 from detector.model.scorer import Scorer
 from trainer.data.sessions import DataError, LabelsOf, Sessions, Splits, sha256_of, together_in
-from trainer.data.sittings import sittings
 from trainer.data.windows import Examples, Weighing, examples, pack, windows_ending_at
 from trainer.evaluation.course import Money
 from trainer.evaluation.figures import Figures, evaluate
@@ -166,16 +165,10 @@ def train(
     encoding = run.encoding
     small = len(encoding.vocabulary) <= MOST_ACTIONS and not encoding.signals  # pairs of actions read none
     if adds_up and config.bigrams and small:
-        bigrams = run.bigrams(learned, base_rate)
-        if bigrams.added.beats(model.added):
-            run.told.on_note(
-                "logistic regression on pairs of actions does better on sessions that neither has seen (log loss "
-                f"{bigrams.added.losses.mean():.4f} against {model.added.losses.mean():.4f}): it is the model"
-            )
-            model = bigrams
+        model = run.bigrams(learned, model, base_rate, unit)
     evidence = model.added.evidence
     seen = judge(model.judged, unit)
-    chosen = choose_threshold(config.wanted, seen.scores, seen.labels.astype(np.float32), base_rate)
+    chosen = choose_threshold(config.wanted, seen.scores, seen.labels.astype(np.float32), base_rate, unit)
     if chosen.told:
         run.told.on_note(chosen.told)
 
@@ -233,7 +226,7 @@ class _Run:
                 f"{longer:,} of {len(sessions):,} training sessions have more actions than the {window} that the model "
                 f"reads at a time, up to {sessions.lengths.max():,} (--window)"
             )
-        yield from sittings(sessions, window, idle_ms, self.encoding.ends_session).told(idle_ms)
+        yield from pack(sessions, self.encoding, idle_ms).told
         if not self.config.weighing.every_prefix:
             yield (
                 "trained on whole sessions: judged by the score after the last action alone, while the detector scores "
@@ -310,14 +303,25 @@ class _Run:
             sum(fitted.tensors.parameters for fitted in learned.fits),
         )
 
-    def bigrams(self, learned: _Learned, base_rate: float) -> _Model:
-        """Fit bigrams to what the networks have learned from, and what they add up to."""
+    def bigrams(self, learned: _Learned, network: _Model, base_rate: float, unit: LabelsOf) -> _Model:
+        """Return bigrams fitted to what the networks have learned from, with what they add up to, if they do better."""
         encoding, seed, fitted = self.encoding, self.config.schedule.seed, []
         for one in learned.judges:
             packed = pack(one.shown, encoding, self.config.idle_timeout_ms)
             fitted.append(fit_bigrams(packed, packed.sessions.targets, encoding, seed))
         judged = self.judged(learned.judges, [bigram_graph(one, encoding.window) for one in fitted])
         added = fit_evidence(Windows.of(judged), base_rate, seed)
+        if not added.beats(network.added):
+            return network
+        self.told.on_note(
+            "logistic regression on pairs of actions does better on sessions that neither has seen (log loss "
+            f"{added.losses.mean():.4f} against {network.added.losses.mean():.4f}): it is the model"
+        )
+        if added.evidence is None:  # which calibrates, where there is one
+            seen = judge(judged, unit)
+            line = calibrate(seen.scores, seen.labels.astype(np.float32), base_rate)
+            fitted = [one.on(line) for one in fitted]
+            judged = self.judged(learned.judges, [bigram_graph(one, encoding.window) for one in fitted])
         bigrams = mean_of(fitted)
         return _Model(
             BIGRAMS,
