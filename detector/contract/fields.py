@@ -36,14 +36,14 @@ class FieldReader:
             whole = self._as_expected.decode(value)
         except (msgspec.DecodeError, UnicodeError):
             return tuple(self._read_apart(value, path) for path in self._paths)
-        return tuple(_plain(_reached(whole, path)) for path in self._paths)
+        return tuple(plain(_reached(whole, path)) for path in self._paths)
 
     def _read_apart(self, value: bytes, path: Sequence[str]) -> Value:
         """Read one field where another, or this one, is not what is expected."""
         try:
             for name in path[:-1]:
                 value = self._any.decode(value)[name]
-            return _plain(self._scalar.decode(self._any.decode(value)[path[-1]]))
+            return plain(self._scalar.decode(self._any.decode(value)[path[-1]]))
         except (msgspec.DecodeError, UnicodeError, KeyError):
             return None
 
@@ -68,8 +68,8 @@ def _reached(struct: Any, path: Sequence[str]) -> Any:
     return struct
 
 
-def _plain(value: Any) -> Value:
-    """Return a scalar as a text or a number of double precision."""
+def plain(value: Any) -> Value:
+    """Return a scalar as a text or a number of double precision, None for what is none."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int) and not -_EXACT <= value <= _EXACT:

@@ -226,7 +226,8 @@ def category(value: str | float) -> str:
     """Return a value as a category."""
     if isinstance(value, str):
         return value
-    return repr(int(value) if value.is_integer() else value)  # 5 and 5.0 are the same number in JSON
+    is_whole = isinstance(value, float) and value.is_integer()
+    return repr(int(value) if is_whole else value)  # 5 and 5.0 are the same number in JSON
 
 
 def number(value: str | float) -> float | None:
