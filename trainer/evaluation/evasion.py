@@ -183,6 +183,29 @@ def escapes(
         yield Escapes(edit.name, len(changed), *(shares[:1] or [unchanged]), *(shares[-1:] or [unchanged]))
 
 
+def some_edited(
+    sessions: Iterator[Session], edits: Sequence[Edit], share: float, seed: int
+) -> Iterator[Session]:
+    """Yield sessions, some of the attacks among them with an edit at a random place of the attacker's: to train on.
+
+    Args:
+        sessions: of both kinds, in any order.
+        edits: one of which is drawn each time.
+        share: of the attacks.
+        seed: of all that is drawn.
+    """
+    rng = np.random.default_rng(seed)
+    donor = None
+    for session in sessions:
+        if not session.label:
+            donor = session
+        if donor is session or donor is None or rng.random() >= share:
+            yield session
+        else:
+            place = int(rng.integers(session.attacked_from, len(session.actions)))
+            yield edited(session, place, edits[int(rng.integers(len(edits)))], donor)
+
+
 def edited(attack: Session, place: int, edit: Edit, donor: Session) -> Session:
     """Return an attack with an edit, or as it was, where the edit does not touch it.
 
