@@ -3,7 +3,6 @@
 As if no session was blocked: the worst case, an attack that was missed teaches.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -31,12 +30,7 @@ class Loss(NamedTuple):
 
 
 def with_signals(
-    sessions: Sessions,
-    encoding: Encoding,
-    idle_timeout_ms: int,
-    loss: Loss | None = None,
-    *,
-    of_attacks: bool = False,
+    sessions: Sessions, encoding: Encoding, idle_timeout_ms: int, loss: Loss | None = None
 ) -> Sessions:
     """Return the labelled sessions with their signals and without the fields: for all of the data, before it is split.
 
@@ -47,23 +41,15 @@ def with_signals(
         encoding: of the model.
         idle_timeout_ms: a session without an action for longer has ended.
         loss: of histories; none if None.
-        of_attacks: keep the fields, and the histories that attacks found, for attacks that will be edited.
     """
     found = sittings(sessions, encoding.window, idle_timeout_ms, encoding.ends_session)
     signals = np.zeros((len(sessions.actions), len(encoding.signals)), np.uint8)
-    histories = np.full(len(sessions), b"", object) if of_attacks else None
-    signals[found.kept] = observed(found, encoding, loss, histories)
+    signals[found.kept] = observed(found, encoding, loss)
     known = np.flatnonzero(sessions.labels != UNLABELLED)
-    fields = sessions.fields if of_attacks else {}
-    return replace(sessions, signals=signals, fields=fields, histories=histories).take(known)
+    return replace(sessions, signals=signals, fields={}).take(known)
 
 
-def observed(
-    found: Sittings,
-    encoding: Encoding,
-    loss: Loss | None = None,
-    histories: NDArray[np.object_] | None = None,
-) -> NDArray[np.uint8]:
+def observed(found: Sittings, encoding: Encoding, loss: Loss | None = None) -> NDArray[np.uint8]:
     """Compute every action's signals, by what its account did before.
 
     Sessions without accounts have one each. An account's events are in the order of the log, or of their times.
@@ -72,7 +58,6 @@ def observed(
         found: sessions as they are served.
         encoding: of the model, which declares the signals and says what ends a session.
         loss: of histories; none if None.
-        histories: shape (sessions,), to be filled with those that attacks found.
 
     Returns:
         shape (actions, signals).
@@ -96,25 +81,19 @@ def observed(
         rng = np.random.default_rng(loss.seed)
         loses = rng.random(len(names)) < loss.share
         lost |= found.begins & loses[accounts] & (rng.random(len(order)) < loss.each_time)
-    kept = np.zeros(len(order), np.bool_)
-    if histories is not None:
-        kept[sessions.starts[:-1]] = sessions.labels == 1
-    given = sessions.histories
     account, profile = -1, Profile(signals)
     for at in range(0, len(order), CHUNK_EVENTS):
         rows = order[at : at + CHUNK_EVENTS]
-        columns = (accounts, of_session, sessions.actions, found.begins, at_ms, gaps_ms, lost, kept)
+        columns = (accounts, of_session, sessions.actions, found.begins, at_ms, gaps_ms, lost)
         values = (
             zip(*(column[rows].tolist() for column in fields), strict=True) if fields else [()] * len(rows)
         )
         made = []
-        for (whose, session, action, begins, time_ms, gap_ms, is_lost, is_kept), of_fields in zip(
+        for (whose, session, action, begins, time_ms, gap_ms, is_lost), of_fields in zip(
             zip(*(column[rows].tolist() for column in columns), strict=True), values, strict=True
         ):
             if whose != account or is_lost:
-                account, profile = whose, Profile(signals, b"" if given is None else given[session])
-            if is_kept and histories is not None:
-                histories[session] = profile.packed()
+                account, profile = whose, Profile(signals)
             made.append(
                 profile.observe(
                     tags[session],
@@ -130,16 +109,12 @@ def observed(
     return codes
 
 
-def _by_account(sessions: Sessions) -> tuple[NDArray[np.int64], NDArray[np.int64], Sequence[str]]:
-    """Return the actions in the order of their accounts and, within each, of the log; each one's account; the names.
-
-    Sessions with a history each are accounts each, whoever they are of.
-    """
-    names: Sequence[str] = sessions.ids.tolist()
-    codes = np.arange(len(sessions))
-    if (owners := sessions.accounts) is not None:
-        names = owners.names if sessions.histories is None else [owners.names[one] for one in owners.codes]
-        codes = owners.codes.astype(np.int64) if sessions.histories is None else codes
+def _by_account(sessions: Sessions) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
+    """Return the actions in the order of their accounts and, within each, of the log; each one's account; the names."""
+    if sessions.accounts is None:
+        names, codes = sessions.ids.tolist(), np.arange(len(sessions))
+    else:
+        names, codes = list(sessions.accounts.names), sessions.accounts.codes.astype(np.int64)
     accounts = np.repeat(codes, sessions.lengths)
     place = sessions.log_places if sessions.log_places is not None else stream_time_ms(sessions)
     keys = (accounts,) if place is None else (place, accounts)

@@ -43,8 +43,6 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Of an attack that may span sessions: the same for all of them."""
     fields: dict[str, tuple[Value, ...]] = {}
     """What signals read of each action beside these: by the name of the field, `amount` or `attributes.` and a path."""
-    history: bytes = b""
-    """The packed profile of the account as the session begins, where it stands by itself."""
 
     @property
     def attacked_from(self) -> int:
@@ -117,8 +115,6 @@ class Sessions:
         fields: what signals read beside these, by the field's name: shape (actions,), object, each a `Value`.
         signals: shape (actions, signals), uint8; as they were where all of the data was at hand, since what an account
             did before may be in another part. None where they are still to be computed, or there are none.
-        histories: shape (sessions,), object; the packed profile of the account as the session begins, of which signals are
-            computed for each session by itself. None where they are computed from all that is there.
     """
 
     ids: NDArray[np.object_]
@@ -139,7 +135,6 @@ class Sessions:
     log_places: NDArray[np.int64] | None = None
     fields: Mapping[str, NDArray[np.object_]] = field(default_factory=dict)
     signals: NDArray[np.uint8] | None = None
-    histories: NDArray[np.object_] | None = None
 
     @classmethod
     def of(cls, sessions: Sequence[Session]) -> Self:
@@ -187,9 +182,6 @@ class Sessions:
             if told
             else None,
             fields=_fields_of(sessions, count),
-            histories=np.array([one.history for one in sessions], object)
-            if any(one.history for one in sessions)
-            else None,
         )
 
     def __len__(self) -> int:
@@ -228,7 +220,6 @@ class Sessions:
             attack_ids=None if self.attack_ids is None else self.attack_ids.take(index),
             parts=None if self.parts is None else self.parts[index],
             weights=None if self.weights is None else self.weights[index],
-            histories=None if self.histories is None else self.histories[index],
             **self._at(at),
         )
 
@@ -264,7 +255,6 @@ class Sessions:
                 if self.attack_ids is None
                 else self.attack_ids.names[self.attack_ids.codes[number]],
                 fields={name: tuple(column[start:end].tolist()) for name, column in self.fields.items()},
-                history=b"" if self.histories is None else self.histories[number],
             )
 
     def actions_of(self, number: int) -> list[str]:

@@ -120,7 +120,6 @@ def simulate_lives(
     warm_up_days: int = WARM_UP_DAYS,
     lawful_share: float = 1.0,
     loss: Loss | None = None,
-    of_attacks: bool = False,
 ) -> Sessions:
     """Simulate lives: the sessions of some days, with the signals that rest on all days before.
 
@@ -133,7 +132,6 @@ def simulate_lives(
         warm_up_days: whose sessions are history and no more.
         lawful_share: of the lawful sessions, chosen by chance, those that are kept once they are history.
         loss: of histories.
-        of_attacks: keep what edited attacks need; see `with_signals`.
     """
     encoding = Encoding([action.value for action in Action], 1, signals=signals)
     stream = lives.sessions(
@@ -143,9 +141,7 @@ def simulate_lives(
     pieces = []
     while piece := list(itertools.islice(rows, CHUNK_SESSIONS)):
         pieces.append(Sessions.of(piece))
-    whole = with_signals(
-        together_in(*pieces), encoding, SessionLimits().idle_timeout_ms, loss, of_attacks=of_attacks
-    )
+    whole = with_signals(together_in(*pieces), encoding, SessionLimits().idle_timeout_ms, loss)
     begins_ms = whole.times_ms[whole.starts[:-1]]  # type: ignore[index]  # all have times
     keep = (whole.labels == 1) | (np.random.default_rng(seed).random(len(whole)) < lawful_share)
     return whole.take(np.flatnonzero(keep & (begins_ms >= BEGIN_MS + warm_up_days * DAY_MS)))
@@ -203,8 +199,7 @@ def lives_splits(
         simulate_lives(_customers(lawful / share), LIFE_DAYS, 1_000 * seed + 1, raised,
                        signals=signals, lawful_share=share, loss=loss),
         simulate_lives(_customers(VALID_LIVES * sessions), LIFE_DAYS, 1_000 * seed + 2, raised, signals=signals),
-        simulate_lives(_customers(TEST_LIVES * sessions), LIFE_DAYS, 1_000 * seed + 3, LivesBehaviour(),
-                       signals=signals, of_attacks=True),
+        simulate_lives(_customers(TEST_LIVES * sessions), LIFE_DAYS, 1_000 * seed + 3, LivesBehaviour(), signals=signals),
     )  # fmt: skip
 
 

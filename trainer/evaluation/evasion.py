@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.contract.fields import Value
 from trainer.data.description import nearest
 from trainer.data.sessions import DataError, Session, Sessions
 from trainer.evaluation.course import Course, Money
@@ -19,7 +18,6 @@ from trainer.evaluation.scoring import Scored
 
 MOST_ATTACKS: Final = 2_000
 LOOKS: Final = 3
-_Fields = dict[str, Value]
 PADDING: Final = 30
 BEYOND_IDLE_MS: Final = 60_000
 
@@ -189,9 +187,6 @@ def escapes(
 def edited(attack: Session, place: int, edit: Edit, donor: Session) -> Session:
     """Return an attack with an edit, or as it was, where the edit does not touch it.
 
-    An action that is put in carries what an event of the attack with that action does, or what all of them do alike; the
-    amount of an action is shared out among those in its place.
-
     Args:
         attack: with an attacker's first action.
         place: index of the action before which to put in and to wait.
@@ -201,44 +196,21 @@ def edited(attack: Session, place: int, edit: Edit, donor: Session) -> Session:
     begin, count = attack.attacked_from, min(edit.pad, len(donor.actions))
     gaps_ms = _gaps_ms(attack)
     gaps_ms[begin + 1 :] = [round(gap_ms * edit.gap_factor) for gap_ms in gaps_ms[begin + 1 :]]
-    of_attack, of_donor, throughout = _fields(attack), _fields(donor), _throughout(attack)
-    steps: list[tuple[str, int, _Fields]] = []
+    steps: list[tuple[str, int]] = []
     for index, (action, gap_ms) in enumerate(zip(attack.actions, gaps_ms, strict=True)):
         if index == begin:
-            padding = zip(donor.actions[:count], _gaps_ms(donor)[:count], of_donor[:count], strict=True)
-            steps += [(name, gap, fields | throughout) for name, gap, fields in padding]
+            pauses_ms = _gaps_ms(donor)[:count]
+            steps += zip(donor.actions[:count], pauses_ms, strict=True)
         if index == place:
-            alike = dict(zip(attack.actions, of_attack, strict=True))
-            steps += [(name, gap_ms, alike.get(name, throughout)) for name in edit.insert]
+            steps += [(name, gap_ms) for name in edit.insert]
         pause_ms = gap_ms + (edit.wait_ms if index == place > 0 else 0)
         done = edit.replace.get(action, (action,)) if index >= begin else (action,)
-        fields = of_attack[index]
-        if len(done) > 1 and isinstance(amount := fields.get("amount"), float):
-            fields = fields | {"amount": amount / len(done)}
-        steps += [(name, pause_ms, fields) for name in done]
+        steps += [(name, pause_ms) for name in done]
     times_ms = None
     if attack.timestamps_ms is not None:
-        times_ms = tuple((attack.timestamps_ms[0] + np.cumsum([gap_ms for _, gap_ms, _ in steps])).tolist())
-    return msgspec.structs.replace(
-        attack,
-        actions=tuple(name for name, _, _ in steps),
-        timestamps_ms=times_ms,
-        attack_from=begin + count,
-        fields={field: tuple(one.get(field) for _, _, one in steps) for field in attack.fields},
-    )
-
-
-def _fields(session: Session) -> list[_Fields]:
-    """Return what each event carries beside its action."""
-    return [
-        {field: values[index] for field, values in session.fields.items()}
-        for index in range(len(session.actions))
-    ]
-
-
-def _throughout(session: Session) -> _Fields:
-    """Return what all events carry alike, such as the device."""
-    return {field: values[0] for field, values in session.fields.items() if len(set(values)) == 1}
+        times_ms = tuple((attack.timestamps_ms[0] + np.cumsum([gap_ms for _, gap_ms in steps])).tolist())
+    names = tuple(name for name, _ in steps)
+    return msgspec.structs.replace(attack, actions=names, timestamps_ms=times_ms, attack_from=begin + count)
 
 
 def _caught(scored: Scored, threshold: float) -> NDArray[np.bool_]:
