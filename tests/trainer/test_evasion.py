@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
@@ -54,6 +55,23 @@ def test_edits_by_hand() -> None:
     )
     padded = ("LOGIN", "LOGIN", "VIEW", "ADD", "TRANSFER_LARGE", "VIEW")
     assert _after(pad=2) == (padded, (100, 100, 800, 1_800, 3_800, 4_300), 3)
+
+
+def test_what_an_edit_puts_in_carries_what_such_an_action_carries() -> None:
+    """Always the attack's device; an amount as in the attack or else a lawful session; halves, where one becomes two."""
+    attack = structs.replace(
+        ATTACK, fields={"amount": (None, None, 20_000.0, None), "attributes.device": ("theirs",) * 4}
+    )
+    lawful = structs.replace(
+        LAWFUL, fields={"amount": (None, None, None, 30.0, None), "attributes.device": ("own",) * 5}
+    )
+    edit = Edit(
+        name="one", insert=("TRANSFER_SMALL",), replace={"TRANSFER_LARGE": ("TRANSFER_SMALL",) * 2}, pad=1
+    )
+    made = edited(attack, 2, edit, lawful)
+    assert made.actions == ("LOGIN", "LOGIN", "ADD", *("TRANSFER_SMALL",) * 3, "VIEW")
+    assert made.fields["amount"] == (None, None, None, 30.0, 10_000.0, 10_000.0, None)
+    assert set(made.fields["attributes.device"]) == {"theirs"}
 
 
 @given(
@@ -133,7 +151,10 @@ def test_the_usual_edits_are_in_the_words_of_the_data() -> None:
         "all pauses times 0.5",
         "all pauses times 2",
         "all pauses times 4",
+        "one pause of 10 minutes",
+        "one pause of 29 minutes",
         "one pause of 31 minutes",
+        "TRANSFER_SMALL put in",
         "TRANSFER_LARGE as two TRANSFER_SMALL",
         "30 lawful actions before it",
     ]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from detector.core.encoding import Encoding
 from detector.core.profile import Profile, tag_of
 from detector.core.staging import SessionLimits
-from trainer.data.sessions import UNLABELLED, Sessions
+from trainer.data.sessions import UNLABELLED, Sessions, together_in
 from trainer.data.sittings import Sittings, clamped, sittings, stream_time_ms
 
 CHUNK_EVENTS: Final = 100_000
@@ -30,9 +30,14 @@ class Loss(NamedTuple):
 
 
 def with_signals(
-    sessions: Sessions, encoding: Encoding, idle_timeout_ms: int, loss: Loss | None = None
+    sessions: Sessions,
+    encoding: Encoding,
+    idle_timeout_ms: int,
+    loss: Loss | None = None,
+    *,
+    keeps_fields: bool = False,
 ) -> Sessions:
-    """Return the labelled sessions with their signals and without the fields: for all of the data, before it is split.
+    """Return the labelled sessions with their signals: for all of the data, before it is split.
 
     What an account did before may be in another part, or in sessions of which nobody knows whether they are attacks.
 
@@ -41,12 +46,37 @@ def with_signals(
         encoding: of the model.
         idle_timeout_ms: a session without an action for longer has ended.
         loss: of histories; none if None.
+        keeps_fields: whether signals are to be computed again, of sessions that are changed.
     """
     found = sittings(sessions, encoding.window, idle_timeout_ms, encoding.ends_session)
     signals = np.zeros((len(sessions.actions), len(encoding.signals)), np.uint8)
     signals[found.kept] = observed(found, encoding, loss)
     known = np.flatnonzero(sessions.labels != UNLABELLED)
-    return replace(sessions, signals=signals, fields={}).take(known)
+    return replace(sessions, signals=signals, fields=sessions.fields if keeps_fields else {}).take(known)
+
+
+def in_history(whole: Sessions, changed: Sessions, encoding: Encoding, idle_timeout_ms: int) -> Sessions:
+    """Return sessions with the signals that they would have had in the place of those of the same ids.
+
+    Args:
+        whole: all sessions, with their fields.
+        changed: some of them, changed.
+        encoding: of the model.
+        idle_timeout_ms: a session without an action for longer has ended.
+    """
+    accounts, ids = set(_accounts(changed)), set(changed.ids)
+    pairs = zip(whole.ids, _accounts(whole), strict=True)
+    history = [at for at, (one, account) in enumerate(pairs) if account in accounts and one not in ids]
+    together = together_in(replace(whole.take(np.array(history, np.int64)), signals=None), changed)
+    found = with_signals(together, encoding, idle_timeout_ms)
+    return found.take(np.arange(len(history), len(found)))
+
+
+def _accounts(sessions: Sessions) -> list[str]:
+    """Return whose each session is."""
+    if sessions.accounts is None:
+        return list(sessions.ids)
+    return [sessions.accounts.names[code] for code in sessions.accounts.codes]
 
 
 def observed(found: Sittings, encoding: Encoding, loss: Loss | None = None) -> NDArray[np.uint8]:

@@ -104,11 +104,11 @@ def bigram_graph(bigrams: Bigrams, window: int) -> Any:
     node = helper.make_node
     arrays: dict[str, NDArray[Any]] = {
         "pair_weights": bigrams.pairs.reshape(-1),
-        "padding": np.array(0, np.int32),
-        "one": np.array(1, np.int64),
+        "padding": np.array([0], np.int32),
+        "one": np.array([1], np.int64),
         "steps_axis": np.array([1], np.int64),
         "begin": np.array([0, 1, 0, 0], np.int64),
-        "codes": np.array(len(bigrams.pairs), np.int32),
+        "codes": np.array([len(bigrams.pairs)], np.int32),
         "flat": np.array([-1], np.int64),
     }
     inputs = [helper.make_tensor_value_info(ACTIONS_INPUT, TensorProto.INT32, ["n", window])]

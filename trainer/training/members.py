@@ -59,6 +59,9 @@ def together(members: Sequence[Tensors]) -> Tensors:
         _beside([one.bias for one in members], members[0]),
         (np.concatenate([one.risk_kernel for one in members]) / len(members)).astype(np.float32),
         np.mean([one.risk_bias for one in members], axis=0).astype(np.float32),
+        tuple(
+            np.concatenate(tables, axis=1) for tables in zip(*(one.signals for one in members), strict=True)
+        ),
     )
 
 

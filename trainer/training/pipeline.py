@@ -13,6 +13,7 @@ import numpy as np
 
 from detector.contract.actions import ENDS_SESSION, LARGE_MONEY, MOVES_MONEY
 from detector.core.encoding import Encoding
+from detector.core.signals import Signal
 from detector.model.artifact import FORMAT, ModelMetadata
 from detector.model.scorer import Scorer
 from trainer.data.sessions import DataError, LabelsOf, Sessions, Splits, sha256_of, together_in
@@ -62,6 +63,7 @@ class TrainingConfig:
             DEFAULT_TARGET_FPR, and otherwise MEMBERS, each without a fold of the data that then judges it.
         window: actions that the model reads; None for as many as 95 % of the training sessions have, 24 at most.
         gap_buckets: of equal ratio between the 0.5th and 99.5th percentile of the gaps; 0 uses no time.
+        signals: to read beside action and gap.
         encoding: the steps to read, as those of a model that this one is to take the place of; None chooses them.
         calibrated: whether scores are made probabilities.
         bigrams: whether logistic regression on pairs of actions becomes the model where it does better.
@@ -81,6 +83,7 @@ class TrainingConfig:
     weighing: Weighing = field(default_factory=Weighing)
     window: int | None = None
     gap_buckets: int = GAP_BUCKETS
+    signals: tuple[Signal, ...] = ()
     encoding: Encoding | None = None
     calibrated: bool = True
     bigrams: bool = True
@@ -159,7 +162,9 @@ def train(
     # Events stand for themselves each.
     adds_up = config.calibrated and config.weighing.every_prefix and unit != "event"
     model = run.network(learned, base_rate, unit, adds_up=adds_up)
-    if adds_up and config.bigrams and len(run.encoding.vocabulary) <= MOST_ACTIONS:
+    encoding = run.encoding
+    small = len(encoding.vocabulary) <= MOST_ACTIONS and not encoding.signals  # pairs of actions read none
+    if adds_up and config.bigrams and small:
         model = run.bigrams(learned, model, base_rate, unit)
     evidence = model.added.evidence
     seen = judge(model.judged, unit)
@@ -172,7 +177,6 @@ def train(
     test = run.scored(scorer, parts.test).adding_up(evidence)
     source = "the data's own" if config.base_rate is None else "given"
     figures = evaluate(test, chosen.threshold, base_rate, base_rate_from=source, money=Money.of(config))
-    encoding = run.encoding
     metadata = ModelMetadata(
         format=FORMAT,
         name=config.name or _NAMES[model.network],
@@ -186,12 +190,13 @@ def train(
         metrics=figures.numbers() | {"parity_error": parity_error},
         data_sha256=data_sha256,
         libraries=_libraries(),
-        canaries=canaries(scorer, encoding, parts.test, config.schedule.seed),
+        canaries=canaries(scorer, encoding, test.packed, config.schedule.seed),
         unknown_token=encoding.unknown_token,
         ends_session=tuple(sorted(encoding.ends_session)),
         moves_money=config.moves_money,
         large_money=config.large_money,
         evidence=evidence,
+        signals=encoding.signals.declared,
     )
     return Trained(model_file(model.graph, metadata), metadata, model.parameters, figures, test, parity_error)
 
@@ -371,7 +376,11 @@ def _check_weights(parts: Splits) -> None:
 
 def _encoding(config: TrainingConfig, sessions: Sessions) -> Encoding:
     encoding = config.encoding or encoding_for(
-        sessions, config.window, config.gap_buckets, ends_session=config.ends_session
+        sessions,
+        config.window,
+        config.gap_buckets,
+        ends_session=config.ends_session,
+        signals=config.signals,
     )
     if encoding.gap_bounds_ms and sessions.times_ms is None:
         raise DataError(
