@@ -1,4 +1,4 @@
-"""Signals of sessions: histories that are lost, that are in other parts, and that edited attacks go on from."""
+"""Signals of sessions: histories that are lost, that are in other parts or sessions; and the fields that they read."""
 
 import json
 from pathlib import Path
@@ -8,16 +8,15 @@ import polars as pl
 import pytest
 
 from detector.core.encoding import Encoding
-from detector.core.signals import ABSENT, FIRST, UNKNOWN, Kind, Signal
+from detector.core.signals import ABSENT, FIRST, UNKNOWN, Kind, Signal, Signals
 from producer.behaviour.lives.stream import LivesBehaviour
 from trainer.data.declared import DEFAULT_SIGNALS
 from trainer.data.description import Description, described
 from trainer.data.loading import load
-from trainer.data.observing import Loss, with_signals
+from trainer.data.observing import Loss, in_history, with_signals
 from trainer.data.sessions import DataError, Session, Sessions
-from trainer.data.simulated import simulate_lives
+from trainer.data.simulated import after_warm_up, lived
 from trainer.data.windows import pack
-from trainer.evaluation.evasion import Edit, edited
 
 IDLE_MS = 1_800_000
 DAY_MS = 86_400_000
@@ -80,26 +79,19 @@ def test_an_account_long_unseen_is_a_new_one() -> None:
     assert _novelty(with_signals(late, ENCODING, IDLE_MS))[-2:] == [UNKNOWN, UNKNOWN]
 
 
-def test_an_edited_attack_goes_on_from_its_accounts_history() -> None:
-    """Unedited, it has the very signals that it had; an action that is put in carries what the others do."""
-    lives = simulate_lives(100, 10, 3, LivesBehaviour(attack_rate=0.2), warm_up_days=10, of_attacks=True)
-    attacks = lives.take(np.flatnonzero(lives.labels == 1))
-    encoding = Encoding(lives.names, 4, signals=DEFAULT_SIGNALS)
-    alone = Sessions.of(list(attacks.rows()))
-    assert len(alone) > 20
-    assert alone.signals is None
-    # But for those in whose midst another session of the account lies.
-    same = pack(alone, encoding, IDLE_MS).steps["signals"] == attacks.signals
-    assert np.minimum.reduceat(same.all(axis=1), alone.starts[:-1]).mean() > 0.9
-    attack = _row(attacks, 0)
-    made = edited(attack, 1, Edit(name="one", insert=("VIEW_BALANCE",)), attack)
-    assert set(made.fields["attributes.device"]) == set(attack.fields["attributes.device"])
-    assert {len(values) for values in made.fields.values()} == {len(attack.actions) + 1}
-
-
-def _row(sessions: Sessions, number: int) -> Session:
-    """Return one session as a row."""
-    return next(sessions.take(np.array([number])).rows())
+def test_a_changed_attack_is_seen_in_its_accounts_history() -> None:
+    """Unchanged, it has the very signals that it had, whatever else its account did meanwhile."""
+    whole = lived(1_000, 3, LivesBehaviour(attack_rate=0.1), Signals(DEFAULT_SIGNALS).fields)
+    seen = after_warm_up(whole, DEFAULT_SIGNALS, keeps_fields=True)
+    attacks = np.flatnonzero(seen.labels == 1)[:50]
+    encoding = Encoding(whole.names, 4, signals=DEFAULT_SIGNALS)
+    alone = Sessions.of(list(seen.take(attacks).rows()))
+    again = in_history(whole, alone, encoding, IDLE_MS)
+    assert len(again) == 50
+    expected = seen.take(attacks).signals
+    assert again.signals is not None
+    assert expected is not None
+    assert np.array_equal(again.signals, expected)
 
 
 EVENTS = [
