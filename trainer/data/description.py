@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from detector.contract.actions import ENDS_SESSION, LARGE_MONEY, MOVES_MONEY
-from detector.core.signals import Signal, Signals
+from detector.core.signals import Kind, Signal, Signals
 from trainer.data.sessions import DataError, LabelsOf
 
 TimeUnit = Literal["s", "ms", "us", "ns", "count"]
@@ -152,6 +152,14 @@ def described(document: Mapping[str, Any], name: str = "the description") -> Des
                     f"{name} says {where}{key}: {nearest(key, struct.__struct_fields__)}expected one of "
                     f"{', '.join(where + one for one in struct.__struct_fields__)}"
                 )
+        if (
+            struct is Signal
+            and isinstance(given, Mapping)
+            and (kind := str(given.get("kind"))) not in set(Kind)
+        ):
+            raise DataError(
+                f"{name} says signals.kind = {kind!r}: {nearest(kind, Kind)}expected one of {', '.join(Kind)}"
+            )
     try:
         made = msgspec.convert(document, Description)
         Signals(made.signals)
