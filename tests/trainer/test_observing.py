@@ -155,7 +155,7 @@ def test_every_source_gives_the_same_fields(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"fields": {"amuont": "amt"}}, "names amuont, which no signal reads: amount was probably meant"),
+        ({"fields": {"amuont": "amt"}}, "says fields.amuont, which no signal reads: amount was probably meant"),
         ({"fields": {"amount": 7}}, "fields.amount = 7: expected a column's name"),
         ({"signals": [{"name": "a", "kind": "level", "of": "amount", "valeus": []}]}, "values was probably meant"),
         ({"signals": [{"name": "a", "kind": "levle", "of": "amount"}]}, "level was probably meant"),

@@ -6,7 +6,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from trainer.commands.options import data_options, description_of, has_data, sessions_of, splits_of
+from trainer.commands.options import data_options, description_of, has_data, own_data, splits_of
 from trainer.comparing import CANDIDATES, folded, leave_one_out, split_in_folds, table, verdicts
 from trainer.comparing import compare as compare_models
 from trainer.data.sessions import DataError
@@ -75,6 +75,7 @@ def compare(
         ends_session=words.ends_session,
         moves_money=words.moves_money,
         large_money=words.large_money,
+        signals=words.signals,
         preset="data" if own else "realistic",
     )
     chosen = [one for one in CANDIDATES if one.name in (only or (["default"] if own else [one.name]))]
@@ -87,10 +88,12 @@ def compare(
             if families:
                 _print(leave_one_out(config, sessions, seed))
             elif folds:
-                parts = split_in_folds(sessions_of(options), folds, options["split_seed"] or 0)
+                parts = split_in_folds(own_data(options).sessions(), folds, options["split_seed"] or 0)
                 _print(folded([list(compare_models(config, part, chosen, progress)) for part in parts]))
             else:
-                parts_of_one = splits_of(options)[0] if own else realistic_splits(sessions, seed)
+                parts_of_one = (
+                    splits_of(options, own_data(options))[0] if own else realistic_splits(sessions, seed)
+                )
                 if seeds:
                     trainings = (
                         replace(config, schedule=replace(config.schedule, seed=seed + more))

@@ -144,7 +144,7 @@ def described(document: Mapping[str, Any], name: str = "the description") -> Des
     for struct, given, where in (
         (Description, document, ""),
         (Columns, document.get("columns", {}), "columns."),
-        *((Signal, one, "signals.") for one in (signals if isinstance(signals, list) else ())),
+        *((Signal, one, "signals.") for one in (signals if isinstance(signals, list | tuple) else ())),
     ):
         for key in given if isinstance(given, Mapping) else ():
             if key not in struct.__struct_fields__:
@@ -162,9 +162,15 @@ def described(document: Mapping[str, Any], name: str = "the description") -> Des
             )
     try:
         made = msgspec.convert(document, Description)
-        Signals(made.signals)
+        read = Signals(made.signals).fields
     except ValueError as error:  # of which ValidationError is one
         raise DataError(f"{name}: {error}") from error
+    for field in made.columns_of_fields:
+        if field not in read:
+            raise DataError(
+                f"{name} says fields.{field}, which no signal reads: {nearest(field, read)}expected one of "
+                f"{', '.join(read) or 'none, since there is no table [[signals]]'}"
+            )
     if made.label_delay is not None and not _DURATION.fullmatch(made.label_delay):
         raise DataError(
             f"{name} says label_delay = {made.label_delay!r}: expected a number with one of {', '.join(_DURATION_MS)}, as 30d"
