@@ -8,6 +8,7 @@ becomes known, and in its own session a new device stays new to the end. All of 
 Every number is rounded to what is stored when it changes, so packing and unpacking at any cut changes no bit.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -222,14 +223,17 @@ class Profile:
         placed, since, counts = self._signals.placed, self._since, self._counts
         for place, (at, source, one) in enumerate(placed[Kind.SINCE]):
             before, value = since[place], values[source]
-            codes[at] = one.bucket(max(at_s - before, 0) * 1_000) if before else UNKNOWN
+            if before:
+                codes[at] = FIRST + bisect_right(one.bounds, (at_s - before) * 1_000 if at_s > before else 0)
+            else:
+                codes[at] = UNKNOWN
             if value is not None and one.is_about(value):
                 since[place] = max(before, at_s)
         for place, (at, source, one) in enumerate(placed[Kind.COUNT]):
             (then_s, count), value = counts[place], values[source]
             if count and at_s > then_s:
                 count *= 0.5 ** ((at_s - then_s) * 1_000 / one.half_life_ms)
-            codes[at] = one.bucket(count)
+            codes[at] = FIRST + bisect_right(one.bounds, count)
             if value is not None and one.is_about(value):
                 counts[place] = max(then_s, at_s), _single(count + 1)
 
@@ -243,7 +247,8 @@ class Profile:
             first_s = known.pop(hashed, None)
             if first_s is not None:
                 known[hashed] = first_s  # to the end: the one longest unseen goes
-                codes[at] = 1 + one.bucket(max(at_s - first_s, 0) * 1_000)
+                age_ms = (at_s - first_s) * 1_000 if at_s > first_s else 0
+                codes[at] = FIRST + 1 + bisect_right(one.bounds, age_ms)
                 continue
             codes[at] = FIRST if known else UNKNOWN
             if learns and len(waiting) < MAX_WAITING:

@@ -140,9 +140,9 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Whether its field is read as a number."""
         return self.kind in _NUMERIC
 
-    def is_about(self, value: Value) -> bool:
+    def is_about(self, value: str | float) -> bool:
         """Tell whether an event with this value is one of those that since and count are about."""
-        return value is not None and (not self.values or category(value) in self.values)
+        return not self.values or category(value) in self.values
 
     def level(self, value: str | float) -> int:
         """Return the code of a category among the values."""
