@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from detector.contract.fields import FieldReader, Value
+from detector.contract.fields import FieldReader
 
 ABSENT, UNKNOWN, FIRST = 1, 2, 3
 MAX_SIGNALS: Final = 32
