@@ -1,6 +1,7 @@
 """What an attacker does otherwise, and what escapes by it."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,9 +12,13 @@ from msgspec import structs
 from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
+from detector.core.signals import FIRST, Kind, Signal
+from producer.behaviour.lives.stream import LivesBehaviour
+from trainer.data.observing import in_history
 from trainer.data.sessions import DataError, Session, Sessions
+from trainer.data.simulated import after_warm_up, lived
 from trainer.evaluation.course import BUILT_IN, Money
-from trainer.evaluation.evasion import Edit, edited, escapes, read_edits, usual_edits
+from trainer.evaluation.evasion import Edit, edited, escapes, read_edits, some_edited, usual_edits
 from trainer.evaluation.intervals import wilson
 from trainer.evaluation.scoring import Scored, score_sessions
 
@@ -193,3 +198,36 @@ replace = { PAY = ["PAY_PART", "PAY_PART"] }
         path.write_text(f'[[edit]]\nname = "x"\n{line}\n')
         with pytest.raises(DataError, match=wanted):
             read_edits(path, names)
+
+
+def test_some_attacks_are_edited_to_train_on() -> None:
+    """Lawful sessions stay; of the attacks after one, all change or none, by the share; the same seed gives the same."""
+    sessions = [ATTACK, LAWFUL, ATTACK, LAWFUL, ATTACK]
+    edits = [Edit(name="look", insert=("VIEW",)), Edit(name="slow", gap_factor=2.0)]
+    assert list(some_edited(iter(sessions), edits, 0.0, 1)) == sessions
+    made = list(some_edited(iter(sessions), edits, 1.0, 1))
+    assert [one == before for one, before in zip(made, sessions, strict=True)] == [
+        True,
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert made == list(some_edited(iter(sessions), edits, 1.0, 1))
+
+
+def test_edited_attacks_have_the_signals_of_their_accounts_history() -> None:
+    """What is scored again as it was has the signals that it had; with another device it has others."""
+    device = Signal(name="device", kind=Kind.NOVELTY, of="attributes.device", bounds=(86_400_000,))
+    whole = lived(2_000, 5, LivesBehaviour(attack_rate=0.1), (device.of,))
+    observed = after_warm_up(whole, (device,), keeps_fields=True)
+    attacks = observed.take(np.flatnonzero(observed.labels == 1))
+    encoding = Encoding(observed.names, 3, signals=(device,))
+
+    def codes(changed: list[Session]) -> Any:
+        return in_history(whole, Sessions.of(changed), encoding, 1_800_000).signals
+
+    rows = list(attacks.rows())
+    assert np.array_equal(codes(rows), attacks.signals)  # type: ignore[arg-type]  # there are some
+    others = [structs.replace(one, fields={device.of: (one.session_id,) * len(one.actions)}) for one in rows]
+    assert np.mean(codes(others) == FIRST) > 0.95, "but for accounts without a history"

@@ -23,10 +23,10 @@ from trainer.data.sessions import DataError, Splits
 from trainer.data.simulated import (
     BASE_RATE,
     REALISTIC_SESSIONS,
+    lived,
     lives_splits,
     realistic_splits,
     seed_preset,
-    simulate_lives,
 )
 from trainer.data.windows import Weighing
 from trainer.evaluation.course import BUILT_IN
@@ -273,7 +273,7 @@ def _splits(
         recorded["left_out"] = ",".join(left_out)
     count, base_rate = options["sessions"], options["base_rate"] or BASE_RATE
     if options["preset"] == "lives":
-        sample = simulate_lives(EDITS_SESSIONS, seed, LivesBehaviour(), ())
+        sample = lived(EDITS_SESSIONS, seed, LivesBehaviour(), ())
         edits = usual_edits(sample, BUILT_IN, ENDS_SESSION, options["idle_timeout_ms"])
         changed = partial(some_edited, edits=edits, share=EDITED, seed=seed)
         parts = lives_splits(count, seed, signals=signals, loss=LOSS, left_out=left_out, changed=changed)
