@@ -128,6 +128,7 @@ class Profile:
         fields: Sequence[Value],
         *,
         ends: bool = False,
+        is_blocked: bool = False,
     ) -> bytes:
         """Return an event's signals, by what was before it, and take note of it.
 
@@ -139,6 +140,7 @@ class Profile:
             gap_ms: since that; None where a session begins.
             fields: values of the signals' fields, in their order.
             ends: whether the action ends its session.
+            is_blocked: whether its session was blocked before, and so teaches nothing.
 
         Returns:
             one byte a signal.
@@ -146,6 +148,8 @@ class Profile:
         begins = gap_ms is None
         at_s = min(max(at_ms // 1_000, 1), _MAX_S)
         slot = self._slot_of(tag, at_s, begins=begins)
+        if is_blocked:
+            slot.flags |= _BLOCKED
         values = (action, gap_ms, at_ms, account_id, "1" if begins else None, *fields)
         codes = bytes(
             [
