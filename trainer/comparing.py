@@ -11,7 +11,7 @@ from detector.model.scorer import Scorer
 from producer.behaviour.attacks import ATTACK_FAMILIES
 from trainer.data.sessions import Sessions, Splits
 from trainer.data.simulated import realistic_splits
-from trainer.data.splitting import folds
+from trainer.data.splitting import fewest, folds
 from trainer.data.windows import Weighing, pack, windows_ending_at
 from trainer.evaluation.baselines import fit_boosted, fit_ngrams
 from trainer.evaluation.course import Money
@@ -183,7 +183,7 @@ def split_in_folds(sessions: Sessions, count: int, seed: int) -> Iterator[Splits
     """Yield, fold by fold, the other folds to train on and to choose the threshold by, and the fold to test on."""
     for rest, tested in folds(sessions, count, seed):
         pool = sessions.take(rest)
-        learned, valid = next(folds(pool, _VALID_FOLDS, seed))
+        learned, valid = next(folds(pool, max(2, min(_VALID_FOLDS, fewest(pool))), seed))
         yield Splits(pool.take(learned), pool.take(valid), sessions.take(tested))
 
 

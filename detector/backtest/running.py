@@ -1,18 +1,16 @@
 """Running a backtest: one pass over the log, scored by both models through the detector's own core."""
 
-import gzip
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
 
 from kafka import TopicPartition
 
 from detector.backtest.comparing import Blocked, Comparison, compare, first_blocks
-from detector.client.reading import Batch
+from detector.client.reading import Batch, opened
 from detector.contract.events import MalformedEventError, decode_event
 from detector.contract.labels import SessionLabel, labels_of
 from detector.core.partition import Partition
@@ -65,8 +63,7 @@ def read_labels(path: Path) -> dict[str, SessionLabel]:
         LabelsRefusedError: a line is no label.
         OSError: the file can't be read.
     """
-    opener: Callable[..., IO[bytes]] = gzip.open if path.suffix == ".gz" else open  # type: ignore[assignment]
-    with opener(path, "rb") as lines:
+    with opened(path) as lines:
         return labels_of(lines, str(path))
 
 

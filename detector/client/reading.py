@@ -1,6 +1,9 @@
-"""Reading a part of a log: partitions from an offset up to an offset, and no further."""
+"""Reading a part of a log: partitions from an offset up to an offset, and no further; or a file."""
 
+import gzip
 from collections.abc import Iterator, Mapping, Sequence
+from io import BufferedReader
+from pathlib import Path
 from typing import Any
 
 from kafka import TopicPartition
@@ -14,6 +17,15 @@ Batch = Mapping[TopicPartition, Sequence[Any]]
 """Records by partition, each partition's in the order of the log."""
 Span = tuple[int, int | None]
 """From an offset up to an offset; up to the high watermark as of the first answer without one."""
+
+
+def opened(path: Path) -> BufferedReader | gzip.GzipFile:
+    """Open a log in a file, compressed by the suffix .gz.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
 def log_reader(bootstrap_servers: str, **settings: Any) -> Consumer:

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from detector.contract.events import Identifier, TimeMs
+from detector.contract.headers import ALERT_TYPE, DETECTOR_SOURCE, cloud_event_headers
 
 ALERT_NAMESPACE = uuid.UUID("6f0b2e1c-3f58-5d3a-9c1b-7a4f0d2c8e51")
 """Namespace of the name-based alert ids (RFC 9562, version 5)."""
@@ -122,3 +123,14 @@ def decode_alert(value: bytes) -> Alert:
         msgspec.DecodeError: the bytes are not a valid alert.
     """
     return _DECODER.decode(value)
+
+
+def headers_of(alert: Alert, event_type: str = ALERT_TYPE) -> list[tuple[str, bytes]]:
+    """Return the headers of an alert, or of what is told of it: by its id, at its time."""
+    return cloud_event_headers(
+        event_type=event_type,
+        event_id=alert.alert_id,
+        source=DETECTOR_SOURCE,
+        subject=alert.session_id,
+        time_ms=alert.occurred_at_ms,
+    )

@@ -1,7 +1,7 @@
 """The profile of an account: what its earlier events left behind, as packed bytes, and the signals that rest on it.
 
 Two kinds of memory. What happened, happened: since and count take note of an event at once, and keep it. What is usual
-is learned from sessions that went well: each session's devices, recipients, amounts and hour wait in a slot of their
+is learned from sessions that went well: each session's new devices and recipients, amounts and hour wait in a slot of their
 own until it is over, and go to the account's habits then, or nowhere if it was blocked. So what was blocked never
 becomes known, and in its own session a new device stays new to the end. All of it follows from the log alone (ADR 0032).
 
@@ -14,7 +14,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from math import log1p, sqrt
 from struct import Struct
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from detector.contract.fields import Value
 from detector.core.session import HEAD_BYTES, PROFILE, head, pack
@@ -43,18 +43,12 @@ _MAX_BIN: Final = 0xFF
 _ENDED, _BLOCKED = 1, 2
 
 _BYTE, _COUNT, _SECONDS = Struct("<B"), Struct("<H"), Struct("<I")
-_COUNTED, _USUAL, _KNOWN = Struct("<If"), Struct("<fff"), Struct("<IIHH")
-_SLOT, _NUMBERS, _VALUE = Struct("<4sIIBB"), Struct("<Hff"), Struct("<BIH")
+_COUNTED, _USUAL, _KNOWN = Struct("<If"), Struct("<fff"), Struct("<II")
+_SLOT, _NUMBERS, _VALUE = Struct("<4sIIBB"), Struct("<Hff"), Struct("<BI")
 _to_bytes, _of_bytes = Struct("<f").pack, Struct("<f").unpack
 
 
-class Known(NamedTuple):
-    """A value that an account knows: its hash, since when, the last day since 1970, and how many events had it."""
-
-    hashed: int
-    first_s: int
-    last_day: int
-    seen: int
+_Values = tuple[Value, ...]
 
 
 @dataclass(slots=True)
@@ -66,7 +60,7 @@ class _Slot:
         flags: _ENDED, _BLOCKED.
         last: hash of the last value of each change signal; 0 is none.
         numbers: of each deviation signal how many logarithms there were, their sum and that of their squares.
-        values: how often each value was seen, by (index of the signal, hash).
+        values: those that are new to the account, by (index of the signal, hash), in the order in which they came.
     """
 
     first_s: int
@@ -74,7 +68,7 @@ class _Slot:
     flags: int
     last: list[int]
     numbers: list[tuple[int, float, float]]
-    values: dict[tuple[int, int], int] = field(default_factory=dict)
+    values: dict[tuple[int, int], None] = field(default_factory=dict)
 
 
 @lru_cache(16_384)
@@ -109,11 +103,11 @@ class Profile:
         self._signals = signals
         self._last_ms = self._first_s = self._sessions = 0
         self.touched_ms = 0
-        self._since = [0] * len(signals.of(Kind.SINCE))
-        self._counts = [(0, 0.0)] * len(signals.of(Kind.COUNT))
-        self._usual = [(0.0, 0.0, 0.0)] * len(signals.of(Kind.DEVIATION))
+        self._since = [0] * len(signals.placed[Kind.SINCE])
+        self._counts = [(0, 0.0)] * len(signals.placed[Kind.COUNT])
+        self._usual = [(0.0, 0.0, 0.0)] * len(signals.placed[Kind.DEVIATION])
         self._bins = [0] * HOURS
-        self._known: list[list[Known]] = [[] for _ in signals.of(Kind.NOVELTY)]
+        self._known: list[dict[int, int]] = [{} for _ in signals.placed[Kind.NOVELTY]]
         self._slots: dict[bytes, _Slot] = {}
         if packed:
             self._unpack(packed)
@@ -151,18 +145,16 @@ class Profile:
         if is_blocked:
             slot.flags |= _BLOCKED
         values = (action, gap_ms, at_ms, account_id, "1" if begins else None, *fields)
-        codes = bytes(
-            [
-                self._code(one, place, values[source], slot, at_s)
-                for one, source, place in self._signals.compiled
-            ]
-        )
+        codes = bytearray(self._signals.unread)
+        self._tell_event(codes, values, slot)
+        self._tell_facts(codes, values, at_s)
+        self._tell_usual(codes, values, slot, at_s)
         slot.last_s = max(slot.last_s, at_s)
         if ends:
             slot.flags |= _ENDED
         self._first_s = self._first_s or at_s
         self._last_ms = max(self._last_ms, at_ms)
-        return codes
+        return bytes(codes)
 
     def block(self, tag: bytes) -> None:
         """Forget what a session, blocked now, has taught so far and will teach. What happened stays: its facts."""
@@ -184,8 +176,8 @@ class Profile:
         if slot is None:
             if len(slots) == MAX_SLOTS:
                 del slots[next(iter(slots))]
-            changes, numbers = self._signals.of(Kind.CHANGE), self._signals.of(Kind.DEVIATION)
-            slot = _Slot(at_s, at_s, 0, [0] * len(changes), [(0, 0.0, 0.0)] * len(numbers))
+            changes = len(self._signals.placed[Kind.CHANGE])
+            slot = _Slot(at_s, at_s, 0, [0] * changes, [(0, 0.0, 0.0)] * len(self._usual))
         slots[tag] = slot  # to the end: in the order of the last action
         return slot
 
@@ -205,64 +197,67 @@ class Profile:
                     _single((before * mean + sum_) / now),
                     _single((before * mean_square + squares) / now),
                 )
-        for (place, hashed), count in slot.values.items():
+        for place, hashed in slot.values:
             known = self._known[place]
-            at = next((index for index, one in enumerate(known) if one.hashed == hashed), None)
-            first_s, seen = (slot.first_s, 0) if at is None else (known[at].first_s, known.pop(at).seen)
-            known.append(Known(hashed, first_s, slot.last_s // _DAY_S, min(seen + count, _MAX_COUNT)))
-            del known[: -self._signals.of(Kind.NOVELTY)[place].most]
+            known[hashed] = known.pop(hashed, slot.first_s)  # to the end: the one longest unseen goes
+            if len(known) > self._signals.placed[Kind.NOVELTY][place][-1].most:
+                del known[next(iter(known))]
 
-    def _code(self, one: Signal, place: int, value: Value, slot: _Slot, at_s: int) -> int:
-        code = ABSENT
-        match one.kind:
-            case Kind.SINCE:
-                code = self._since_code(one, place, value, at_s)
-            case Kind.COUNT:
-                code = self._count_code(one, place, value, at_s)
-            case _ if value is None:
-                pass
-            case Kind.NOVELTY:
-                code = self._novelty_code(one, place, value, slot, at_s)
-            case Kind.DEVIATION:
-                code = self._deviation_code(one, place, value, slot)
-            case Kind.HABIT:
-                code = self._habit_code(one, at_s)
-            case Kind.CHANGE:
-                before, slot.last[place] = slot.last[place], value_hash(value) or 1  # 0 is none
-                code = FIRST + (before != slot.last[place]) if before else UNKNOWN
-            case Kind.LEVEL:
-                code = one.level(value)
-            case Kind.MAGNITUDE:
-                numeric = number(value)
-                code = ABSENT if numeric is None else one.bucket(numeric)
-        return code
+    # Each of these sets the codes of some kinds, for all signals of a kind at once: they take most of an event's time.
 
-    def _since_code(self, one: Signal, place: int, value: Value, at_s: int) -> int:
-        before = self._since[place]
-        if one.is_about(value):
-            self._since[place] = max(before, at_s)
-        return one.bucket(max(at_s - before, 0) * 1_000) if before else UNKNOWN
+    def _tell_event(self, codes: bytearray, values: _Values, slot: _Slot) -> None:
+        """Set what the event itself tells, or its session."""
+        placed = self._signals.placed
+        for at, source, one in placed[Kind.LEVEL]:
+            if (value := values[source]) is not None:
+                codes[at] = one.level(value)
+        for at, source, one in placed[Kind.MAGNITUDE]:
+            if (value := values[source]) is not None and (numeric := number(value)) is not None:
+                codes[at] = one.bucket(numeric)
+        last = slot.last
+        for place, (at, source, _) in enumerate(placed[Kind.CHANGE]):
+            if (value := values[source]) is not None:
+                before, last[place] = last[place], value_hash(value) or 1  # 0 is none
+                codes[at] = FIRST + (before != last[place]) if before else UNKNOWN
 
-    def _count_code(self, one: Signal, place: int, value: Value, at_s: int) -> int:
-        then_s, count = self._counts[place]
-        if count:
-            count *= 0.5 ** (max(at_s - then_s, 0) * 1_000 / one.half_life_ms)
-        if one.is_about(value):
-            self._counts[place] = max(then_s, at_s), _single(count + 1)
-        return one.bucket(count)
+    def _tell_facts(self, codes: bytearray, values: _Values, at_s: int) -> None:
+        """Set what happened before, and take note of what happens now."""
+        placed, since, counts = self._signals.placed, self._since, self._counts
+        for place, (at, source, one) in enumerate(placed[Kind.SINCE]):
+            before, value = since[place], values[source]
+            codes[at] = one.bucket(max(at_s - before, 0) * 1_000) if before else UNKNOWN
+            if value is not None and one.is_about(value):
+                since[place] = max(before, at_s)
+        for place, (at, source, one) in enumerate(placed[Kind.COUNT]):
+            (then_s, count), value = counts[place], values[source]
+            if count and at_s > then_s:
+                count *= 0.5 ** ((at_s - then_s) * 1_000 / one.half_life_ms)
+            codes[at] = one.bucket(count)
+            if value is not None and one.is_about(value):
+                counts[place] = max(then_s, at_s), _single(count + 1)
 
-    def _novelty_code(self, one: Signal, place: int, value: str | float, slot: _Slot, at_s: int) -> int:
-        hashed, known = value_hash(value), self._known[place]
-        if not slot.flags & _BLOCKED:
-            seen = slot.values.get((place, hashed), 0)
-            if seen or len(slot.values) < MAX_WAITING:
-                slot.values[place, hashed] = min(seen + 1, _MAX_COUNT)
-        for found in known:
-            if found.hashed == hashed:
-                return 1 + one.bucket(max(at_s - found.first_s, 0) * 1_000)
-        return FIRST if known else UNKNOWN
+    def _tell_usual(self, codes: bytearray, values: _Values, slot: _Slot, at_s: int) -> None:
+        """Set how the event lies to the account's habits; what it teaches waits in the session's slot."""
+        placed, learns, waiting = self._signals.placed, not slot.flags & _BLOCKED, slot.values
+        for place, (at, source, one) in enumerate(placed[Kind.NOVELTY]):
+            if (value := values[source]) is None:
+                continue
+            hashed, known = value_hash(value), self._known[place]
+            first_s = known.pop(hashed, None)
+            if first_s is not None:
+                known[hashed] = first_s  # to the end: the one longest unseen goes
+                codes[at] = 1 + one.bucket(max(at_s - first_s, 0) * 1_000)
+                continue
+            codes[at] = FIRST if known else UNKNOWN
+            if learns and len(waiting) < MAX_WAITING:
+                waiting[place, hashed] = None
+        for place, (at, source, one) in enumerate(placed[Kind.DEVIATION]):
+            if (value := values[source]) is not None:
+                codes[at] = self._deviation(one, place, value, slot)
+        for at, _, one in placed[Kind.HABIT]:
+            codes[at] = self._habit(one, at_s)
 
-    def _deviation_code(self, one: Signal, place: int, value: str | float, slot: _Slot) -> int:
+    def _deviation(self, one: Signal, place: int, value: str | float, slot: _Slot) -> int:
         numeric = number(value)
         if numeric is None or numeric < 0:
             return ABSENT
@@ -276,7 +271,7 @@ class Profile:
         spread = max(sqrt(max(mean_square - mean * mean, 0.0)), LEAST_SPREAD)
         return one.bucket((logarithm - mean) / spread)
 
-    def _habit_code(self, one: Signal, at_s: int) -> int:
+    def _habit(self, one: Signal, at_s: int) -> int:
         if self._sessions < LEAST_SESSIONS:
             return UNKNOWN
         hour = at_s % _DAY_S // _BIN_S
@@ -290,13 +285,13 @@ class Profile:
         parts += [_COUNTED.pack(*one) for one in self._counts]
         parts += [_USUAL.pack(*one) for one in self._usual]
         for known in self._known:
-            parts += [bytes([len(known)]), *(_KNOWN.pack(*one) for one in known)]
+            parts += [bytes([len(known)]), *(_KNOWN.pack(*one) for one in known.items())]
         parts.append(bytes([len(self._slots)]))
         for tag, slot in self._slots.items():
             parts.append(_SLOT.pack(tag, slot.first_s, slot.last_s, slot.flags, len(slot.values)))
             parts += [_SECONDS.pack(one) for one in slot.last]
             parts += [_NUMBERS.pack(*one) for one in slot.numbers]
-            parts += [_VALUE.pack(*key, count) for key, count in slot.values.items()]
+            parts += [_VALUE.pack(*key) for key in slot.values]
         return b"".join(parts)
 
     def _unpack(self, packed: bytes) -> None:
@@ -313,12 +308,13 @@ class Profile:
         self._since = [take(_SECONDS)[0] for _ in self._since]
         self._counts = [take(_COUNTED) for _ in self._counts]
         self._usual = [take(_USUAL) for _ in self._usual]
-        self._known = [[Known(*take(_KNOWN)) for _ in range(take(_BYTE)[0])] for _ in self._known]
+        for known in self._known:
+            known.update(take(_KNOWN) for _ in range(*take(_BYTE)))
         for _ in range(take(_BYTE)[0]):
             tag, first_s, last_s, flags, count = take(_SLOT)
             last = [take(_SECONDS)[0] for _ in self._signals.of(Kind.CHANGE)]
             numbers = [take(_NUMBERS) for _ in self._usual]
-            values = {(place, hashed): seen for place, hashed, seen in (take(_VALUE) for _ in range(count))}
+            values = dict.fromkeys(take(_VALUE) for _ in range(count))
             self._slots[tag] = _Slot(first_s, last_s, flags, last, numbers, values)
 
 

@@ -146,8 +146,8 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def level(self, value: str | float) -> int:
         """Return the code of a category among the values."""
-        text = category(value)
-        return FIRST + (self.values.index(text) if text in self.values else len(self.values))
+        text, values = category(value), self.values
+        return FIRST + (values.index(text) if text in values else len(values))
 
     def bucket(self, number: float) -> int:
         """Return the code of a number between the bounds."""
@@ -163,8 +163,9 @@ class Signals:
     Attributes:
         fields: of the event that are read beside BUILT_IN: `amount`, or `attributes.` and a path.
         read: returns their values, from an event's JSON.
-        compiled: each signal with the index of its field in the values of an event, BUILT_IN ones before its fields,
-            and its place among those of its kind.
+        placed: of each kind the signals, each with its own index and that of its field in the values of an event, BUILT_IN
+            ones before its fields.
+        unread: the codes of an event of which nothing is known.
         of_history: whether one of them rests on what the account did before.
         remembers: whether anything is kept from one event to the next.
 
@@ -180,14 +181,19 @@ class Signals:
         self.fields = tuple(dict.fromkeys(one.of for one in declared if one.of not in BUILT_IN))
         self.read = FieldReader(self.fields).read
         places = (*BUILT_IN, *self.fields)
-        self._by_kind = {kind: tuple(one for one in declared if one.kind is kind) for kind in Kind}
-        self.compiled = tuple((one, places.index(one.of), self.of(one.kind).index(one)) for one in declared)
+        self.placed = {
+            kind: tuple(
+                (at, places.index(one.of), one) for at, one in enumerate(declared) if one.kind is kind
+            )
+            for kind in Kind
+        }
+        self.unread = bytes([ABSENT]) * len(declared)
         self.of_history = any(one.is_of_history for one in declared)
         self.remembers = self.of_history or any(one.kind is Kind.CHANGE for one in declared)
 
     def of(self, kind: Kind) -> tuple[Signal, ...]:
         """Return those of a kind."""
-        return self._by_kind[kind]
+        return tuple(one for _, _, one in self.placed[kind])
 
     def __len__(self) -> int:
         return len(self.declared)
@@ -199,11 +205,6 @@ class Signals:
     def codes(self) -> tuple[int, ...]:
         """How many codes each has, the padding's 0 included."""
         return tuple(one.codes for one in self.declared)
-
-    @property
-    def unread(self) -> bytes:
-        """The codes of an event of which nothing is known."""
-        return bytes([ABSENT]) * len(self.declared)
 
 
 @lru_cache(65_536)
@@ -217,15 +218,15 @@ def value_hash(value: str | float) -> int:
     Among the 32 values at most that an account knows of a field, a new one is taken for known once in 10^8 times. Who
     knows an owner's value needs no collision: he can send that very value.
     """
-    text = category(value)
+    text = value if isinstance(value, str) else category(value)
     return _hash(text) if len(text) <= _LONGEST_REMEMBERED else _hash.__wrapped__(text)
 
 
 def category(value: str | float) -> str:
     """Return a value as a category."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # 5 and 5.0 are the same number in JSON
-    return value if isinstance(value, str) else repr(value)
+    if isinstance(value, str):
+        return value
+    return repr(int(value) if value.is_integer() else value)  # 5 and 5.0 are the same number in JSON
 
 
 def number(value: str | float) -> float | None:

@@ -11,9 +11,9 @@ from kafka import KafkaAdminClient, TopicPartition
 from detector.client.producer import Producer
 from detector.client.reading import committed_span, log_reader, read
 from detector.connection import client_options
-from detector.contract.alerts import Alert
+from detector.contract.alerts import Alert, headers_of
 from detector.contract.explanations import Explanation
-from detector.contract.headers import DETECTOR_SOURCE, EXPLANATION_TYPE, cloud_event_headers
+from detector.contract.headers import EXPLANATION_TYPE
 from detector.contract.topics import explanations_specification, explanations_topic
 from detector.core.explaining import NotExplainableError
 from detector.runtime.config import DetectorConfig
@@ -94,13 +94,7 @@ def _explained(alerts: list[Alert], explain: Explain) -> Iterator[tuple[Alert, E
 
 
 def _send(producer: Producer, topic: str, alert: Alert, explanation: Explanation) -> Any:
-    headers = cloud_event_headers(
-        event_type=EXPLANATION_TYPE,
-        event_id=alert.alert_id,
-        source=DETECTOR_SOURCE,
-        subject=alert.session_id,
-        time_ms=alert.occurred_at_ms,
-    )
+    headers = headers_of(alert, EXPLANATION_TYPE)
     value = msgspec.json.encode(explanation)
     return producer.send(topic, key=alert.session_id.encode(), value=value, headers=headers)
 

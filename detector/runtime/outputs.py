@@ -2,10 +2,9 @@
 
 from kafka import TopicPartition
 
-from detector.contract.alerts import Alert, encode_alert
+from detector.contract.alerts import Alert, encode_alert, headers_of
 from detector.contract.dead_letters import DeadLetter, dead_letter_headers
 from detector.contract.epochs import ModelEpoch, encode_epoch
-from detector.contract.headers import ALERT_TYPE, DETECTOR_SOURCE, cloud_event_headers
 from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import Processed, Refused
 from detector.runtime.recovery import Origin
@@ -28,14 +27,9 @@ def output_records(processed: Processed, config: DetectorConfig, refused: Refuse
 
 def _alert_record(alert: Alert, topic: str, origin: Origin) -> OutputRecord:
     """Key it by session, with CloudEvents headers in binary mode."""
-    headers = cloud_event_headers(
-        event_type=ALERT_TYPE,
-        event_id=alert.alert_id,
-        source=DETECTOR_SOURCE,
-        subject=alert.session_id,
-        time_ms=alert.occurred_at_ms,
+    return OutputRecord(
+        topic, alert.session_id.encode(), encode_alert(alert), headers_of(alert), origin=origin
     )
-    return OutputRecord(topic, alert.session_id.encode(), encode_alert(alert), headers, origin=origin)
 
 
 def epoch_record(epoch: ModelEpoch, config: DetectorConfig) -> OutputRecord:

@@ -1,18 +1,17 @@
 """The oracle: the same processing over a log at rest, without groups, transactions or state."""
 
-import gzip
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from kafka import TopicPartition
 from kafka.partitioner.default import murmur2
 
-from detector.client.reading import Batch, Span, committed_span, log_reader, read
+from detector.client.reading import Batch, Span, committed_span, log_reader, opened, read
 from detector.contract.accounts import is_listing
 from detector.contract.events import MalformedEventError, decode_event
 from detector.core.partition import Partition
@@ -95,9 +94,8 @@ def batches_of_file(path: Path, config: DetectorConfig) -> Iterator[Batch]:
         OSError: the file can't be read.
     """
     offsets: dict[int, Iterator[int]] = defaultdict(itertools.count)
-    opener: Callable[..., IO[bytes]] = gzip.open if path.suffix == ".gz" else open  # type: ignore[assignment]
-    with opener(path, "rb") as lines:
-        if lines.peek(4)[:4] == _PARQUET:  # type: ignore[attr-defined]  # buffered, both of them
+    with opened(path) as lines:
+        if lines.peek(4)[:4] == _PARQUET:
             raise OSError(
                 f"{path} is a Parquet file: expected JSON lines; publish it (producer replay) and read the topic"
             )

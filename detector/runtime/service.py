@@ -103,13 +103,7 @@ class Detector:
     def _use(self, model: Model) -> None:
         """Let a model decide from here on."""
         self._model = model
-        self._processor = processor_of(
-            model,
-            self._config,
-            challenger=self._challenger,
-            now_ms=self._now_ms,
-            timed=self._metrics.timed,
-        )
+        self._processor = self._processor_of(model)
         policy = self._processor.pipeline.policy
         if policy.review_threshold is not None and policy.review_threshold >= policy.threshold:
             _LOG.warning(
@@ -119,11 +113,20 @@ class Detector:
             )
         self._metrics.model.info(msgspec.structs.asdict(model.reference))
 
+    def _processor_of(self, model: Model) -> Processor:
+        return processor_of(
+            model,
+            self._config,
+            challenger=self._challenger,
+            now_ms=self._now_ms,
+            timed=self._metrics.timed,
+        )
+
     def _fit(self, partitions: int) -> None:
         """Share out what is this worker's among as many partitions as the input has."""
         if partitions != self._config.partitions:
             self._config = replace(self._config, partitions=partitions)
-            self._use(self._model)
+            self._processor = self._processor_of(self._model)
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set, then leave the group.

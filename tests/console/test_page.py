@@ -2,7 +2,7 @@
 
 import itertools
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webelement import WebElement
 
 from broker import Broker, EmbeddedBroker
 from detector.contract.alerts import Cause, Decision
@@ -22,6 +21,7 @@ from detector.runtime.metrics import DetectorMetrics
 from tests.console.alerts import NOW_MS, WINDOW, alert, explainable, publish
 from tests.console.browser import DESKTOP, PHONE, chromium, missing, resize
 from tests.console.conftest import TOKEN, Commit
+from tests.console.looking import choose, find, open_alert, shown, shows, text, texts
 from tests.console.serving import Console, console
 from tests.machine import skip_without
 from tests.runtime.stack import PATIENCE_S, wait_for
@@ -53,46 +53,6 @@ def complaints(browser: Chrome) -> list[str]:
     log: list[dict[str, str]] = browser.get_log("browser")  # type: ignore[no-untyped-call]
     told = [entry["message"] for entry in log if entry["level"] == "SEVERE"]
     return [message for message in told if "401 (Unauthorized)" not in message]
-
-
-def find(page: Chrome, selector: str) -> list[WebElement]:
-    """Return the elements that are visible."""
-    return [one for one in page.find_elements(By.CSS_SELECTOR, selector) if one.is_displayed()]
-
-
-def text(page: Chrome, selector: str) -> str:
-    """Return an element's text as it is shown, in one step: the page may put another in its place; empty: none."""
-    return str(page.execute_script("return document.querySelector(arguments[0])?.innerText ?? ''", selector))
-
-
-def choose(page: Chrome, name: str, value: str) -> None:
-    """Choose a value of a select as its list would: without a window, the browser can't open the list."""
-    script = (
-        "const one = document.getElementById(arguments[0]); one.value = arguments[1];"
-        "one.dispatchEvent(new Event('input', { bubbles: true }))"
-    )
-    page.execute_script(script, name, value)
-
-
-def texts(page: Chrome, selector: str) -> list[str]:
-    """Return the texts of all elements at one moment: one after the other they may be replaced meanwhile."""
-    script = "return [...document.querySelectorAll(arguments[0])].map((one) => one.textContent)"
-    found: list[str] = page.execute_script(script, selector)
-    return found
-
-
-def shown(page: Chrome) -> list[str]:
-    """Return the sessions of the rows that are visible, from the top."""
-    script = (
-        "return [...document.querySelectorAll('#alerts li:not([hidden]) .who')].map((one) => one.textContent)"
-    )
-    names: list[str] = page.execute_script(script)
-    return names
-
-
-def shows(page: Chrome, *sessions: str) -> Callable[[], bool]:
-    """Return a condition: rows of these sessions are visible."""
-    return lambda: set(sessions) <= set(shown(page))
 
 
 def test_an_alert_appears_as_it_commits_and_explains_itself(page: Chrome, commit: Commit) -> None:
@@ -159,8 +119,7 @@ def test_markup_in_ids_is_text(page: Chrome, commit: Commit) -> None:
     account, action = f"account {MARKUP}", f"ACTION {MARKUP}"
     commit(alert(MARKUP, account_id=account, window=["LOGIN", action], action=action, explanation=[MARKUP]))
     wait_for(shows(page, MARKUP), "the alert")
-    page.find_element(By.CSS_SELECTOR, f"a[href='{_row_of(page, MARKUP)}']").click()
-    wait_for(lambda: text(page, "#detail h2") == MARKUP, "its detail")
+    open_alert(page, MARKUP)
     assert account in text(page, ".facts")
     assert page.execute_script("return document.querySelectorAll('main img, main script').length") == 0
     assert page.title == "Session alerts"
@@ -425,18 +384,3 @@ def test_what_is_wrong_is_said_first(browser: Chrome, kafka: Broker, topic: str,
             browser.get("about:blank")
     finally:
         health.close()
-
-
-def open_alert(page: Chrome, session: str) -> None:
-    """Choose the session's alert in the list, and wait for its detail."""
-    page.find_element(By.CSS_SELECTOR, f"a[href='{_row_of(page, session)}']").click()
-    wait_for(lambda: text(page, "#detail h2") == session, "its detail")
-
-
-def _row_of(page: Chrome, session: str) -> str:
-    script = (
-        "return [...document.querySelectorAll('#alerts a')]"
-        ".find((row) => row.querySelector('.who').textContent === arguments[0]).getAttribute('href')"
-    )
-    href: str = page.execute_script(script, session)
-    return href

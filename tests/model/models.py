@@ -1,5 +1,6 @@
 """Model files made for a test: random weights, and a graph that reads gaps."""
 
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from detector.contract.actions import Action
 from detector.core.encoding import Encoding
+from detector.core.signals import ABSENT, Kind, Signal
 from detector.model.artifact import FORMAT, METADATA_KEY, Canary, ModelMetadata
 from detector.model.scorer import Scorer
 from trainer.training.export import OPSET, build_graph, model_file
@@ -19,10 +21,21 @@ from trainer.training.network import Tensors
 
 VOCABULARY = tuple(action.value for action in Action)
 WINDOW = 10
+SIGNALS = (
+    Signal(name="amount", kind=Kind.MAGNITUDE, of="amount", bounds=(10, 100, 1_000)),
+    Signal(name="device", kind=Kind.NOVELTY, of="attributes.device", bounds=(86_400_000,)),
+    Signal(name="channel", kind=Kind.LEVEL, of="attributes.channel", values=("app", "web")),
+)
 
 
 def random_weights(
-    seed: int, *, actions: int = 8, embedding: int = 32, units: int = 64, spread: float = 0.4
+    seed: int,
+    *,
+    actions: int = 8,
+    embedding: int = 32,
+    units: int = 64,
+    spread: float = 0.4,
+    signals: Sequence[Signal] = (),
 ) -> Tensors:
     """Draw weights that spread scores over 0 to 1, where no sigmoid is flat and every bit of a sum shows."""
     rng = np.random.RandomState(seed)
@@ -38,19 +51,23 @@ def random_weights(
         bias=draw(4 * units),
         risk_kernel=draw(units, 1),
         risk_bias=draw(1),
+        signals=tuple(draw(one.codes, embedding) for one in signals),
     )
 
 
-def random_windows(seed: int, count: int, *, window: int = WINDOW, actions: int = 8) -> NDArray[np.void]:
+def random_windows(
+    seed: int, count: int, *, window: int = WINDOW, actions: int = 8, signals: Sequence[Signal] = ()
+) -> NDArray[np.void]:
     """Draw windows of every length, padded at the end as serving pads them."""
     rng = np.random.RandomState(seed)
-    encoding = Encoding([str(code) for code in range(1, actions + 1)], window)
-    return encoding.windows(
-        [
-            encoding.steps([str(code) for code in rng.randint(1, actions + 1, rng.randint(1, window + 1))])
-            for _ in range(count)
-        ]
-    )
+    encoding = Encoding([str(code) for code in range(1, actions + 1)], window, signals=signals)
+
+    def draw() -> bytes:
+        codes = rng.randint(1, actions + 1, rng.randint(1, window + 1))
+        of_signals = [bytes(rng.randint(ABSENT, encoding.signals.codes).tolist()) for _ in codes if signals]
+        return encoding.steps([str(code) for code in codes], signals=of_signals or None)
+
+    return encoding.windows([draw() for _ in range(count)])
 
 
 def normal_prefixes() -> list[list[str]]:
@@ -74,6 +91,11 @@ def seed_windows() -> NDArray[np.void]:
 def random_graph(seed: int = 0) -> Any:
     """Build the graph of the notebook's kind, which reads padding, over random weights."""
     return build_graph(random_weights(seed), WINDOW, masked=False)
+
+
+def signals_graph() -> Any:
+    """Build a graph that reads signals, over random weights."""
+    return build_graph(random_weights(0, signals=SIGNALS), WINDOW)
 
 
 def gap_graph(actions: int = 2, buckets: int = 5, window: int = WINDOW) -> Any:

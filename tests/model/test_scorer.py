@@ -9,12 +9,17 @@ from numpy.typing import NDArray
 from detector.core.encoding import STEP_DTYPE, Encoding
 from detector.model.artifact import packaged_model_path
 from detector.model.scorer import CHUNK_WINDOWS, GraphError, Scorer
-from tests.model.models import gap_graph, random_graph, random_windows
+from tests.model.models import SIGNALS, gap_graph, random_graph, random_windows, signals_graph
 
-WINDOWS = random_windows(7, 3_000)
+WINDOWS = random_windows(7, 3_000, signals=SIGNALS)
 RANDOM = Scorer(random_graph().SerializeToString())
 PACKAGED = Scorer(packaged_model_path("seed").read_bytes())
-SCORERS = [pytest.param(RANDOM, id="random-weights"), pytest.param(PACKAGED, id="packaged")]
+OF_SIGNALS = Scorer(signals_graph().SerializeToString())
+SCORERS = [
+    pytest.param(RANDOM, id="random-weights"),
+    pytest.param(PACKAGED, id="packaged"),
+    pytest.param(OF_SIGNALS, id="signals"),
+]
 
 
 def _bits(scores: NDArray[np.float32]) -> list[int]:

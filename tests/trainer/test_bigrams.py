@@ -10,6 +10,7 @@ from detector.model.scorer import Scorer
 from trainer.data.sessions import Session, Sessions
 from trainer.data.windows import pack
 from trainer.training.bigrams import Bigrams, bigram_graph, fit_bigrams, mean_of
+from trainer.training.calibration import Line
 
 ENCODING = Encoding("ABC", 4, [10, 100], unknown_token=True)
 
@@ -76,3 +77,15 @@ def test_the_pair_that_tells_weighs_most() -> None:
     bigrams = fit_bigrams(packed, sessions.targets, encoding, 1)
     assert bigrams.pairs.argmax() == 1 * len(bigrams.pairs) + 2
     assert np.array_equal(mean_of([bigrams, bigrams]).pairs, bigrams.pairs)
+
+
+def test_bigrams_on_a_line_say_as_much_at_another_scale() -> None:
+    """Calibrated, each logit is slope times what it was, and the shift."""
+    bigrams, sessions = _bigrams(timed=True), [["A"], ["A", "B"], ["X", "C", "C"]]
+    windows = ENCODING.windows([ENCODING.steps(one, list(range(0, 50 * len(one), 50))) for one in sessions])
+    before, after = (
+        np.log(score) - np.log1p(-score)
+        for one in (bigrams, bigrams.on(Line(0.5, -1.0)))
+        for score in [Scorer(bigram_graph(one, 4).SerializeToString()).score(windows).astype(np.float64)]
+    )
+    assert after == pytest.approx(0.5 * before - 1.0, abs=1e-5)

@@ -107,12 +107,13 @@ def test_what_is_caught_no_more_escapes() -> None:
         Edit(name="two looks", insert=("VIEW", "VIEW")),
         Edit(name="wait", wait_ms=IDLE_MS + 1),
         Edit(name="no transfer", replace={"TRANSFER_LARGE": ("TRANSFER_SMALL",)}),
-        Edit(name="changes nothing", replace={"PAY": ("VIEW",)}),
+        Edit(name="changes nothing", replace={"LOGOUT": ("VIEW",)}),
         Edit(name="beyond the vocabulary", insert=("FLY",)),
     ]
     found = list(escapes(scored, 0.5, edits, ENCODING.knows, _scored))
     assert [(one.edit, one.attacks, one.share.value) for one in found] == [
         ("one look", 20, 0), ("two looks", 20, 1), ("wait", 20, 1), ("no transfer", 20, 1),
+        ("changes nothing", 0, 0),
     ]  # fmt: skip
     assert 0 < found[1].share_anywhere.value < 1, "before the new recipient looks hide nothing"
     assert found[3].share_anywhere == found[3].share
@@ -141,7 +142,7 @@ def test_the_usual_edits_are_in_the_words_of_the_data() -> None:
 
 
 def test_edits_of_ones_own(tmp_path: Path) -> None:
-    """A TOML file lists them; what is misspelt is refused with what is allowed."""
+    """A TOML file lists them; what is misspelt, below 0 or no action that there is, is refused with what is allowed."""
     path = tmp_path / "edits.toml"
     path.write_text("""
 [[edit]]
@@ -152,12 +153,22 @@ gap_factor = 1.5
 name = "in parts"
 replace = { PAY = ["PAY_PART", "PAY_PART"] }
 """)
-    assert read_edits(path) == [
+    names = ["HELP", "PAY", "PAY_PART"]
+    assert read_edits(path, names) == [
         Edit(name="help page, slowly", insert=("HELP",), gap_factor=1.5),
         Edit(name="in parts", replace={"PAY": ("PAY_PART", "PAY_PART")}),
     ]
-    path.write_text('[[edit]]\nname = "x"\ngap_facter = 2.0\n')
-    with pytest.raises(
-        DataError, match=r"gap_facter.*expected tables \[\[edit\]\] with name, insert, gap_factor"
+    for lacking in names:
+        with pytest.raises(DataError, match=rf"names {lacking}, which neither the data nor the model knows"):
+            read_edits(path, {*names} - {lacking})
+    with pytest.raises(DataError, match=r"names HELP.*HELPS was probably meant"):
+        read_edits(path, ["HELPS"])
+    for line, wanted in (
+        ("gap_facter = 2.0", r"gap_facter.*expected tables \[\[edit\]\] with name, insert, gap_factor"),
+        ("gap_factor = -1.0", ">= 0.*gap_factor"),
+        ("wait_ms = -1", ">= 0.*wait_ms"),
+        ("pad = -1", ">= 0.*pad"),
     ):
-        read_edits(path)
+        path.write_text(f'[[edit]]\nname = "x"\n{line}\n')
+        with pytest.raises(DataError, match=wanted):
+            read_edits(path, names)

@@ -1,5 +1,6 @@
 """The exported graph against the Keras network it comes from. TensorFlow runs here."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from detector.core.encoding import STEP_DTYPE, Encoding
+from detector.core.signals import Signal
 from detector.model.artifact import load_model, packaged_model_path
 from detector.model.scorer import Scorer
-from tests.model.models import metadata, random_weights, random_windows, seed_windows
+from tests.model.models import SIGNALS, metadata, random_weights, random_windows, seed_windows
 from trainer.training.backend import keras_on
 from trainer.training.export import IR_VERSION, OPSET, build_graph, model_file
 from trainer.training.members import together
@@ -26,31 +28,46 @@ def keras() -> Any:
 
 
 def _keras_scores(
-    keras: Any, tensors: Tensors, windows: NDArray[np.void], *, masked: bool
+    keras: Any,
+    tensors: Tensors,
+    windows: NDArray[np.void],
+    *,
+    masked: bool,
+    signals: Sequence[Signal] = (),
 ) -> NDArray[np.float64]:
     codes = [str(code) for code in range(1, len(tensors.actions))]
-    encoding = Encoding(codes, windows.shape[1])
+    encoding = Encoding(codes, windows.shape[1], signals=signals)
     network = tensors.put_into(build_network(keras, Shape().of(tensors), encoding))
     logits = last_logits(network, windows, encoding, masked=masked).astype(np.float64)
     scores: NDArray[np.float64] = 1 / (1 + np.exp(-logits))
     return scores
 
 
+@pytest.mark.parametrize("signals", [(), SIGNALS], ids=["", "signals"])
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize(
     ("units", "embedding", "window", "actions"), [(64, 32, 10, 8), (48, 7, 2, 3), (33, 16, 24, 200)]
 )
 def test_parity_with_keras(
-    keras: Any, units: int, embedding: int, window: int, actions: int, *, masked: bool
+    keras: Any,
+    units: int,
+    embedding: int,
+    window: int,
+    actions: int,
+    *,
+    masked: bool,
+    signals: Sequence[Signal],
 ) -> None:
     """On windows of all lengths, with weights that spread the scores, the graph is within 1e-6 of Keras.
 
     The weights are three times as wide as Keras draws them to begin with: at five times the recurrence amplifies
     the last bit of either side beyond it.
     """
-    tensors = random_weights(units, actions=actions, embedding=embedding, units=units, spread=0.25)
-    windows = random_windows(units, 5_000, window=window, actions=actions)
-    expected = _keras_scores(keras, tensors, windows, masked=masked)
+    tensors = random_weights(
+        units, actions=actions, embedding=embedding, units=units, spread=0.25, signals=signals
+    )
+    windows = random_windows(units, 5_000, window=window, actions=actions, signals=signals)
+    expected = _keras_scores(keras, tensors, windows, masked=masked, signals=signals)
     scores = Scorer(build_graph(tensors, window, masked=masked).SerializeToString()).score(windows)
     assert np.ptp(expected) > 0.05
     assert np.abs(scores - expected).max() <= 1e-6
@@ -69,10 +86,11 @@ def test_members_together_are_the_mean_of_their_logits(cell: str) -> None:
         Tensors(
             draw(9, 5), None, draw(5, gates * 7), draw(7, gates * 7),
             draw(gates * 7) if cell == "lstm" else draw(2, gates * 7), draw(7, 1), draw(1),
+            tuple(draw(one.codes, 5) / np.float32(4) for one in SIGNALS),
         )
         for _ in range(3)
     ]  # fmt: skip
-    windows = random_windows(1, 2_000)
+    windows = random_windows(1, 2_000, signals=SIGNALS)
 
     def logits(tensors: Tensors) -> NDArray[np.float64]:
         scores = Scorer(build_graph(tensors, 10).SerializeToString()).score(windows).astype(np.float64)

@@ -1,5 +1,8 @@
 """Figures over sessions scored after every action: what counts as caught, as a false alarm, and as in time."""
 
+from dataclasses import replace
+
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,8 +14,8 @@ from detector.core.encoding import Encoding
 from trainer.data.sessions import Session, Sessions
 from trainer.data.windows import pack
 from trainer.evaluation.course import Money
-from trainer.evaluation.figures import evaluate
-from trainer.evaluation.intervals import Estimate, wilson
+from trainer.evaluation.figures import differences, evaluate
+from trainer.evaluation.intervals import Estimate, newcombe, wilson
 from trainer.evaluation.report import figure_rows, sections
 from trainer.evaluation.scoring import NEVER, Scored
 from trainer.evaluation.thresholds import threshold_for, threshold_of_least_cost
@@ -113,6 +116,35 @@ def test_no_rate_is_known_exactly(count: int) -> None:
         assert found[name].low <= 1 - 1 / count + 1e-9, name
     for name, one in found.items():
         assert 0 <= one.low <= one.value <= one.high, name
+
+
+def test_a_difference_is_no_larger_than_its_figures() -> None:
+    """One model catches all and the other none: intervals stay within what there can be, each in its own unit."""
+    rows = [_attack(f"a{number}", DRAIN, [0, 0.9, 0, 0, 0]) for number in range(6)]
+    rows += [_lawful(f"l{number}", [0.1, 0.2]) for number in range(62)]
+    scored = _scored(rows)
+    blind = replace(scored, scores=(0.4 - scored.scores / 4).astype(np.float32))
+    found = differences((scored, 0.5), (blind, 0.5), 0.1)
+    for name, one in found.items():
+        largest = 1000 if name == "alerts_per_1000" else 1
+        less = one.second_less_first
+        assert -largest <= less.low <= less.value <= less.high <= largest, name
+    alarms = found["false_alarm_rate"].second_less_first
+    assert (alarms.low, alarms.high) == newcombe(np.zeros(62, np.bool_), np.zeros(62, np.bool_))
+    assert found["alerts_per_1000"].second_less_first.high > -61, (
+        "of six attacks no rate is known to a tenth of 1 %"
+    )
+    alerts = evaluate(scored, 0.5, 0.1, at_k=[3, 1_000]).estimates["alerts_per_1000"]
+    assert (alerts.value, alerts.low) == (100, 0)
+
+
+def test_more_may_be_asked_for_than_there_are() -> None:
+    """Precision and recall of the 1,000 highest of 8 are those of all; as plain numbers, for the JSON document."""
+    rows = [_attack("a", DRAIN, [0, 0.9, 0, 0, 0]), *(_lawful(f"l{number}", [0.1]) for number in range(7))]
+    figures = evaluate(_scored(rows), 0.5, at_k=[1_000])
+    assert msgspec.to_builtins(figures, str_keys=True)["at_k"] == {
+        "1000": {"precision": 0.125, "recall": 1.0}
+    }
 
 
 def test_what_the_data_cannot_tell_is_left_out() -> None:

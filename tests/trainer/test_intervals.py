@@ -81,3 +81,11 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
             by_session += which == 1 and low <= 0.5 <= high
     assert by_account >= 52
     assert by_session <= 40
+
+
+def test_each_sample_has_both_kinds() -> None:
+    """Where the one lawful session is of an account that was attacked too, no sample is without it."""
+    labels, groups = np.arange(8) > 0, np.arange(8) // 2
+    drawn = list(Draws(labels, groups))
+    assert len(drawn) == 400
+    assert all(weights[0] > 0 for weights in drawn)

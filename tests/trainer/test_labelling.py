@@ -135,3 +135,50 @@ def test_an_attack_that_begins_beyond_its_session_is_told(tmp_path: Path) -> Non
     path.write_text("session_id,action,label,attack_from\n" + rows.format("0"))
     with pytest.raises(DataError, match="1 lawful sessions have an attack_from"):
         load(path, Description())
+
+
+def test_labels_that_contradict_are_told(tmp_path: Path) -> None:
+    """Events labelled one by one and taken for their session's, and a label file that says two things of one."""
+    data, labels = tmp_path / "data.csv", tmp_path / "labels.csv"
+    data.write_text("session_id,action,label\na,X,1\na,Y,0\nb,X,0\nb,X,1\n")
+    told = load(data).told
+    assert "1 sessions have lawful events after an attack's" in told[0]
+    assert not any(
+        "lawful events after" in line for line in load(data, described({"labels_of": "event"})).told
+    )
+    labels.write_text("session_id,label\na,1\nb,0\na,0\nb,0\n")
+    assert "1 sessions have labels that differ: the last of each holds" in load(data, labels=labels).told
+    with pytest.raises(
+        DataError, match=r"--column event_id=\.\.\.; it has session_id, label; --labels-of says"
+    ):
+        load(data, described({"labels_of": "event"}), labels)
+
+
+def test_nothing_is_said_of_nothing(tmp_path: Path) -> None:
+    """A delay that leaves out none has no line."""
+    labelled_by(tmp_path, "1|1|0|0|0")
+    told = load(tmp_path / "data.csv", described({"label_delay": "1d"})).told
+    assert not any("left out" in line for line in told)
+
+
+def test_rows_that_are_there_twice_are_told(tmp_path: Path) -> None:
+    """Where no ids say which events are one; with ids a repeat is known, and a session of lists is a row."""
+    path = tmp_path / "data.parquet"
+    frame = pl.DataFrame({"session_id": ["a", "a", "b"], "action": ["X", "X", "X"], "label": [0, 0, 1]})
+    timed = frame.with_columns(occurred_at_ms=pl.Series([BEGIN_MS, BEGIN_MS + 1, BEGIN_MS]))
+    for rows, said in ((pl.concat([timed, timed]), True), (timed, False), (pl.concat([frame, frame]), False)):
+        rows.write_parquet(path)
+        assert (
+            any("of 6 events have session, action and time of the one" in one for one in load(path).told)
+            == said
+        )
+    named = timed.with_columns(event_id=pl.Series(["e", "f", "g"]))
+    pl.concat([named, named]).write_parquet(path)
+    assert not any("of the one before" in line for line in load(path).told)
+
+
+def test_actions_that_are_no_names_are_told(tmp_path: Path) -> None:
+    """A column of free texts, or lists written as texts, makes a vocabulary that nothing is learned from."""
+    path = tmp_path / "data.csv"
+    path.write_text("session_id,action,label\n" + "".join(f's{n},"A,B,{n}",{n % 2}\n' for n in range(30)))
+    assert any("30 different actions among 30, as 'A,B," in line for line in load(path).told)

@@ -150,16 +150,6 @@ def test_times_of_another_zone_are_moments_all_the_same(tmp_path: Path) -> None:
     assert load(path, described({"columns": {"time": "when"}})).sessions.times_ms == [1_700_000_000_000]
 
 
-def test_bad_lines_are_counted_beyond_those_that_are_shown(tmp_path: Path) -> None:
-    """The first twenty are shown, the others counted."""
-    path = tmp_path / "data.csv"
-    path.write_text("session_id,action,label\n" + "good,A,0\n" + "a,A,9\n" * 50)
-    with pytest.raises(DataError, match=r"has 50 bad lines(.|\n)*line 22: (.|\n)*and 30 more"):
-        load(path)
-    told = load(path, skip_bad_lines=True).told
-    assert told[-2] == "left out: 30 more lines"
-
-
 @pytest.mark.parametrize(
     ("document", "wanted"),
     [
@@ -188,75 +178,11 @@ def test_a_description_is_a_file_of_toml(tmp_path: Path) -> None:
         read_description(path)
 
 
-BAD = [
-    ("{", "truncated"),
-    ('{"session_id":"a","actions":[],"label":0}', "0 actions"),
-    ('{"session_id":"","actions":["A"],"label":0}', "session_id is empty"),
-    ('{"session_id":"a","actions":["A"],"label":2}', "label is 2: expected one of 1, true, 0, false"),
-    ('{"session_id":"a","actions":["A",""],"label":0}', "an action is empty"),
-    (
-        '{"session_id":"a","actions":["A"],"label":0,"timestamps_ms":[1700000000000,1700000000001]}',
-        "2 of timestamps_ms for 1 actions",
-    ),
-    (
-        '{"session_id":"a","actions":["A"],"label":0,"split":"val"}',
-        "split is val: expected one of train, valid, test",
-    ),
-    ('{"session_id":"a","actions":["A"],"label":0,"attack_from":0}', "attack_from is 0"),
-    ('{"session_id":"a","actions":["A"],"label":1,"attack_from":1}', "attack_from is 1"),
-    ('{"session_id":"a","actions":["A"],"label":0,"weight":-1}', "weight is no number"),
-    ('{"session_id":"good","actions":["A"],"label":0}', "was on a line before"),
-    ('{"session_id":"a","actions":"A","label":0}', "$.actions"),
-    ('{"session_id":"a","actions":' + json.dumps(["A"] * 100_001) + ',"label":0}', "100001 actions"),
-]
-
-
-@pytest.mark.parametrize(("line", "reason"), BAD, ids=[reason for _, reason in BAD])
-def test_a_bad_line_is_named_by_its_number(tmp_path: Path, line: str, reason: str) -> None:
-    """A bad line ends the reading with its number and reason, or is left out and told with skip_bad_lines."""
-    path = tmp_path / "data.jsonl"
-    extra = ',"timestamps_ms":[1700000000000],"split":"test","weight":1,"attack_from":null'
-    good = f'{{"session_id":"good","actions":["A"],"label":0{extra if "timestamps" in line else ""}}}'
-    keys = '{"session_id":"keys","actions":["A"],"label":0,"split":null,"weight":null,"attack_from":null}'
-    path.write_text(f"{good}\n\n{line}\n{'' if extra in good else keys}\n")
-    with pytest.raises(DataError, match="line 3: ") as raised:
-        load(path)
-    assert reason in str(raised.value)
-    loaded = load(path, skip_bad_lines=True)
-    assert loaded.sessions.ids[0] == "good"
-    assert [line for line in loaded.told if "left out: line 3: " in line]
-
-
 def test_the_longest_session_is_read(tmp_path: Path) -> None:
     """100,000 actions are a session."""
     path = tmp_path / "data.jsonl"
     write_sessions(path, [Session(session_id="s", actions=("A",) * 100_000, label=0)])
     assert load(path).sessions.lengths.tolist() == [100_000]
-
-
-@pytest.mark.parametrize("name", ["data.jsonl", "data.csv", "data.parquet"])
-@pytest.mark.parametrize("content", [None, b"", b"\n", b"\x00\x01"])
-def test_no_session_and_no_file_are_errors(tmp_path: Path, name: str, content: bytes | None) -> None:
-    """An empty file, a missing one and damaged data are errors that name the file."""
-    path = tmp_path / name
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(DataError, match=name):
-        load(path)
-    damaged = tmp_path / f"{name}.gz"
-    damaged.write_bytes(b"no gzip")
-    with pytest.raises(DataError, match=f"{name}.gz"):
-        load(damaged)
-
-
-def test_a_csv_given_as_json_is_said_once(tmp_path: Path) -> None:
-    """One message that says what it looks like, and not one a line."""
-    path = tmp_path / "events.txt"
-    path.write_text("session_id,action,label\n" + "a,A,0\n" * 50)
-    with pytest.raises(
-        DataError, match=r"its first line is 'session_id,action,label'.*looks like CSV: name it \.csv"
-    ):
-        load(path)
 
 
 def test_keys_that_only_later_lines_have_are_read(tmp_path: Path) -> None:
@@ -271,54 +197,8 @@ def test_keys_that_only_later_lines_have_are_read(tmp_path: Path) -> None:
     path.write_text(
         "\n".join(map(json.dumps, [*lawful[:50], {**attack, "timestamps_ms": [BEGIN_MS, BEGIN_MS]}]))
     )
-    with pytest.raises(DataError, match="line 1: 0 of timestamps_ms for 2 actions"):
+    with pytest.raises(DataError, match="50 lines, the first 1: 0 of timestamps_ms for 2 actions"):
         load(path)
-
-
-UNREAD = [
-    ("ts", "--column time=ts"),
-    ("timestamp_ms", "--column time=timestamp_ms"),
-    ("times_ms", "--column time=times_ms"),
-    ("acount_id", "--column account=acount_id"),
-    ("weights", "--column weight=weights"),
-    ("amounts", "not read: amounts"),
-]
-
-
-@pytest.mark.parametrize(("name", "wanted"), UNREAD)
-def test_what_is_not_read_is_told_with_what_it_may_mean(tmp_path: Path, name: str, wanted: str) -> None:
-    """A column that nobody reads is named, with the field that it probably is."""
-    path = tmp_path / "data.jsonl"
-    path.write_text(json.dumps({"session_id": "a", "actions": ["A"], "label": 0, name: [1]}))
-    assert wanted in "\n".join(load(path).told)
-
-
-def test_a_column_that_is_not_there_is_told_with_the_nearest(tmp_path: Path) -> None:
-    """The message names the columns that there are."""
-    path = tmp_path / "data.csv"
-    path.write_text("visit,what,label\n1,A,0\n")
-    with pytest.raises(
-        DataError, match=r"no column visits \(for session\): visit was probably meant; there are visit, what"
-    ):
-        load(path, described({"columns": {"session": "visits"}}))
-    with pytest.raises(
-        DataError, match="nothing of the session and the action of an event: name the column with --column"
-    ):
-        load(path)
-
-
-@pytest.mark.parametrize(
-    ("first", "wanted"), [(1_700_000_000, "probably they are s"), (5, "count is for a counter")]
-)
-def test_times_in_another_unit_are_refused_as_one(tmp_path: Path, first: int, wanted: str) -> None:
-    """What lies before 2000 or after 2100 is no time; the unit that fits is named."""
-    path = tmp_path / "data.csv"
-    path.write_text(
-        "session_id,action,occurred_at_ms,label\n" + "".join(f"a,A,{first + n},0\n" for n in range(9))
-    )
-    with pytest.raises(DataError, match=wanted):
-        load(path, skip_bad_lines=True)
-    assert load(path, described({"time_unit": "count"})).sessions.times_ms is not None
 
 
 def test_weights_and_parts_are_read(tmp_path: Path) -> None:
@@ -381,19 +261,18 @@ def test_data_is_split_as_the_model_recorded_unless_told(tmp_path: Path) -> None
     assert splits_of({**options, "split_by": "id"}, recorded)[1]["split_by"] == "id"
 
 
-@pytest.mark.parametrize(
-    ("column", "values", "told"),
-    [
-        ("attack_from", ["-1", "2.5", "soon"], "attack_from is no index"),
-        ("weight", ["-1", "1e308", "much", "inf"], "weight is no number, or out of bounds"),
-    ],
-)
-def test_numbers_out_of_bounds_are_bad_lines(
-    tmp_path: Path, column: str, values: list[str], told: str
-) -> None:
-    """In rows of events as in rows of sessions, whatever the value is."""
-    for value in values:
-        path = tmp_path / "events.csv"
-        path.write_text(f"session_id,action,label,{column}\na,X,1,{value}\nb,Y,0,\n")
-        with pytest.raises(DataError, match=f"line 2: {told}"):
-            load(path, Description())
+@pytest.mark.parametrize("write", [as_json, as_csv, as_parquet])
+def test_booleans_are_read_alike(tmp_path: Path, write: Callable[[Path, pl.DataFrame], Path]) -> None:
+    """JSON's true is the true of a CSV and of Parquet, as an action too."""
+    rows = {
+        "user_sess": ["a", "a"],
+        "event_type": [True, False],
+        "when": [BEGIN_MS, BEGIN_MS + 1],
+        "fraud": [True, True],
+    }
+    loaded = load(
+        write(tmp_path / "odd", pl.DataFrame(rows)),
+        described({"columns": ODD | {"account": None, "event_id": None}}),
+    )
+    assert loaded.sessions.actions_of(0) == ["true", "false"]
+    assert loaded.sessions.labels.tolist() == [1]

@@ -165,3 +165,12 @@ def test_copies_of_training_sessions_are_counted() -> None:
         ]
     )
     assert copies(train, test) == 2
+
+
+def test_what_lacks_is_said() -> None:
+    """Two lawful sessions among many attacks are as few as two attacks; sessions' labels are not split by event."""
+    for attacks, lacking in ((2, "3 attacks"), (38, "3 lawful sessions")):
+        with pytest.raises(DataError, match=f"with at least {lacking}"):
+            split(Sessions.of(plain(40, attacks)))
+    with pytest.raises(DataError, match=r"labels are of sessions: .*--labels-of event"):
+        split(Sessions.of(plain(40, 10)), by="event")

@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from detector.core.encoding import Encoding
 from trainer.data.sessions import UNLABELLED, Categories, DataError, Session, Sessions
 from trainer.data.windows import pack
-from trainer.evaluation.exporting import write_scores
+from trainer.evaluation.exporting import check_path, write_scores
 from trainer.evaluation.figures import differences, evaluate
 from trainer.evaluation.scoring import Scored
 from trainer.evaluation.units import judge, labels_by
@@ -145,5 +145,6 @@ def test_scores_are_written_for_whoever_has_figures_of_their_own(tmp_path: Path,
     ]
     assert of_events.rows()[1] == ("s0", 2, "PAY", 1, 0.5)
     assert of_events["score"].to_list() == scored.scores.tolist()
-    with pytest.raises(DataError, match=r"expected \.parquet or \.csv"):
-        write_scores(tmp_path / "scores.xlsx", scored, 0.6, events=False)
+    for name, wanted in (("s.xlsx", r"expected \.parquet or \.csv"), ("no/s.csv", "a folder that is there")):
+        with pytest.raises(DataError, match=wanted):
+            check_path(tmp_path / name)

@@ -90,3 +90,11 @@ def test_an_endless_session_is_sampled() -> None:
     )
     assert first.weights.sum() == other.weights.sum() == pytest.approx(5_000)
     assert first.windows.tobytes() == again.windows.tobytes()
+
+
+def test_actions_beyond_the_vocabulary_are_told() -> None:
+    """They are one token to the model: of another vocabulary's data nothing else would be said."""
+    one = Session(session_id="s", actions=("A", "FLY", "A", "SWIM", "SWIM"), label=0)
+    told = pack(Sessions.of([one]), Encoding("AB", 2, unknown_token=True), IDLE_MS).told
+    assert told == ["3 of 5 actions are beyond the model's vocabulary, and all one to it: FLY, SWIM"]
+    assert pack(Sessions.of([one]), Encoding(["A", "FLY", "SWIM"], 2, unknown_token=True), IDLE_MS).told == []

@@ -1,6 +1,6 @@
 """`evaluate`: figures of a model on labelled sessions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,13 +14,21 @@ from trainer.commands.tables import show, show_table
 from trainer.data.sessions import DataError, LabelsOf, Sessions
 from trainer.data.simulated import BASE_RATE, TEST_ATTACKS, TEST_LAWFUL, simulate
 from trainer.evaluation.course import Money
-from trainer.evaluation.evasion import Escapes, escapes, read_edits, usual_edits
-from trainer.evaluation.exporting import write_scores
+from trainer.evaluation.evasion import Edit, Escapes, escapes, read_edits, usual_edits
+from trainer.evaluation.exporting import check_path, write_scores
 from trainer.evaluation.figures import differences
 from trainer.evaluation.figures import evaluate as evaluate_scores
 from trainer.evaluation.report import difference_section, escape_section, write_report
 from trainer.evaluation.scoring import OnPart, Scored, score_with_model
 from trainer.progress import Terminal
+
+
+def _checked(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse a table that could not be written, before there are scores to write."""
+    try:
+        return None if path is None else check_path(path)
+    except DataError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.command()
@@ -62,8 +70,15 @@ from trainer.progress import Terminal
 @click.option(
     "--evasion", type=FILE, help="TOML file of further edits, see docs/model.md; implies --evasions."
 )
-@click.option("--scores", type=FILE, help="Write the sessions' scores, as .parquet or .csv.")
-@click.option("--event-scores", type=FILE, help="Write the score after each event, as .parquet or .csv.")
+@click.option(
+    "--scores", type=FILE, callback=_checked, help="Write the sessions' scores, as .parquet or .csv."
+)
+@click.option(
+    "--event-scores",
+    type=FILE,
+    callback=_checked,
+    help="Write the score after each event, as .parquet or .csv.",
+)
 @click.option(
     "--report", type=FILE, help="Write plots, page and card: its name, of which the suffix is replaced."
 )
@@ -158,10 +173,12 @@ def _idle_ms(model: Model) -> int:
 
 
 def _evasions(model: Model, scored: Scored, threshold: float, own: Path | None) -> list[Escapes]:
-    metadata = model.metadata
+    metadata, names = model.metadata, {*scored.sessions.names, *model.encoding.vocabulary}
     ends = [name for name in metadata.ends_session if name in scored.sessions.names]
-    edits = usual_edits(scored.sessions, Money.of(metadata), ends, _idle_ms(model))
-    edits += read_edits(own) if own else []
-    return list(
-        escapes(scored, threshold, edits, model.encoding.knows, lambda one: _scored(model, one), ends)
-    )
+    usual = usual_edits(scored.sessions, Money.of(metadata), ends, _idle_ms(model))
+    edits = read_edits(own, names) if own else []
+
+    def tried(some: list[Edit]) -> Iterator[Escapes]:
+        return escapes(scored, threshold, some, names.__contains__, lambda one: _scored(model, one), ends)
+
+    return [*(one for one in tried(usual) if one.attacks), *tried(edits)]

@@ -100,7 +100,7 @@ def description_of(options: dict[str, Any]) -> Description:
         if not given:
             raise click.UsageError(f"--column {one}: expected FIELD=COLUMN, FIELD one of {', '.join(FIELDS)}")
         document["columns"][field] = column
-    return described(document, "--column" if options["columns"] else "the description")
+    return described(document, "the command line")
 
 
 def sessions_of(options: dict[str, Any]) -> Sessions:

@@ -1,19 +1,29 @@
 """`train`: from labelled sessions to a model file."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.console import Console
 
 from detector.core.encoding import Encoding
+from detector.core.signals import Signal
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
 from trainer.commands.options import FILE, data_options, description_of, has_data, splits_of
 from trainer.commands.tables import show
+from trainer.data.declared import DEFAULT_SIGNALS
+from trainer.data.observing import Loss
 from trainer.data.sessions import DataError, Splits
-from trainer.data.simulated import BASE_RATE, REALISTIC_SESSIONS, realistic_splits, seed_preset
+from trainer.data.simulated import (
+    BASE_RATE,
+    REALISTIC_SESSIONS,
+    lives_splits,
+    realistic_splits,
+    seed_preset,
+)
 from trainer.data.windows import Weighing
 from trainer.evaluation.report import write_report
 from trainer.progress import Terminal
@@ -27,11 +37,13 @@ from trainer.training.pipeline import Trained, TrainingConfig
 from trainer.training.pipeline import train as train_model
 
 _FROM_DATA = "[default: from the data]"
+LOSS: Final = Loss(0.2)
+"""Of histories, in training."""
 
 
 @click.command()
 @click.option(
-    "--preset", type=click.Choice(["seed", "realistic"]), help="Simulated traffic.  [default: seed]"
+    "--preset", type=click.Choice(["seed", "realistic", "lives"]), help="Simulated traffic.  [default: seed]"
 )
 @data_options
 @click.option(
@@ -45,9 +57,10 @@ _FROM_DATA = "[default: from the data]"
     type=click.IntRange(min=100),
     default=REALISTIC_SESSIONS,
     show_default=True,
-    help="Realistic sessions to train on.",
+    help="Simulated sessions to train on, of the presets realistic and lives.",
 )
-@click.option("--leave-out", multiple=True, help="Realistic attack family to train without; may be repeated.")
+@click.option("--leave-out", multiple=True, help="Simulated attack family to train without; may be repeated.")
+@click.option("--no-signals", is_flag=True, help="Train without what lives carry beside actions and times.")
 @click.option(
     "--window", type=click.IntRange(1, 4_096), help="Actions read.  [default: from the data, at most 24]"
 )
@@ -176,7 +189,7 @@ def _summary(trained: Trained) -> str:
     chosen = metadata.training
     return (
         f"threshold {metadata.threshold:.6g} by {chosen['threshold_by']}: on validation "
-        f"{chosen['valid_false_alarm_rate']:.3%} of {chosen['valid_lawful']:,} lawful sessions alarmed, recall "
+        f"{chosen['valid_false_alarm_rate']:.3%} of {chosen['valid_lawful']:,} lawful {chosen['unit']}s alarmed, recall "
         f"{chosen['valid_recall']:.2%}; window {metadata.window}, {len(metadata.gap_bounds_ms)} gap bounds, Keras against "
         f"onnxruntime {trained.parity_error:.1e}"
     )
@@ -192,11 +205,11 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
         raise click.UsageError(
             "--like keeps a model's window and gap buckets: expected no --window and no --no-time"
         )
-    is_notebook = options["preset"] != "realistic" and not has_data(options)
+    is_notebook = options["preset"] in {None, "seed"} and not has_data(options)
     config = NOTEBOOK if is_notebook else TrainingConfig(preset=options["preset"] or "data")
     seed = config.schedule.seed if options["seed"] is None else options["seed"]
     given = {name: options[name] for name in ("steps", "batch_size", "learning_rate") if options[name]}
-    if options["preset"] == "realistic":
+    if not is_notebook and not has_data(options):
         config = replace(config, wanted=Wanted(target_fpr=DEFAULT_TARGET_FPR))
     wanted = {name: options[name] for name in Wanted._fields if options[name] is not None}
     config = replace(
@@ -209,10 +222,12 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
     )
     if is_notebook:
         return config, seed_preset(SESSIONS, seed, TEST_SHARE)
-    parts, base_rate, recorded = _splits(options, seed)
+    signals = DEFAULT_SIGNALS if options["preset"] == "lives" and not options["no_signals"] else ()
+    parts, base_rate, recorded = _splits(options, seed, signals)
     words = description_of(options)
     config = replace(
         config,
+        signals=signals,
         shape=Shape(options["cell"], options["units"], options["embedding_units"]),
         members=options["members"],
         weighing=Weighing(every_prefix=not options["no_prefixes"]),
@@ -233,7 +248,9 @@ def _encoding_of(model: str) -> Encoding:
     return load_model(resolve_model_path(model), UnknownActions.TOKEN).encoding
 
 
-def _splits(options: dict[str, Any], seed: int) -> tuple[Splits, float | None, dict[str, int | float | str]]:
+def _splits(
+    options: dict[str, Any], seed: int, signals: Sequence[Signal]
+) -> tuple[Splits, float | None, dict[str, int | float | str]]:
     if has_data(options):
         own, how = splits_of(options)
         return own, options["base_rate"], how
@@ -241,5 +258,7 @@ def _splits(options: dict[str, Any], seed: int) -> tuple[Splits, float | None, d
     recorded: dict[str, int | float | str] = {"sessions": options["sessions"]}
     if left_out:
         recorded["left_out"] = ",".join(left_out)
-    parts = realistic_splits(options["sessions"], seed, left_out)
-    return parts, options["base_rate"] or BASE_RATE, recorded
+    count, base_rate = options["sessions"], options["base_rate"] or BASE_RATE
+    if options["preset"] == "lives":
+        return lives_splits(count, seed, signals=signals, loss=LOSS, left_out=left_out), base_rate, recorded
+    return realistic_splits(count, seed, left_out), base_rate, recorded

@@ -1,6 +1,6 @@
 """Rows of any types become events of few bytes: ids as codes, times in milliseconds, labels as numbers, or bad lines."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 import polars as pl
@@ -9,7 +9,9 @@ from trainer.data.description import FIELDS, UNITS_A_MS, USUAL_NAMES, Descriptio
 from trainer.data.sessions import PARTS, UNLABELLED, DataError
 
 MAX_SESSION_ACTIONS: Final = 100_000
-KEPT_BAD_LINES: Final = 20
+KEPT_KINDS: Final = 20
+SHOWN_VALUES: Final = 3
+_SHOWN_CHARACTERS: Final = 60
 MAX_WEIGHT: Final = 1_000_000
 _NO_NUMBER: Final = -1.0
 EARLIEST_MS: Final = 946_684_800_000
@@ -20,24 +22,43 @@ LATEST_MS: Final = 4_102_444_800_000
 _Each = Callable[[pl.Expr], pl.Expr]
 
 
-class BadLine(NamedTuple):
-    """A line or row that is none of what was expected, from 1, and why."""
+class Kind(NamedTuple):
+    """Bad lines or rows with one thing wrong: how many, the first of them, from 1, and some values that were seen."""
 
-    number: int
-    reason: str
+    lines: int
+    first: int
+    seen: tuple[str, ...]
 
 
 class Bad:
-    """Bad lines: how many, and the first of them."""
+    """Bad lines by what is wrong with them."""
 
     def __init__(self) -> None:
-        self.count = 0
-        self.first: list[BadLine] = []
+        self.kinds: dict[str, Kind] = {}
 
-    def add(self, lines: Iterable[BadLine], count: int = 1) -> None:
-        """Count some more; `lines` are the first of them."""
-        self.count += count
-        self.first = sorted([*self.first, *lines])[:KEPT_BAD_LINES]
+    @property
+    def count(self) -> int:
+        """Of all kinds."""
+        return sum(kind.lines for kind in self.kinds.values())
+
+    def add(self, reason: str, first: int, count: int = 1, seen: Iterable[str] = ()) -> None:
+        """Count some more; what was seen takes the place of {} in the reason."""
+        if reason not in self.kinds and len(self.kinds) >= KEPT_KINDS:
+            reason = "something else"
+        known = self.kinds.get(reason, Kind(0, first, ()))
+        values = dict.fromkeys([*known.seen, *seen])
+        self.kinds[reason] = Kind(
+            known.lines + count, min(known.first, first), tuple(values)[: SHOWN_VALUES + 1]
+        )
+
+    def told(self) -> Iterator[str]:
+        """Yield a line for each kind, by the first of it."""
+        for reason, kind in sorted(self.kinds.items(), key=lambda one: one[1].first):
+            where = (
+                f"{kind.lines:,} lines, the first {kind.first}" if kind.lines > 1 else f"line {kind.first}"
+            )
+            more = ", …" if len(kind.seen) > SHOWN_VALUES else ""
+            yield f"{where}: {reason.replace('{}', ', '.join(kind.seen[:SHOWN_VALUES]) + more)}"
 
 
 def compacted(
@@ -46,34 +67,41 @@ def compacted(
     """Check rows, and return the good ones' events in few bytes; the others are added to `bad`."""
     schema = raw.collect_schema()
     listed = {name for name, kind in schema.items() if isinstance(kind, pl.List)}
+    _check_types(schema, listed)
+    said = [_said(name, listed) for name in _SAID if name in schema]
     cooked = raw.with_columns(
-        _each(name, listed, _conversion(name, _inner(schema[name]), description))
-        for name in schema.names()
-        if name in FIELDS
+        *said,
+        *(
+            _each(name, listed, _conversion(name, _inner(schema[name]), description))
+            for name in schema.names()
+            if name in FIELDS
+        ),
     )
     checks = _checks(schema.names(), listed, description)
-    wrong = pl.any_horizontal([condition for condition, _ in checks]).fill_null(value=False)
-    reason = pl.coalesce([pl.when(condition).then(message) for condition, message in checks])
-    at_ms = (
-        pl.lit(0)
-        if "time" not in schema
-        else pl.col("time").list.first()
-        if "time" in listed
-        else pl.col("time")
-    )
-    good = cooked.filter(~wrong)
+    kind = pl.coalesce([pl.when(condition).then(at) for at, (condition, _, _) in enumerate(checks)])
+    shown = pl.coalesce([pl.when(kind == at).then(seen) for at, (_, _, seen) in enumerate(checks)])
+    good = cooked.filter(kind.is_null()).select(schema.names())
     if listed:
         good = good.explode(sorted(listed))
     made, others = pl.collect_all(
         [
             good.with_columns(_stored(name, codes, description) for name in schema.names() if name in FIELDS),
-            cooked.filter(wrong).select("row", reason.alias("reason"), at_ms.alias("at_ms")),
+            cooked.select("row", kind.alias("kind"), shown.str.head(_SHOWN_CHARACTERS).alias("seen"))
+            .drop_nulls("kind")
+            .group_by("kind")
+            .agg(
+                pl.len(),
+                pl.col("row").min(),
+                pl.col("seen").drop_nulls().unique(maintain_order=True).head(SHOWN_VALUES + 1),
+            ),
         ],
         engine="streaming",
     )
-    _check_unit(others, len(made), description)
-    if len(others):
-        bad.add(map(BadLine._make, others.select("row", "reason").head(KEPT_BAD_LINES).rows()), len(others))
+    for at, count, first, seen in others.rows():
+        reason = checks[at][1]
+        if reason is _NO_TIME:
+            reason = _of_another_unit(seen[0], count, len(made), description)
+        bad.add(reason, first, count, seen)
     return made.rechunk()
 
 
@@ -84,6 +112,38 @@ def _inner(kind: pl.DataType) -> pl.DataType:
 def _each(name: str, listed: Collection[str], what: _Each) -> pl.Expr:
     """Apply what is asked to a column, or to each element of a column of lists."""
     return pl.col(name).list.eval(what(pl.element())) if name in listed else what(pl.col(name))
+
+
+def _check_types(schema: pl.Schema, listed: Collection[str]) -> None:
+    """Refuse columns of types that no field has, and lists beside actions that are none."""
+    for name in (name for name in schema.names() if name in FIELDS):
+        kind = _inner(schema[name])
+        is_time = kind.is_numeric() or isinstance(kind, pl.String | pl.Date | pl.Datetime | pl.Null)
+        if (
+            kind.is_nested()
+            or isinstance(kind, pl.Time | pl.Duration | pl.Object)
+            or (name == "time" and not is_time)
+        ):
+            raise DataError(
+                f"the column for {name} is of type {schema[name]}: expected texts, numbers, or of times such with a date; "
+                "convert it"
+            )
+        if listed and name in listed and "action" not in listed:
+            raise DataError(
+                f"the column for {name} has lists, and the one for action has none: expected a list of actions for each "
+                "session, or one event a row"
+            )
+
+
+def _said(name: str, listed: Collection[str]) -> pl.Expr:
+    """Return a column's values as text, for messages: null where one of a list is."""
+    one = pl.col(name)
+    text = (
+        one.cast(pl.List(pl.String)).list.join(", ", ignore_nulls=False)
+        if name in listed
+        else one.cast(pl.String)
+    )
+    return text.alias(f"said {name}")
 
 
 def _conversion(field: str, kind: pl.DataType, description: Description) -> _Each:
@@ -132,20 +192,24 @@ def _time_ms(one: pl.Expr, kind: pl.DataType, unit: TimeUnit | None) -> pl.Expr:
         number = (one.cast(pl.Float64, strict=False) / units).round().cast(pl.Int64, strict=False)
         if unit is not None:
             return number
-        told = one.str.to_datetime(time_unit="ms", time_zone="UTC", strict=False).dt.epoch("ms")
+        # Others are ambiguous: 10/09/2025 is a day of October, or of September.
+        dated = pl.when(one.str.contains(r"^\s*\d{4}\D")).then(one)
+        told = dated.str.to_datetime(time_unit="ms", time_zone="UTC", strict=False).dt.epoch("ms")
         return pl.coalesce(number, told)
     return (one.cast(pl.Float64) / units).round().cast(pl.Int64, strict=False)
 
 
 def _checks(
     names: Collection[str], listed: Collection[str], description: Description
-) -> list[tuple[pl.Expr, pl.Expr]]:
-    """Return what may be wrong with a row, and how it is told."""
-    checks: list[tuple[pl.Expr, pl.Expr]] = []
+) -> list[tuple[pl.Expr, str, pl.Expr]]:
+    """Return what may be wrong with a row, how it is told, and what was seen, to be shown in the place of {}."""
+    checks: list[tuple[pl.Expr, str, pl.Expr]] = []
 
-    def check(name: str, condition: pl.Expr, message: str, *shown: pl.Expr) -> None:
+    def check(name: str, condition: pl.Expr, reason: str, seen: pl.Expr | None = None) -> None:
         if name in names:
-            checks.append((condition, pl.format(message, *shown) if shown else pl.lit(message)))
+            checks.append(
+                (condition, reason, pl.lit(None, pl.String) if seen is None else seen.cast(pl.String))
+            )
 
     def some(name: str, what: _Each) -> pl.Expr:
         found = _each(name, listed, what)
@@ -160,43 +224,40 @@ def _checks(
               f"{{}} actions: expected 1 to {MAX_SESSION_ACTIONS:,}", count)  # fmt: skip
         for name in sorted({*listed} - {"action"}):
             its = pl.col(name).list.len().fill_null(0)
-            check(
-                name,
-                its != count,
-                f"{{}} of {USUAL_NAMES[name][-1]} for {{}} actions: expected one each",
-                its,
-                count,
-            )
+            seen = pl.format(f"{{}} of {USUAL_NAMES[name][-1]} for {{}} actions", its, count)
+            check(name, its != count, "{}: expected one each", seen)
     check("action", some("action", lambda one: one.is_null() | (one == "")),
           "an action is empty: expected a name")  # fmt: skip
+    said = pl.col("said time")
+    check("time", said.is_null(), "a time is missing: expected one for each event")
     check(
         "time",
         some("time", lambda one: one.is_null()),
-        "a time is missing, or is no time: expected one for each event",
+        "time is {}: expected numbers, or texts as ISO 8601 has them, 2026-01-31T23:59:59Z",
+        said,
     )
     if description.time_unit != "count":
-        low, high = (EARLIEST_MS, LATEST_MS)
-        check("time", some("time", lambda one: ~one.is_between(low, high)), _NO_TIME)
-    allowed = [*description.attack_values, *description.lawful_values, *description.unlabelled_values]
-    lowered = [*(one.lower() for one in allowed), ""]
-    check("label", some("label", lambda one: ~one.is_in(lowered)),
-          f"label is {{}}: expected one of {', '.join(allowed)}", pl.col("label"))  # fmt: skip
+        check("time", some("time", lambda one: ~one.is_between(EARLIEST_MS, LATEST_MS)), _NO_TIME, said)
+    meant = (
+        (description.attack_values, "attack_values"),
+        (description.lawful_values, "lawful_values"),
+        (description.unlabelled_values, "unlabelled_values"),
+    )
+    allowed = [*(one.lower() for values, _ in meant for one in values), ""]
+    told = "; ".join(f"{', '.join(values)} ({key})" for values, key in meant if values)
+    check("label", some("label", lambda one: ~one.is_in(allowed)),
+          f"label is {{}}: expected one of {told}; a description says what others mean, by these keys",
+          pl.col("label").list.join(", ") if "label" in listed else pl.col("label"))  # fmt: skip
     check(
         "split",
         ~pl.col("split").is_in(PARTS),
         f"split is {{}}: expected one of {', '.join(PARTS)}",
         pl.col("split"),
     )
-    check(
-        "weight",
-        ~pl.col("weight").is_between(0, MAX_WEIGHT),
-        f"weight is no number, or out of bounds: expected one from 0 to {MAX_WEIGHT:,}",
-    )
-    check(
-        "attack_from",
-        pl.col("attack_from") < 0,
-        "attack_from is no index: expected 0 for the first action of the session, or more",
-    )
+    check("weight", ~pl.col("weight").is_between(0, MAX_WEIGHT),
+          f"weight is {{}}: expected a number from 0 to {MAX_WEIGHT:,}", pl.col("said weight"))  # fmt: skip
+    check("attack_from", pl.col("attack_from") < 0,
+          "attack_from is {}: expected 0 for the first action of the session, or more", pl.col("said attack_from"))  # fmt: skip
     if "label" in names and "action" in listed and "label" not in listed:
         attack = pl.col("label").is_in([one.lower() for one in description.attack_values])
         inside = pl.col("attack_from").is_between(0, pl.col("action").list.len(), closed="left")
@@ -205,23 +266,32 @@ def _checks(
     return checks
 
 
-_NO_TIME: Final = "a time lies before 2000 or after 2100: expected one of between, in the unit that was told"
+_NO_TIME: Final = "time is {}: before 2000 or after 2100"
+_SAID: Final = ("time", "weight", "attack_from")
+"""Fields whose checks show what was there before it was converted."""
 
 
-def _check_unit(others: pl.DataFrame, good: int, description: Description) -> None:
-    """Refuse times that are mostly none, rather than row by row."""
-    wrong = others.filter(pl.col("reason") == _NO_TIME)
-    if len(wrong) <= good:
-        return
-    unit, at_ms = description.time_unit or "ms", int(wrong["at_ms"].median())  # type: ignore[arg-type]  # numbers
-    fitting = [
-        other
-        for other, units in UNITS_A_MS.items()
-        if other != "count" and EARLIEST_MS <= at_ms * UNITS_A_MS[unit] / units < LATEST_MS
+def _of_another_unit(seen: str, wrong: int, right: int, description: Description) -> str:
+    """Say which unit times that are none probably have.
+
+    Raises:
+        DataError: they are most of the times.
+    """
+    unit = description.time_unit or "ms"
+    try:
+        number = float(seen.partition(",")[0])
+    except ValueError:
+        number = 0.0
+    fits = [
+        one for one, a_ms in UNITS_A_MS.items() if one != "count" and EARLIEST_MS <= number / a_ms < LATEST_MS
     ]
-    probable = f"probably they are {fitting[0]}: --time-unit {fitting[0]}; " if fitting else ""
+    probable = f"; probably {fits[0]}" if fits else ""
+    if wrong <= right:
+        return f"{_NO_TIME}, read as {unit}{probable}, and {right:,} are right: expected one unit in a column"
+    mixed = f", and the other {right:,} are not: expected one unit in a column" if right else ""
+    told = f"probably they are {fits[0]}: --time-unit {fits[0]}{mixed}; " if fits else ""
     raise DataError(
-        f"{len(wrong):,} rows have times before 2000 or after 2100, read as {unit}: {probable}--time-unit is one of "
+        f"{wrong:,} rows have times before 2000 or after 2100, read as {unit}, as {seen}: {told}--time-unit is one of "
         f"{', '.join(UNITS_A_MS)}, of which count is for a counter that is no clock"
     )
 

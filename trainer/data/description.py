@@ -174,19 +174,30 @@ def resolve(
     return found
 
 
+def require(needed: Collection[str], found: Mapping[str, str], have: Collection[str], source: str) -> None:
+    """Check that there is a column for each of the fields that are needed.
+
+    Raises:
+        DataError: there is none, told with the one that it probably is.
+    """
+    if not (lacking := [field for field in needed if field not in found]):
+        return
+    probable = {_probable_field(name): name for name in have if name not in found.values()}
+    labels = "; --labels-of says what labels are of" if "label" in needed else ""
+    raise DataError(
+        f"{source} says nothing of the {' and the '.join(lacking)} of each row: name the column with "
+        + ", ".join(f"--column {field}={probable.get(field, '...')}" for field in lacking)
+        + f"; it has {', '.join(have)}{labels}"
+    )
+
+
 def unread(have: Iterable[str], found: Mapping[str, str]) -> list[str]:
     """Return what is to be said of columns that are not read, above all of those that probably should be."""
     lines, others = [], []
     for name in have:
         if name in found.values():
             continue
-        probable = next((field for field, names in _PROBABLE.items() if name.lower() in names), None)
-        near = difflib.get_close_matches(
-            name.lower(), [one for names in USUAL_NAMES.values() for one in names], 1, 0.8
-        )
-        probable = probable or next(
-            (one for one, names in USUAL_NAMES.items() if near and near[0] in names), None
-        )
+        probable = _probable_field(name)
         if probable and probable not in found:
             lines.append(
                 f"{name!r} is not read, and nothing is known of the {probable} of each event: probably it says so; "
@@ -195,3 +206,12 @@ def unread(have: Iterable[str], found: Mapping[str, str]) -> list[str]:
         else:
             others.append(name)
     return [*lines, *([f"not read: {', '.join(others)}"] if others else [])]
+
+
+def _probable_field(column: str) -> str | None:
+    """Return the field that a column of such a name probably has, however it is written."""
+    usual = {name: field for field, names in (*_PROBABLE.items(), *USUAL_NAMES.items()) for name in names}
+    near = difflib.get_close_matches(
+        column.lower(), [one for names in USUAL_NAMES.values() for one in names], 1, 0.8
+    )
+    return usual.get(column.lower()) or (usual[near[0]] if near else None)

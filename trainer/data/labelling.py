@@ -1,5 +1,6 @@
 """Labels: of sessions, events or accounts, from a column or a file beside the data, become a target for each event."""
 
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from trainer.data.description import Description
 from trainer.data.reading import Table
-from trainer.data.sessions import UNLABELLED, DataError
+from trainer.data.sessions import UNLABELLED, DataError, LabelsOf
 
 LABEL_FIELDS: Final = ("label", "attack_from", "type", "customer_type")
 KEYS: Final = {"session": "session", "event": "event_id", "account": "account"}
@@ -84,11 +85,6 @@ def labelled(events: Events, labels: Table | None, description: Description) -> 
     Raises:
         DataError: there is no label, or there are some without, and the description does not say what they are.
     """
-    if labels is not None and KEYS[description.labels_of] not in labels.frame.columns:
-        raise DataError(
-            f"the label file has no column for the {description.labels_of}: expected one to say what a label is of "
-            f"(--column {KEYS[description.labels_of]}=...)"
-        )
     columns = {field: events.of_sessions(field) for field in LABEL_FIELDS[1:]}
     if labels is not None and description.labels_of != "event":
         columns |= {
@@ -115,8 +111,10 @@ def labelled(events: Events, labels: Table | None, description: Description) -> 
         keep = known >= 0
         targets = _from_first(events, known, of_events, columns["attack_from"])
         told += _told_of_beginnings(events, known, columns["attack_from"])
-    if labels is not None and (strange := _strange(events, labels, KEYS[description.labels_of])):
-        told.append(f"{strange:,} labels are of {description.labels_of}s that the data does not have")
+        if description.labels_of == "session":
+            told += _told_of_rows(events, of_events)
+    if labels is not None:
+        told += _told_of_file(events, labels, description.labels_of)
     return Labelled(targets.astype(np.int8), keep, columns["type"], columns["customer_type"], told)
 
 
@@ -132,10 +130,15 @@ def _joined(events: Events, labels: Table, description: Description, field: str)
     return by_code[of]
 
 
-def _strange(events: Events, labels: Table, key: str) -> int:
-    """Count what is labelled and is not in the data."""
+def _told_of_file(events: Events, labels: Table, labels_of: LabelsOf) -> Iterator[str]:
+    """Say what is labelled twice otherwise, and what is labelled and is not in the data."""
+    key = KEYS[labels_of]
+    several = labels.frame.group_by(key).agg(pl.col("label").n_unique() > 1)["label"].sum()
+    if several:
+        yield f"{several:,} {labels_of}s have labels that differ: the last of each holds"
     there, named = (table.frame[key].to_physical().unique() for table in (events.table, labels))
-    return len(named) - int(named.is_in(there.implode()).sum())
+    if strange := len(named) - int(named.is_in(there.implode()).sum()):
+        yield f"{strange:,} labels are of {labels_of}s that the data does not have"
 
 
 def _of_event_file(events: Events, labels: Table) -> _Codes | None:
@@ -199,6 +202,21 @@ def _told_of_beginnings(events: Events, of_sessions: _Codes, attack_from: _Codes
     ]
 
 
+def _told_of_rows(events: Events, of_events: _Codes) -> list[str]:
+    """Say of how many sessions the rows go back to lawful after an attack, as if each stood for itself."""
+    back = np.flatnonzero((of_events[:-1] == 1) & (of_events[1:] == 0))
+    number = np.searchsorted(events.starts, [back, back + 1], side="right")
+    count = len(np.unique(number[0][number[0] == number[1]]))
+    if not count:
+        return []
+    return [
+        (
+            f"{count:,} sessions have lawful events after an attack's: attacks from their first one on; if each event is labelled "
+            "for itself, say --labels-of event"
+        )
+    ]
+
+
 def _with_policy(
     labels: _Codes, events: Events, description: Description, what: str
 ) -> tuple[_Codes, list[str]]:
@@ -214,10 +232,11 @@ def _with_policy(
         )
         young = missing & (at_ms > events.times_ms.max() - description.label_delay_ms)
         made, missing = np.where(young, UNLABELLED, made), missing & ~young
-        told.append(
-            f"{int(young.sum()):,} {what} without a label left out: younger than {description.label_delay} before the "
-            "data's end"
-        )
+        if young.any():
+            told.append(
+                f"{int(young.sum()):,} {what} without a label left out: younger than {description.label_delay} before the "
+                "data's end"
+            )
     count = int(missing.sum())
     if count and description.unlabelled == "refuse":
         names, codes = events.table.names["session"].to_series(), events.of_sessions("session")

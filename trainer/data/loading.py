@@ -15,6 +15,7 @@ from trainer.data.sessions import Categories, DataError, Sessions
 from trainer.data.topic import Topic, read_topic
 
 _PLAIN: Final = Description()
+_MANY_NAMES: Final = 20
 
 
 class Loaded(NamedTuple):
@@ -53,13 +54,11 @@ def load(
     told = [*table.told, *_bad(source, table, skip_bad_lines=skip_bad_lines)]
     beside = None
     if labels is not None:
-        fields = (KEYS[description.labels_of], *LABEL_FIELDS)
-        beside = read_table(labels, description, fields, elsewhere=FIELDS, names=table.names)
+        key = KEYS[description.labels_of]
+        beside = read_table(
+            labels, description, (key, *LABEL_FIELDS), (key, "label"), elsewhere=FIELDS, names=table.names
+        )
         _bad(labels, beside, skip_bad_lines=False)
-        if "label" not in beside.frame.columns:
-            raise DataError(
-                f"{labels} has no label: expected a column of that name, or one named with --column label=..."
-            )
     sessions, more = assembled(str(source), table, beside, description)
     return Loaded(sessions, [*told, *more])
 
@@ -70,19 +69,12 @@ def _bad(source: Path | Topic, table: Table, *, skip_bad_lines: bool) -> list[st
     Raises:
         DataError: some were bad, and are not to be skipped.
     """
-    shown = [f"line {number}: {reason}" for number, reason in table.bad.first]
-    count, more = table.bad.count, table.bad.count - len(shown)
+    kinds, count = list(table.bad.told()), table.bad.count
     if count and not skip_bad_lines:
-        raise DataError(
-            "\n  ".join(
-                [
-                    f"{source} has {count:,} bad lines: mend them, or leave them out with --skip-bad-lines",
-                    *shown,
-                    *([f"and {more:,} more"] if more else []),
-                ]
-            )
-        )
-    return [*(f"left out: {one}" for one in shown), *([f"left out: {more:,} more lines"] if more else [])]
+        lines = "1 bad line" if count == 1 else f"{count:,} bad lines"
+        leave = ", or leave them out with --skip-bad-lines" if len(table.frame) else ""
+        raise DataError("\n  ".join([f"{source} has {lines}: mend them{leave}", *kinds]))
+    return [f"left out: {one}" for one in kinds]
 
 
 def assembled(
@@ -105,12 +97,6 @@ def assembled(
     frame = table.frame
     if not len(frame):
         raise DataError(f"{source} has no session: expected one, or an event, a line")
-    lacking = [field for field in ("session", "action") if field not in frame.columns]
-    if lacking:
-        raise DataError(
-            f"{source} says nothing of the {' and the '.join(lacking)} of an event: name the column with "
-            + ", ".join(f"--column {field}=..." for field in lacking)
-        )
     for field in ("time", "account", "event_id", "split", "weight"):
         if field in frame.columns and 0 < (count := frame[field].null_count()) < len(frame):
             raise DataError(
@@ -149,7 +135,12 @@ def assembled(
     sessions = whole if found.keep.all() else whole.take(np.flatnonzero(found.keep))
     if not len(sessions):
         raise DataError(f"{source} has no session with a label: expected some")
-    return sessions, [*found.told, _summary(sessions)]
+    return sessions, [
+        *found.told,
+        *_told_of_repeats(table, events),
+        *_told_of_names(actions),
+        _summary(sessions),
+    ]
 
 
 def _numbers(frame: pl.DataFrame, field: str) -> NDArray[Any] | None:
@@ -209,6 +200,39 @@ def _categories(codes: NDArray[np.int64] | None, names: pl.Categories, count: in
     rank = np.zeros(int(used.max()) + 1, np.int32)
     rank[used] = [place[text[code]] for code in used.tolist()]
     return Categories(tuple(different), rank[codes + 2])
+
+
+def _told_of_repeats(table: Table, events: Events) -> list[str]:
+    """Say how many events are like the one before, where nothing else says whether they are one."""
+    session, action, times_ms = (
+        np.repeat(np.arange(len(events.starts) - 1), np.diff(events.starts)),
+        events.of_events("action"),
+        events.times_ms,
+    )
+    if action is None or times_ms is None or table.one_a_row or "event_id" in table.frame.columns:
+        return []
+    again = np.all([one[1:] == one[:-1] for one in (session, action, times_ms)], axis=0)
+    count = int(again.sum())
+    if not count:
+        return []
+    return [
+        (
+            f"{count:,} of {len(times_ms):,} events have session, action and time of the one before: take out rows that are "
+            "there twice, or name the events' ids (--column event_id=...), by which a repeat counts once"
+        )
+    ]
+
+
+def _told_of_names(actions: Categories) -> list[str]:
+    """Say that actions do not look like names of kinds: a text that holds a list, a free text, an id."""
+    if len(actions.names) < _MANY_NAMES or 2 * len(actions.names) < len(actions.codes):
+        return []
+    return [
+        (
+            f"{len(actions.names):,} different actions among {len(actions.codes):,}, as {actions.names[-1][:60]!r}: expected "
+            "few that come often; is it the right column, and a list of actions given as a list?"
+        )
+    ]
 
 
 def _summary(sessions: Sessions) -> str:

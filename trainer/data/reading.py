@@ -15,15 +15,22 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import numpy as np
 import polars as pl
+from polars import selectors
 
-from trainer.data.converting import KEPT_BAD_LINES, Bad, BadLine, compacted
-from trainer.data.description import FIELDS, USUAL_NAMES, Description, resolve, unread
+from detector.client.reading import opened
+from trainer.data.converting import SHOWN_VALUES, Bad, compacted
+from trainer.data.description import FIELDS, USUAL_NAMES, Description, require, resolve, unread
 from trainer.data.sessions import DataError
 
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 FIRST_LINES: Final = 20
 CHUNK_LINES: Final = 50_000
 TEXTS: Final = ("session", "account", "action", "type", "customer_type")
+OF_EVENTS: Final = ("session", "action")
+"""Fields that every event has."""
+
+
+EXPECTED: Final = "expected an event, or a session, a row; write it again"
 
 
 class Table(NamedTuple):
@@ -51,6 +58,7 @@ def read_table(
     path: Path,
     description: Description,
     fields: Collection[str] = FIELDS,
+    needed: Collection[str] = OF_EVENTS,
     *,
     elsewhere: Collection[str] = (),
     names: Mapping[str, pl.Categories] | None = None,
@@ -61,6 +69,7 @@ def read_table(
         path: of the file.
         description: of its columns.
         fields: those to read.
+        needed: those of them that must be there.
         elsewhere: those whose column, though named, may be in another source.
         names: codes to go on with, for a table that is to be joined to another.
 
@@ -68,15 +77,18 @@ def read_table(
         DataError: the file cannot be read, or lacks a column.
     """
     try:
+        if not path.stat().st_size:
+            raise DataError(f"{path} is empty: {EXPECTED}")
         if path.suffix == ".parquet":
-            return _of_frame(pl.scan_parquet(path), path, description, fields, elsewhere, names)
+            return _of_frame(pl.scan_parquet(path), path, description, fields, needed, elsewhere, names)
         if path.name.endswith((".csv", ".csv.gz")):
             # As texts: an id of 007 is no 7.
-            return _of_frame(
-                pl.scan_csv(path, infer_schema=False), path, description, fields, elsewhere, names
-            )
+            scanned = pl.scan_csv(path, infer_schema=False)
+            return _of_frame(scanned, path, description, fields, needed, elsewhere, names)
         lines = ((number, 0, line) for number, line in enumerate(lines_of(path), start=1))
-        return read_lines(lines, str(path), description, fields, elsewhere=elsewhere, names=names)
+        return read_lines(lines, str(path), description, fields, needed, elsewhere=elsewhere, names=names)
+    except pl.exceptions.NoDataError as error:
+        raise DataError(f"{path} is empty: {EXPECTED}") from error
     except OSError as error:
         raise DataError(
             f"{path} cannot be read ({error.strerror or error}): expected a file of data"
@@ -90,6 +102,7 @@ def read_lines(
     name: str,
     description: Description,
     fields: Collection[str] = FIELDS,
+    needed: Collection[str] = OF_EVENTS,
     *,
     elsewhere: Collection[str] = (),
     names: Mapping[str, pl.Categories] | None = None,
@@ -101,6 +114,7 @@ def read_lines(
         name: of where they come from, for messages.
         description: of their keys.
         fields: those to read.
+        needed: those of them that must be there.
         elsewhere: those whose column, though named, may be in another source.
         names: codes to go on with.
 
@@ -110,7 +124,9 @@ def read_lines(
     lines = iter(lines)
     first = list(itertools.islice((one for one in lines if one[2].strip()), FIRST_LINES))
     examples = [one for _, _, line in first if isinstance(one := _decoded(line), dict)]
-    if first and not examples:
+    if not first:
+        raise DataError(f"{name} is empty: {EXPECTED}")
+    if not examples:
         shown = first[0][2][:60].decode(errors="replace").strip()
         said = "it looks like CSV: name it .csv" if "," in shown or ";" in shown else "mend it"
         raise DataError(
@@ -118,13 +134,14 @@ def read_lines(
         )
     keys = list(dict.fromkeys(key for one in examples for key in one))
     found = resolve(description.columns, keys, fields, elsewhere)
+    require(needed, found, keys, name)
     lists = {
         field for field, column in found.items() if any(isinstance(one.get(column), list) for one in examples)
     }
     told = unread(keys, found)
     listed = "action" in lists
     if listed:
-        lists |= {"time", "event_id"}
+        lists |= {"time", "event_id"} - found.keys()
     for field in [
         one for one in fields if one not in found
     ]:  # later lines may have it: few say where attacks begin
@@ -142,13 +159,13 @@ def read_lines(
                 good.append(decoder.decode(line))
                 rows.append((number, partition))
             except (msgspec.DecodeError, UnicodeError) as error:
-                bad.add([BadLine(number, str(error))])
+                bad.add(str(error), number)
         columns = {
             field: _series(list(map(attrgetter(attribute), good))) for field, attribute in attributes.items()
         }
         raw = pl.DataFrame(
             {"row": [row for row, _ in rows], "partition": [partition for _, partition in rows]}
-            | {field: column for field, column in columns.items() if column.dtype != pl.Null},
+            | {field: one for field, one in columns.items() if one.dtype != pl.Null or field in needed},
             schema_overrides={"row": pl.UInt32, "partition": pl.Int32},
         )
         if len(raw):
@@ -165,7 +182,7 @@ def lines_of(path: Path) -> Iterator[bytes]:
     """
     number = 0
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with opened(path) as file:
             while line := file.readline(MAX_LINE_BYTES):
                 number += 1
                 yield line
@@ -187,21 +204,22 @@ def _of_frame(
     path: Path,
     description: Description,
     fields: Collection[str],
+    needed: Collection[str],
     elsewhere: Collection[str],
     names: Mapping[str, pl.Categories] | None,
 ) -> Table:
-    schema = frame.collect_schema()
-    found = resolve(description.columns, schema.names(), fields, elsewhere)
-    if not found:
-        raise DataError(f"{path} has none of the columns that are read: it has {', '.join(schema.names())}")
+    columns = frame.collect_schema().names()
+    found = resolve(description.columns, columns, fields, elsewhere)
+    require(needed, found, columns, str(path))
     codes = names or _new_codes()
     raw = frame.select(pl.col(column).alias(field) for field, column in found.items())
+    raw = raw.with_columns(selectors.array().arr.to_list())
     bad = Bad()
     compact = compacted(
         raw.with_row_index("row", offset=1 if path.suffix == ".parquet" else 2), description, codes, bad
     )
-    listed = "action" in found and isinstance(schema[found["action"]], pl.List)
-    return _checked(Table(compact, codes, bad, unread(schema.names(), found), is_log=False, one_a_row=listed))
+    listed = isinstance(raw.collect_schema().get("action"), pl.List)
+    return _checked(Table(compact, codes, bad, unread(columns, found), is_log=False, one_a_row=listed))
 
 
 def _checked(table: Table) -> Table:
@@ -214,9 +232,9 @@ def _checked(table: Table) -> Table:
     again = rows != first_row[sessions]
     wrong = table.frame.filter(pl.Series(again)).unique("row", maintain_order=True)
     if len(wrong):
-        first = wrong.select("row", pl.col("session").cast(pl.String)).head(KEPT_BAD_LINES).rows()
-        said = "was on a line before: expected each once"
-        table.bad.add((BadLine(row, f"session_id {name[:64]!r} {said}") for row, name in first), len(wrong))
+        names = wrong["session"].cast(pl.String).head(SHOWN_VALUES + 1)
+        reason = "session_id {} was on a line before: expected each once"
+        table.bad.add(reason, wrong["row"].min(), len(wrong), names)  # type: ignore[arg-type]  # numbers
     return table._replace(frame=table.frame.filter(pl.Series(~again)))
 
 
@@ -257,7 +275,7 @@ def _series(values: Sequence[Any]) -> pl.Series:
     if example is None:
         return pl.Series(values, dtype=pl.Null)
     listed = isinstance(example, list)
-    for kind in (pl.String, pl.Int64, pl.Float64):
+    for kind in (pl.String, pl.Boolean, pl.Int64, pl.Float64):
         try:
             return pl.Series(values, dtype=pl.List(kind) if listed else kind)
         except (TypeError, OverflowError, pl.exceptions.PolarsError):

@@ -3,8 +3,8 @@
 import gzip
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Self
 
@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.contract.fields import Value
 from detector.core.encoding import MAX_ACTIONS
 
 Split = Literal["train", "valid", "test"]
@@ -38,6 +39,10 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attack_from: int | None = None
     """Index of the first action that is the attacker's; 0 is assumed where an attack does not say."""
     account_id: str | None = None
+    attack_id: str = ""
+    """Of an attack that may span sessions: the same for all of them."""
+    fields: dict[str, tuple[Value, ...]] = {}
+    """What signals read of each action beside these: by the name of the field, `amount` or `attributes.` and a path."""
 
     @property
     def attacked_from(self) -> int:
@@ -47,7 +52,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 PARTS: Final[tuple[Split, ...]] = ("train", "valid", "test")
 UNLABELLED: Final = -1
-OF_ACTIONS: Final = ("actions", "times_ms", "targets", "stream_ms", "event_hashes")
+OF_ACTIONS: Final = ("actions", "times_ms", "targets", "stream_ms", "event_hashes", "log_places", "signals")
 """The columns of Sessions that have a value for each action."""
 
 
@@ -99,12 +104,17 @@ class Sessions:
         types: kind of lawful session, or family of attack; figures are also given by it.
         customer_types: figures of lawful sessions are also given by it.
         accounts: whose session it is; None where the data does not say.
+        attack_ids: the same for all sessions of one attack, empty for others; None where the data does not say.
         parts: shape (sessions,), int8, indices of PARTS, where the data says; None where it does not.
         weights: shape (sessions,), float64, what each counts for; None where all count alike.
         labels_of: what a label was given to, and so what figures are of.
         stream_ms: shape (actions,), int64; of a log, the partition's stream time once the event is read. Without, a
             session is a log of its own, and its own times are all that ends it.
         event_hashes: shape (actions,), uint64; of the events' ids. None where no event is repeated.
+        log_places: shape (actions,), int64; of a log, in which order its events lie. None where no signal asks.
+        fields: what signals read beside these, by the field's name: shape (actions,), object, each a `Value`.
+        signals: shape (actions, signals), uint8; as they were where all of the data was at hand, since what an account
+            did before may be in another part. None where they are still to be computed, or there are none.
     """
 
     ids: NDArray[np.object_]
@@ -116,11 +126,15 @@ class Sessions:
     types: Categories
     customer_types: Categories
     accounts: Categories | None = None
+    attack_ids: Categories | None = None
     parts: NDArray[np.int8] | None = None
     weights: NDArray[np.float64] | None = None
     labels_of: LabelsOf = "session"
     stream_ms: NDArray[np.int64] | None = None
     event_hashes: NDArray[np.uint64] | None = None
+    log_places: NDArray[np.int64] | None = None
+    fields: Mapping[str, NDArray[np.object_]] = field(default_factory=dict)
+    signals: NDArray[np.uint8] | None = None
 
     @classmethod
     def of(cls, sessions: Sequence[Session]) -> Self:
@@ -161,9 +175,13 @@ class Sessions:
             types=Categories.of([one.type for one in sessions]),
             customer_types=Categories.of([one.customer_type for one in sessions]),
             accounts=Categories.of([one.account_id or "" for one in sessions]) if owned else None,
+            attack_ids=Categories.of([one.attack_id for one in sessions])
+            if any(one.attack_id for one in sessions)
+            else None,
             parts=np.array([PARTS.index(one.split) for one in sessions if one.split], np.int8)
             if told
             else None,
+            fields=_fields_of(sessions, count),
         )
 
     def __len__(self) -> int:
@@ -199,6 +217,7 @@ class Sessions:
             types=self.types.take(index),
             customer_types=self.customer_types.take(index),
             accounts=None if self.accounts is None else self.accounts.take(index),
+            attack_ids=None if self.attack_ids is None else self.attack_ids.take(index),
             parts=None if self.parts is None else self.parts[index],
             weights=None if self.weights is None else self.weights[index],
             **self._at(at),
@@ -212,7 +231,8 @@ class Sessions:
     def _at(self, which: NDArray[np.int64] | NDArray[np.bool_]) -> dict[str, Any]:
         """Return the columns that have a value for each action, of some actions."""
         columns = {name: getattr(self, name) for name in OF_ACTIONS}
-        return {name: None if column is None else column[which] for name, column in columns.items()}
+        taken = {name: None if column is None else column[which] for name, column in columns.items()}
+        return {**taken, "fields": {name: column[which] for name, column in self.fields.items()}}
 
     def rows(self) -> "Iterator[Session]":
         """Yield each session by itself, as a line of a data file."""
@@ -231,12 +251,24 @@ class Sessions:
                 account_id=None
                 if self.accounts is None
                 else self.accounts.names[self.accounts.codes[number]],
+                attack_id=""
+                if self.attack_ids is None
+                else self.attack_ids.names[self.attack_ids.codes[number]],
+                fields={name: tuple(column[start:end].tolist()) for name, column in self.fields.items()},
             )
 
     def actions_of(self, number: int) -> list[str]:
         """Return the names of one session's actions."""
         codes = self.actions[self.starts[number] : self.starts[number + 1]].tolist()
         return [self.names[code] for code in codes]
+
+
+def _fields_of(sessions: Sequence[Session], count: int) -> dict[str, NDArray[np.object_]]:
+    columns = {}
+    for name in dict.fromkeys(name for one in sessions for name in one.fields):
+        values = (one.fields.get(name) or (None,) * len(one.actions) for one in sessions)
+        columns[name] = np.fromiter(itertools.chain.from_iterable(values), object, count)
+    return columns
 
 
 def _all_or_none(have: Sequence[bool], what: str) -> bool:
@@ -296,6 +328,8 @@ def together_in(*parts: Sessions) -> Sessions:
         columns[name] = values[0]
         if isinstance(values[0], Categories):
             columns[name] = Categories.joined(values)
+        elif isinstance(values[0], Mapping):
+            columns[name] = {key: np.concatenate([value[key] for value in values]) for key in values[0]}
         elif isinstance(values[0], np.ndarray):
             columns[name] = np.concatenate(values)
     return Sessions(**columns)
@@ -315,5 +349,7 @@ def sha256_of(parts: Splits) -> str:
         digest.update(msgspec.json.encode([part.ids.tolist(), part.names]))
         for column in (part.starts, part.weights, *(getattr(part, name) for name in OF_ACTIONS)):
             digest.update(b"" if column is None else np.ascontiguousarray(column).tobytes())
+        for name, values in sorted(part.fields.items()):
+            digest.update(msgspec.json.encode([name, values.tolist()]))
         digest.update(b"\n")
     return digest.hexdigest()

@@ -1,16 +1,28 @@
-"""Labelled sessions that are simulated: the realistic preset, and the notebook's."""
+"""Labelled sessions that are simulated: lives, the realistic preset, and the notebook's."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
+from detector.contract.actions import Action
+from detector.contract.fields import Value
+from detector.core.encoding import Encoding
+from detector.core.signals import Signal
+from detector.core.staging import SessionLimits
 from producer.behaviour import realistic, seed
 from producer.behaviour.attacks import ATTACK_FAMILIES
+from producer.behaviour.lives import stream as lives
+from producer.behaviour.lives.attackers import SCHEMES
+from producer.behaviour.lives.hours import DAY_MS
+from producer.behaviour.lives.stream import LivesBehaviour
 from producer.behaviour.realistic import RealisticBehaviour
 from producer.behaviour.session import SimulatedSession
-from trainer.data.sessions import DataError, Session, Sessions, Splits
+from trainer.data.declared import DEFAULT_SIGNALS
+from trainer.data.observing import Loss, with_signals
+from trainer.data.sessions import DataError, Session, Sessions, Splits, together_in
 
 REALISTIC_SESSIONS: Final = 150_000
 TRAIN_ATTACKS: Final = 0.2
@@ -20,6 +32,19 @@ VALID_ATTACKS: Final = 2 / 75
 TEST_LAWFUL: Final = 2 / 5
 TEST_ATTACKS: Final = 1 / 25
 BASE_RATE: Final = RealisticBehaviour().attack_rate
+BEGIN_MS: Final = 1_767_571_200_000
+"""Of lives: Monday, 5 January 2026."""
+LIFE_DAYS: Final = 60
+WARM_UP_DAYS: Final = 30
+RAISED_RATE: Final = 0.05
+"""Of attacks, to train on, by lawful sessions. A higher one would leave no account as its owner made it."""
+SESSIONS_AN_ATTACK: Final = 1.3
+SESSIONS_A_DAY: Final = 0.7
+"""Of a customer."""
+FEWEST_CUSTOMERS: Final = 100
+VALID_LIVES, TEST_LIVES = 0.5, 1.0
+"""Sessions of those parts by those trained on."""
+CHUNK_SESSIONS: Final = 50_000
 
 
 def simulated(sessions: Iterable[SimulatedSession]) -> Sessions:
@@ -73,11 +98,7 @@ def realistic_splits(sessions: int, seed: int, left_out: Sequence[str] = ()) -> 
     Raises:
         DataError: a family has no such name, or none is left.
     """
-    names = {family.name for family in ATTACK_FAMILIES}
-    if not set(left_out) < names and left_out:
-        raise DataError(
-            f"families {sorted(left_out)} to leave out: expected some, but not all, of {sorted(names)}"
-        )
+    _check_left_out(left_out, {family.name for family in ATTACK_FAMILIES})
     seen = RealisticBehaviour(
         attack_families=tuple(family for family in ATTACK_FAMILIES if family.name not in left_out)
     )
@@ -87,6 +108,110 @@ def realistic_splits(sessions: int, seed: int, left_out: Sequence[str] = ()) -> 
         simulate(round(VALID_LAWFUL * sessions), round(VALID_ATTACKS * sessions), 1_000 * seed + 2, seen),
         simulate(round(TEST_LAWFUL * sessions), round(TEST_ATTACKS * sessions), 1_000 * seed + 3),
     )
+
+
+def simulate_lives(
+    customers: int,
+    days: int,
+    seed: int,
+    behaviour: LivesBehaviour,
+    *,
+    signals: Sequence[Signal] = DEFAULT_SIGNALS,
+    warm_up_days: int = WARM_UP_DAYS,
+    lawful_share: float = 1.0,
+    loss: Loss | None = None,
+) -> Sessions:
+    """Simulate lives: the sessions of some days, with the signals that rest on all days before.
+
+    Args:
+        customers: how many accounts.
+        days: after those of the warm-up.
+        seed: of the simulation.
+        behaviour: who lives there.
+        signals: to compute.
+        warm_up_days: whose sessions are history and no more.
+        lawful_share: of the lawful sessions, chosen by chance, those that are kept once they are history.
+        loss: of histories.
+    """
+    encoding = Encoding([action.value for action in Action], 1, signals=signals)
+    stream = lives.sessions(
+        days=warm_up_days + days, customers=customers, seed=seed, start_ms=BEGIN_MS, behaviour=behaviour
+    )
+    rows = (_of_life(begins_ms, session, encoding.signals.fields) for begins_ms, session in stream)
+    pieces = []
+    while piece := list(itertools.islice(rows, CHUNK_SESSIONS)):
+        pieces.append(Sessions.of(piece))
+    whole = with_signals(together_in(*pieces), encoding, SessionLimits().idle_timeout_ms, loss)
+    begins_ms = whole.times_ms[whole.starts[:-1]]  # type: ignore[index]  # all have times
+    keep = (whole.labels == 1) | (np.random.default_rng(seed).random(len(whole)) < lawful_share)
+    return whole.take(np.flatnonzero(keep & (begins_ms >= BEGIN_MS + warm_up_days * DAY_MS)))
+
+
+def _of_life(begins_ms: int, session: SimulatedSession, fields: Sequence[str]) -> Session:
+    start_ms, details = BEGIN_MS + begins_ms, session.details
+    columns: dict[str, tuple[Value, ...]] = {}
+    for field in fields:
+        name = field.removeprefix("attributes.")
+        if name in session.attributes:
+            columns[field] = (session.attributes[name],) * len(details)
+        else:
+            columns[field] = session.amounts if field == "amount" else tuple(one.get(name) for one in details)
+    return Session(
+        session_id=session.session_id,
+        actions=tuple(action.value for action in session.actions),
+        label=session.label,
+        timestamps_ms=tuple(session.timestamps_ms(start_ms)),
+        type=session.kind,
+        customer_type=session.customer_type,
+        attack_from=session.attack_from,
+        account_id=session.account_id,
+        attack_id=session.attack_id,
+        fields=columns,
+    )
+
+
+def lives_splits(
+    sessions: int,
+    seed: int,
+    *,
+    signals: Sequence[Signal] = DEFAULT_SIGNALS,
+    loss: Loss | None = None,
+    left_out: Sequence[str] = (),
+) -> Splits:
+    """Simulate lives: three simulations of their own, of customers who share nothing.
+
+    Args:
+        sessions: to train on, about; those for the threshold and the figures come on top, in proportion.
+        seed: of all three.
+        signals: to compute.
+        loss: of the histories that are trained on.
+        left_out: attack families that are in the test part alone.
+
+    Raises:
+        DataError: a family has no such name, or none is left.
+    """
+    _check_left_out(left_out, {scheme.name for scheme in SCHEMES})
+    schemes = tuple(scheme for scheme in SCHEMES if scheme.name not in left_out)
+    raised = LivesBehaviour(attack_rate=RAISED_RATE, schemes=schemes)
+    share = (1 - TRAIN_ATTACKS) / TRAIN_ATTACKS * RAISED_RATE * SESSIONS_AN_ATTACK
+    lawful = sessions * (1 - TRAIN_ATTACKS)
+    return Splits(
+        simulate_lives(_customers(lawful / share), LIFE_DAYS, 1_000 * seed + 1, raised,
+                       signals=signals, lawful_share=share, loss=loss),
+        simulate_lives(_customers(VALID_LIVES * sessions), LIFE_DAYS, 1_000 * seed + 2, raised, signals=signals),
+        simulate_lives(_customers(TEST_LIVES * sessions), LIFE_DAYS, 1_000 * seed + 3, LivesBehaviour(), signals=signals),
+    )  # fmt: skip
+
+
+def _customers(sessions: float) -> int:
+    return max(FEWEST_CUSTOMERS, round(sessions / (LIFE_DAYS * SESSIONS_A_DAY)))
+
+
+def _check_left_out(left_out: Sequence[str], names: set[str]) -> None:
+    if not set(left_out) < names and left_out:
+        raise DataError(
+            f"families {sorted(left_out)} to leave out: expected some, but not all, of {sorted(names)}"
+        )
 
 
 def seed_preset(count: int, random_seed: int, test_fraction: float) -> Splits:

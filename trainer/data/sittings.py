@@ -19,17 +19,22 @@ class Sittings:
 
     Attributes:
         sessions: themselves, without the events that were passed over.
+        kept: shape (actions that there were,), bool; which are left.
         begins: shape (actions,), bool; whether the detector begins anew with it.
-        repeated: events that were passed over, since their id was among the last ones of their session.
         after_idle: sittings that begin because the session was idle.
         after_end: … because the action before ends a session.
     """
 
     sessions: Sessions
+    kept: NDArray[np.bool_]
     begins: NDArray[np.bool_]
-    repeated: int
     after_idle: int
     after_end: int
+
+    @property
+    def repeated(self) -> int:
+        """Events that were passed over, since their id was among the last ones of their session."""
+        return int((~self.kept).sum())
 
     def told(self, idle_timeout_ms: int) -> list[str]:
         """Return the lines that say how histories were cut; none if none was."""
@@ -64,13 +69,13 @@ def sittings(
         idle_timeout_ms: a session without an action for longer, by stream time, has ended.
         ends_session: actions after which a session begins anew.
     """
-    whole = len(sessions.actions)
+    kept = ~_repeats(sessions, window, idle_timeout_ms)
     if sessions.event_hashes is not None:
-        sessions = sessions.with_actions(~_repeats(sessions, window, idle_timeout_ms))
+        sessions = sessions.with_actions(kept)
     first = np.zeros(len(sessions.actions), np.bool_)
     first[sessions.starts[:-1]] = True
     idle, ended = np.zeros_like(first), np.zeros_like(first)
-    now_ms = _now_ms(sessions)
+    now_ms = stream_time_ms(sessions)
     if now_ms is not None:
         idle[1:] = np.diff(now_ms) > idle_timeout_ms
     ends = np.array([name in ends_session for name in sessions.names], np.bool_)
@@ -78,8 +83,8 @@ def sittings(
     after_end = int((ended & ~first).sum())
     return Sittings(
         sessions,
+        kept,
         first | idle | ended,
-        whole - len(first),
         int((idle & ~ended & ~first).sum()),
         after_end,
     )
@@ -101,7 +106,7 @@ def clamped(times_ms: NDArray[np.int64], begins: NDArray[np.bool_]) -> NDArray[n
     return made
 
 
-def _now_ms(sessions: Sessions) -> NDArray[np.int64] | None:
+def stream_time_ms(sessions: Sessions) -> NDArray[np.int64] | None:
     """Return stream time once each event is read: a log's, or that of a log of which the session is all."""
     if sessions.stream_ms is not None or sessions.times_ms is None:
         return sessions.stream_ms
@@ -113,7 +118,7 @@ def _now_ms(sessions: Sessions) -> NDArray[np.int64] | None:
 def _repeats(sessions: Sessions, window: int, idle_timeout_ms: int) -> NDArray[np.bool_]:
     """Tell which events the detector knows again: their id is among the last `window` of their session."""
     repeated = np.zeros(len(sessions.actions), np.bool_)
-    hashes, now_ms = sessions.event_hashes, _now_ms(sessions)
+    hashes, now_ms = sessions.event_hashes, stream_time_ms(sessions)
     if hashes is None:
         return repeated
     number = np.repeat(np.arange(len(sessions), dtype=np.uint64), sessions.lengths)

@@ -42,6 +42,10 @@ def split(sessions: Sessions, by: By | None = None, seed: int = 0, test_share: f
     by = by or default_by(sessions)
     if by == "told":
         parts = _told(sessions, seed)
+    elif by == "event" and sessions.labels_of != "event":
+        raise DataError(
+            f"the labels are of {sessions.labels_of}s: expected those of events (--labels-of event), or another --split-by"
+        )
     elif by == "event" or (by == "time" and sessions.labels_of == "event"):
         return _checked(_of_events(sessions, by, seed, test_share))
     elif by == "time":
@@ -59,7 +63,7 @@ def default_by(sessions: Sessions) -> By:
         return "told"
     if sessions.accounts is None:
         return "id"
-    return "account" if min(_accounts_of_each(sessions)) >= FEWEST else "id"
+    return "account" if fewest(sessions) >= FEWEST else "id"
 
 
 def told_of_split(sessions: Sessions, parts: Splits, by: By | None = None) -> list[str]:
@@ -83,6 +87,12 @@ def told_of_split(sessions: Sessions, parts: Splits, by: By | None = None) -> li
             "same gaps"
         )
     return lines
+
+
+def fewest(sessions: Sessions) -> int:
+    """Return how many accounts (sessions, without accounts) of the rarer kind there are, attacked or lawful."""
+    labels = _units(sessions)[1]
+    return min(int((labels == label).sum()) for label in (0, 1))
 
 
 def fold_of(sessions: Sessions, count: int, seed: int = 0) -> NDArray[np.int64]:
@@ -110,10 +120,11 @@ def folds(
     Raises:
         DataError: there are fewer attacks or lawful sessions (accounts) than folds.
     """
-    labels = _units(sessions)[1]
-    fewest = min(int((labels == label).sum()) for label in (0, 1))
-    if fewest < count:
-        raise DataError(f"{fewest:,} of a kind for {count} folds: expected at least as many as folds")
+    if (rarer := fewest(sessions)) < count:
+        raise DataError(
+            f"{rarer:,} of the rarer kind, attacks or lawful, for {count} folds: expected at least one a fold; give more data, "
+            "or ask for fewer"
+        )
     of_session = fold_of(sessions, count, seed)
     for number in range(count):
         yield np.flatnonzero(of_session != number), np.flatnonzero(of_session == number)
@@ -211,11 +222,6 @@ def _units(sessions: Sessions) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
     return sessions.accounts.codes.astype(np.int64), labels
 
 
-def _accounts_of_each(sessions: Sessions) -> tuple[int, int]:
-    labels = _units(sessions)[1]
-    return int((labels == 0).sum()), int((labels == 1).sum())
-
-
 def _random(shares: NDArray[np.float64], labels: NDArray[np.int8], test_share: float) -> NDArray[np.int64]:
     """Return the part of each: by its share, a number from 0 to 1, or by the order of shares where there are few."""
     if min(int((labels == label).sum()) for label in (0, 1)) >= STRATIFIED_BELOW:
@@ -248,8 +254,9 @@ def _checked(made: Splits) -> Splits:
         targets = part.labels if part.labels_of != "event" else part.targets
         lawful, attacks = (int((targets == label).sum()) if len(part) else 0 for label in (0, 1))
         if not lawful or not attacks:
+            lacking = f"lawful {part.labels_of}s" if attacks else "attacks"
             raise DataError(
                 f"the {name} part has {attacks:,} attacks and {lawful:,} lawful {part.labels_of}s: expected some of both; give more "
-                f"data, at least {FEWEST} attacks, or a split with each"
+                f"data, with at least {FEWEST} {lacking}, or a split with each"
             )
     return made

@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.core.encoding import STEP_DTYPE, Encoding
+from detector.core.encoding import Encoding
+from trainer.data.observing import observed
 from trainer.data.sessions import UNLABELLED, Sessions
 from trainer.data.sittings import clamped, sittings
 
@@ -16,6 +17,8 @@ CHUNK_STEPS: Final = 1_600_000
 TAILS: Final = 32
 """Most windows of one sitting at a time, beyond its first and its last; it may have 100,000."""
 
+_SHOWN_NAMES: Final = 5
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Packed:
@@ -23,12 +26,12 @@ class Packed:
 
     Attributes:
         sessions: themselves, without the repeated events that serving passes over.
-        steps: shape (actions of all sessions,), dtype STEP_DTYPE.
+        steps: shape (actions of all sessions,), dtype `step_dtype` of the encoding.
         starts: shape (sessions + 1,), int64; where each session begins, and the end.
         sittings: shape (sittings + 1,), int64; where the detector begins anew, and the end.
         is_attack: shape (actions,), bool; whether the prefix that ends there holds an action of an attacker's.
         labels: shape (sessions,), int64.
-        told: what is to be said of how histories were cut.
+        told: what is to be said of how histories were cut, and of actions beyond the vocabulary.
     """
 
     sessions: Sessions
@@ -70,10 +73,13 @@ def pack(sessions: Sessions, encoding: Encoding, idle_timeout_ms: int) -> Packed
         ],
         np.uint16,
     )
-    steps = np.empty(len(begins), STEP_DTYPE)
+    beyond = codes > len(encoding.vocabulary)
+    steps = np.empty(len(begins), encoding.step_dtype)
     steps["action"] = codes[sessions.actions]
     buckets = 2 + np.searchsorted(np.array(encoding.gap_bounds_ms, np.int64), gaps_ms, side="right")
     steps["gap"] = np.where(begins, 1, buckets) if encoding.gap_bounds_ms else 1
+    if encoding.signals:
+        steps["signals"] = observed(found, encoding) if sessions.signals is None else sessions.signals
     return Packed(
         sessions,
         steps,
@@ -81,22 +87,31 @@ def pack(sessions: Sessions, encoding: Encoding, idle_timeout_ms: int) -> Packed
         np.append(np.flatnonzero(begins), len(begins)),
         sessions.targets == 1,
         sessions.labels.astype(np.int64),
-        found.told(idle_timeout_ms),
+        [*found.told(idle_timeout_ms), *_told_of_unknown(sessions, beyond)],
     )
+
+
+def _told_of_unknown(sessions: Sessions, beyond: NDArray[np.bool_]) -> Iterator[str]:
+    if beyond.any():
+        names = [sessions.names[code] for code in np.flatnonzero(beyond)]
+        yield (
+            f"{int(beyond[sessions.actions].sum()):,} of {len(sessions.actions):,} actions are beyond the model's "
+            f"vocabulary, and all one to it: {', '.join(names[:_SHOWN_NAMES])}{', …' * (len(names) > _SHOWN_NAMES)}"
+        )
 
 
 def windows_ending_at(packed: Packed, ends: NDArray[np.int64], window: int) -> NDArray[np.void]:
     """Return the windows whose last action is `ends`, indices into the steps; padded with zeros at the end.
 
     Returns:
-        shape (len(ends), window), dtype STEP_DTYPE.
+        shape (len(ends), window), dtype `step_dtype` of the encoding.
     """
     sitting_start = packed.sittings[np.searchsorted(packed.sittings, ends, side="right") - 1]
     first = np.maximum(sitting_start, ends - window + 1)
     index = first[:, np.newaxis] + np.arange(window)
     inside = index <= ends[:, np.newaxis]
     taken = packed.steps[np.where(inside, index, 0)]
-    taken[~inside] = np.zeros((), STEP_DTYPE)
+    taken[~inside] = np.zeros((), taken.dtype)
     return taken
 
 
@@ -112,7 +127,7 @@ class Shown(NamedTuple):
     """What the network is shown: windows, and for each step whether its prefix is an attack and what it weighs.
 
     Attributes:
-        windows: shape (n, window), dtype STEP_DTYPE.
+        windows: shape (n, window), dtype `step_dtype` of the encoding.
         targets: shape (n, window), float32.
         weights: shape (n, window), float32; 0 on padding.
     """

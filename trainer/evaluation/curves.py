@@ -131,4 +131,4 @@ class Curve:
         """Return precision and recall of the `count` highest; equal scores, where only some fit, as on average."""
         flagged = np.append([0.0], self.caught + self.alarmed)
         hits = float(np.interp(count, flagged, np.append([0.0], self.caught)))
-        return hits / min(count, flagged[-1]), hits / float(self.caught[-1])
+        return hits / min(count, float(flagged[-1])), hits / float(self.caught[-1])

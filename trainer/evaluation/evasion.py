@@ -4,12 +4,13 @@ import itertools
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.description import nearest
 from trainer.data.sessions import DataError, Session, Sessions
 from trainer.evaluation.course import Course, Money
 from trainer.evaluation.intervals import Estimate, wilson
@@ -21,20 +22,29 @@ PADDING: Final = 30
 BEYOND_IDLE_MS: Final = 60_000
 
 
+_NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an attacker does otherwise than in the attack that was caught; of what it names, all is done at once."""
 
     name: str
     insert: tuple[str, ...] = ()
     """Actions put in, each after the pause that was before the one they are put before."""
-    gap_factor: float = 1.0
+    gap_factor: _NotNegative = 1.0
     """Makes all pauses longer, or shorter, from the attacker's first action on."""
-    wait_ms: int = 0
+    wait_ms: _Count = 0
     """One more pause, at that place."""
     replace: dict[str, tuple[str, ...]] = {}
     """Actions done in place of others, at the pace of those."""
-    pad: int = 0
+    pad: _Count = 0
     """Actions of a lawful session, as they were there, before the attacker's first."""
+
+    @property
+    def words(self) -> Iterator[str]:
+        """The actions that it names."""
+        return itertools.chain(self.insert, self.replace, *self.replace.values())
 
 
 class Escapes(msgspec.Struct, frozen=True):
@@ -53,18 +63,30 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     edit: list[Edit]
 
 
-def read_edits(path: Path) -> list[Edit]:
+def read_edits(path: Path, names: Collection[str]) -> list[Edit]:
     """Read edits of one's own: a TOML file with a table `[[edit]]` each, of the fields of `Edit`.
 
+    Args:
+        path: of the file.
+        names: actions that there are.
+
     Raises:
-        DataError: the file cannot be read, or is no such file.
+        DataError: the file cannot be read, is no such file, or names another action.
     """
     try:
-        return msgspec.convert(tomllib.loads(path.read_text()), _File).edit
+        edits = msgspec.convert(tomllib.loads(path.read_text()), _File).edit
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise DataError(
             f"{path} has no edits ({error}): expected tables [[edit]] with {', '.join(Edit.__struct_fields__)}"
         ) from error
+    for edit in edits:
+        for word in edit.words:
+            if word not in names:
+                raise DataError(
+                    f"{path}: the edit {edit.name!r} names {word}, which neither the data nor the model knows: "
+                    f"{nearest(word, names)}expected an action of theirs"
+                )
+    return edits
 
 
 def usual_edits(sessions: Sessions, money: Money, ends: Sequence[str], idle_timeout_ms: int) -> list[Edit]:
@@ -149,17 +171,17 @@ def escapes(
         .rows()
     )
     for edit in edits:
-        if not all(knows(name) for name in itertools.chain(edit.insert, *edit.replace.values())):
+        if not all(knows(name) for name in edit.words):
             continue
-        shares = []
+        shares: list[Estimate] = []
         for places in (known, anywhere) if edit.insert or edit.wait_ms else (known,):
             rows = zip(attacks, places.tolist(), itertools.cycle(donors), strict=False)
             pairs = [(attack, edited(attack, place, edit, donor)) for attack, place, donor in rows]
             if changed := [after for before, after in pairs if after != before]:
                 escaped = int((~_caught(score(Sessions.of(changed)), threshold)).sum())
                 shares.append(Estimate(escaped / len(changed), *wilson(escaped, len(changed))))
-        if shares:
-            yield Escapes(edit.name, len(changed), shares[0], shares[-1])
+        unchanged = Estimate(0.0, *wilson(0, 0))
+        yield Escapes(edit.name, len(changed), *(shares[:1] or [unchanged]), *(shares[-1:] or [unchanged]))
 
 
 def edited(attack: Session, place: int, edit: Edit, donor: Session) -> Session:

@@ -9,6 +9,19 @@ from trainer.data.sessions import DataError
 from trainer.evaluation.scoring import NEVER, Scored
 
 
+def check_path(path: Path) -> Path:
+    """Return a path that scores can be written to.
+
+    Raises:
+        DataError: the suffix says no form, or there is no such folder.
+    """
+    if path.suffix not in {".parquet", ".csv"}:
+        raise DataError(f"{path} ends in {path.suffix or 'nothing'}: expected .parquet or .csv")
+    if not path.parent.is_dir():
+        raise DataError(f"{path} cannot be written: expected a file in a folder that is there")
+    return path
+
+
 def write_scores(path: Path, scored: Scored, threshold: float, *, events: bool) -> None:
     """Write a row for each session, or for each event: Parquet or CSV, by the suffix.
 
@@ -16,12 +29,10 @@ def write_scores(path: Path, scored: Scored, threshold: float, *, events: bool) 
     the number of the action on which it is blocked; an event its number from 1, its target and the score after it.
 
     Raises:
-        DataError: the file cannot be written, or has another suffix.
+        DataError: the file cannot be written.
     """
     import polars as pl  # noqa: PLC0415  --help must not wait for it
 
-    if path.suffix not in {".parquet", ".csv"}:
-        raise DataError(f"{path} ends in {path.suffix or 'nothing'}: expected .parquet or .csv")
     frame = pl.DataFrame(_events(scored) if events else _sessions(scored, threshold))
     try:
         frame.write_parquet(path) if path.suffix == ".parquet" else frame.write_csv(path)

@@ -183,13 +183,15 @@ def differences(
     ours, theirs = _sampled(judged[0], measures)
     found = {}
     for name, samples in ours.items():
-        less = theirs[name] - samples
-        interval = judged[0].draws.interval(float(less[0]), less[1:])
+        less, largest = theirs[name] - samples, _largest(name)
+        interval = judged[0].draws.interval(float(less[0]), less[1:], largest)
         if name in rates[0]:
             (hits, of), (hits_2, _) = rates[0][name], rates[1][name]
-            interval = wider(interval, newcombe(hits[of], hits_2[of]))
+            exact = newcombe(hits[of], hits_2[of])
+            interval = wider(interval, exact) if tells(less[1:]) else exact
+        low, high = max(-largest, interval[0]), min(largest, interval[1])
         found[name] = Difference(
-            float(samples[0]), float(theirs[name][0]), Estimate(float(less[0]), *interval)
+            float(samples[0]), float(theirs[name][0]), Estimate(float(less[0]), low, high)
         )
     return found
 
@@ -252,16 +254,20 @@ def _estimates(judged: Judged, measure: Measure, rates: Rates) -> dict[str, Esti
     found = {}
     for name, samples in _sampled(judged, [measure])[0].items():
         value = float(samples[0])
-        interval = judged.draws.interval(value, samples[1:])
+        largest = _largest(name)
+        interval = judged.draws.interval(value, samples[1:], largest)
         if name in rates:
             hits, of = rates[name]
             exact = wilson(int(hits.sum()), int(of.sum()))
             interval = wider(interval, exact) if tells(samples[1:]) else exact
         elif name.startswith("recall_at_"):
             interval = wider(interval, wilson(value * attacks, attacks))
-        bound = 1000.0 if name == "alerts_per_1000" else 1.0
-        found[name] = Estimate(value, max(0.0, interval[0]), min(bound, interval[1]))
+        found[name] = Estimate(value, max(0.0, interval[0]), min(largest, interval[1]))
     return found
+
+
+def _largest(name: str) -> float:
+    return 1000.0 if name == "alerts_per_1000" else 1.0
 
 
 def _by_kind(scored: Scored, judged: Judged, course: Course) -> dict[str, dict[str, Group]]:

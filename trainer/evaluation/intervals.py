@@ -67,7 +67,7 @@ def newcombe(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Interval:
 class Draws:
     """Samples with replacement (Efron 1979), of whole accounts, so that what one account does twice counts once.
 
-    Accounts with an attack and accounts without are drawn each for themselves. Two models on the same examples get the
+    Accounts with an attack and accounts without are drawn each for themselves, and both kinds are in each sample. Two models on the same examples get the
     same samples: differences are paired.
 
     Attributes:
@@ -83,14 +83,18 @@ class Draws:
         rng = np.random.RandomState(0)
         attacked = np.bincount(self.groups, self.labels) > 0
         sides = [np.flatnonzero(attacked), np.flatnonzero(~attacked)]
-        for _ in range(min(_DRAWS, max(_DRAWS // 4, _DRAWN // len(self.labels)))):
+        wanted = min(_DRAWS, max(_DRAWS // 4, _DRAWN // len(self.labels)))
+        while wanted:
             times = np.zeros(len(attacked))
             for side in sides:
                 times[side] = np.bincount(rng.randint(0, max(1, len(side)), len(side)), minlength=len(side))
-            yield times[self.groups]
+            weights: Weights = times[self.groups]
+            if weights[self.labels].any() and weights[~self.labels].any():  # without a kind no figure is one
+                wanted -= 1
+                yield weights
 
-    def interval(self, value: float, drawn: NDArray[np.float64]) -> Interval:
-        """Return the middle 95 % of a figure's samples.
+    def interval(self, value: float, drawn: NDArray[np.float64], largest: float = 1.0) -> Interval:
+        """Return the middle 95 % of a figure's samples; `largest` is what it can be.
 
         Where all samples are alike, as at an area of 1, they say nothing: the interval is then as wide as Wilson's for
         as many examples as the rarer kind has.
@@ -100,7 +104,7 @@ class Draws:
             low, high = np.percentile(drawn, _PERCENTILES)
             return min(float(low), value), max(float(high), value)
         attacks = int(self.labels.sum())
-        width = wilson(0, min(attacks, len(self.labels) - attacks))[1]
+        width = largest * wilson(0, min(attacks, len(self.labels) - attacks))[1]
         return value - width, value + width
 
 

@@ -17,6 +17,7 @@ from detector.model.scorer import ACTIONS_INPUT, GAPS_INPUT, SCORE_OUTPUT
 from trainer.data.sessions import UNLABELLED
 from trainer.data.windows import Packed
 from trainer.evaluation.baselines import regression_on_shares, some_of
+from trainer.training.calibration import Line
 from trainer.training.export import check_weights, checked_model
 
 MOST_ACTIONS: Final = 300
@@ -39,6 +40,11 @@ class Bigrams:
     def parameters(self) -> int:
         """How many weights there are."""
         return self.pairs.size + (0 if self.gaps is None else self.gaps.size)
+
+    def on(self, line: Line) -> "Bigrams":
+        """Return the bigrams whose logits lie on a line over these."""
+        slope, shift = np.float32(line.slope), np.float32(line.shift)
+        return Bigrams(slope * self.pairs + shift, None if self.gaps is None else slope * self.gaps)
 
 
 def fit_bigrams(packed: Packed, targets: NDArray[np.int8], encoding: Encoding, seed: int) -> Bigrams:
@@ -98,11 +104,11 @@ def bigram_graph(bigrams: Bigrams, window: int) -> Any:
     node = helper.make_node
     arrays: dict[str, NDArray[Any]] = {
         "pair_weights": bigrams.pairs.reshape(-1),
-        "padding": np.array(0, np.int32),
-        "one": np.array(1, np.int64),
+        "padding": np.array([0], np.int32),
+        "one": np.array([1], np.int64),
         "steps_axis": np.array([1], np.int64),
         "begin": np.array([0, 1, 0, 0], np.int64),
-        "codes": np.array(len(bigrams.pairs), np.int32),
+        "codes": np.array([len(bigrams.pairs)], np.int32),
         "flat": np.array([-1], np.int64),
     }
     inputs = [helper.make_tensor_value_info(ACTIONS_INPUT, TensorProto.INT32, ["n", window])]

@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.sessions import LabelsOf
 from trainer.evaluation.curves import Ranking
 from trainer.evaluation.thresholds import threshold_for, threshold_of_best_f1, threshold_of_least_cost
 
@@ -133,9 +134,13 @@ class Chosen(NamedTuple):
 
 
 def choose_threshold(
-    wanted: Wanted, highest: NDArray[np.float32], labels: NDArray[np.float32], base_rate: float
+    wanted: Wanted,
+    highest: NDArray[np.float32],
+    labels: NDArray[np.float32],
+    base_rate: float,
+    unit: LabelsOf = "session",
 ) -> Chosen:
-    """Choose the threshold by sessions' highest scores on the validation part.
+    """Choose the threshold by the validation part's examples, of sessions by their highest scores.
 
     Raises:
         TrainingError: it would block nobody, or everybody, where neither the threshold nor costs were given.
@@ -152,7 +157,7 @@ def choose_threshold(
     elif wanted.target_fpr is None and len(lawful) * DEFAULT_TARGET_FPR < ALARMS_THAT_SHOW:
         by, threshold = "f1", threshold_of_best_f1(highest, labels, base_rate)
         told = (
-            f"{len(lawful):,} lawful validation sessions are too few to show {DEFAULT_TARGET_FPR:.2%} false alarms, of which "
+            f"{len(lawful):,} lawful validation {unit}s are too few to show {DEFAULT_TARGET_FPR:.2%} false alarms, of which "
             f"they would have {len(lawful) * DEFAULT_TARGET_FPR:.2g}: the threshold is that of the best F1 there; "
             "--target-fpr asks for another"
         )
@@ -161,7 +166,7 @@ def choose_threshold(
         threshold = threshold_for(lawful, max(asked, least))
         if asked < least:
             told = (
-                f"{len(lawful):,} lawful validation sessions cannot show {asked:.2%} false alarms: the nearest that "
+                f"{len(lawful):,} lawful validation {unit}s cannot show {asked:.2%} false alarms: the nearest that "
                 f"they can, {least:.2%}, was taken"
             )
         best = threshold_of_best_f1(highest, labels, base_rate)
@@ -178,17 +183,17 @@ def choose_threshold(
     chosen = Chosen(threshold, by, len(lawful), false, caught, told)
     if by in {"given", "cost"} or (caught > 0 and min(false, caught) < 1):
         return chosen
-    raise TrainingError(_useless(chosen, lawful, int(attack.sum())))
+    raise TrainingError(_useless(chosen, lawful, int(attack.sum()), unit))
 
 
-def _useless(chosen: Chosen, lawful: NDArray[np.float32], attacks: int) -> str:
+def _useless(chosen: Chosen, lawful: NDArray[np.float32], attacks: int, unit: LabelsOf) -> str:
     """Say what is wrong with a threshold that blocks nobody, or everybody."""
     values, counts = np.unique(lawful, return_counts=True)
     tied = int(counts[-1])
     ties = f", and {tied:,} of them share their highest score, {values[-1]:.6g}" if tied > 1 else ""
-    seen = "all" if chosen.recall else "none"
+    seen, alarms = ("all", "fewer") if chosen.recall else ("none", "more")
     return (
         f"the threshold {chosen.threshold:.6g} blocks {seen} of {attacks:,} attacks and {chosen.false_alarm_rate:.1%} of "
-        f"{chosen.lawful:,} lawful sessions on the validation part{ties}: expected a model that tells them apart; give "
-        "more data, train longer (--steps), read more of a session (--window), or allow more false alarms (--target-fpr)"
+        f"{chosen.lawful:,} lawful {unit}s on the validation part{ties}: expected a model that tells them apart; give "
+        f"more data, train longer (--steps), read more of a session (--window), or allow {alarms} false alarms (--target-fpr)"
     )

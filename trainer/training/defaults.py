@@ -1,6 +1,6 @@
 """What the data decides where nobody else does: the steps that a network reads, its size, and how it is fitted."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from detector.contract.actions import ENDS_SESSION
 from detector.core.encoding import MAX_GAP_BOUNDS, Encoding
+from detector.core.signals import Signal
 from trainer.data.sessions import Sessions, vocabulary_of
 from trainer.data.windows import Examples
 from trainer.training.fitting import Plan
@@ -61,6 +62,7 @@ def encoding_for(
     *,
     unknown_token: bool = True,
     ends_session: Collection[str] = ENDS_SESSION,
+    signals: Sequence[Signal] = (),
 ) -> Encoding:
     """Choose vocabulary, window and gap buckets for some training sessions.
 
@@ -70,13 +72,19 @@ def encoding_for(
         gap_buckets: of equal ratio between the 0.5th and 99.5th percentile of the gaps; 0 uses no time.
         unknown_token: whether actions beyond the vocabulary get one.
         ends_session: actions after which a session begins anew.
+        signals: to read beside action and gap.
     """
     if window is None:
         typical = np.quantile(sessions.lengths, WINDOW_QUANTILE)
         window = int(min(MAX_WINDOW, max(1, np.ceil(typical))))
     bounds = gap_bounds_ms(sessions, gap_buckets) if gap_buckets else []
     return Encoding(
-        vocabulary_of(sessions), window, bounds, unknown_token=unknown_token, ends_session=ends_session
+        vocabulary_of(sessions),
+        window,
+        bounds,
+        unknown_token=unknown_token,
+        ends_session=ends_session,
+        signals=signals,
     )
 
 

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
+from detector.core.signals import ABSENT
 from detector.model.artifact import METADATA_KEY, Canary, ModelMetadata, format_of, seal
-from detector.model.scorer import ACTIONS_INPUT, GAPS_INPUT, SCORE_OUTPUT, Scorer
-from trainer.data.sessions import Sessions
+from detector.model.scorer import ACTIONS_INPUT, GAPS_INPUT, SCORE_OUTPUT, SIGNALS_INPUT, Scorer
+from trainer.data.windows import Packed
 from trainer.training.network import GATES, Tensors
 
 OPSET = 14
@@ -25,7 +26,7 @@ LARGEST_WEIGHT = 1e4
 def build_graph(
     tensors: Tensors, window: int, *, masked: bool = True, slope: float = 1.0, shift: float = 0.0
 ) -> Any:
-    """Build the graph: action codes and gap buckets, each (n, window) int32, to scores (n,) float32.
+    """Build the graph: codes of actions, gaps and signals, (n, window) and (n, window, signals) int32, to scores (n,) float32.
 
     The score is the sigmoid of the calibrated logit, slope * logit + shift, where a window's actions end if `masked`,
     and otherwise where its padding does. Padding is masked by each window's length, so that it costs no accuracy;
@@ -60,11 +61,25 @@ def build_graph(
             helper.make_node("Gather", ["gap_embedding", "gap_steps"], ["embedded_gaps"]),
             helper.make_node("Add", ["embedded_actions", "embedded_gaps"], [embedded]),
         ]
+    if tensors.signals:
+        width = len(tensors.signals)
+        inputs.append(helper.make_tensor_value_info(SIGNALS_INPUT, TensorProto.INT32, ["n", window, width]))
+        nodes.append(helper.make_node("Transpose", [SIGNALS_INPUT], ["signal_steps"], perm=[2, 1, 0]))
+    for place, table in enumerate(tensors.signals):
+        arrays |= {f"signal_embedding_{place}": table, f"place_{place}": np.array(place, np.int64)}
+        nodes += [
+            helper.make_node("Gather", ["signal_steps", f"place_{place}"], [f"signal_{place}"]),
+            helper.make_node(
+                "Gather", [f"signal_embedding_{place}", f"signal_{place}"], [f"embedded_{place}"]
+            ),
+            helper.make_node("Add", [embedded, f"embedded_{place}"], [f"summed_{place}"]),
+        ]
+        embedded = f"summed_{place}"
     check_weights(arrays)
     cell_inputs = [embedded, "input_weights", "recurrence_weights", "cell_bias"]
     arrays |= {"directions": np.array([0], np.int64), "flat": np.array([-1], np.int64)}
     if masked:
-        arrays |= {"padding": np.array(0, np.int32), "steps_axis": np.array([1], np.int64)}
+        arrays |= {"padding": np.array([0], np.int32), "steps_axis": np.array([1], np.int64)}
         cell_inputs.append("lengths")
         nodes += [
             helper.make_node("Greater", [ACTIONS_INPUT, "padding"], ["is_action"]),
@@ -101,44 +116,54 @@ def model_file(graph: Any, metadata: ModelMetadata) -> bytes:
     return seal(model.SerializeToString(deterministic=True))
 
 
-def canaries(scorer: Scorer, encoding: Encoding, sessions: Sessions, seed: int) -> list[Canary]:
+def canaries(scorer: Scorer, encoding: Encoding, packed: Packed, seed: int) -> list[Canary]:
     """Pick sessions whose scores spread evenly from 0 to 1, as far as there are such, among real and random ones.
 
     Real ones alone won't do: where they score almost 0 or almost 1, the sigmoid hides what went wrong before it.
     """
     rng = np.random.RandomState(seed)
-    pool = [_beginning(sessions, number, encoding, rng) for number in range(min(_CANARY_POOL, len(sessions)))]
+    count = min(_CANARY_POOL, len(packed.sessions))
+    pool = [_beginning(packed, number, encoding, rng) for number in range(count)]
     pool += [_random(encoding, rng) for _ in range(_CANARY_POOL)]
-    steps = [encoding.steps(one.actions, one.times_ms) for one in pool]
-    scores = scorer.score(encoding.windows(steps))
+    scores = scorer.score(encoding.windows([one.steps(encoding) for one in pool]))
     spread = np.linspace(0, 1, CANARIES)[:, np.newaxis]
     picked = np.unique(np.abs(scores - spread).argmin(axis=1)).tolist()
     return [msgspec.structs.replace(pool[index], score=float(scores[index])) for index in picked]
 
 
-def _beginning(sessions: Sessions, number: int, encoding: Encoding, rng: np.random.RandomState) -> Canary:
+def _beginning(packed: Packed, number: int, encoding: Encoding, rng: np.random.RandomState) -> Canary:
     """Return some of a session's first actions; those beyond the vocabulary left out."""
+    sessions = packed.sessions
     start, end = sessions.starts[number : number + 2].tolist()
     end = start + 1 + rng.randint(min(encoding.window, end - start))
     names = [sessions.names[code] for code in sessions.actions[start:end].tolist()]
     known = [at for at, name in enumerate(names) if name in encoding.vocabulary]
     times_ms = np.zeros(end - start, np.int64) if sessions.times_ms is None else sessions.times_ms[start:end]
-    if not known:
-        return _canary(encoding, [encoding.vocabulary[0]], times_ms[:1])
-    return _canary(encoding, [names[at] for at in known], times_ms[known])
+    actions, known = [names[at] for at in known] or [encoding.vocabulary[0]], known or [0]
+    signals = packed.steps["signals"][start:end][known] if encoding.signals else None
+    return _canary(encoding, actions, times_ms[known], signals)
 
 
 def _random(encoding: Encoding, rng: np.random.RandomState) -> Canary:
-    """Draw actions, and gaps between them."""
+    """Draw actions, gaps between them, and signals."""
     count = rng.randint(1, encoding.window + 3)
     gaps_ms = rng.choice([0, *encoding.gap_bounds_ms], count)
     codes = rng.randint(len(encoding.vocabulary), size=count).tolist()
-    return _canary(encoding, [encoding.vocabulary[code] for code in codes], np.cumsum(gaps_ms))
+    many = encoding.signals.codes
+    signals = rng.randint(ABSENT, many, (count, len(many))) if many else None
+    return _canary(encoding, [encoding.vocabulary[code] for code in codes], np.cumsum(gaps_ms), signals)
 
 
-def _canary(encoding: Encoding, actions: list[str], times_ms: NDArray[np.int64]) -> Canary:
+def _canary(
+    encoding: Encoding, actions: list[str], times_ms: NDArray[np.int64], signals: NDArray[Any] | None
+) -> Canary:
     times = (np.maximum.accumulate(times_ms) - times_ms[0]).tolist() if encoding.gap_bounds_ms else None
-    return Canary(actions=actions, times_ms=times, score=0.0)
+    return Canary(
+        actions=actions,
+        times_ms=times,
+        signals=None if signals is None else signals.tolist(),
+        score=0.0,
+    )
 
 
 def check_weights(tensors: Mapping[str, NDArray[Any]]) -> None:
@@ -167,7 +192,7 @@ def checked_model(
         "session-risk",
         inputs,
         outputs,
-        [onnx.numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in tensors.items()],
+        [onnx.numpy_helper.from_array(array.copy(), name) for name, array in tensors.items()],
     )
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="trainer"

@@ -144,7 +144,7 @@ def fit(
         if checkpoint is not None:
             checkpoint.save(state)
     network.set_weights(state.best)
-    return Fitted(Tensors.of(network), state.best_step, state.best_loss)
+    return Fitted(Tensors.of(network, encoding), state.best_step, state.best_loss)
 
 
 def _is_over(state: Progress, plan: Plan) -> bool:
@@ -165,7 +165,7 @@ def _compiled(network: Any, optimizer: Any, encoding: Encoding) -> tuple[Any, An
     """Return the step that learns from windows, targets and weights, and the logits of windows, compiled once each."""
     import tensorflow as tf  # noqa: PLC0415  takes seconds, and --help must not
 
-    codes = [tf.TensorSpec([None, encoding.window], tf.int32)] * (2 if encoding.gap_bounds_ms else 1)
+    codes = [tf.TensorSpec(one.shape, tf.int32) for one in network.inputs]
     numbers = tf.TensorSpec([None, encoding.window], tf.float32)
 
     @tf.function(input_signature=[codes, numbers, numbers], jit_compile=False)  # type: ignore[untyped-decorator]  # XLA orders sums as it likes

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.sessions import Sessions, Splits, together_in
-from trainer.data.splitting import fold_of
+from trainer.data.splitting import fewest, fold_of
 from trainer.training.calibration import DEFAULT_TARGET_FPR
 from trainer.training.defaults import MEMBERS, Schedule
 from trainer.training.network import GATES, Tensors
@@ -21,8 +21,8 @@ def pairs_for(parts: Splits, members: int | None, schedule: Schedule) -> list[tu
 
     Args:
         parts: of several, training and validation part are one: each leaves out a fold. One leaves out a part of the
-            training sessions.
-        members: how many. None takes one where the validation part can show DEFAULT_TARGET_FPR, and otherwise MEMBERS.
+            training sessions. What is left out has attacks and lawful sessions, or the validation part says when to end.
+        members: how many, fewer where there are not as many of each kind. None takes one where the validation part can show DEFAULT_TARGET_FPR, and otherwise MEMBERS.
         schedule: of the fits.
     """
     can_show = (parts.valid.labels == 0).sum() * DEFAULT_TARGET_FPR >= 1
@@ -32,10 +32,13 @@ def pairs_for(parts: Splits, members: int | None, schedule: Schedule) -> list[tu
     pool, count = parts.train, max(_STOPPING_SHARE, len(parts.train) // _STOPPING_SESSIONS)
     if members > 1:
         pool, count = together_in(parts.train, parts.valid), members
+    count = min(count, fewest(pool))
+    if count <= 1:
+        return [(parts.train, parts.valid)]
     fold = fold_of(pool, count, schedule.seed)
     return [
         (pool.take(np.flatnonzero(fold != number)), pool.take(np.flatnonzero(fold == number)))
-        for number in range(members)
+        for number in range(min(members, count))
     ]
 
 
@@ -56,6 +59,9 @@ def together(members: Sequence[Tensors]) -> Tensors:
         _beside([one.bias for one in members], members[0]),
         (np.concatenate([one.risk_kernel for one in members]) / len(members)).astype(np.float32),
         np.mean([one.risk_bias for one in members], axis=0).astype(np.float32),
+        tuple(
+            np.concatenate(tables, axis=1) for tables in zip(*(one.signals for one in members), strict=True)
+        ),
     )
 
 

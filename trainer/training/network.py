@@ -1,6 +1,6 @@
-"""The network over (action, gap) steps, in Keras, and its weights as arrays."""
+"""The network over steps of action, gap and signals, in Keras, and its weights as arrays."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -48,6 +48,7 @@ class Tensors:
         bias: shape (gates * units,) for an LSTM, (2, gates * units) for a GRU.
         risk_kernel: shape (units, 1).
         risk_bias: shape (1,).
+        signals: embedding of each signal, shape (its codes, embedding_units).
     """
 
     actions: NDArray[np.float32]
@@ -57,6 +58,7 @@ class Tensors:
     bias: NDArray[np.float32]
     risk_kernel: NDArray[np.float32]
     risk_bias: NDArray[np.float32]
+    signals: tuple[NDArray[np.float32], ...] = ()
 
     @property
     def cell(self) -> Cell:
@@ -66,32 +68,48 @@ class Tensors:
     @property
     def parameters(self) -> int:
         """How many numbers these are."""
-        arrays = (getattr(self, one.name) for one in fields(self))
-        return sum(array.size for array in arrays if array is not None)
+        return sum(one.size for one in (*self._embeddings().values(), *self._cell(), *self._risk()))
 
     @classmethod
-    def of(cls, network: Any) -> "Tensors":
-        """Take the weights out of what `build_network` returned."""
-        names = {layer.name for layer in network.layers}
+    def of(cls, network: Any, encoding: Encoding) -> "Tensors":
+        """Take the weights out of what `build_network` returned for an encoding."""
+        weights = {layer.name: layer.get_weights() for layer in network.layers}
+        (kernel, recurrent, bias), (risk_kernel, risk_bias) = weights["cell"], weights["risk"]
+        ends = np.cumsum(encoding.signals.codes)[:-1]
         return cls(
-            network.get_layer("actions").get_weights()[0],
-            network.get_layer("gaps").get_weights()[0] if "gaps" in names else None,
-            *network.get_layer("cell").get_weights(),
-            *network.get_layer("risk").get_weights(),
+            weights["actions"][0],
+            weights["gaps"][0] if "gaps" in weights else None,
+            kernel,
+            recurrent,
+            bias,
+            risk_kernel,
+            risk_bias,
+            tuple(np.split(weights["signals"][0], ends)) if encoding.signals else (),
         )
 
     def put_into(self, network: Any) -> Any:
         """Give these weights to what `build_network` returned, and return it."""
-        network.get_layer("actions").set_weights([self.actions])
-        if self.gaps is not None:
-            network.get_layer("gaps").set_weights([self.gaps])
-        network.get_layer("cell").set_weights([self.kernel, self.recurrent, self.bias])
-        network.get_layer("risk").set_weights([self.risk_kernel, self.risk_bias])
+        weights = {name: [table] for name, table in self._embeddings().items()}
+        weights |= {"cell": self._cell(), "risk": self._risk()}
+        for name, arrays in weights.items():
+            network.get_layer(name).set_weights(arrays)
         return network
+
+    def _embeddings(self) -> dict[str, NDArray[np.float32]]:
+        """Return the embeddings by the names of their layers."""
+        gaps = {} if self.gaps is None else {"gaps": self.gaps}
+        signals = {"signals": np.concatenate(self.signals)} if self.signals else {}
+        return {"actions": self.actions} | gaps | signals
+
+    def _cell(self) -> list[NDArray[np.float32]]:
+        return [self.kernel, self.recurrent, self.bias]
+
+    def _risk(self) -> list[NDArray[np.float32]]:
+        return [self.risk_kernel, self.risk_bias]
 
 
 def build_network(keras: Any, shape: Shape, encoding: Encoding) -> Any:
-    """Build a causal network from action codes and gap buckets, each (n, window) int32, to a logit at every step."""
+    """Build a causal network from what `inputs_of` returns to a logit at every step."""
     layers = keras.layers
     actions = keras.Input((encoding.window,), dtype="int32")
     inputs = [actions]
@@ -101,6 +119,15 @@ def build_network(keras: Any, shape: Shape, encoding: Encoding) -> Any:
         gaps = keras.Input((encoding.window,), dtype="int32")
         inputs.append(gaps)
         embedded += layers.Embedding(encoding.gap_buckets, shape.embedding_units, name="gaps")(gaps)
+    if encoding.signals:
+        signals = keras.Input((encoding.window, len(encoding.signals)), dtype="int32")
+        inputs.append(signals)
+        # As ones and zeros times one kernel, which is all tables one under the other: twice as fast as gathering rows.
+        hot = [keras.ops.one_hot(signals[..., at], count) for at, count in enumerate(encoding.signals.codes)]
+        tables = layers.Dense(
+            shape.embedding_units, use_bias=False, kernel_initializer="uniform", name="signals"
+        )
+        embedded += tables(keras.ops.concatenate(hot, axis=-1))
     cell = layers.LSTM if shape.cell == "lstm" else layers.GRU
     # Unrolled: TensorFlow's loop costs more on a CPU than the steps in it. Beyond, its graph would take minutes.
     unroll = encoding.window <= _LONGEST_UNROLLED
@@ -111,9 +138,17 @@ def build_network(keras: Any, shape: Shape, encoding: Encoding) -> Any:
 
 
 def inputs_of(windows: NDArray[np.void], encoding: Encoding) -> list[NDArray[np.int32]]:
-    """Return what the network reads of some windows."""
-    read = [windows["action"].astype(np.int32)]
-    return [*read, windows["gap"].astype(np.int32)] if encoding.gap_bounds_ms else read
+    """Return what the network reads of some windows: codes of actions, of gaps and of signals, int32.
+
+    Returns:
+        shape (n, window) each, and (n, window, signals); those that the encoding has.
+    """
+    read = [
+        "action",
+        *(["gap"] if encoding.gap_bounds_ms else []),
+        *(["signals"] if encoding.signals else []),
+    ]
+    return [windows[name].astype(np.int32) for name in read]
 
 
 def scoring_place(windows: NDArray[np.void], *, masked: bool) -> NDArray[np.int64]:

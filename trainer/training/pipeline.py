@@ -13,10 +13,10 @@ import numpy as np
 
 from detector.contract.actions import ENDS_SESSION, LARGE_MONEY, MOVES_MONEY
 from detector.core.encoding import Encoding
+from detector.core.signals import Signal
 from detector.model.artifact import FORMAT, ModelMetadata
 from detector.model.scorer import Scorer
 from trainer.data.sessions import DataError, LabelsOf, Sessions, Splits, sha256_of, together_in
-from trainer.data.sittings import sittings
 from trainer.data.windows import Examples, Weighing, examples, pack, windows_ending_at
 from trainer.evaluation.course import Money
 from trainer.evaluation.figures import Figures, evaluate
@@ -63,6 +63,7 @@ class TrainingConfig:
             DEFAULT_TARGET_FPR, and otherwise MEMBERS, each without a fold of the data that then judges it.
         window: actions that the model reads; None for as many as 95 % of the training sessions have, 24 at most.
         gap_buckets: of equal ratio between the 0.5th and 99.5th percentile of the gaps; 0 uses no time.
+        signals: to read beside action and gap.
         encoding: the steps to read, as those of a model that this one is to take the place of; None chooses them.
         calibrated: whether scores are made probabilities.
         bigrams: whether logistic regression on pairs of actions becomes the model where it does better.
@@ -82,6 +83,7 @@ class TrainingConfig:
     weighing: Weighing = field(default_factory=Weighing)
     window: int | None = None
     gap_buckets: int = GAP_BUCKETS
+    signals: tuple[Signal, ...] = ()
     encoding: Encoding | None = None
     calibrated: bool = True
     bigrams: bool = True
@@ -160,17 +162,13 @@ def train(
     # Events stand for themselves each.
     adds_up = config.calibrated and config.weighing.every_prefix and unit != "event"
     model = run.network(learned, base_rate, unit, adds_up=adds_up)
-    if adds_up and config.bigrams and len(run.encoding.vocabulary) <= MOST_ACTIONS:
-        bigrams = run.bigrams(learned, base_rate)
-        if bigrams.added.beats(model.added):
-            run.told.on_note(
-                "logistic regression on pairs of actions does better on sessions that neither has seen (log loss "
-                f"{bigrams.added.losses.mean():.4f} against {model.added.losses.mean():.4f}): it is the model"
-            )
-            model = bigrams
+    encoding = run.encoding
+    small = len(encoding.vocabulary) <= MOST_ACTIONS and not encoding.signals  # pairs of actions read none
+    if adds_up and config.bigrams and small:
+        model = run.bigrams(learned, model, base_rate, unit)
     evidence = model.added.evidence
     seen = judge(model.judged, unit)
-    chosen = choose_threshold(config.wanted, seen.scores, seen.labels.astype(np.float32), base_rate)
+    chosen = choose_threshold(config.wanted, seen.scores, seen.labels.astype(np.float32), base_rate, unit)
     if chosen.told:
         run.told.on_note(chosen.told)
 
@@ -179,7 +177,6 @@ def train(
     test = run.scored(scorer, parts.test).adding_up(evidence)
     source = "the data's own" if config.base_rate is None else "given"
     figures = evaluate(test, chosen.threshold, base_rate, base_rate_from=source, money=Money.of(config))
-    encoding = run.encoding
     metadata = ModelMetadata(
         format=FORMAT,
         name=config.name or _NAMES[model.network],
@@ -193,12 +190,13 @@ def train(
         metrics=figures.numbers() | {"parity_error": parity_error},
         data_sha256=data_sha256,
         libraries=_libraries(),
-        canaries=canaries(scorer, encoding, parts.test, config.schedule.seed),
+        canaries=canaries(scorer, encoding, test.packed, config.schedule.seed),
         unknown_token=encoding.unknown_token,
         ends_session=tuple(sorted(encoding.ends_session)),
         moves_money=config.moves_money,
         large_money=config.large_money,
         evidence=evidence,
+        signals=encoding.signals.declared,
     )
     return Trained(model_file(model.graph, metadata), metadata, model.parameters, figures, test, parity_error)
 
@@ -228,7 +226,7 @@ class _Run:
                 f"{longer:,} of {len(sessions):,} training sessions have more actions than the {window} that the model "
                 f"reads at a time, up to {sessions.lengths.max():,} (--window)"
             )
-        yield from sittings(sessions, window, idle_ms, self.encoding.ends_session).told(idle_ms)
+        yield from pack(sessions, self.encoding, idle_ms).told
         if not self.config.weighing.every_prefix:
             yield (
                 "trained on whole sessions: judged by the score after the last action alone, while the detector scores "
@@ -305,14 +303,25 @@ class _Run:
             sum(fitted.tensors.parameters for fitted in learned.fits),
         )
 
-    def bigrams(self, learned: _Learned, base_rate: float) -> _Model:
-        """Fit bigrams to what the networks have learned from, and what they add up to."""
+    def bigrams(self, learned: _Learned, network: _Model, base_rate: float, unit: LabelsOf) -> _Model:
+        """Return bigrams fitted to what the networks have learned from, with what they add up to, if they do better."""
         encoding, seed, fitted = self.encoding, self.config.schedule.seed, []
         for one in learned.judges:
             packed = pack(one.shown, encoding, self.config.idle_timeout_ms)
             fitted.append(fit_bigrams(packed, packed.sessions.targets, encoding, seed))
         judged = self.judged(learned.judges, [bigram_graph(one, encoding.window) for one in fitted])
         added = fit_evidence(Windows.of(judged), base_rate, seed)
+        if not added.beats(network.added):
+            return network
+        self.told.on_note(
+            "logistic regression on pairs of actions does better on sessions that neither has seen (log loss "
+            f"{added.losses.mean():.4f} against {network.added.losses.mean():.4f}): it is the model"
+        )
+        if added.evidence is None:  # which calibrates, where there is one
+            seen = judge(judged, unit)
+            line = calibrate(seen.scores, seen.labels.astype(np.float32), base_rate)
+            fitted = [one.on(line) for one in fitted]
+            judged = self.judged(learned.judges, [bigram_graph(one, encoding.window) for one in fitted])
         bigrams = mean_of(fitted)
         return _Model(
             BIGRAMS,
@@ -367,7 +376,11 @@ def _check_weights(parts: Splits) -> None:
 
 def _encoding(config: TrainingConfig, sessions: Sessions) -> Encoding:
     encoding = config.encoding or encoding_for(
-        sessions, config.window, config.gap_buckets, ends_session=config.ends_session
+        sessions,
+        config.window,
+        config.gap_buckets,
+        ends_session=config.ends_session,
+        signals=config.signals,
     )
     if encoding.gap_bounds_ms and sessions.times_ms is None:
         raise DataError(

@@ -1,0 +1,234 @@
+"""What is wrong with data: each kind is told once, with what was seen, what was expected and what to do."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from trainer.data.description import Description, described
+from trainer.data.loading import load
+from trainer.data.sessions import DataError
+
+BEGIN_MS = 1_700_000_000_000
+
+
+def test_bad_lines_are_told_by_their_kind(tmp_path: Path) -> None:
+    """What is wrong with many lines is one line: how many, the first of them, and some of what was seen."""
+    path = tmp_path / "data.csv"
+    path.write_text("session_id,action,label\n" + "good,A,0\n" + "a,A,9\na,A,8\n" * 25 + "a,,1\n")
+    kinds = [
+        "50 lines, the first 3: label is 9, 8: expected one of 1, true (attack_values); 0, false (lawful_values)",
+        "line 53: an action is empty",
+    ]
+    with pytest.raises(DataError, match=r"has 51 bad lines: mend them, or leave them out") as raised:
+        load(path)
+    told = load(path, skip_bad_lines=True).told
+    for kind, line, left_out in zip(kinds, str(raised.value).splitlines()[1:], told[:2], strict=True):
+        assert line.strip().startswith(kind)
+        assert left_out.startswith(f"left out: {kind}")
+
+
+def test_kinds_of_bad_lines_are_few(tmp_path: Path) -> None:
+    """Whatever is wrong, the message has an end; and where nothing is right, nothing is there to be left out."""
+    path = tmp_path / "data.jsonl"
+    good = '{"session_id":"a","action":"A","label":0}'
+    path.write_text(f"{good}\n" + "".join(f"{good[:at]}\n" for at in range(1, 40)))
+    with pytest.raises(DataError, match="39 bad lines") as raised:
+        load(path)
+    assert len(str(raised.value).splitlines()) <= 22
+    path.write_text('{"session_id":"a","action":"","label":0}\n')
+    with pytest.raises(DataError, match="1 bad line: mend them\n"):
+        load(path)
+
+
+BAD = [
+    ("{", "truncated"),
+    ('{"session_id":"a","actions":[],"label":0}', "0 actions"),
+    ('{"session_id":"","actions":["A"],"label":0}', "session_id is empty"),
+    (
+        '{"session_id":"a","actions":["A"],"label":2}',
+        "label is 2: expected one of 1, true (attack_values); 0, false (lawful_values)",
+    ),
+    ('{"session_id":"a","actions":["A",""],"label":0}', "an action is empty"),
+    (
+        '{"session_id":"a","actions":["A"],"label":0,"timestamps_ms":[1700000000000,1700000000001]}',
+        "2 of timestamps_ms for 1 actions",
+    ),
+    (
+        '{"session_id":"a","actions":["A"],"label":0,"split":"val"}',
+        "split is val: expected one of train, valid, test",
+    ),
+    ('{"session_id":"a","actions":["A"],"label":0,"attack_from":0}', "attack_from is 0"),
+    ('{"session_id":"a","actions":["A"],"label":1,"attack_from":1}', "attack_from is 1"),
+    ('{"session_id":"a","actions":["A"],"label":0,"weight":-1}', "weight is -1"),
+    ('{"session_id":"good","actions":["A"],"label":0}', "was on a line before"),
+    ('{"session_id":"a","actions":"A","label":0}', "$.actions"),
+    ('{"session_id":"a","actions":' + json.dumps(["A"] * 100_001) + ',"label":0}', "100001 actions"),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), BAD, ids=[reason for _, reason in BAD])
+def test_a_bad_line_is_named_by_its_number(tmp_path: Path, line: str, reason: str) -> None:
+    """A bad line ends the reading with its number and reason, or is left out and told with skip_bad_lines."""
+    path = tmp_path / "data.jsonl"
+    extra = ',"timestamps_ms":[1700000000000],"split":"test","weight":1,"attack_from":null'
+    good = f'{{"session_id":"good","actions":["A"],"label":0{extra if "timestamps" in line else ""}}}'
+    keys = '{"session_id":"keys","actions":["A"],"label":0,"split":null,"weight":null,"attack_from":null}'
+    path.write_text(f"{good}\n\n{line}\n{'' if extra in good else keys}\n")
+    with pytest.raises(DataError, match="line 3: ") as raised:
+        load(path)
+    assert reason in str(raised.value)
+    loaded = load(path, skip_bad_lines=True)
+    assert loaded.sessions.ids[0] == "good"
+    assert [line for line in loaded.told if "left out: line 3: " in line]
+
+
+@pytest.mark.parametrize("name", ["data.jsonl", "data.csv", "data.parquet"])
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"\x00\x01"])
+def test_no_session_and_no_file_are_errors(tmp_path: Path, name: str, content: bytes | None) -> None:
+    """An empty file, a missing one and damaged data are errors that name the file."""
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=name):
+        load(path)
+    damaged = tmp_path / f"{name}.gz"
+    damaged.write_bytes(b"no gzip")
+    with pytest.raises(DataError, match=f"{name}.gz"):
+        load(damaged)
+
+
+def test_a_csv_given_as_json_is_said_once(tmp_path: Path) -> None:
+    """One message that says what it looks like, and not one a line."""
+    path = tmp_path / "events.txt"
+    path.write_text("session_id,action,label\n" + "a,A,0\n" * 50)
+    with pytest.raises(
+        DataError, match=r"its first line is 'session_id,action,label'.*looks like CSV: name it \.csv"
+    ):
+        load(path)
+
+
+UNREAD = [
+    ("ts", "--column time=ts"),
+    ("timestamp_ms", "--column time=timestamp_ms"),
+    ("times_ms", "--column time=times_ms"),
+    ("acount_id", "--column account=acount_id"),
+    ("weights", "--column weight=weights"),
+    ("amounts", "not read: amounts"),
+]
+
+
+@pytest.mark.parametrize(("name", "wanted"), UNREAD)
+def test_what_is_not_read_is_told_with_what_it_may_mean(tmp_path: Path, name: str, wanted: str) -> None:
+    """A column that nobody reads is named, with the field that it probably is."""
+    path = tmp_path / "data.jsonl"
+    path.write_text(json.dumps({"session_id": "a", "actions": ["A"], "label": 0, name: [1]}))
+    assert wanted in "\n".join(load(path).told)
+
+
+def test_a_column_that_is_not_there_is_told_with_the_nearest(tmp_path: Path) -> None:
+    """The message names the columns that there are."""
+    path = tmp_path / "data.csv"
+    path.write_text("visit,what,label\n1,A,0\n")
+    with pytest.raises(
+        DataError, match=r"no column visits \(for session\): visit was probably meant; there are visit, what"
+    ):
+        load(path, described({"columns": {"session": "visits"}}))
+    with pytest.raises(
+        DataError, match="nothing of the session and the action of each row: name the column with --column"
+    ):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("first", "wanted"), [(1_700_000_000, "probably they are s"), (5, "count is for a counter")]
+)
+def test_times_in_another_unit_are_refused_as_one(tmp_path: Path, first: int, wanted: str) -> None:
+    """What lies before 2000 or after 2100 is no time; the unit that fits is named."""
+    path = tmp_path / "data.csv"
+    path.write_text(
+        "session_id,action,occurred_at_ms,label\n" + "".join(f"a,A,{first + n},0\n" for n in range(9))
+    )
+    with pytest.raises(DataError, match=wanted):
+        load(path, skip_bad_lines=True)
+    assert load(path, described({"time_unit": "count"})).sessions.times_ms is not None
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "told"),
+    [
+        ("attack_from", ["-1", "2.5", "soon"], "attack_from is {}: expected 0 for the first action"),
+        ("weight", ["-1", "1e308", "much", "inf"], "weight is {}: expected a number from 0 to 1,000,000"),
+    ],
+)
+def test_numbers_out_of_bounds_are_bad_lines(
+    tmp_path: Path, column: str, values: list[str], told: str
+) -> None:
+    """In rows of events as in rows of sessions, whatever the value is."""
+    for value in values:
+        path = tmp_path / "events.csv"
+        path.write_text(f"session_id,action,label,{column}\na,X,1,{value}\nb,Y,0,\n")
+        with pytest.raises(DataError, match=f"line 2: {told.format(value)}"):
+            load(path, Description())
+
+
+def test_times_that_mean_two_things_are_none(tmp_path: Path) -> None:
+    """10/09/2025 is a day of October or of September: it is not guessed, and shown."""
+    path = tmp_path / "data.csv"
+    path.write_text("session_id,action,label,occurred_at_ms\na,A,0,10/09/2025 08:00\na,A,0,\n")
+    with pytest.raises(
+        DataError, match=r"time is 10/09/2025 08:00: expected numbers, or .* ISO 8601"
+    ) as raised:
+        load(path)
+    assert "line 3: a time is missing" in str(raised.value)
+
+
+@pytest.mark.parametrize("share", [2, 10])
+def test_two_units_in_one_column_are_said(tmp_path: Path, share: int) -> None:
+    """Seconds among milliseconds, half of them or few: a value and its probable unit are told."""
+    path = tmp_path / "data.parquet"
+    times = [BEGIN_MS // 1000 if number % share == 0 else BEGIN_MS for number in range(20)]
+    frame = {"session_id": ["a"] * 20, "action": ["A"] * 20, "label": [0] * 20, "occurred_at_ms": times}
+    pl.DataFrame(frame).write_parquet(path)
+    with pytest.raises(DataError, match=rf"{BEGIN_MS // 1000}\D.*probably.* s\b.*one unit in a column"):
+        load(path)
+
+
+ODD_TYPES = [
+    ({"action": [["A"]] * 2, "label": [[0]] * 2}, None),
+    ({"action": pl.Series([["A"]] * 2, dtype=pl.Array(pl.String, 1))}, None),
+    ({"action": [["A", "B"]] * 2, "occurred_at_ms": [BEGIN_MS] * 2}, None),
+    ({"occurred_at_ms": [[BEGIN_MS]] * 2}, "the column for time has lists, and the one for action has none"),
+    ({"action": [{"name": "A"}] * 2}, "the column for action is of type Struct"),
+    ({"occurred_at_ms": [datetime.now(UTC).time()] * 2}, "the column for time is of type Time"),
+    ({"occurred_at_ms": [b"now"] * 2}, "the column for time is of type Binary"),
+]
+
+
+@pytest.mark.parametrize(("columns", "wanted"), ODD_TYPES)
+def test_types_that_no_field_has_are_named(
+    tmp_path: Path, columns: dict[str, Any], wanted: str | None
+) -> None:
+    """Lists of any kind are read where there is one for the actions; what can be no field is said by its type."""
+    path = tmp_path / "data.parquet"
+    pl.DataFrame({"session_id": ["a", "b"], "action": ["A", "A"], "label": [0, 0], **columns}).write_parquet(
+        path
+    )
+    if wanted is None:
+        assert len(load(path).sessions) == len(("a", "b"))
+        return
+    with pytest.raises(DataError, match=wanted):
+        load(path)
+
+
+def test_the_case_of_a_name_is_hinted_at(tmp_path: Path) -> None:
+    """Session_ID is not session_id, and probably means it; the whole option is told."""
+    path = tmp_path / "data.csv"
+    path.write_text("Session_ID,Action,label\na,A,0\n")
+    with pytest.raises(
+        DataError, match="--column session=Session_ID, --column action=Action; it has Session_ID"
+    ):
+        load(path)

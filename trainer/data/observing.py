@@ -1,0 +1,117 @@
+"""Signals of sessions: what the detector would have computed, event by event, with a profile of each account.
+
+As if no session was blocked: the worst case, an attack that was missed teaches.
+"""
+
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.core.encoding import Encoding
+from detector.core.profile import Profile, tag_of
+from trainer.data.sessions import Sessions
+from trainer.data.sittings import Sittings, clamped, sittings, stream_time_ms
+
+CHUNK_EVENTS: Final = 100_000
+"""That are in memory as Python's objects at once."""
+
+
+class Loss(NamedTuple):
+    """How histories are lost, so that an account without one is met as such, and not as suspicious by that."""
+
+    share: float
+    """Of the accounts, chosen by chance: theirs are lost again and again."""
+    seed: int = 0
+    each_time: float = 0.5
+    """Probability before each of their sessions."""
+
+
+def with_signals(
+    sessions: Sessions, encoding: Encoding, idle_timeout_ms: int, loss: Loss | None = None
+) -> Sessions:
+    """Return the sessions with their signals and without the fields: for all of the data, before it is split.
+
+    What an account did before may be in another part, or in sessions that are left out of all.
+
+    Args:
+        sessions: all of them.
+        encoding: of the model.
+        idle_timeout_ms: a session without an action for longer has ended.
+        loss: of histories; none if None.
+    """
+    found = sittings(sessions, encoding.window, idle_timeout_ms, encoding.ends_session)
+    signals = np.zeros((len(sessions.actions), len(encoding.signals)), np.uint8)
+    signals[found.kept] = observed(found, encoding, loss)
+    return replace(sessions, signals=signals, fields={})
+
+
+def observed(found: Sittings, encoding: Encoding, loss: Loss | None = None) -> NDArray[np.uint8]:
+    """Compute every action's signals, by what its account did before.
+
+    Sessions without accounts have one each. An account's events are in the order of the log, or of their times.
+
+    Args:
+        found: sessions as they are served.
+        encoding: of the model, which declares the signals and says what ends a session.
+        loss: of histories; none if None.
+
+    Returns:
+        shape (actions, signals).
+    """
+    sessions, signals = found.sessions, encoding.signals
+    order, accounts, names = _by_account(sessions)
+    of_session = np.repeat(np.arange(len(sessions)), sessions.lengths)
+    tags = [tag_of(one) for one in sessions.ids]
+    ends = [name in encoding.ends_session for name in sessions.names]
+    at_ms = np.zeros(len(order), np.int64)
+    if sessions.times_ms is not None:
+        at_ms = clamped(sessions.times_ms, found.begins)
+    gaps_ms = np.diff(at_ms, prepend=0)
+    nothing = np.full(len(order), None, object)
+    fields = [sessions.fields.get(name, nothing) for name in signals.fields]
+    codes = np.empty((len(order), len(signals)), np.uint8)
+    lost = np.zeros(len(order), np.bool_)
+    if loss is not None:
+        rng = np.random.default_rng(loss.seed)
+        loses = rng.random(len(names)) < loss.share
+        lost = found.begins & loses[accounts] & (rng.random(len(order)) < loss.each_time)
+    account, profile = -1, Profile(signals)
+    for at in range(0, len(order), CHUNK_EVENTS):
+        rows = order[at : at + CHUNK_EVENTS]
+        columns = (accounts, of_session, sessions.actions, found.begins, at_ms, gaps_ms, lost)
+        values = (
+            zip(*(column[rows].tolist() for column in fields), strict=True) if fields else [()] * len(rows)
+        )
+        made = []
+        for (whose, session, action, begins, time_ms, gap_ms, is_lost), of_fields in zip(
+            zip(*(column[rows].tolist() for column in columns), strict=True), values, strict=True
+        ):
+            if whose != account or is_lost:
+                account, profile = whose, Profile(signals)
+            made.append(
+                profile.observe(
+                    tags[session],
+                    names[whose],
+                    sessions.names[action],
+                    time_ms,
+                    None if begins else gap_ms,
+                    of_fields,
+                    ends=ends[action],
+                )
+            )
+        codes[rows] = np.frombuffer(b"".join(made), np.uint8).reshape(len(rows), len(signals))
+    return codes
+
+
+def _by_account(sessions: Sessions) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
+    """Return the actions in the order of their accounts and, within each, of the log; each one's account; the names."""
+    if sessions.accounts is None:
+        names, codes = sessions.ids.tolist(), np.arange(len(sessions))
+    else:
+        names, codes = list(sessions.accounts.names), sessions.accounts.codes.astype(np.int64)
+    accounts = np.repeat(codes, sessions.lengths)
+    place = sessions.log_places if sessions.log_places is not None else stream_time_ms(sessions)
+    keys = (accounts,) if place is None else (place, accounts)
+    return np.lexsort(keys), accounts, names
