@@ -78,13 +78,13 @@ def train(path: Path) -> None:
     subprocess.run([*command, "--out", str(path.with_name("model.onnx"))], check=True)
 
 
-def main(count: int, *, and_trains: bool) -> None:
+def main(count: int, *, trains: bool) -> None:
     """Measure each step for so many sessions."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "history.parquet"
         events = write(path, count)
         print(f"{events:,} events of {count:,} sessions, {path.stat().st_size / 2**30:.2f} GiB")
-        if and_trains:
+        if trains:
             measured(lambda: train(path), "train by the command", events, resource.RUSAGE_CHILDREN)
             return
         loaded = measured(lambda: load(path, Description(columns=Columns(**COLUMNS))), "load", events)
@@ -97,4 +97,4 @@ def main(count: int, *, and_trains: bool) -> None:
 if __name__ == "__main__":
     if len(sys.argv) not in {2, 3} or sys.argv[2:] not in ([], ["train"]):
         sys.exit("a number of sessions was expected: python benchmarks/reading.py 5000000 [train]")
-    main(int(sys.argv[1]), and_trains=len(sys.argv) > 2)  # noqa: PLR2004  the program and two arguments
+    main(int(sys.argv[1]), trains=len(sys.argv) > 2)  # noqa: PLR2004  the program and two arguments

@@ -146,7 +146,9 @@ def folded(runs: Sequence[Sequence[Compared]]) -> Section:
 def _labels(rows: Sequence[Compared]) -> dict[str, str]:
     """Return the figures to compare, by name in words: recall only where all are given one budget."""
     unit = rows[0].figures.unit
-    labels = {name: label_of(name, unit) for name in COMPARED if name in rows[0].figures.estimates}
+    labels: dict[str, str] = {
+        name: label_of(name, unit) for name in COMPARED if name in rows[0].figures.estimates
+    }
     budget, *others = {budget_of(judge(row.scored, unit)) for row in rows}
     if others:
         del labels["recall"]
