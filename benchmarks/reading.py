@@ -1,10 +1,10 @@
 """Data of one's own: time and memory to read a Parquet file of events, beside polars reading it as it is; and to train.
 
-    PYTHONPATH=. python benchmarks/reading.py 5000000 [train]
+    PYTHONPATH=. python benchmarks/reading.py 5000000 [train [--steps 2000 ...]]
 
 The file is a simulation of 50,000 sessions, tiled: each tile has the same sessions and accounts at other times, under
-other ids. With `train` the command trains on it by its defaults, from the file to the model. The accounts keep copies in
-one part; figures of such a model mean nothing.
+other ids. With `train` the command trains on it, from the file to the model, by its defaults or the options given. An
+account's copies are in one part.
 """
 
 import resource
@@ -71,21 +71,23 @@ def measured(what: Callable[[], Any], name: str, events: int, of: int = resource
     return result
 
 
-def train(path: Path) -> None:
-    """Train by the command, without an option but the columns' names."""
+def train(path: Path, options: list[str]) -> None:
+    """Train by the command."""
     columns = [part for field, name in COLUMNS.items() for part in ("--column", f"{field}={name}")]
     command = [sys.executable, "-m", "trainer", "train", "--data", str(path), *columns]
-    subprocess.run([*command, "--out", str(path.with_name("model.onnx"))], check=True)
+    subprocess.run([*command, "--out", str(path.with_name("model.onnx")), *options], check=True)
 
 
-def main(count: int, *, trains: bool) -> None:
-    """Measure each step for so many sessions."""
+def main(count: int, wanted: list[str]) -> None:
+    """Measure each step for so many sessions, or the training."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "history.parquet"
         events = write(path, count)
         print(f"{events:,} events of {count:,} sessions, {path.stat().st_size / 2**30:.2f} GiB")
-        if trains:
-            measured(lambda: train(path), "train by the command", events, resource.RUSAGE_CHILDREN)
+        if wanted:
+            measured(
+                lambda: train(path, wanted[1:]), "train by the command", events, resource.RUSAGE_CHILDREN
+            )
             return
         loaded = measured(lambda: load(path, Description(columns=Columns(**COLUMNS))), "load", events)
         parts = measured(lambda: split(loaded.sessions), "split", events)
@@ -95,6 +97,6 @@ def main(count: int, *, trains: bool) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in {2, 3} or sys.argv[2:] not in ([], ["train"]):
+    if not sys.argv[1:] or sys.argv[2:3] not in ([], ["train"]):
         sys.exit("a number of sessions was expected: python benchmarks/reading.py 5000000 [train]")
-    main(int(sys.argv[1]), trains=len(sys.argv) > 2)  # noqa: PLR2004  the program and two arguments
+    main(int(sys.argv[1]), sys.argv[2:])
