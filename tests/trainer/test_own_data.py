@@ -1,10 +1,12 @@
 """A sequence model from data file to detector: one command each, the same bytes, and what Keras computed."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from detector.model.artifact import UnknownActions, load_model
 from detector.model.scorer import Scorer
 from tests.model.models import metadata, with_canaries
+from trainer.comparing import BASELINES
 from trainer.data.sessions import Session, write_sessions
 from trainer.data.simulated import simulate
 from trainer.training.defaults import encoding_for
@@ -172,6 +175,30 @@ def test_evaluate_compares_edits_and_exports(trained: tuple[Path, Path], tmp_pat
     assert len(pl.read_csv(events)) == pl.read_parquet(sessions)["actions"].sum()
 
 
+def test_compare_gives_the_spread_over_seeds(tmp_path: Path) -> None:
+    """Of two trainings on the same sessions: a row for each baseline and the network, a mean within its lowest and highest.
+
+    The regression knows no seed and has no spread; the network's differ by it.
+    """
+    data = tmp_path / "shop.jsonl.gz"
+    drawn = _shop(500)
+    for number in range(0, len(drawn), 5):  # some labels are wrong: else all is learned, whatever the seed
+        drawn[number] = msgspec.structs.replace(drawn[number], label=1 - drawn[number].label)
+    write_sessions(data, drawn)
+    done = _trainer("compare", "--data", str(data), "--seeds", "2", "--window", "6", "--steps", "40")
+    assert done.returncode == 0, done.stderr
+    header, _, *lines = done.stdout.splitlines()
+    assert header.startswith("| mean of 2 runs, lowest to highest | ROC-AUC | PR-AUC |")
+    rows = {name: figures for name, *figures in (line.strip("| ").split(" | ") for line in lines)}
+    assert list(rows) == [*BASELINES, "default"]
+    for figures in rows.values():
+        for mean, low, high in (re.findall(r"[\d.]+", one) for one in figures):
+            assert float(low) <= float(mean) <= float(high)
+    spread = {name: [re.findall(r"[\d.]+", one)[1:] for one in figures] for name, figures in rows.items()}
+    assert all(low == high for low, high in spread[BASELINES[0]])
+    assert any(low != high for low, high in spread["default"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
@@ -184,6 +211,7 @@ def test_evaluate_compares_edits_and_exports(trained: tuple[Path, Path], tmp_pat
             "expected one of --preset, --data, --topic",
         ),
         (["train", "--data", "d", "--column", "when=ts", "--out", "{out}"], "says columns.when"),
+        (["compare", "--data", "d", "--seeds", "2", "--folds", "2"], "expected one of the three"),
         (
             ["train", "--preset", "realistic", "--like", "default", "--window", "5", "--out", "{out}"],
             "--like",
