@@ -40,7 +40,7 @@ class FieldReader:
             found = self._values(self._as_expected.decode(value))
         except (msgspec.DecodeError, UnicodeError):
             found = tuple(self._read_apart(value, path) for path in self._paths)
-        return tuple([one if one.__class__ in _AS_THEY_ARE else _plain(one) for one in found])
+        return tuple([one if one.__class__ in _AS_THEY_ARE else plain(one) for one in found])
 
     def _read_apart(self, value: bytes, path: Sequence[str]) -> _Scalar:
         """Read one field where another, or this one, is not what is expected."""
@@ -79,8 +79,8 @@ def _expected(paths: Sequence[tuple[str, ...]]) -> tuple[list[str], type[msgspec
     return [reached[path] for path in paths], struct
 
 
-def _plain(value: _Scalar) -> Value:
-    """Return a scalar as a text or a number of double precision."""
+def plain(value: Any) -> Value:
+    """Return a scalar as a text or a number of double precision, None for what is none."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int) and not -_EXACT <= value <= _EXACT:

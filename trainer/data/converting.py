@@ -85,7 +85,7 @@ def compacted(
         good = good.explode(sorted(listed))
     made, others = pl.collect_all(
         [
-            good.with_columns(_stored(name, codes, description) for name in schema.names() if name in FIELDS),
+            good.with_columns(_stored(name, codes, description) for name in schema.names()),
             cooked.select("row", kind.alias("kind"), shown.str.head(_SHOWN_CHARACTERS).alias("seen"))
             .drop_nulls("kind")
             .group_by("kind")
@@ -224,7 +224,7 @@ def _checks(
               f"{{}} actions: expected 1 to {MAX_SESSION_ACTIONS:,}", count)  # fmt: skip
         for name in sorted({*listed} - {"action"}):
             its = pl.col(name).list.len().fill_null(0)
-            seen = pl.format(f"{{}} of {USUAL_NAMES[name][-1]} for {{}} actions", its, count)
+            seen = pl.format(f"{{}} of {USUAL_NAMES.get(name, (name,))[-1]} for {{}} actions", its, count)
             check(name, its != count, "{}: expected one each", seen)
     check("action", some("action", lambda one: one.is_null() | (one == "")),
           "an action is empty: expected a name")  # fmt: skip
@@ -299,6 +299,8 @@ def _of_another_unit(seen: str, wrong: int, right: int, description: Description
 def _stored(field: str, codes: Mapping[str, pl.Categories], description: Description) -> pl.Expr:
     """Return what is kept of a field's values: few bytes."""
     one = pl.col(field)
+    if field in codes and field not in FIELDS:
+        return one.cast(pl.Categorical(codes[field]))
     if field in codes:
         return one.fill_null("").cast(pl.Categorical(codes[field]))
     if field == "event_id":
