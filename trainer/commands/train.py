@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from rich.console import Console
 
 from detector.core.encoding import Encoding
@@ -16,6 +17,7 @@ from trainer.data.sessions import DataError, Splits
 from trainer.data.simulated import BASE_RATE, REALISTIC_SESSIONS, realistic_splits, seed_preset
 from trainer.data.windows import Weighing
 from trainer.evaluation.report import write_report
+from trainer.evaluation.units import labels_by
 from trainer.progress import Terminal
 from trainer.training.backend import BackendMissingError
 from trainer.training.calibration import DEFAULT_TARGET_FPR, TrainingError, Wanted
@@ -236,7 +238,10 @@ def _encoding_of(model: str) -> Encoding:
 def _splits(options: dict[str, Any], seed: int) -> tuple[Splits, float | None, dict[str, int | float | str]]:
     if has_data(options):
         own, how = splits_of(options)
-        return own, options["base_rate"], how
+        source = options["data"].name if options["data"] else options["topic"]
+        labels = np.concatenate([labels_by(part, part.labels_of) for part in own])
+        told = {"source": source, "labelled": len(labels), "attacks": int(labels.sum())}
+        return own, options["base_rate"], told | how
     left_out = options["leave_out"]
     recorded: dict[str, int | float | str] = {"sessions": options["sessions"]}
     if left_out:
