@@ -53,11 +53,14 @@ class Histories:
         gap_ms: int | None,
         *,
         ends: bool,
+        is_blocked: bool,
     ) -> bytes:
         """Return an event's signals, and take note of it; see `Profile.observe`. `now_ms` is stream time."""
         profile = self._of(event.account_id, now_ms)
         tag = tag_of(event.session_id)
-        return profile.observe(tag, event.account_id, event.action, at_ms, gap_ms, fields, ends=ends)
+        return profile.observe(
+            tag, event.account_id, event.action, at_ms, gap_ms, fields, ends=ends, is_blocked=is_blocked
+        )
 
     def _of(self, account_id: str, now_ms: int) -> Profile:
         if not self.signals.remembers:
@@ -73,6 +76,8 @@ class Histories:
             elif self._is_old(packed, now_ms):
                 packed = None
             profile = Profile(self.signals, packed or b"")
+        elif now_ms - profile.touched_ms > self._timeout_ms:
+            profile = Profile(self.signals)
         profile.touched_ms = now_ms
         self._met[key] = profile  # to the end: in the order of the last touch
         return profile

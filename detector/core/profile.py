@@ -123,6 +123,7 @@ class Profile:
         fields: Sequence[Value],
         *,
         ends: bool = False,
+        is_blocked: bool = False,
     ) -> bytes:
         """Return an event's signals, by what was before it, and take note of it.
 
@@ -134,6 +135,7 @@ class Profile:
             gap_ms: since that; None where a session begins.
             fields: values of the signals' fields, in their order.
             ends: whether the action ends its session.
+            is_blocked: whether its session was blocked before, and so teaches nothing.
 
         Returns:
             one byte a signal.
@@ -141,9 +143,10 @@ class Profile:
         begins = gap_ms is None
         at_s = min(max(at_ms // 1_000, 1), _MAX_S)
         slot = self._slot_of(tag, at_s, begins=begins)
-        signals = self._signals
+        if is_blocked:
+            slot.flags |= _BLOCKED
         values = (action, gap_ms, at_ms, account_id, "1" if begins else None, *fields)
-        codes = bytearray(signals.unread)
+        codes = bytearray(self._signals.unread)
         self._tell_event(codes, values, slot)
         self._tell_facts(codes, values, at_s)
         self._tell_usual(codes, values, slot, at_s)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+import numpy as np
 from rich.console import Console
 
 from detector.contract.actions import ENDS_SESSION
@@ -32,6 +33,7 @@ from trainer.data.windows import Weighing
 from trainer.evaluation.course import BUILT_IN
 from trainer.evaluation.evasion import some_edited, usual_edits
 from trainer.evaluation.report import write_report
+from trainer.evaluation.units import labels_by
 from trainer.progress import Terminal
 from trainer.training.backend import BackendMissingError
 from trainer.training.calibration import DEFAULT_TARGET_FPR, TrainingError, Wanted
@@ -266,7 +268,10 @@ def _splits(
 ) -> tuple[Splits, float | None, dict[str, int | float | str]]:
     if has_data(options):
         own, how = splits_of(options, own_data(options, like, options["idle_timeout_ms"]))
-        return own, options["base_rate"], how
+        source = options["data"].name if options["data"] else options["topic"]
+        labels = np.concatenate([labels_by(part, part.labels_of) for part in own])
+        told = {"source": source, "labelled": len(labels), "attacks": int(labels.sum())}
+        return own, options["base_rate"], told | how
     left_out = options["leave_out"]
     recorded: dict[str, int | float | str] = {"sessions": options["sessions"]}
     if left_out:

@@ -148,7 +148,7 @@ def assembled(
         raise DataError(f"{source} has no session with a label: expected some")
     return sessions, [
         *found.told,
-        *_told_of_repeats(table, events),
+        *_told_of_repeats(table, events, actions),
         *_told_of_names(actions),
         *told_of(values, of_signals),
         *(
@@ -228,16 +228,13 @@ def _categories(codes: NDArray[np.int64] | None, names: pl.Categories, count: in
     return Categories(tuple(different), rank[codes + 2])
 
 
-def _told_of_repeats(table: Table, events: Events) -> list[str]:
+def _told_of_repeats(table: Table, events: Events, actions: Categories) -> list[str]:
     """Say how many events are like the one before, where nothing else says whether they are one."""
-    session, action, times_ms = (
-        np.repeat(np.arange(len(events.starts) - 1), np.diff(events.starts)),
-        events.of_events("action"),
-        events.times_ms,
-    )
-    if action is None or times_ms is None or table.one_a_row or "event_id" in table.frame.columns:
+    times_ms = events.times_ms
+    if times_ms is None or table.one_a_row or "event_id" in table.frame.columns:
         return []
-    again = np.all([one[1:] == one[:-1] for one in (session, action, times_ms)], axis=0)
+    again = (actions.codes[1:] == actions.codes[:-1]) & (times_ms[1:] == times_ms[:-1])
+    again[events.starts[1:-1] - 1] = False
     count = int(again.sum())
     if not count:
         return []
