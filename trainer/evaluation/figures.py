@@ -210,11 +210,12 @@ def _measure(judged: Judged, base_rate: float, blocked: Flags, more: Rates) -> t
     places = {name: (np.flatnonzero(hits), np.flatnonzero(of)) for name, (hits, of) in (rates | more).items()}
 
     def shares(names: Iterable[str], weights: Weights) -> dict[str, float]:
-        return {
-            name: float(weights[hits].sum() / weights[of].sum())
-            for name in names
-            for hits, of in [places[name]]
-        }
+        with np.errstate(invalid="ignore"):  # a sample may have none of what is rare, and is not counted then
+            return {
+                name: float(weights[hits].sum() / weights[of].sum())
+                for name in names
+                for hits, of in [places[name]]
+            }
 
     def measure(weights: Weights) -> dict[str, float]:
         found: dict[str, float] = {}
