@@ -11,7 +11,7 @@ from rich.console import Console
 
 from detector.core.encoding import Encoding
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
-from trainer.commands.options import FILE, data_options, description_of, has_data, splits_of
+from trainer.commands.options import FILE, data_options, has_data, splits_of, words_of
 from trainer.commands.tables import show
 from trainer.data.sessions import DataError, Splits
 from trainer.data.simulated import BASE_RATE, REALISTIC_SESSIONS, realistic_splits, seed_preset
@@ -212,7 +212,6 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
     if is_notebook:
         return config, seed_preset(SESSIONS, seed, TEST_SHARE)
     parts, base_rate, recorded = _splits(options, seed)
-    words = description_of(options)
     config = replace(
         config,
         shape=Shape(options["cell"], options["units"], options["embedding_units"]),
@@ -223,9 +222,7 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
         encoding=_encoding_of(options["like"]) if options["like"] else None,
         base_rate=base_rate,
         idle_timeout_ms=options["idle_timeout_ms"],
-        ends_session=words.ends_session,
-        moves_money=words.moves_money,
-        large_money=words.large_money,
+        **words_of(options),
         data_parameters=recorded,
     )
     return config, parts

@@ -3,7 +3,7 @@
 import difflib
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -93,6 +93,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return round(float(number) * _DURATION_MS[unit])
 
 
+WORDS: Final = ("ends_session", "moves_money", "large_money")
+"""Fields of a description that name actions."""
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 
 
@@ -143,6 +145,14 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
     """Say which of the allowed names was probably meant, if one is near."""
     near = difflib.get_close_matches(given, list(allowed), 1)
     return f"{near[0]} was probably meant; " if near else ""
+
+
+def strange_words(description: Description, names: Collection[str]) -> Iterator[str]:
+    """Yield what is to be said of actions that a description names, and no event has; the built-in words may lack."""
+    for field in WORDS:
+        for word in getattr(description, field):
+            if word not in names and word not in getattr(Description(), field):
+                yield f"{field} names {word}, which no event has as its action: {nearest(word, names)}it means nothing here"
 
 
 def resolve(

@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from detector.core.encoding import MAX_ACTIONS
-from trainer.data.description import FIELDS, Description
+from trainer.data.description import FIELDS, Description, strange_words
 from trainer.data.labelling import KEYS, LABEL_FIELDS, Events, labelled
 from trainer.data.reading import Table, read_table
 from trainer.data.sessions import Categories, DataError, Sessions
@@ -137,6 +137,7 @@ def assembled(
         raise DataError(f"{source} has no session with a label: expected some")
     return sessions, [
         *found.told,
+        *strange_words(description, actions.names),
         *_told_of_repeats(table, events, actions),
         *_told_of_names(actions),
         _summary(sessions),
