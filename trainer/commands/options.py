@@ -7,7 +7,7 @@ from typing import Any, get_args
 import click
 import msgspec
 
-from trainer.data.description import FIELDS, Description, TimeUnit, described, read_description
+from trainer.data.description import FIELDS, WORDS, Description, TimeUnit, described, read_description
 from trainer.data.loading import load
 from trainer.data.sessions import LabelsOf, Sessions, Splits
 from trainer.data.simulated import BASE_RATE
@@ -101,6 +101,12 @@ def description_of(options: dict[str, Any]) -> Description:
             raise click.UsageError(f"--column {one}: expected FIELD=COLUMN, FIELD one of {', '.join(FIELDS)}")
         document["columns"][field] = column
     return described(document, "the command line")
+
+
+def words_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what the description says of actions: those that end a session, and those that move money."""
+    told = description_of(options)
+    return {name: getattr(told, name) for name in WORDS}
 
 
 def sessions_of(options: dict[str, Any]) -> Sessions:

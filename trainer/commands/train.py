@@ -16,7 +16,7 @@ from detector.core.encoding import Encoding
 from detector.core.signals import Signal
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
 from producer.behaviour.lives.stream import LivesBehaviour
-from trainer.commands.options import FILE, data_options, description_of, has_data, splits_of
+from trainer.commands.options import FILE, data_options, has_data, splits_of, words_of
 from trainer.commands.tables import show
 from trainer.data.declared import DEFAULT_SIGNALS
 from trainer.data.observing import Loss
@@ -236,7 +236,6 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
         return config, seed_preset(SESSIONS, seed, TEST_SHARE)
     signals = DEFAULT_SIGNALS if options["preset"] == "lives" and not options["no_signals"] else ()
     parts, base_rate, recorded = _splits(options, seed, signals)
-    words = description_of(options)
     config = replace(
         config,
         signals=signals,
@@ -248,9 +247,7 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
         encoding=_encoding_of(options["like"]) if options["like"] else None,
         base_rate=base_rate,
         idle_timeout_ms=options["idle_timeout_ms"],
-        ends_session=words.ends_session,
-        moves_money=words.moves_money,
-        large_money=words.large_money,
+        **words_of(options),
         data_parameters=recorded,
     )
     return config, parts
