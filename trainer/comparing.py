@@ -88,7 +88,13 @@ def compare(
 
     All thresholds alarm the same share of the lawful test examples, so that what is caught is compared at one cost.
     """
-    encoding = encoding_for(parts.train, config.window, config.gap_buckets, ends_session=config.ends_session)
+    encoding = encoding_for(
+        parts.train,
+        config.window,
+        config.gap_buckets,
+        ends_session=config.ends_session,
+        signals=config.signals,
+    )
     idle_ms, seed = config.idle_timeout_ms, config.schedule.seed
 
     def compared(name: str, size: str, scored: Scored, speed: float | None = None) -> Compared:

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from detector.contract.fields import FieldReader, Value
+from detector.contract.fields import FieldReader
 
 ABSENT, UNKNOWN, FIRST = 1, 2, 3
 MAX_SIGNALS: Final = 32
@@ -140,12 +140,10 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Whether its field is read as a number."""
         return self.kind in _NUMERIC
 
-    def is_about(self, value: Value) -> bool:
+    def is_about(self, value: str | float) -> bool:
         """Tell whether an event with this value is one of those that since and count are about."""
         values = self.values
-        return value is not None and (
-            not values or (value if value.__class__ is str else category(value)) in values
-        )
+        return not values or (value if value.__class__ is str else category(value)) in values
 
     def level(self, value: str | float) -> int:
         """Return the code of a category among the values."""

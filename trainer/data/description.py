@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from detector.contract.actions import ENDS_SESSION, LARGE_MONEY, MOVES_MONEY
-from detector.core.signals import Signal, Signals
+from detector.core.signals import Kind, Signal, Signals
 from trainer.data.sessions import DataError, LabelsOf
 
 TimeUnit = Literal["s", "ms", "us", "ns", "count"]
@@ -146,7 +146,7 @@ def described(document: Mapping[str, Any], name: str = "the description") -> Des
     for struct, given, where in (
         (Description, document, ""),
         (Columns, document.get("columns", {}), "columns."),
-        *((Signal, one, "signals.") for one in (signals if isinstance(signals, list) else ())),
+        *((Signal, one, "signals.") for one in (signals if isinstance(signals, list | tuple) else ())),
     ):
         for key in given if isinstance(given, Mapping) else ():
             if key not in struct.__struct_fields__:
@@ -154,11 +154,25 @@ def described(document: Mapping[str, Any], name: str = "the description") -> Des
                     f"{name} says {where}{key}: {nearest(key, struct.__struct_fields__)}expected one of "
                     f"{', '.join(where + one for one in struct.__struct_fields__)}"
                 )
+        if (
+            struct is Signal
+            and isinstance(given, Mapping)
+            and (kind := str(given.get("kind"))) not in set(Kind)
+        ):
+            raise DataError(
+                f"{name} says signals.kind = {kind!r}: {nearest(kind, Kind)}expected one of {', '.join(Kind)}"
+            )
     try:
         made = msgspec.convert(document, Description)
-        Signals(made.signals)
+        read = Signals(made.signals).fields
     except ValueError as error:  # of which ValidationError is one
         raise DataError(f"{name}: {error}") from error
+    for field in made.columns_of_fields:
+        if field not in read:
+            raise DataError(
+                f"{name} says fields.{field}, which no signal reads: {nearest(field, read)}expected one of "
+                f"{', '.join(read) or 'none, since there is no table [[signals]]'}"
+            )
     if made.label_delay is not None and not _DURATION.fullmatch(made.label_delay):
         raise DataError(
             f"{name} says label_delay = {made.label_delay!r}: expected a number with one of {', '.join(_DURATION_MS)}, as 30d"
