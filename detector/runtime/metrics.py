@@ -83,7 +83,8 @@ class DetectorMetrics:
         self.expired_accounts = counter("expired_accounts", "Histories dropped: account unseen for too long")
         self.evicted_accounts = counter("evicted_accounts", "Histories dropped: too many were kept")
         self.keyed_otherwise = counter(
-            "keyed_otherwise", "Events under another key than their account's id, if the model reads its history"
+            "keyed_otherwise",
+            "Events under another key than their account's id, if the model reads its history",
         )
         self.lost_offsets = counter(
             "lost_offsets", "Input offsets that retention deleted before they were read"

@@ -54,7 +54,10 @@ def lives(seed: int, events: int) -> list[Record]:
                 number * 15_000,
                 rng.choice(actions),
                 amount=rng.choice([None, 12.5, 900, "70.00", "much"]),
-                attributes={"device": rng.choice(["phone", "laptop", None]), "channel": rng.choice(["app", "atm"])},
+                attributes={
+                    "device": rng.choice(["phone", "laptop", None]),
+                    "channel": rng.choice(["app", "atm"]),
+                },
             )
         )
     return log
