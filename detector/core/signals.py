@@ -179,6 +179,11 @@ class Signals:
             raise ValueError(f"signals {names}: expected up to {MAX_SIGNALS}, each name once")
         self.declared = tuple(declared)
         self.fields = tuple(dict.fromkeys(one.of for one in declared if one.of not in BUILT_IN))
+        within = [(one, other) for one in self.fields for other in self.fields if other.startswith(f"{one}.")]
+        if within:
+            raise ValueError(
+                f"signals of {within[0][0]} and of {within[0][1]}: expected no field within another"
+            )
         self.read = FieldReader(self.fields).read
         places = (*BUILT_IN, *self.fields)
         self.placed = {
@@ -226,7 +231,8 @@ def category(value: str | float) -> str:
     """Return a value as a category."""
     if isinstance(value, str):
         return value
-    return repr(int(value) if value.is_integer() else value)  # 5 and 5.0 are the same number in JSON
+    is_whole = isinstance(value, float) and value.is_integer()
+    return repr(int(value) if is_whole else value)  # 5 and 5.0 are the same number in JSON
 
 
 def number(value: str | float) -> float | None:

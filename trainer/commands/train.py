@@ -3,15 +3,19 @@
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import click
+import numpy as np
 from rich.console import Console
 
+from detector.contract.actions import ENDS_SESSION
 from detector.core.encoding import Encoding
 from detector.core.signals import Signal
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
+from producer.behaviour.lives.stream import LivesBehaviour
 from trainer.commands.options import FILE, data_options, description_of, has_data, splits_of
 from trainer.commands.tables import show
 from trainer.data.declared import DEFAULT_SIGNALS
@@ -23,9 +27,13 @@ from trainer.data.simulated import (
     lives_splits,
     realistic_splits,
     seed_preset,
+    simulate_lives,
 )
 from trainer.data.windows import Weighing
+from trainer.evaluation.course import BUILT_IN
+from trainer.evaluation.evasion import some_edited, usual_edits
 from trainer.evaluation.report import write_report
+from trainer.evaluation.units import labels_by
 from trainer.progress import Terminal
 from trainer.training.backend import BackendMissingError
 from trainer.training.calibration import DEFAULT_TARGET_FPR, TrainingError, Wanted
@@ -39,6 +47,10 @@ from trainer.training.pipeline import train as train_model
 _FROM_DATA = "[default: from the data]"
 LOSS: Final = Loss(0.2)
 """Of histories, in training."""
+EDITED: Final = 0.3
+"""Of the attacks trained on, those that do what attackers can do otherwise."""
+EDITS_SESSIONS: Final = 5_000
+"""In whose words edits are."""
 
 
 @click.command()
@@ -253,12 +265,19 @@ def _splits(
 ) -> tuple[Splits, float | None, dict[str, int | float | str]]:
     if has_data(options):
         own, how = splits_of(options)
-        return own, options["base_rate"], how
+        source = options["data"].name if options["data"] else options["topic"]
+        labels = np.concatenate([labels_by(part, part.labels_of) for part in own])
+        told = {"source": source, "labelled": len(labels), "attacks": int(labels.sum())}
+        return own, options["base_rate"], told | how
     left_out = options["leave_out"]
     recorded: dict[str, int | float | str] = {"sessions": options["sessions"]}
     if left_out:
         recorded["left_out"] = ",".join(left_out)
     count, base_rate = options["sessions"], options["base_rate"] or BASE_RATE
     if options["preset"] == "lives":
-        return lives_splits(count, seed, signals=signals, loss=LOSS, left_out=left_out), base_rate, recorded
+        sample = simulate_lives(EDITS_SESSIONS, seed, LivesBehaviour(), ())
+        edits = usual_edits(sample, BUILT_IN, ENDS_SESSION, options["idle_timeout_ms"])
+        changed = partial(some_edited, edits=edits, share=EDITED, seed=seed)
+        parts = lives_splits(count, seed, signals=signals, loss=LOSS, left_out=left_out, changed=changed)
+        return parts, base_rate, recorded
     return realistic_splits(count, seed, left_out), base_rate, recorded

@@ -3,13 +3,14 @@
 import difflib
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 
 from detector.contract.actions import ENDS_SESSION, LARGE_MONEY, MOVES_MONEY
+from detector.core.signals import Signal, Signals
 from trainer.data.sessions import DataError, LabelsOf
 
 TimeUnit = Literal["s", "ms", "us", "ns", "count"]
@@ -83,6 +84,15 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Actions after which a session begins anew."""
     moves_money: tuple[str, ...] = MOVES_MONEY
     large_money: tuple[str, ...] = LARGE_MONEY
+    signals: tuple[Signal, ...] = ()
+    """What the model reads beside action and gap."""
+    fields: dict[str, Any] = {}
+    """What the source calls the fields that signals read, `amount` and `attributes.` with a path, if otherwise."""
+
+    @property
+    def columns_of_fields(self) -> dict[str, str]:
+        """`fields` by their whole names: in TOML a name with a dot and no quotes is of a table in a table."""
+        return dict(_flat(self.fields))
 
     @property
     def label_delay_ms(self) -> int:
@@ -91,6 +101,18 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             return 0
         number, unit = _DURATION.fullmatch(self.label_delay).groups()  # type: ignore[union-attr]  # checked before
         return round(float(number) * _DURATION_MS[unit])
+
+
+def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{name}.")
+        elif isinstance(value, str):
+            yield before + name, value
+        else:
+            raise DataError(
+                f"the description says fields.{before}{name} = {value!r}: expected a column's name"
+            )
 
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
@@ -118,9 +140,11 @@ def described(document: Mapping[str, Any], name: str = "the description") -> Des
     Raises:
         DataError: a key that no description has, or a value that it does not take; told with the nearest.
     """
+    signals = document.get("signals", ())
     for struct, given, where in (
         (Description, document, ""),
         (Columns, document.get("columns", {}), "columns."),
+        *((Signal, one, "signals.") for one in (signals if isinstance(signals, list) else ())),
     ):
         for key in given if isinstance(given, Mapping) else ():
             if key not in struct.__struct_fields__:
@@ -130,7 +154,8 @@ def described(document: Mapping[str, Any], name: str = "the description") -> Des
                 )
     try:
         made = msgspec.convert(document, Description)
-    except msgspec.ValidationError as error:
+        Signals(made.signals)
+    except ValueError as error:  # of which ValidationError is one
         raise DataError(f"{name}: {error}") from error
     if made.label_delay is not None and not _DURATION.fullmatch(made.label_delay):
         raise DataError(
