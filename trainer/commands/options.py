@@ -9,7 +9,7 @@ import msgspec
 
 from detector.core.encoding import Encoding
 from detector.core.staging import SessionLimits
-from trainer.data.description import FIELDS, Description, TimeUnit, described, read_description
+from trainer.data.description import FIELDS, WORDS, Description, TimeUnit, described, read_description
 from trainer.data.loading import load
 from trainer.data.observing import LOSS, Loss, with_signals
 from trainer.data.sessions import LabelsOf, Sessions, Splits
@@ -111,6 +111,12 @@ def description_of(options: dict[str, Any]) -> Description:
             raise click.UsageError(f"--column {one}: expected FIELD=COLUMN, FIELD one of {', '.join(FIELDS)}")
         document["columns"][field] = column
     return described(document, "the command line")
+
+
+def words_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what the description says of actions: those that end a session, and those that move money."""
+    told = description_of(options)
+    return {name: getattr(told, name) for name in WORDS}
 
 
 class Own(NamedTuple):

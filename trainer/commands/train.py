@@ -16,7 +16,15 @@ from detector.core.encoding import Encoding
 from detector.core.signals import Signal
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
 from producer.behaviour.lives.stream import LivesBehaviour
-from trainer.commands.options import FILE, data_options, description_of, has_data, own_data, splits_of
+from trainer.commands.options import (
+    FILE,
+    data_options,
+    description_of,
+    has_data,
+    own_data,
+    splits_of,
+    words_of,
+)
 from trainer.commands.tables import show
 from trainer.data.declared import DEFAULT_SIGNALS
 from trainer.data.observing import LOSS
@@ -232,9 +240,8 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
     )
     if is_notebook:
         return config, seed_preset(SESSIONS, seed, TEST_SHARE)
-    words = description_of(options)
     like = _encoding_of(options["like"]) if options["like"] else None
-    signals = DEFAULT_SIGNALS if options["preset"] == "lives" else words.signals
+    signals = DEFAULT_SIGNALS if options["preset"] == "lives" else description_of(options).signals
     if like is not None:
         signals = like.signals.declared
     if options["no_signals"]:
@@ -251,9 +258,7 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
         encoding=like,
         base_rate=base_rate,
         idle_timeout_ms=options["idle_timeout_ms"],
-        ends_session=words.ends_session,
-        moves_money=words.moves_money,
-        large_money=words.large_money,
+        **words_of(options),
         data_parameters=recorded,
     )
     return config, parts

@@ -120,6 +120,8 @@ def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str
             )
 
 
+WORDS: Final = ("ends_session", "moves_money", "large_money")
+"""Fields of a description that name actions."""
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 
 
@@ -187,6 +189,14 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
     """Say which of the allowed names was probably meant, if one is near."""
     near = difflib.get_close_matches(given, list(allowed), 1)
     return f"{near[0]} was probably meant; " if near else ""
+
+
+def strange_words(description: Description, names: Collection[str]) -> Iterator[str]:
+    """Yield what is to be said of actions that a description names, and no event has; the built-in words may lack."""
+    for field in WORDS:
+        for word in getattr(description, field):
+            if word not in names and word not in getattr(Description(), field):
+                yield f"{field} names {word}, which no event has as its action: {nearest(word, names)}it means nothing here"
 
 
 def resolve(
