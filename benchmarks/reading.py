@@ -1,9 +1,14 @@
-"""Reading data of one's own: time and memory for a Parquet file of events, beside polars reading the file as it is.
+"""Data of one's own: time and memory to read a Parquet file of events, beside polars reading it as it is; and to train.
 
-Usage: PYTHONPATH=. python benchmarks/reading.py 5000000
+    PYTHONPATH=. python benchmarks/reading.py 5000000 [train [--steps 2000 ...]]
+
+The file is a simulation of 50,000 sessions, tiled: each tile has the same sessions and accounts at other times, under
+other ids. With `train` the command trains on it, from the file to the model, by its defaults or the options given. An
+account's copies are in one part.
 """
 
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -25,7 +30,7 @@ from trainer.data.windows import pack
 TILE = 50_000
 TILE_MS = 300_000_000
 BEGIN_MS = 1_700_000_000_000
-COLUMNS = Columns(session="visit", account="customer", action="event", time="at", label="fraud")
+COLUMNS = {"session": "visit", "account": "customer", "action": "event", "time": "at", "label": "fraud"}
 
 
 def write(path: Path, count: int) -> int:
@@ -54,25 +59,37 @@ def write(path: Path, count: int) -> int:
     return len(number) * (count // TILE)
 
 
-def measured(what: Callable[[], Any], name: str, events: int) -> Any:
-    """Run it; print its time, and the most memory that the process has had so far."""
+def measured(what: Callable[[], Any], name: str, events: int, of: int = resource.RUSAGE_SELF) -> Any:
+    """Run it; print its time, and the most memory that the process, or its child, has had so far."""
     begun = time.perf_counter()
     result = what()
     took_s = time.perf_counter() - begun
-    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak_gib = resource.getrusage(of).ru_maxrss / 2**20
     print(
         f"{name}: {took_s:.1f} s, {1e6 * took_s / events:.2f} s a million events, {peak_gib:.2f} GiB at most"
     )
     return result
 
 
-def main(count: int) -> None:
-    """Measure each step for so many sessions."""
+def train(path: Path, options: list[str]) -> None:
+    """Train by the command."""
+    columns = [part for field, name in COLUMNS.items() for part in ("--column", f"{field}={name}")]
+    command = [sys.executable, "-m", "trainer", "train", "--data", str(path), *columns]
+    subprocess.run([*command, "--out", str(path.with_name("model.onnx")), *options], check=True)
+
+
+def main(count: int, wanted: list[str]) -> None:
+    """Measure each step for so many sessions, or the training."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "history.parquet"
         events = write(path, count)
         print(f"{events:,} events of {count:,} sessions, {path.stat().st_size / 2**30:.2f} GiB")
-        loaded = measured(lambda: load(path, Description(columns=COLUMNS)), "load", events)
+        if wanted:
+            measured(
+                lambda: train(path, wanted[1:]), "train by the command", events, resource.RUSAGE_CHILDREN
+            )
+            return
+        loaded = measured(lambda: load(path, Description(columns=Columns(**COLUMNS))), "load", events)
         parts = measured(lambda: split(loaded.sessions), "split", events)
         encoding = Encoding(loaded.sessions.names, 20, [1_000 * 2**power for power in range(12)])
         measured(lambda: pack(parts.train, encoding, 1_800_000), "pack the training part", events)
@@ -80,6 +97,6 @@ def main(count: int) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:  # noqa: PLR2004  the program and its one argument
-        sys.exit("a number of sessions was expected: python benchmarks/reading.py 5000000")
-    main(int(sys.argv[1]))
+    if not sys.argv[1:] or sys.argv[2:3] not in ([], ["train"]):
+        sys.exit("a number of sessions was expected: python benchmarks/reading.py 5000000 [train]")
+    main(int(sys.argv[1]), sys.argv[2:])

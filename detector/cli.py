@@ -160,10 +160,16 @@ def alerts(
 def score(
     *, path: Path | None, threshold: float | None, gaps: str | None, as_json: bool, actions: tuple[str, ...]
 ) -> None:
-    """Score one session, given its ACTIONS in order, and say BLOCKED or ALLOWED."""
+    """Score one session after its last action, given its ACTIONS in order, and say BLOCKED or ALLOWED."""
     model = _load(path)
     limit = model.threshold if threshold is None else threshold
     times_ms = _times_ms(gaps, len(actions))
+    begins = max(
+        (at for at in range(1, len(actions)) if actions[at - 1] in model.encoding.ends_session), default=0
+    )
+    if begins:
+        click.echo(f"{actions[begins - 1]} ends a session: scored are the actions after it", err=True)
+    actions, times_ms = actions[begins:], times_ms[begins:]
     try:
         steps = model.encoding.steps(actions, times_ms)
     except UnknownActionError as error:
@@ -349,7 +355,7 @@ def _challenger(config: DetectorConfig, champion: Model) -> Challenger | None:
     model = _load(resolve_model_path(config.shadow_model), config.unknown_actions)
     if model.encoding.fingerprint != champion.encoding.fingerprint:
         raise click.UsageError(
-            f"--shadow-model {config.shadow_model} has another vocabulary, window, gap buckets or ends of sessions "
+            f"--shadow-model {config.shadow_model} has another vocabulary, window, gap buckets, signals or ends of sessions "
             "than the model that decides, in whose steps the live sessions are kept: expected the same ones. A model of other steps runs "
             "beside as a detector of its own, with another --group and --alerts-topic"
         )

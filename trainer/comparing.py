@@ -88,7 +88,13 @@ def compare(
 
     All thresholds alarm the same share of the lawful test examples, so that what is caught is compared at one cost.
     """
-    encoding = encoding_for(parts.train, config.window, config.gap_buckets, ends_session=config.ends_session)
+    encoding = encoding_for(
+        parts.train,
+        config.window,
+        config.gap_buckets,
+        ends_session=config.ends_session,
+        signals=config.signals,
+    )
     idle_ms, seed = config.idle_timeout_ms, config.schedule.seed
 
     def compared(name: str, size: str, scored: Scored, speed: float | None = None) -> Compared:
@@ -117,20 +123,14 @@ def budget_of(seen: Judged) -> float:
 
 def table(rows: Sequence[Compared]) -> Section:
     """Return the figures of some models side by side."""
-    names = [name for name in COMPARED if name in rows[0].figures.estimates]
-    unit = rows[0].figures.unit
-    budget = budget_of(judge(rows[0].scored, unit))
-    labels = [
-        f"recall at {100 * budget:g} % false alarms" if name == "recall" else label_of(name, unit)
-        for name in names
-    ]
+    labels = _labels(rows)
     return Section(
-        ("model", "parameters", *labels, "windows/s"),
+        ("model", "parameters", *labels.values(), "windows/s"),
         [
             (
                 row.name,
                 row.size,
-                *(_shown(row.figures.estimates[name]) for name in names),
+                *(_shown(row.figures.estimates[name]) for name in labels),
                 "" if row.windows_per_s is None else f"{row.windows_per_s:,.0f}",
             )
             for row in rows
@@ -140,14 +140,27 @@ def table(rows: Sequence[Compared]) -> Section:
 
 def folded(runs: Sequence[Sequence[Compared]]) -> Section:
     """Return the figures of the same models in several runs, by fold or by seed: the mean, and the lowest to the highest."""
-    names = [name for name in COMPARED if name in runs[0][0].figures.estimates and name != "recall"]
+    labels = _labels([row for run in runs for row in run])
     rows = []
     for models in zip(*runs, strict=True):
-        each = {name: [one.figures.estimates[name].value for one in models] for name in names}
+        each = {name: [one.figures.estimates[name].value for one in models] for name in labels}
         found = (Estimate(float(np.mean(values)), min(values), max(values)) for values in each.values())
         rows.append((models[0].name, *(_shown(one) for one in found)))
-    labels = [label_of(name, runs[0][0].figures.unit) for name in names]
-    return Section((f"mean of {len(runs)} runs, lowest to highest", *labels), rows)
+    return Section((f"mean of {len(runs)} runs, lowest to highest", *labels.values()), rows)
+
+
+def _labels(rows: Sequence[Compared]) -> dict[str, str]:
+    """Return the figures to compare, by name in words: recall only where all are given one budget."""
+    unit = rows[0].figures.unit
+    labels: dict[str, str] = {
+        name: label_of(name, unit) for name in COMPARED if name in rows[0].figures.estimates
+    }
+    budget, *others = {budget_of(judge(row.scored, unit)) for row in rows}
+    if others:
+        del labels["recall"]
+    else:
+        labels["recall"] = f"recall at {100 * budget:g} % false alarms"
+    return labels
 
 
 def verdicts(rows: Sequence[Compared], base_rate: float | None) -> Iterator[str]:

@@ -18,6 +18,7 @@ from detector.core.encoding import Encoding
 from detector.core.histories import Histories
 from detector.core.partition import Delta, LongestIdle, Partition
 from detector.core.session import (
+    BLOCKED,
     ENDED,
     EVENT_HASH_BYTES,
     HEAD_BYTES,
@@ -198,7 +199,11 @@ def stage(
         staged.clamped += last_ms != occurred_at_ms
         ended = ENDED if action in ends_session else 0
         seen = (
-            histories.observe(event, fields, now_ms, last_ms, gap_ms, ends=bool(ended)) if signals else None
+            histories.observe(
+                event, fields, now_ms, last_ms, gap_ms, ends=ended > 0, is_blocked=before.marks & BLOCKED > 0
+            )
+            if signals
+            else None
         )
         steps = (before.steps + encoding.step(action, gap_ms, seen))[-window_bytes:]
         number, flags, hashes = before.number + 1, before.marks, (before.hashes + hashed)[-hashes_bytes:]

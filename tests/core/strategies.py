@@ -20,10 +20,38 @@ from detector.core.evidence import Evidence
 from detector.core.memo import ScoreMemo
 from detector.core.pipeline import Outcome, Pipeline
 from detector.core.reasons import Score, with_reasons
+from detector.core.signals import Kind, Signal
 from detector.core.staging import Entry, SessionLimits
 
 ACTIONS = [action.value for action in Action]
 ENCODING = Encoding(ACTIONS, window=4, gap_bounds_ms=[1_000, 60_000])
+SIGNALS = (
+    Signal(name="channel", kind=Kind.LEVEL, of="attributes.channel", values=("web", "app")),
+    Signal(name="amount", kind=Kind.MAGNITUDE, of="amount", bounds=(10, 1_000)),
+    Signal(name="unusual amount", kind=Kind.DEVIATION, of="amount", bounds=(-1, 1, 3)),
+    Signal(name="pace", kind=Kind.DEVIATION, of="gap_ms", bounds=(-2, 0, 2)),
+    Signal(name="device", kind=Kind.NOVELTY, of="attributes.device", bounds=(60_000, 600_000), most=2),
+    Signal(name="account", kind=Kind.NOVELTY, of="account_id", bounds=(60_000, 600_000), most=1),
+    Signal(name="other device", kind=Kind.CHANGE, of="attributes.device"),
+    Signal(
+        name="since password",
+        kind=Kind.SINCE,
+        of="action",
+        values=("CHANGE_PASSWORD",),
+        bounds=(5_000, 60_000),
+    ),
+    Signal(name="since session", kind=Kind.SINCE, of="session_begin", bounds=(5_000, 60_000)),
+    Signal(name="events", kind=Kind.COUNT, of="action", bounds=(1, 2.5, 7), half_life_ms=60_000),
+    Signal(name="hour", kind=Kind.HABIT, of="occurred_at_ms", bounds=(0.1, 0.5)),
+)
+"""One of each kind at least."""
+SIGNALLED = Encoding(ACTIONS, window=4, gap_bounds_ms=[1_000, 60_000], signals=SIGNALS)
+FIELDS = st.tuples(
+    st.sampled_from([None, "web", "app", "atm", 7.0]),
+    st.sampled_from([None, 0.0, 12.5, 5_000.0, -3.0, "900.00", "much"]),
+    st.sampled_from([None, "phone", "laptop", "other", True]),
+)
+"""Values of what SIGNALS read: channel, amount, device."""
 MODEL = ModelReference(name="sum", version="1", sha256="0" * 64)
 POLICY = Policy(threshold=0.5, model=MODEL)
 GUARDED = Policy(0.6, MODEL, review_threshold=0.4, breaker=BreakerLimits(0.4, 2, window_ms=100_000))
@@ -41,6 +69,9 @@ def score(windows: NDArray[np.void]) -> NDArray[np.float32]:
     mixed = (windows["action"].astype(np.int64) * 7 + windows["gap"].astype(np.int64) * 3) @ (
         weights * weights
     )
+    if "signals" in (windows.dtype.names or ()):
+        of_each = np.arange(3, 3 + windows["signals"].shape[-1], dtype=np.int64)
+        mixed += (windows["signals"].astype(np.int64) @ of_each) @ weights
     return np.asarray((mixed * 2_654_435_761 % 1_000) / 1_000, np.float32)
 
 

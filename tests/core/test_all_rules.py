@@ -14,6 +14,7 @@ from detector.contract.accounts import AccountListing, Listing
 from detector.contract.alerts import encode_alert
 from detector.contract.events import SessionEvent
 from detector.core.decision import Policy
+from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
@@ -21,7 +22,17 @@ from detector.core.pipeline import Outcome, Pipeline
 from detector.core.session import touched_ms
 from detector.core.shadowing import Challenger
 from detector.core.staging import LISTED_OVERHEAD_BYTES, Entry, Failure, SessionLimits
-from tests.core.strategies import ACTIONS, ENCODING, EVIDENCES, MODEL, SOURCE, pipeline, score
+from tests.core.strategies import (
+    ACTIONS,
+    ENCODING,
+    EVIDENCES,
+    FIELDS,
+    MODEL,
+    SIGNALLED,
+    SOURCE,
+    pipeline,
+    score,
+)
 
 _BEGIN_MS = 1_790_000_000_000
 _ROOM_FOR_TWO = 2 * (LISTED_OVERHEAD_BYTES + len("account-0"))
@@ -37,7 +48,7 @@ def crowded(draw: st.DrawFn) -> list[Entry]:
         step_ms = draw(steps_ms)
         now_ms += max(0, step_ms) if draw(st.integers(0, 5)) == 0 else 700
         session = draw(st.integers(0, sessions))
-        account = f"account-{session % 5}"
+        account = f"account-{(session + draw(st.sampled_from([0, 0, 0, 1]))) % 5}"
         vouched = draw(st.booleans())
         if draw(st.integers(0, 11)) == 0:
             listed = AccountListing(
@@ -53,11 +64,11 @@ def crowded(draw: st.DrawFn) -> list[Entry]:
             action=draw(st.sampled_from(ACTIONS)),
             occurred_at_ms=at_ms,
         )
-        entries.append(Entry(number * 2, now_ms, event, vouched))
+        entries.append(Entry(number * 2, now_ms, event, vouched, draw(FIELDS)))
     return entries
 
 
-def failing(one_in: int, evidence: Evidence | None, rivals: Evidence | None) -> Pipeline:
+def failing(one_in: int, evidence: Evidence | None, rivals: Evidence | None, encoding: Encoding) -> Pipeline:
     """Return a pipeline whose model, and its rival, fail on one window in so many, by exception or by answer."""
 
     def answer(windows: NDArray[np.void]) -> NDArray[np.float32]:
@@ -67,8 +78,8 @@ def failing(one_in: int, evidence: Evidence | None, rivals: Evidence | None) -> 
             raise RuntimeError("the graph can't run")
         return np.where(drawn == one_in, np.float32("nan"), scores)
 
-    rival = Challenger(Policy(0.5, MODEL), ScoreMemo(ENCODING, answer), rivals)
-    return pipeline(answer, challenger=rival, evidence=evidence)
+    rival = Challenger(Policy(0.5, MODEL), ScoreMemo(encoding, answer), rivals)
+    return pipeline(answer, challenger=rival, evidence=evidence, encoding=encoding)
 
 
 def told(outcomes: Sequence[Outcome]) -> tuple[object, ...]:
@@ -86,33 +97,41 @@ def told(outcomes: Sequence[Outcome]) -> tuple[object, ...]:
 
 
 @settings(max_examples=300)
-@given(st.data(), crowded(), st.integers(1, 12), EVIDENCES, EVIDENCES)
+@given(st.data(), crowded(), st.integers(1, 40), EVIDENCES, EVIDENCES, st.sampled_from([ENCODING, SIGNALLED]))
 def test_no_cut_and_no_bound_on_what_a_batch_drops_changes_anything(
     data: st.DataObject,
     log: list[Entry],
     one_in: int,
     evidence: Evidence | None,
     rivals: Evidence | None,
+    encoding: Encoding,
 ) -> None:
-    """Alerts, failures in their order, scores, counts and live sessions are those of the log in a single batch."""
+    """Alerts, failures in their order, scores, counts, live sessions and profiles are those of the log in a single batch."""
     limits = SessionLimits(
         idle_timeout_ms=60_000,
         max_sessions=data.draw(st.sampled_from([1, 3, 14, 1_000])),
         max_step_ms=5_000,
         max_listed_bytes=_ROOM_FOR_TWO,
+        max_accounts=data.draw(st.sampled_from([1, 3, 1_000])),
+        account_timeout_ms=200_000,
     )
     cuts = [0, *sorted(data.draw(st.sets(st.integers(1, len(log)), max_size=8))), len(log)]
     found = []
     for at, most in ((cuts, data.draw(st.integers(0, 3))), ([0, len(log)], 10_000)):
-        runs = replace(failing(one_in, evidence, rivals), limits=replace(limits, max_expired=most))
+        runs = replace(failing(one_in, evidence, rivals, encoding), limits=replace(limits, max_expired=most))
         partition, outcomes = Partition(), list[Outcome]()
         for begin, end in itertools.pairwise(at):
             outcomes += runs.over(partition, log[begin:end], SOURCE, 1_000)
         live = [
             one
-            for one in partition.sessions.items()
-            if partition.stream_time_ms - touched_ms(one[1]) <= limits.idle_timeout_ms
+            for table, timeout_ms in (
+                (partition.sessions, limits.idle_timeout_ms),
+                (partition.profiles, limits.account_timeout_ms),
+            )
+            for one in table.items()
+            if partition.stream_time_ms - touched_ms(one[1]) <= timeout_ms
         ]
+        assert len(partition.profiles) <= limits.max_accounts
         assert len(partition.sessions) <= limits.max_sessions
         assert [one.offset for one in failures_of(outcomes)] == sorted(
             one.offset for one in failures_of(outcomes)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from trainer.evaluation.curves import Ranking
 from trainer.evaluation.thresholds import threshold_of_best_f1
 from trainer.training.calibration import (
     TrainingError,
@@ -76,6 +77,14 @@ def test_no_threshold_has_a_better_f1(scores: np.ndarray, data: st.DataObject) -
         return float(2 * labels[flagged].sum() / (flagged.sum() + labels.sum()))
 
     assert f1(threshold_of_best_f1(scores, labels)) == max(f1(float(one)) for one in scores)
+
+
+def test_the_threshold_of_the_best_f1_holds_on_sessions_to_come() -> None:
+    """Chosen by 85 attacks of 340 sessions, it has within 0.05 of the best F1 that 20,000 others allow, in each of 20 draws."""
+    scores, labels = _sessions(15_000, 5_000, 99)
+    curve = Ranking.of(labels == 1, scores).curve(0.25)
+    for seed in range(20):
+        assert curve.f1_at(threshold_of_best_f1(*_sessions(255, 85, seed))) > curve.best_f1()[0] - 0.05
 
 
 def test_a_model_that_blocks_nobody_is_an_error_that_names_the_ties() -> None:

@@ -1,6 +1,8 @@
 """Signals of sessions: histories that are lost, that are in other parts or sessions; and the fields that they read."""
 
 import json
+import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -155,7 +157,7 @@ def test_every_source_gives_the_same_fields(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"fields": {"amuont": "amt"}}, "names amuont, which no signal reads: amount was probably meant"),
+        ({"fields": {"amuont": "amt"}}, "says fields.amuont, which no signal reads: amount was probably meant"),
         ({"fields": {"amount": 7}}, "fields.amount = 7: expected a column's name"),
         ({"signals": [{"name": "a", "kind": "level", "of": "amount", "valeus": []}]}, "values was probably meant"),
         ({"signals": [{"name": "a", "kind": "levle", "of": "amount"}]}, "level was probably meant"),
@@ -182,3 +184,10 @@ def test_what_the_source_lacks_is_told(tmp_path: Path) -> None:
     pl.DataFrame(events).drop("occurred_at_ms").write_parquet(tmp_path / "events.parquet")
     with pytest.raises(DataError, match="has no times, and signals"):
         load(tmp_path / "events.parquet", Description(signals=(DEVICE,)))
+
+
+def test_descriptions_in_the_how_to_are_some() -> None:
+    """Each of its pieces of TOML can be read."""
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "own-data.md"
+    pieces = re.findall(r"^```toml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    assert [len(described(tomllib.loads(one)).signals) for one in pieces] == [0, 3]

@@ -1,17 +1,23 @@
 """A sequence model from data file to detector: one command each, the same bytes, and what Keras computed."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
 from detector.model.artifact import UnknownActions, load_model
 from detector.model.scorer import Scorer
-from tests.model.models import metadata, with_canaries
+from tests.model.models import changed_file, metadata, with_canaries
+from trainer.cli import main
+from trainer.comparing import BASELINES
 from trainer.data.sessions import Session, write_sessions
 from trainer.data.simulated import simulate
 from trainer.training.defaults import encoding_for
@@ -172,6 +178,30 @@ def test_evaluate_compares_edits_and_exports(trained: tuple[Path, Path], tmp_pat
     assert len(pl.read_csv(events)) == pl.read_parquet(sessions)["actions"].sum()
 
 
+def test_compare_gives_the_spread_over_seeds(tmp_path: Path) -> None:
+    """Of two trainings on the same sessions: a row for each baseline and the network, a mean within its lowest and highest.
+
+    The regression knows no seed and has no spread; the network's differ by it.
+    """
+    data = tmp_path / "shop.jsonl.gz"
+    drawn = _shop(500)
+    for number in range(0, len(drawn), 5):  # some labels are wrong: else all is learned, whatever the seed
+        drawn[number] = msgspec.structs.replace(drawn[number], label=1 - drawn[number].label)
+    write_sessions(data, drawn)
+    done = _trainer("compare", "--data", str(data), "--seeds", "2", "--window", "6", "--steps", "40")
+    assert done.returncode == 0, done.stderr
+    header, _, *lines = done.stdout.splitlines()
+    assert header.startswith("| mean of 2 runs, lowest to highest | ROC-AUC | PR-AUC |")
+    rows = {name: figures for name, *figures in (line.strip("| ").split(" | ") for line in lines)}
+    assert list(rows) == [*BASELINES, "default"]
+    for figures in rows.values():
+        for mean, low, high in (re.findall(r"[\d.]+", one) for one in figures):
+            assert float(low) <= float(mean) <= float(high)
+    spread = {name: [re.findall(r"[\d.]+", one)[1:] for one in figures] for name, figures in rows.items()}
+    assert all(low == high for low, high in spread[BASELINES[0]])
+    assert any(low != high for low, high in spread["default"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
@@ -184,6 +214,7 @@ def test_evaluate_compares_edits_and_exports(trained: tuple[Path, Path], tmp_pat
             "expected one of --preset, --data, --topic",
         ),
         (["train", "--data", "d", "--column", "when=ts", "--out", "{out}"], "says columns.when"),
+        (["compare", "--data", "d", "--seeds", "2", "--folds", "2"], "expected one of the three"),
         (
             ["train", "--preset", "realistic", "--like", "default", "--window", "5", "--out", "{out}"],
             "--like",
@@ -247,3 +278,20 @@ def test_a_window_and_buckets_are_chosen_from_the_data() -> None:
     assert len(encoding.gap_bounds_ms) == 23
     assert ratios.max() < 1.2 * ratios.min()
     assert encoding_for(sessions, 7, 0).window == 7
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"idle_timeout_ms": -5}, {"base_rate": 5}, {"test_share": 7}, {"split_by": "luck"}, {"unit": "week"}],
+)
+def test_a_record_of_a_training_that_cannot_be_is_refused(
+    trained: tuple[Path, Path], tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    """What a model file says of its training decides how data is split and cut: out of bounds, it is told by its key."""
+    path = tmp_path / "model.onnx"
+    record = load_model(trained[0]).metadata.training
+    path.write_bytes(changed_file(trained[0], training=record | changed))
+    done = CliRunner().invoke(main, ["evaluate", "--model", str(path), "--data", str(trained[1])])
+    assert done.exit_code == 1
+    assert "the model's record of its training is not one that the trainer writes" in done.output
+    assert f"$.{next(iter(changed))}" in done.output

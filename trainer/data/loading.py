@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from detector.core.encoding import MAX_ACTIONS
 from detector.core.signals import Signals
-from trainer.data.description import FIELDS, Description
+from trainer.data.description import FIELDS, Description, strange_words
 from trainer.data.fields import columns_of, told_of, values_of
 from trainer.data.labelling import KEYS, LABEL_FIELDS, Events, labelled
 from trainer.data.reading import Table, read_table
@@ -136,6 +136,9 @@ def assembled(
         accounts=None
         if (accounts := events.of_sessions("account")) is None
         else _categories(accounts, table.names["account"], len(accounts)),
+        attack_ids=None
+        if found.attack_ids is None
+        else _categories(found.attack_ids, table.names["attack_id"], len(starts) - 1),
         parts=None if is_part is None else is_part.astype(np.int8),
         weights=None if (weights := _numbers(frame, "weight")) is None else weights[order[starts[:-1]]],
         labels_of=description.labels_of,
@@ -148,7 +151,8 @@ def assembled(
         raise DataError(f"{source} has no session with a label: expected some")
     return sessions, [
         *found.told,
-        *_told_of_repeats(table, events),
+        *strange_words(description, actions.names),
+        *_told_of_repeats(table, events, actions),
         *_told_of_names(actions),
         *told_of(values, of_signals),
         *(
@@ -228,16 +232,13 @@ def _categories(codes: NDArray[np.int64] | None, names: pl.Categories, count: in
     return Categories(tuple(different), rank[codes + 2])
 
 
-def _told_of_repeats(table: Table, events: Events) -> list[str]:
+def _told_of_repeats(table: Table, events: Events, actions: Categories) -> list[str]:
     """Say how many events are like the one before, where nothing else says whether they are one."""
-    session, action, times_ms = (
-        np.repeat(np.arange(len(events.starts) - 1), np.diff(events.starts)),
-        events.of_events("action"),
-        events.times_ms,
-    )
-    if action is None or times_ms is None or table.one_a_row or "event_id" in table.frame.columns:
+    times_ms = events.times_ms
+    if times_ms is None or table.one_a_row or "event_id" in table.frame.columns:
         return []
-    again = np.all([one[1:] == one[:-1] for one in (session, action, times_ms)], axis=0)
+    again = (actions.codes[1:] == actions.codes[:-1]) & (times_ms[1:] == times_ms[:-1])
+    again[events.starts[1:-1] - 1] = False
     count = int(again.sum())
     if not count:
         return []
