@@ -40,7 +40,7 @@ def span(low_ms: float, high_ms: float | None) -> str:
 
 def _unknown(signal: Signal) -> str:
     if signal.kind is Kind.SINCE:
-        return f"never {signal.name.removeprefix(_SINCE)}"
+        return f"{signal.name}: never"
     return f"first {_thing(signal)} in the session" if signal.kind is Kind.CHANGE else WITHOUT_HISTORY
 
 
