@@ -34,6 +34,8 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     type: str | None = None
     """Kind of lawful session, or family of attack."""
     customer_type: str | None = None
+    attack_id: str | None = None
+    """The same for all sessions of one attack."""
     split: str | None = None
     weight: str | None = None
     """What the session counts for in training; not below 0."""
@@ -45,7 +47,10 @@ USUAL_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "action": ("action", "actions"),
     "time": ("occurred_at_ms", "timestamps_ms"),
     "event_id": ("event_id", "event_ids"),
-    **{name: (name,) for name in ("label", "attack_from", "type", "customer_type", "split", "weight")},
+    **{
+        name: (name,)
+        for name in ("label", "attack_from", "type", "customer_type", "attack_id", "split", "weight")
+    },
 }
 FIELDS: Final = tuple(USUAL_NAMES)
 _PROBABLE: Final = {

@@ -136,6 +136,9 @@ def assembled(
         accounts=None
         if (accounts := events.of_sessions("account")) is None
         else _categories(accounts, table.names["account"], len(accounts)),
+        attack_ids=None
+        if found.attack_ids is None
+        else _categories(found.attack_ids, table.names["attack_id"], len(starts) - 1),
         parts=None if is_part is None else is_part.astype(np.int8),
         weights=None if (weights := _numbers(frame, "weight")) is None else weights[order[starts[:-1]]],
         labels_of=description.labels_of,

@@ -40,6 +40,7 @@ _LABELS: Final = {
     "blocked_before_last_large": "blocked before the last large transfer",
     "blocked_by_last_large": "blocked on that transfer at the latest",
     "blocked_before_any_money": "blocked before any transfer",
+    "several_blocked_before_large": "attacks of several sessions blocked before their first large transfer",
 }
 
 
