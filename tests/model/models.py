@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from detector.contract.actions import Action
 from detector.core.encoding import Encoding
 from detector.core.signals import ABSENT, Kind, Signal
-from detector.model.artifact import FORMAT, METADATA_KEY, Canary, ModelMetadata
+from detector.model.artifact import FORMAT, METADATA_KEY, SIGNALS_FORMAT, Canary, ModelMetadata
 from detector.model.scorer import Scorer
 from trainer.training.export import OPSET, build_graph, model_file
 from trainer.training.network import Tensors
@@ -148,14 +148,15 @@ def metadata(**changes: Any) -> ModelMetadata:
 
 def with_canaries(graph: Any, told: ModelMetadata, times_ms: list[int] | None = None) -> ModelMetadata:
     """Return the metadata with canaries as the graph scores them now."""
-    encoding = Encoding(told.vocabulary, told.window, told.gap_bounds_ms)
+    encoding = Encoding(told.vocabulary, told.window, told.gap_bounds_ms, signals=told.signals)
     scorer = Scorer(graph.SerializeToString())
     sessions = [list(told.vocabulary[: count + 1]) for count in range(len(told.vocabulary))]
     canaries = []
     for actions in sessions:
         times = None if times_ms is None else times_ms[: len(actions)]
         score = scorer.score(encoding.windows([encoding.steps(actions, times)]))[0]
-        canaries.append(Canary(actions=actions, times_ms=times, score=float(score)))
+        signals = [list(encoding.signals.unread)] * len(actions) if told.signals else None
+        canaries.append(Canary(actions=actions, times_ms=times, signals=signals, score=float(score)))
     return msgspec.structs.replace(told, canaries=canaries)
 
 
@@ -172,3 +173,10 @@ def random_file(seed: int = 0, **changes: Any) -> bytes:
     """Return a model file with random weights; its metadata changed after the canaries were taken."""
     graph = random_graph(seed)
     return model_file(graph, msgspec.structs.replace(with_canaries(graph, metadata()), **changes))
+
+
+def signals_file() -> bytes:
+    """Return a file of the model that reads SIGNALS, over random weights."""
+    graph = signals_graph()
+    told = metadata(format=SIGNALS_FORMAT, signals=SIGNALS, threshold=0.5)
+    return model_file(graph, with_canaries(graph, told))
