@@ -8,11 +8,13 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from detector.core.encoding import Encoding
-from detector.core.signals import Kind, Signal
-from detector.core.wording import WITHOUT_HISTORY, told
+from detector.core.signals import UNKNOWN, Kind, Signal
+from detector.core.wording import told, without_history
 
 _SIGNALS_AT = 2  # in a step, behind the action's code
+_LEARNED = {Kind.NOVELTY, Kind.DEVIATION, Kind.HABIT}
 _OF_THE_PAST = {Kind.SINCE, Kind.COUNT}
+_NO_HISTORY = "no history"
 
 
 class Part(NamedTuple):
@@ -35,10 +37,12 @@ def parts_of(step: bytes, encoding: Encoding) -> list[Part]:
             found.setdefault(_thing(signal, code), []).append((place, signal, code))
     return [
         Part(
-            " and ".join(dict.fromkeys(told(signal, code) for _, signal, code in of_thing)),
+            without_history([signal for _, signal, _ in of_thing])
+            if thing is _NO_HISTORY
+            else " and ".join(dict.fromkeys(told(signal, code) for _, signal, code in of_thing)),
             tuple((place, signal.usual(code)) for place, signal, code in of_thing),
         )
-        for of_thing in found.values()
+        for thing, of_thing in found.items()
     ]
 
 
@@ -52,7 +56,7 @@ def without(step: bytes, parts: Iterable[Part]) -> bytes:
 
 
 def _thing(signal: Signal, code: int) -> object:
-    if told(signal, code) == WITHOUT_HISTORY:
-        return WITHOUT_HISTORY
+    if code == UNKNOWN and signal.kind in _LEARNED:
+        return _NO_HISTORY
     # What came before is a thing of its own, of which only signals of the same events speak.
     return (signal.kind, signal.of, signal.values) if signal.kind in _OF_THE_PAST else signal.of

@@ -1,13 +1,12 @@
 """Words for what a step tells: ranges of time, and a signal's code, from nothing but the signal's declaration."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil, exp
 from typing import Final
 
 from detector.core.profile import LEAST_SPREAD
 from detector.core.signals import ABSENT, FIRST, OF_ACCOUNT, OF_BEGIN, OF_GAP, OF_TIME, UNKNOWN, Kind, Signal
 
-WITHOUT_HISTORY = "account without history"
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000), ("ms", 1))
 _TO = "–"  # noqa: RUF001  the dash of ranges
 _THINGS = {OF_ACCOUNT: "account", OF_BEGIN: "session", OF_GAP: "gap", OF_TIME: "time"}
@@ -41,7 +40,16 @@ def span(low_ms: float, high_ms: float | None) -> str:
 def _unknown(signal: Signal) -> str:
     if signal.kind is Kind.SINCE:
         return f"{signal.name}: never"
-    return f"first {_thing(signal)} in the session" if signal.kind is Kind.CHANGE else WITHOUT_HISTORY
+    return (
+        f"first {_thing(signal)} in the session" if signal.kind is Kind.CHANGE else without_history([signal])
+    )
+
+
+def without_history(signals: Sequence[Signal]) -> str:
+    """Tell of what an account has no history: of nothing, where one of the signals is of the account itself."""
+    if any(one.of == OF_ACCOUNT for one in signals):
+        return "account without history"
+    return f"no history of {', '.join(dict.fromkeys(map(_thing, signals)))}"
 
 
 def _level(signal: Signal, at: int) -> str:

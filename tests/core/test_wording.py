@@ -51,7 +51,8 @@ HOUR = one(Kind.HABIT, "occurred_at_ms", 0.02, 0.1, name="hour of the day")
         (USUAL, FIRST + 3, "amount 0.3–1 deviations above the usual"),  # noqa: RUF001
         (USUAL, FIRST + 5, "amount 6.5–9 deviations above the usual, 5.1 times it or more"),  # noqa: RUF001
         (USUAL, FIRST + 6, "amount 9 or more deviations above the usual, 9.5 times it or more"),
-        (USUAL, UNKNOWN, "account without history"),
+        (USUAL, UNKNOWN, "no history of amount"),
+        (one(Kind.NOVELTY, "account_id", *AGES), UNKNOWN, "account without history"),
         (DEVICE, FIRST, "device never seen"),
         (DEVICE, FIRST + 1, "device known for under 1 d"),
         (DEVICE, FIRST + 2, "device known for 1–7 d"),  # noqa: RUF001
@@ -135,7 +136,7 @@ def test_a_part_is_what_signals_say_of_one_thing() -> None:
     parts = parts_of(encoding.step("LOGIN", None, bytes(signals.values())), encoding)
     assert [part.words for part in parts] == [
         "amount 50,000 or more and amount 9 or more deviations above the usual, 9.5 times it or more",
-        "account without history",
+        "no history of device, network, time",
         "recipient never seen",
         "under 1 min since a recipient was added",
         "2 transfers in an hour",
