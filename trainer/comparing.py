@@ -1,5 +1,6 @@
 """Comparisons: networks, ablations, baselines that must be beaten and a left-out family, on the same sessions."""
 
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -144,7 +145,7 @@ def folded(runs: Sequence[Sequence[Compared]]) -> Section:
     rows = []
     for models in zip(*runs, strict=True):
         each = {name: [one.figures.estimates[name].value for one in models] for name in labels}
-        found = (Estimate(float(np.mean(values)), min(values), max(values)) for values in each.values())
+        found = (Estimate(statistics.mean(values), min(values), max(values)) for values in each.values())
         rows.append((models[0].name, *(_shown(one) for one in found)))
     return Section((f"mean of {len(runs)} runs, lowest to highest", *labels.values()), rows)
 

@@ -140,6 +140,24 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Whether its field is read as a number."""
         return self.kind in _NUMERIC
 
+    def usual(self, code: int) -> int:
+        """Return what stands for a code where the account does as it always does; itself where nothing does.
+
+        That is a value known for longest, a number as ever, the last of them long ago, none counted, the likeliest hour;
+        of level and magnitude, which know no history, an absent field.
+        """
+        if code == ABSENT or (self.kind is Kind.CHANGE and code == UNKNOWN):
+            return code
+        match self.kind:
+            case Kind.LEVEL | Kind.MAGNITUDE:
+                return ABSENT
+            case Kind.DEVIATION:
+                return self.bucket(0)
+            case Kind.CHANGE | Kind.COUNT:
+                return FIRST
+            case _:
+                return self.codes - 1
+
     def is_about(self, value: str | float) -> bool:
         """Tell whether an event with this value is one of those that since and count are about."""
         values = self.values

@@ -36,7 +36,7 @@ SETTINGS: dict[str, Any] = {
     "max_future_ms": 30_000,
     "max_sessions": 120,
     "max_accounts": 320,
-    "account_timeout_ms": 4 * 3_600_000,
+    "account_timeout_ms": 1_200_000,
     "batch_max_events": 60,
     "session_timeout_ms": SESSION_TIMEOUT_MS,
     "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS,

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
-from detector.model.artifact import ModelMetadata
+from detector.model.metadata import ModelMetadata
 from trainer.data.sessions import LabelsOf
 from trainer.evaluation.course import BUILT_IN, Course
 from trainer.evaluation.curves import Ranking

@@ -12,7 +12,7 @@ import numpy as np
 from detector.contract.actions import ENDS_SESSION, LARGE_MONEY, MOVES_MONEY
 from detector.core.encoding import Encoding
 from detector.core.signals import Signal
-from detector.model.artifact import FORMAT, ModelMetadata
+from detector.model.metadata import FORMAT, ModelMetadata
 from detector.model.scorer import Scorer
 from trainer.data.sessions import DataError, LabelsOf, Sessions, Splits, sha256_of, together_in
 from trainer.data.windows import Examples, Weighing, examples, pack, windows_ending_at
