@@ -148,3 +148,11 @@ def test_sessions_put_together_are_those_of_their_parts() -> None:
     first = Sessions.of([Session(session_id="a", actions=("A", "B"), label=0, type="x")])
     second = Sessions.of([Session(session_id="b", actions=("C", "A"), label=1, type="y")])
     assert list(together_in(first, second).rows()) == [*first.rows(), *second.rows()]
+
+
+def test_a_part_without_attacks_has_none_beside_one_that_has() -> None:
+    """In either order: an attack's name stays with its sessions."""
+    lawful = Sessions.of([Session(session_id="a", actions=("A", "B"), label=0)])
+    attacked = Sessions.of([Session(session_id="b", actions=("A",), label=1, attack_id="one")])
+    for first, second in ((lawful, attacked), (attacked, lawful)):
+        assert list(together_in(first, second).rows()) == [*first.rows(), *second.rows()]

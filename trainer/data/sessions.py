@@ -311,7 +311,7 @@ def write_sessions(path: Path, sessions: Iterable[Session]) -> int:
 def together_in(*parts: Sessions) -> Sessions:
     """Return the sessions of all parts, one part after the other.
 
-    The parts have the same columns.
+    The parts have the same columns, but for names that only some need, as those of attacks: empty in the others.
     """
     names = tuple(dict.fromkeys(name for part in parts for name in part.names))
     code = {name: number for number, name in enumerate(names)}
@@ -326,8 +326,11 @@ def together_in(*parts: Sessions) -> Sessions:
     for name in {one.name for one in fields(Sessions)} - columns.keys():
         values = [getattr(part, name) for part in parts]
         columns[name] = values[0]
-        if isinstance(values[0], Categories):
-            columns[name] = Categories.joined(values)
+        if any(isinstance(value, Categories) for value in values):
+            pairs = zip(values, parts, strict=True)
+            columns[name] = Categories.joined(
+                [value or Categories.of([""] * len(part)) for value, part in pairs]
+            )
         elif isinstance(values[0], Mapping):
             columns[name] = {key: np.concatenate([value[key] for value in values]) for key in values[0]}
         elif isinstance(values[0], np.ndarray):
