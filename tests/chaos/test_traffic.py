@@ -56,6 +56,13 @@ def test_the_traffic_is_bad_enough(tmp_path: Path) -> None:
         counted["expired"] += staged.expired
         counted["evicted"] += staged.evicted
     accounts = {"expired accounts", "evicted accounts"}
-    wanted = {"duplicates", "clamped", "expired", "evicted", Reason.MALFORMED, Reason.UNKNOWN_ACTION} | accounts
+    wanted = {
+        "duplicates",
+        "clamped",
+        "expired",
+        "evicted",
+        Reason.MALFORMED,
+        Reason.UNKNOWN_ACTION,
+    } | accounts
     assert {name for name in wanted if counted[name] < 10} == set(), counted
     assert counted[Reason.NULL_VALUE] > 0
