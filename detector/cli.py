@@ -294,7 +294,7 @@ def _challenger(config: DetectorConfig, champion: Model) -> Challenger | None:
     model = _load(resolve_model_path(config.shadow_model), config.unknown_actions)
     if model.encoding.fingerprint != champion.encoding.fingerprint:
         raise click.UsageError(
-            f"--shadow-model {config.shadow_model} has another vocabulary, window, gap buckets or ends of sessions "
+            f"--shadow-model {config.shadow_model} has another vocabulary, window, gap buckets, signals or ends of sessions "
             "than the model that decides, in whose steps the live sessions are kept: expected the same ones. A model of other steps runs "
             "beside as a detector of its own, with another --group and --alerts-topic"
         )

@@ -86,6 +86,10 @@ def score(
     except ModelRefusedError as error:
         raise click.ClickException(str(error)) from error
     limit = model.threshold if threshold is None else threshold
+    ends = model.encoding.ends_session
+    begins = max((at for at in range(1, len(actions)) if actions[at - 1] in ends), default=0)
+    if begins:
+        click.echo(f"{actions[begins - 1]} ends a session: scored are the actions after it", err=True)
     try:
         if model.encoding.signals:
             fields = _fields(model.encoding, amounts, attributes, len(actions))
@@ -96,7 +100,7 @@ def score(
                 f"model {model.reference.name} reads actions and times alone: expected no amounts, attributes or history"
             )
         else:
-            steps = model.encoding.steps(actions, _times_ms(gaps, len(actions)))
+            steps = model.encoding.steps(actions[begins:], _times_ms(gaps, len(actions))[begins:])
     except UnknownActionError as error:
         raise click.UsageError(f"{error}: expected {', '.join(model.encoding.vocabulary)}") from error
     risk = model.session_scores(steps)[-1]
@@ -107,7 +111,7 @@ def score(
             "risk": risk,
             "threshold": limit,
             "decision": verdict,
-            "actions": actions[-model.encoding.window :],
+            "actions": actions[begins:][-model.encoding.window :],
             **({"explanation": reasons} if why else {}),
         }
         click.echo(msgspec.json.encode(answer))

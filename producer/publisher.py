@@ -98,7 +98,7 @@ class Publisher:
     they are equal; where they can't be, it raises.
     """
 
-    def __init__(self, bootstrap_servers: str, topic: str, key: RecordKey = RecordKey.SESSION) -> None:
+    def __init__(self, bootstrap_servers: str, topic: str, key: RecordKey = RecordKey.ACCOUNT) -> None:
         """Connect, to publish to `topic` under a `key`.
 
         Raises:

@@ -21,7 +21,8 @@ from detector.contract.topics import (
 VERSION: Final = "1.0.0"
 """Of the contract, not of the software: the first number changes when readers or writers break."""
 
-_KEY = {"type": "string", "description": "the session id, UTF-8; murmur2 of it chooses the partition"}
+_OF_INPUT = "the account id, UTF-8"
+_OF_OUTPUT = "the session id, UTF-8"
 _DESCRIPTION = (
     "Write user actions to the first channel, read decisions from the second with isolation.level=read_committed. "
     "Fields that a reader does not know are to be ignored."
@@ -34,8 +35,10 @@ def asyncapi() -> dict[str, Any]:
         [SessionAction, AccountListing, Alert, Explanation], ref_template="#/components/schemas/{name}"
     )
     messages = {
-        "sessionAction": _message("One action of a session", action, ACTION_TYPE),
-        "accountListing": _message("From here on, how an account's sessions are judged", listing, None),
+        "sessionAction": _message("One action of a session", action, ACTION_TYPE, _OF_INPUT),
+        "accountListing": _message(
+            "From here on, how an account's sessions are judged", listing, None, _OF_INPUT
+        ),
         "sessionAlert": _message("A decision on a session", alert, ALERT_TYPE),
         "alertExplanation": _message(
             "What each action added to an alert's score", explanation, EXPLANATION_TYPE
@@ -86,12 +89,16 @@ def asyncapi() -> dict[str, Any]:
     }
 
 
-def _message(title: str, payload: dict[str, Any], event_type: str | None) -> dict[str, Any]:
+def _message(
+    title: str, payload: dict[str, Any], event_type: str | None, key: str = _OF_OUTPUT
+) -> dict[str, Any]:
     message: dict[str, Any] = {
         "title": title,
         "contentType": "application/json",
         "payload": payload,
-        "bindings": {"kafka": {"key": _KEY}},
+        "bindings": {
+            "kafka": {"key": {"type": "string", "description": f"{key}; murmur2 of it chooses the partition"}}
+        },
     }
     if event_type is not None:
         described: dict[str, Any] = {

@@ -19,14 +19,14 @@ class SessionEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """One action of a session, as much of it as is scored; nothing else is decoded."""
 
     event_id: Annotated[Identifier, msgspec.Meta(description="unique per event; a repeat is a duplicate")]
-    session_id: Annotated[Identifier, msgspec.Meta(description="also the record's key")]
+    session_id: Annotated[Identifier, msgspec.Meta(description="which session of its account")]
     account_id: Identifier
     action: Annotated[Identifier, msgspec.Meta(description="a name in the model's vocabulary")]
     occurred_at_ms: Annotated[TimeMs, msgspec.Meta(description="when the user acted, Unix milliseconds")]
 
 
 class SessionAction(SessionEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """One action of a session. Published with the session id as the record's key.
+    """One action of a session. Published with the account id as the record's key.
 
     An id or an action has at most 512 bytes of UTF-8 beside its 256 characters, which no JSON Schema can say.
     Fields this type does not know are accepted and ignored, so that producers can move ahead of consumers.
@@ -34,7 +34,7 @@ class SessionAction(SessionEvent, frozen=True, kw_only=True, omit_defaults=True,
 
     amount: Annotated[float, msgspec.Meta(ge=0)] | None = None
     attributes: Annotated[
-        dict[str, Any], msgspec.Meta(description="carried for others, ignored by the detector")
+        dict[str, Any], msgspec.Meta(description="read by models whose signals name them")
     ] = {}
 
 

@@ -3,7 +3,8 @@
 A field that is not there, or no text, number or truth value, counts as absent; the event is scored all the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 Value = str | float | None
 _EXACT: Final = 2**53
 _Scalar = str | int | float | bool | None
+_AS_THEY_ARE: Final = {str, float, type(None)}
 
 
 class FieldReader:
@@ -22,7 +24,9 @@ class FieldReader:
 
     def __init__(self, paths: Sequence[str]) -> None:
         self._paths = tuple(tuple(path.split(".")) for path in paths)
-        self._as_expected = msgspec.json.Decoder(_struct_of(self._paths, _Scalar))
+        names, expected = _expected(self._paths)
+        self._as_expected = msgspec.json.Decoder(expected)
+        self._values = _getter(names)
         self._any = msgspec.json.Decoder(dict[str, msgspec.Raw])
         self._scalar = msgspec.json.Decoder(_Scalar)
 
@@ -33,43 +37,50 @@ class FieldReader:
             value: of an event that was decoded, so valid JSON.
         """
         try:
-            whole = self._as_expected.decode(value)
+            found = self._values(self._as_expected.decode(value))
         except (msgspec.DecodeError, UnicodeError):
-            return tuple(self._read_apart(value, path) for path in self._paths)
-        return tuple(_plain(_reached(whole, path)) for path in self._paths)
+            found = tuple(self._read_apart(value, path) for path in self._paths)
+        return tuple([one if one.__class__ in _AS_THEY_ARE else plain(one) for one in found])
 
-    def _read_apart(self, value: bytes, path: Sequence[str]) -> Value:
+    def _read_apart(self, value: bytes, path: Sequence[str]) -> _Scalar:
         """Read one field where another, or this one, is not what is expected."""
         try:
             for name in path[:-1]:
                 value = self._any.decode(value)[name]
-            return _plain(self._scalar.decode(self._any.decode(value)[path[-1]]))
+            scalar: _Scalar = self._scalar.decode(self._any.decode(value)[path[-1]])
         except (msgspec.DecodeError, UnicodeError, KeyError):
             return None
+        return scalar
 
 
-def _struct_of(paths: Sequence[tuple[str, ...]], leaf: Any) -> type[msgspec.Struct]:
-    """Make a type with a field for each path, all of them optional."""
+def _getter(names: Sequence[str]) -> Callable[[Any], tuple[_Scalar, ...]]:
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda struct: tuple(attrgetter(name)(struct) for name in names)
+
+
+def _expected(paths: Sequence[tuple[str, ...]]) -> tuple[list[str], type[msgspec.Struct]]:
+    """Make a type with a field for each path, all of them optional; return the attributes that the paths lead to."""
     names = list(dict.fromkeys(path[0] for path in paths))
     fields: list[tuple[str, Any, Any]] = []
+    reached: dict[tuple[str, ...], str] = {}
     for index, name in enumerate(names):
+        field = f"field_{index}"
         below = [path[1:] for path in paths if path[0] == name and len(path) > 1]
-        kind = _struct_of(below, leaf) | None if below else leaf
-        fields.append((f"field_{index}", kind, msgspec.field(default=None, name=name)))
-    return msgspec.defstruct("Fields", fields, frozen=True, gc=False)
+        if below:
+            found, kind = _expected(below)
+            default = msgspec.field(default_factory=kind, name=name)
+            fields.append((field, kind, default))
+            reached |= {(name, *path): f"{field}.{one}" for path, one in zip(below, found, strict=True)}
+        else:
+            fields.append((field, _Scalar, msgspec.field(default=None, name=name)))
+            reached[name,] = field
+    struct = msgspec.defstruct("Fields", fields, frozen=True, gc=False)
+    return [reached[path] for path in paths], struct
 
 
-def _reached(struct: Any, path: Sequence[str]) -> Any:
-    for name in path:
-        if struct is None:
-            return None
-        encoded = struct.__struct_encode_fields__
-        struct = getattr(struct, struct.__struct_fields__[encoded.index(name)])
-    return struct
-
-
-def _plain(value: Any) -> Value:
-    """Return a scalar as a text or a number of double precision."""
+def plain(value: Any) -> Value:
+    """Return a scalar as a text or a number of double precision, None for what is none."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int) and not -_EXACT <= value <= _EXACT:

@@ -23,7 +23,8 @@ class Histories:
     Attributes:
         signals: of the model.
         forgotten: keys of the accounts whose committed profiles are dropped.
-        dropped: how many profiles went, for their age or for want of room.
+        expired: how many profiles went for their age.
+        evicted: how many for want of room.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Histories:
         self._earlier = {} if pending is None else dict(pending.profiles)
         self._met: dict[str, Profile] = {}
         self.forgotten = set() if pending is None else set(pending.forgotten)
-        self.dropped = 0
+        self.expired = self.evicted = 0
         self._longest_unseen = LongestIdle(self._committed, (self._met, self._earlier, self.forgotten))
         new = sum(one in self.forgotten or one not in self._committed for one in self._earlier)
         self._live = len(self._committed) - len(self.forgotten) + new
@@ -86,6 +87,7 @@ class Histories:
         """Drop so many of those that are too old, at most. Those that are left are as good as gone."""
         while most > 0 and (oldest := self._longest_unseen.peek()) and self._is_old(oldest[1], now_ms):
             self._drop(oldest[0])
+            self.expired += 1
             most -= 1
 
     def packed(self, blocked: Iterable[tuple[str, str]]) -> dict[str, bytes]:
@@ -110,6 +112,7 @@ class Histories:
         oldest = self._longest_unseen.peek()
         if oldest is not None:
             self._drop(oldest[0])
+            self.evicted += 1
             self._live += 1
             return
         for touched in (self._earlier, self._met):  # all that are left were met in this very batch
@@ -118,10 +121,9 @@ class Histories:
                 del touched[key]
                 if key in self._committed:
                     self.forgotten.add(key)
-                self.dropped += 1
+                self.evicted += 1
                 return
 
     def _drop(self, key: str) -> None:
         self.forgotten.add(key)
-        self.dropped += 1
         self._live -= 1

@@ -79,6 +79,8 @@ class Outcome:
         clamped: events before their session's last one.
         expired: sessions dropped because they were idle for too long.
         evicted: sessions dropped because there were too many.
+        expired_accounts: profiles dropped because their accounts were unseen for too long.
+        evicted_accounts: profiles dropped because there were too many.
     """
 
     delta: Delta
@@ -94,6 +96,8 @@ class Outcome:
     clamped: int = 0
     expired: int = 0
     evicted: int = 0
+    expired_accounts: int = 0
+    evicted_accounts: int = 0
 
     def then(self, later: "Outcome") -> "Outcome":
         """Return both as one; the later one's delta holds this one's."""
@@ -188,7 +192,8 @@ class Pipeline:
         outcome, begin = Outcome(share.pending or _unchanged(share)), 0
         while begin < len(share.entries):
             entries = share.entries[begin : begin + count]
-            (tried,) = self._try([share._replace(entries=entries, pending=outcome.delta)])
+            pending = outcome.delta if begin else share.pending  # the first part drops what has expired
+            (tried,) = self._try([share._replace(entries=entries, pending=pending)])
             if isinstance(tried, int):
                 count = tried
             else:
@@ -352,4 +357,6 @@ def _outcome(
         clamped=staged.clamped,
         expired=staged.expired,
         evicted=staged.evicted,
+        expired_accounts=staged.histories.expired,
+        evicted_accounts=staged.histories.evicted,
     )

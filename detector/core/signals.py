@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from detector.contract.fields import FieldReader, Value
+from detector.contract.fields import FieldReader
 
 ABSENT, UNKNOWN, FIRST = 1, 2, 3
 MAX_SIGNALS: Final = 32
@@ -158,9 +158,10 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             case _:
                 return self.codes - 1
 
-    def is_about(self, value: Value) -> bool:
+    def is_about(self, value: str | float) -> bool:
         """Tell whether an event with this value is one of those that since and count are about."""
-        return value is not None and (not self.values or category(value) in self.values)
+        values = self.values
+        return not values or (value if value.__class__ is str else category(value)) in values
 
     def level(self, value: str | float) -> int:
         """Return the code of a category among the values."""
@@ -197,6 +198,11 @@ class Signals:
             raise ValueError(f"signals {names}: expected up to {MAX_SIGNALS}, each name once")
         self.declared = tuple(declared)
         self.fields = tuple(dict.fromkeys(one.of for one in declared if one.of not in BUILT_IN))
+        within = [(one, other) for one in self.fields for other in self.fields if other.startswith(f"{one}.")]
+        if within:
+            raise ValueError(
+                f"signals of {within[0][0]} and of {within[0][1]}: expected no field within another"
+            )
         self.read = FieldReader(self.fields).read
         places = (*BUILT_IN, *self.fields)
         self.placed = {
@@ -225,9 +231,10 @@ class Signals:
         return tuple(one.codes for one in self.declared)
 
 
-@lru_cache(65_536)
-def _hash(value: str) -> int:
-    return int.from_bytes(blake2b(value.encode("utf-8", "surrogatepass"), digest_size=4).digest(), "little")
+@lru_cache(65_536, typed=True)
+def _hash(value: str | float) -> int:
+    text = category(value).encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(text, digest_size=4).digest(), "little")
 
 
 def value_hash(value: str | float) -> int:
@@ -236,15 +243,17 @@ def value_hash(value: str | float) -> int:
     Among the 32 values at most that an account knows of a field, a new one is taken for known once in 10^8 times. Who
     knows an owner's value needs no collision: he can send that very value.
     """
-    text = value if isinstance(value, str) else category(value)
-    return _hash(text) if len(text) <= _LONGEST_REMEMBERED else _hash.__wrapped__(text)
+    if value.__class__ is str and len(value) > _LONGEST_REMEMBERED:
+        return _hash.__wrapped__(value)
+    return _hash(value)
 
 
 def category(value: str | float) -> str:
     """Return a value as a category."""
     if isinstance(value, str):
         return value
-    return repr(int(value) if value.is_integer() else value)  # 5 and 5.0 are the same number in JSON
+    is_whole = isinstance(value, float) and value.is_integer()
+    return repr(int(value) if is_whole else value)  # 5 and 5.0 are the same number in JSON
 
 
 def number(value: str | float) -> float | None:

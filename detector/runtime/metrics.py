@@ -80,6 +80,12 @@ class DetectorMetrics:
         self.clamped = counter("clamped_times", "Events before their session's last one, clamped to it")
         self.expired = counter("expired_sessions", "Sessions dropped: idle too long")
         self.evicted = counter("evicted_sessions", "Sessions dropped: too many were live")
+        self.expired_accounts = counter("expired_accounts", "Histories dropped: account unseen for too long")
+        self.evicted_accounts = counter("evicted_accounts", "Histories dropped: too many were kept")
+        self.keyed_otherwise = counter(
+            "keyed_otherwise",
+            "Events under another key than their account's id, if the model reads its history",
+        )
         self.lost_offsets = counter(
             "lost_offsets", "Input offsets that retention deleted before they were read"
         )
@@ -93,6 +99,7 @@ class DetectorMetrics:
             _LATENCY_BUCKETS,
         )
         self.live_sessions = gauge("live_sessions", "Sessions in memory", "partition")
+        self.live_accounts = gauge("live_accounts", "Accounts whose history is in memory", "partition")
         self.lag = gauge(
             "lag_events", "Input records that could be read and are not yet committed", "partition"
         )
@@ -156,6 +163,9 @@ class DetectorMetrics:
         self.clamped.inc(outcome.clamped)
         self.expired.inc(outcome.expired)
         self.evicted.inc(outcome.evicted)
+        self.expired_accounts.inc(outcome.expired_accounts)
+        self.evicted_accounts.inc(outcome.evicted_accounts)
+        self.keyed_otherwise.inc(processed.keyed_otherwise)
         for suppression, count in outcome.suppressed.items():
             self.suppressed.labels(suppression.value).inc(count)
         self.breaker_trips.inc(outcome.trips)
@@ -170,10 +180,11 @@ class DetectorMetrics:
     def partition(self, number: int, partition: Partition) -> None:
         """Expose the state of a partition that is this worker's."""
         self.live_sessions.labels(number).set(len(partition.sessions))
+        self.live_accounts.labels(number).set(len(partition.profiles))
         self.listed_accounts.labels(number).set(len(partition.listed))
         self.breaker_open.labels(number).set(partition.breaker.is_open)
 
     def forget(self, partition: int) -> None:
         """Stop exposing a partition that is another worker's now."""
-        for one in (self.live_sessions, self.breaker_open, self.listed_accounts):
+        for one in (self.live_sessions, self.live_accounts, self.breaker_open, self.listed_accounts):
             one.remove(str(partition))

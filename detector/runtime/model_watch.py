@@ -19,7 +19,7 @@ class ModelWatch:
 
     A file is looked at when its modification time, size or inode changed. It is loaded with all its checks, seal
     and canaries among them, and refused if those fail or if live sessions can't be scored with it: the state is
-    written in the vocabulary, window and gap buckets of the model in service. A refused file changes nothing, and
+    written in the vocabulary, window, gap buckets and signals of the model in service. A refused file changes nothing, and
     is not looked at again until it changes.
 
     Args:
@@ -72,9 +72,9 @@ class ModelWatch:
     def _check_encoding(self, model: Model) -> None:
         if model.encoding.fingerprint != self._current.encoding.fingerprint:
             raise ModelRefusedError(
-                f"model file {self._path} is refused: it has another vocabulary, window, gap buckets or ends of "
-                "sessions than the model in service, in whose steps the live sessions are kept: expected the same ones; start the "
-                "detector anew with it, as docs/operations.md tells"
+                f"model file {self._path} is refused: it has another vocabulary, window, gap buckets, signals or "
+                "ends of sessions than the model in service, in whose steps the live sessions are kept: expected the same "
+                "ones; start the detector anew with it, as docs/operations.md tells"
             )
 
     def _watch(self) -> None:

@@ -15,7 +15,7 @@ from kafka import TopicPartition
 
 from detector.client.reading import Batch
 from detector.contract.dead_letters import DeadLetter, Reason
-from detector.contract.events import MAX_TIME_MS
+from detector.contract.events import MAX_TIME_MS, SessionEvent
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.pipeline import Outcome, Pipeline, ProcessingError, Share
@@ -40,12 +40,14 @@ class Processed(NamedTuple):
         records: how many there were.
         outcome: of the core.
         letters: dead letters, in the order of the log.
+        keyed_otherwise: events under another key than their account's id, where the model reads its history.
     """
 
     source: TopicPartition
     records: int
     outcome: Outcome
     letters: list[DeadLetter]
+    keyed_otherwise: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +75,25 @@ class Processor:
         Raises:
             ProcessingError: a record can't be processed, and is not to fail alone.
         """
-        shares, letters = [], []
+        shares, decoded = [], []
         with self.pipeline.timed("decode"):
             for source, records in batch.items():
-                entries, undecoded = self._decode(source, records, refused)
+                entries, undecoded, otherwise = self._decode(source, records, refused)
                 shares.append(Share(source, partitions[source], entries, records[-1].offset + 1))
-                letters.append(undecoded)
+                decoded.append((undecoded, otherwise))
         outcomes = self.pipeline.run(shares)
         return [
-            Processed(source, len(records), outcome, self._letters(records, undecoded, outcome))
-            for (source, records), undecoded, outcome in zip(batch.items(), letters, outcomes, strict=True)
+            Processed(source, len(records), outcome, self._letters(records, undecoded, outcome), otherwise)
+            for (source, records), (undecoded, otherwise), outcome in zip(
+                batch.items(), decoded, outcomes, strict=True
+            )
         ]
 
     def _decode(
         self, source: TopicPartition, records: Sequence[Any], refused: Refused
-    ) -> tuple[list[Entry], list[DeadLetter]]:
+    ) -> tuple[list[Entry], list[DeadLetter], int]:
         entries, letters, knows = [], [], self.pipeline.encoding.knows
-        signals = self.pipeline.encoding.signals
+        signals, otherwise = self.pipeline.encoding.signals, 0
         for record in records:
             try:
                 decoded = decode(record, knows, self.limits)
@@ -108,8 +112,10 @@ class Processor:
                 vouched = record.timestamp_type != CREATE_TIME
                 received_at_ms = min(max(0, record.timestamp), MAX_TIME_MS)  # a producer may claim any
                 fields = signals.read(record.value) if signals.fields else ()
+                if signals.of_history and isinstance(decoded, SessionEvent):
+                    otherwise += record.key != decoded.account_id.encode()
                 entries.append(Entry(record.offset, received_at_ms, decoded, vouched, fields))
-        return entries, letters
+        return entries, letters, otherwise
 
     def _letters(
         self, records: Sequence[Any], undecoded: list[DeadLetter], outcome: Outcome

@@ -110,19 +110,21 @@ def rebuild(
                 for processed in (silent if carries else bare).process(part, {source: partition}, failed):
                     partition.apply(processed.outcome.delta)
             tell(
-                "rebuilding %s[%d]: at offset %d of %d, %d sessions",
+                "rebuilding %s[%d]: at offset %d of %d, %d sessions and %d accounts",
                 *source,
                 partition.next_offset,
                 end,
                 len(partition.sessions),
+                len(partition.profiles),
             )
     partition.next_offset = end
     _LOG.warning(
-        "rebuilt %s[%d] from offsets %d to %d: %d sessions; the next transaction on it replaces its state log",
+        "rebuilt %s[%d] from offsets %d to %d: %d sessions and %d accounts; the next transaction on it replaces its state log",
         *source,
         begin,
         end,
         len(partition.sessions),
+        len(partition.profiles),
     )
     return partition
 

@@ -86,9 +86,9 @@ _PARQUET: Final = b"PAR1"  # what such a file begins with
 def batches_of_file(path: Path, config: DetectorConfig) -> Iterator[Batch]:
     """Read a file of JSON lines (.gz is unpacked) as if it had been published, in that order, to the input topic.
 
-    A line lies in the partition that Kafka's default partitioner gives its session id, of `config.partitions`; an
-    account's listing lies in all of them. A
-    file has no broker's time: the times of its events are held against none.
+    A line has its account's id as the key, and lies in the partition that Kafka's default partitioner gives it, of
+    `config.partitions`; an account's listing lies in all of them. A file has no broker's time: the times of its events
+    are held against none.
 
     Raises:
         OSError: the file can't be read.
@@ -103,23 +103,25 @@ def batches_of_file(path: Path, config: DetectorConfig) -> Iterator[Batch]:
             batch: dict[TopicPartition, list[LoggedLine]] = defaultdict(list)
             for line in chunk:
                 value = line.rstrip(b"\r\n")
-                for number in _partitions_of(value, config.partitions):
+                key, numbers = _placed(value, config.partitions)
+                for number in numbers:
                     source = TopicPartition(config.input_topic, number)
                     batch[source].append(
-                        LoggedLine(config.input_topic, number, next(offsets[number]), -1, None, value)
+                        LoggedLine(config.input_topic, number, next(offsets[number]), -1, key, value)
                     )
             yield batch
 
 
-def _partitions_of(value: bytes, partitions: int) -> Iterable[int]:
-    """Return where a line lies: an event in its session's partition, an account's listing in all."""
+def _placed(value: bytes, partitions: int) -> tuple[bytes | None, Iterable[int]]:
+    """Return a line's key, and where it lies: an event in its account's partition, an account's listing in all."""
     try:
-        return (_partition_of(decode_event(value).session_id, partitions),)
+        key = decode_event(value).account_id.encode()
     except MalformedEventError:
-        return range(partitions) if is_listing(value) else (_partition_of("", partitions),)
+        return None, range(partitions) if is_listing(value) else (_partition_of(b"", partitions),)
+    return key, (_partition_of(key, partitions),)
 
 
 @lru_cache(maxsize=100_000)
-def _partition_of(session_id: str, partitions: int) -> int:
-    number: int = (murmur2(session_id.encode()) & 0x7FFF_FFFF) % partitions
+def _partition_of(key: bytes, partitions: int) -> int:
+    number: int = (murmur2(key) & 0x7FFF_FFFF) % partitions
     return number

@@ -85,7 +85,7 @@ class StateReader:
         for offset, value in self._committed_values(target):
             replay.add(offset, value)
             tell(
-                "restoring %s[%d]: %d sessions from %d bytes so far",
+                "restoring %s[%d]: %d sessions and accounts from %d bytes so far",
                 *source,
                 replay.sessions,
                 replay.log_bytes,
@@ -99,9 +99,10 @@ class StateReader:
             read_up_to = max(committed or 0, replay.read_up_to)
             raise StateRefusedError(f"{where}: {error}. {_WAYS_OUT}", read_up_to) from error
         _LOG.info(
-            "restored %s[%d]: %d sessions from %d bytes in %.2f s, next offset %d",
+            "restored %s[%d]: %d sessions and %d accounts from %d bytes in %.2f s, next offset %d",
             *source,
             len(replay.partition.sessions),
+            len(replay.partition.profiles),
             replay.log_bytes,
             time.monotonic() - started_s,
             replay.partition.next_offset,

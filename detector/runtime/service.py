@@ -94,6 +94,7 @@ class Detector:
         self._now_ms = now_ms
         self._held: dict[TopicPartition, _Held] = {}
         self._refused: dict[Origin, str] = {}
+        self._told_of_keys = False
         self._link: KafkaLink | None = None
         self._lag = LagMeter(EndsOfBrokers(config.bootstrap_servers, config.group), metrics)
         self._stop = threading.Event()
@@ -309,6 +310,16 @@ class Detector:
         for one in processed:
             metrics.partition_batch(one)
             self._expose(one.source)
+            if one.keyed_otherwise and not self._told_of_keys:
+                self._told_of_keys = True
+                _LOG.warning(
+                    "%s[%d]: %d of %d records are keyed otherwise than by their account's id, and the model reads the "
+                    "history of accounts: what an account did in other partitions is unknown here. Expected the account "
+                    "id as the key; see 'The key' in docs/operations.md. Told once; detector_keyed_otherwise_total counts on",
+                    *one.source,
+                    one.keyed_otherwise,
+                    one.records,
+                )
             if failures := one.outcome.failures:
                 _LOG.error(
                     "%s[%d]: %d records come to nothing but dead letters, the first at offset %d: %s: %s",

@@ -166,7 +166,7 @@ def decode_state(value: bytes, encoding: bytes) -> StateRecord | OldRecord:
         raise StateRefusedError(f"damaged state record of {len(value)} bytes: {error}") from error
     if record.encoding != encoding:
         raise StateRefusedError(
-            f"state was written with another model's vocabulary, window, gap buckets or ends of sessions "
+            f"state was written with another model's vocabulary, window, gap buckets, signals or ends of sessions "
             f"(encoding {record.encoding.hex()}, the model has {encoding.hex()})",
             record.next_offset,
         )

@@ -44,17 +44,17 @@ def kafka_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def key_option(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the option that says what the records' keys are, told of its `default`."""
-    return click.option(
-        "--key",
-        envvar="PRODUCER_KEY",
-        type=click.Choice([key.value for key in RecordKey]),
-        default=None,
-        show_envvar=True,
-        help="What the records' keys are: account, so that an account's sessions lie in one partition in order, as a "
-        f"model that knows its history needs; or session.  [default: {default}]",
-    )
+key_option = click.option(
+    "--key",
+    envvar="PRODUCER_KEY",
+    type=click.Choice([key.value for key in RecordKey]),
+    default=RecordKey.ACCOUNT.value,
+    show_default=True,
+    show_envvar=True,
+    help="What the records' keys are: account, so that an account's sessions lie in one partition in order, as a model "
+    "that knows its history needs; or session, which is enough for one without.",
+)
+"""Gives a command the option that says what the records' keys are."""
 
 
 def publish(

@@ -79,7 +79,7 @@ def _pairs(_context: click.Context, _parameter: click.Parameter, values: tuple[s
     show_default=True,
     help="Of a CSV or Parquet file, what times that are numbers count since 1970; texts are ISO 8601.",
 )
-@key_option("session")
+@key_option
 @kafka_options
 def replay(
     *,
@@ -89,7 +89,7 @@ def replay(
     columns: dict[str, str],
     renames: dict[str, str],
     time_unit: str,
-    key: str | None,
+    key: str,
     topic: str,
     bootstrap_servers: str,
 ) -> None:
@@ -117,7 +117,7 @@ def replay(
             recording.records(),
             bootstrap_servers,
             topic,
-            key=RecordKey(key or RecordKey.SESSION),
+            key=RecordKey(key),
             pace=pace,
             total=recording.size_bytes,
             done=lambda: recording.position_bytes,

@@ -141,7 +141,7 @@ Planned = Callable[[int], Iterator[tuple[int, SimulatedSession]]]
     show_envvar=True,
     help="Write each session's truth to this file as JSON lines; .gz compresses.",
 )
-@key_option("account with --days, else session")
+@key_option
 @kafka_options
 @click.pass_context
 def simulate(
@@ -159,7 +159,7 @@ def simulate(
     start_time: datetime | None,
     out: Path | None,
     labels: Path | None,
-    key: str | None,
+    key: str,
     topic: str,
     bootstrap_servers: str,
 ) -> None:
@@ -192,7 +192,6 @@ def simulate(
                 f"{', '.join([f'--preset {preset}', *told])}."
             )
         planned = partial(_lives, days, customers or DEFAULT_CUSTOMERS, chosen_seed, attack_rate)
-    chosen_key = RecordKey(key) if key else RecordKey.SESSION if days is None else RecordKey.ACCOUNT
     console = Console(stderr=True)
     with errors_reported(), ExitStack() as files:
         start_ms, timeline = _timed(planned, start_time, days, real_time=real_time, published=out is None)
@@ -210,7 +209,13 @@ def simulate(
         else:
             pace = at_rate(rate) if rate is not None else at_speed(1.0, start_ms) if real_time else None
             exit_code = publish(
-                console, records, bootstrap_servers, topic, key=chosen_key, pace=pace, total=timeline.events
+                console,
+                records,
+                bootstrap_servers,
+                topic,
+                key=RecordKey(key),
+                pace=pace,
+                total=timeline.events,
             )
     sys.exit(exit_code)
 

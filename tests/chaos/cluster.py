@@ -17,11 +17,10 @@ from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions
 from kafka.errors import KafkaError
 
 from broker import EmbeddedBroker
-from detector.model.artifact import default_model_path
 from detector.model.at_hand import ModelsAtHand
 from detector.runtime.config import DetectorConfig
 from detector.runtime.topics import ensure_topics
-from tests.chaos.models import failing_model_file, model_files
+from tests.chaos.models import base_file, failing_model_file, model_files
 from tests.chaos.nodes import SIDES, Nodes
 from tests.chaos.proxy import Proxy
 from tests.chaos.versions import unpack_old_version
@@ -36,6 +35,8 @@ SETTINGS: dict[str, Any] = {
     "idle_timeout_ms": 120_000,
     "max_future_ms": 30_000,
     "max_sessions": 120,
+    "max_accounts": 320,
+    "account_timeout_ms": 1_200_000,
     "batch_max_events": 60,
     "session_timeout_ms": SESSION_TIMEOUT_MS,
     "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS,
@@ -45,10 +46,6 @@ SETTINGS: dict[str, Any] = {
     "snapshot_ratio": 1,
     "metrics_port": -1,
     "model_watch_ms": 200,
-    "shadow_model": str(
-        default_model_path()
-    ),  # the same for a worker of an old version, which packages another
-    "shadow_threshold": 0.3,
 }
 """Of DetectorConfig: short times, so that a run has time for many faults, and limits that the traffic exceeds."""
 FEWEST_WORKERS = 2
@@ -152,6 +149,7 @@ class Cluster:
         partitions: how many the input has.
         start_ms: when event time begins.
         model_path: of the model in service.
+        challenger_path: of the one in shadow, which the others are made from.
         endings: exit codes of the workers that ended.
         failures: the last line of each worker that failed.
         refusals: workers that ended as they should, by what they said.
@@ -160,11 +158,14 @@ class Cluster:
     Args:
         folder: for data and logs.
         brokers: how many: 1 or 3.
+        signals: whether the models read signals, the history of accounts among them. Old versions know none.
         settings: of DetectorConfig, over SETTINGS.
     """
 
-    def __init__(self, folder: Path, *, brokers: int = 1, **settings: Any) -> None:
+    def __init__(self, folder: Path, *, brokers: int = 1, signals: bool = True, **settings: Any) -> None:
         self.folder = folder
+        self.challenger_path = folder / "challenger.onnx"
+        self.challenger_path.write_bytes(base_file(signals=signals))
         self._nodes = Nodes(folder, brokers)
         self.nodes = self._nodes.all
         self.config = DetectorConfig(
@@ -172,13 +173,15 @@ class Cluster:
             group="chaos",
             input_topic="chaos-actions",
             alerts_topic="chaos-alerts",
+            shadow_model=str(self.challenger_path),
+            shadow_threshold=0.9 if signals else 0.3,
             **(SETTINGS | settings),
         )
         self.partitions = self.config.partitions
         self.start_ms = time.time_ns() // 1_000_000 - _START_BEFORE_MS
         self.model_path = folder / "model.onnx"
-        self._models = model_files()
-        self._failing_model = failing_model_file()
+        self._models = model_files(self.challenger_path, signals=signals)
+        self._failing_model = failing_model_file(self.challenger_path)
         self.put_model(0)
         self.workers: list[Worker] = []
         self.endings: Counter[int] = Counter()

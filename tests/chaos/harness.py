@@ -14,18 +14,23 @@ from tests.chaos.traffic import Publisher, traffic
 from tests.chaos.versions import has_old_version
 
 TOPICS_LATE = "topics created late"
+_OF_OLD_VERSION = {OLD_WORKER, ROLLING_UPGRADE}
 
 
 def possible_faults() -> set[str]:
     """Return the kinds that can be produced on this machine, from this checkout."""
     disk = set() if can_mount() else {"disk full"}
-    versions = set() if has_old_version() else {OLD_WORKER, ROLLING_UPGRADE}
+    versions = set() if has_old_version() else _OF_OLD_VERSION
     return FAULTS.keys() - disk - versions
 
 
 def draw(seed: int, count: int) -> list[str]:
-    """Draw kinds of faults, of the possible ones; the same for the same seed. An upgrade comes first if it can."""
-    possible = possible_faults()
+    """Draw kinds of faults, of the possible ones; the same for the same seed.
+
+    With an odd seed old workers are among them, and an upgrade comes first if it can; with an even one none are, and
+    the models read signals, which they don't know.
+    """
+    possible = possible_faults() - (set() if seed % 2 else _OF_OLD_VERSION)
     weights = {kind: weight for kind, (weight, _) in FAULTS.items() if kind in possible}
     first = [ROLLING_UPGRADE] if ROLLING_UPGRADE in possible else []
     drawn = random.Random(f"{seed}/kinds").choices(list(weights), list(weights.values()), k=count)
@@ -45,7 +50,8 @@ def run(
 
     Args:
         seed: of the traffic, and of each fault's victims and times.
-        kinds: the faults, in their order; a rolling upgrade comes first.
+        kinds: the faults, in their order; a rolling upgrade comes first. Where old workers are among them, the models
+            read no signals.
         brokers: how many, 1 or 3.
         broken: a broken build that the first two workers are, to see that it is noticed.
         say: told what is going on.
@@ -59,7 +65,9 @@ def run(
     kinds = sorted(kinds, key=lambda kind: kind != ROLLING_UPGRADE)
     with (
         tempfile.TemporaryDirectory(prefix="chaos-") as name,
-        Cluster(keep or Path(name), brokers=brokers) as cluster,
+        Cluster(
+            keep or Path(name), brokers=brokers, signals=not _OF_OLD_VERSION.intersection(kinds)
+        ) as cluster,
     ):
         early = cluster.start_worker()
         until(lambda: not early.alive, "the worker that came before its topics to end")

@@ -12,8 +12,16 @@ from kafka import TopicPartition
 from detector.contract.alerts import Alert
 from detector.contract.dead_letters import Reason
 from detector.core.partition import Partition
-from detector.core.session import CARRIED_BYTES, HEAD_BYTES, SHADOW_CARRIED, SHADOWED, head, touched_ms
-from detector.model.artifact import Model, default_model_path, load_model
+from detector.core.session import (
+    CARRIED_BYTES,
+    HEAD_BYTES,
+    SHADOW_CARRIED,
+    SHADOWED,
+    head,
+    session_key,
+    touched_ms,
+)
+from detector.model.artifact import Model, load_model
 from detector.runtime.state_replay import StateReplay
 from tests.chaos.cluster import Cluster, Notes, Stretch
 from tests.chaos.oracle import Expected, Refused, expect
@@ -94,7 +102,7 @@ class Report:
 def judge(cluster: Cluster, report: Report) -> None:
     """Hold what is on the topics against the oracle. Everything published must have been committed."""
     config, notes = cluster.config, cluster.notes
-    model = load_model(default_model_path())
+    model = load_model(cluster.challenger_path)
     letters: list[Letter] = [
         (record, {name: value.decode() for name, value in record.headers})
         for record in read_committed(config, config.dead_letter_topic)
@@ -107,7 +115,8 @@ def judge(cluster: Cluster, report: Report) -> None:
     report.unaccounted = sum(abs(end - committed[source]) for source, end in ends.items())
     report.models = len({alert.model.sha256 for alert in found})
     _judge_alerts(found, expected, notes, report)
-    _judge_shadows(alerts_of(config, config.shadow_topic), expected, notes, report)
+    shadows = alerts_of(config, config.shadow_topic)
+    _judge_shadows(shadows, expected, notes, report, by_account=bool(model.encoding.signals))
     _judge_letters(letters, expected, notes, report)
     report.states_off = _states_off(cluster, model, expected)
     report.wild_clocks, report.rebuilds = len(notes.wild), len(notes.rebuilds)
@@ -129,12 +138,15 @@ def _judge_alerts(found: Sequence[Alert], expected: Expected, notes: Notes, repo
     report.disordered = sum(orders[session] != wanted_orders.get(session) for session in orders)
 
 
-def _judge_shadows(found: Sequence[Alert], expected: Expected, notes: Notes, report: Report) -> None:
+def _judge_shadows(
+    found: Sequence[Alert], expected: Expected, notes: Notes, report: Report, *, by_account: bool
+) -> None:
     """Hold the challenger's alerts against the oracle's, but for those that a rebuild may have made it tell again."""
 
     def known(alert: Alert) -> bool:
         source, far = alert.source, alert.source.offset + 1
-        return source.offset < expected.rebuilt.get((source.partition, alert.session_id), far)
+        key = session_key(alert.account_id, alert.session_id) if by_account else alert.session_id
+        return source.offset < expected.rebuilt.get((source.partition, key), far)
 
     of_topic, of_oracle = (
         _counted([alert for alert in alerts if known(alert)], notes)
@@ -176,7 +188,7 @@ def _refused(letters: Iterable[Letter]) -> Refused:
 
 
 def _states_off(cluster: Cluster, model: Model, expected: Expected) -> int:
-    """Count the partitions whose state log leads to other live sessions than the oracle's."""
+    """Count the partitions whose state log leads to other live sessions or profiles than the oracle's."""
     config, partitions = cluster.config, expected.partitions
     replays = {source.partition: StateReplay(model.encoding.fingerprint) for source in partitions}
     for record in read_committed(config, config.state_topic):
@@ -184,16 +196,19 @@ def _states_off(cluster: Cluster, model: Model, expected: Expected) -> int:
     for replay in replays.values():
         replay.end()
 
-    def live(source: TopicPartition, partition: Partition) -> tuple[int, list[tuple[str, bytes]]]:
-        """Return stream time and live sessions in order; one that expired may be gone already or about to."""
+    def live(source: TopicPartition, partition: Partition) -> tuple[object, ...]:
+        """Return stream time, live sessions and profiles in order; one that expired may be gone already or about to."""
         oldest_ms = partition.stream_time_ms - config.idle_timeout_ms
-        return partition.stream_time_ms, [
+        sessions = [
             (name, _without_challenger(packed))
             if (source.partition, name) in expected.rebuilt
             else (name, packed)
             for name, packed in partition.sessions.items()
             if touched_ms(packed) >= oldest_ms
         ]
+        longest_unseen_ms = partition.stream_time_ms - config.account_timeout_ms
+        profiles = [one for one in partition.profiles.items() if touched_ms(one[1]) >= longest_unseen_ms]
+        return partition.stream_time_ms, sessions, profiles
 
     return sum(
         live(source, oracle) != live(source, replays[source.partition].partition)

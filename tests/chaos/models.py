@@ -1,6 +1,8 @@
 """The models that a run puts into service."""
 
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
 
 import msgspec
 import onnx
@@ -8,33 +10,46 @@ from onnx import TensorProto, helper
 
 from detector.contract.actions import Action
 from detector.core.evidence import Evidence
-from detector.model.artifact import METADATA_KEY, ModelMetadata, default_model_path
-from tests.model.models import changed_file
+from detector.model.artifact import METADATA_KEY, default_model_path
+from detector.model.metadata import ModelMetadata
+from tests.model.models import changed_file, signals_file
 from trainer.training.export import model_file
 
 _EVIDENCE = Evidence(window_weight=1.0, bias=0.0, logit_weight=0.02, drift=0.1, floor=-0.5, scale_actions=20)
-VERSIONS: dict[str, dict[str, Any]] = {
-    "1": {"threshold": 0.45, "evidence": None},
-    "2": {"threshold": 0.8, "evidence": _EVIDENCE},
-    "3": {"threshold": 0.2, "evidence": msgspec.structs.replace(_EVIDENCE, floor=None)},
+_WITHOUT_FLOOR = msgspec.structs.replace(_EVIDENCE, floor=None)
+VERSIONS: Final = {"1": None, "2": _EVIDENCE, "3": _WITHOUT_FLOOR}
+"""Evidence of the models that may be in service, by their versions."""
+_THRESHOLDS: Mapping[bool, Mapping[str, float]] = {
+    False: {"1": 0.45, "2": 0.8, "3": 0.2},
+    True: {"1": 0.95, "2": 0.97, "3": 0.9},
 }
-"""What is changed in the models that may be in service, by their versions. The first one is read by old versions, too."""
+"""Theirs, without signals and with."""
 POISON = Action.CHANGE_PASSWORD.value
 """The action that makes the failing model fail."""
 
 
-def model_files() -> list[bytes]:
-    """Return the models that may be in service, as files: the packaged one under several thresholds, with and without evidence."""
-    path = default_model_path()
-    return [changed_file(path, version=one, **changes) for one, changes in VERSIONS.items()]
+def base_file(*, signals: bool) -> bytes:
+    """Return what all of them are made from: the packaged model, or one with signals of every kind."""
+    return signals_file() if signals else default_model_path().read_bytes()
 
 
-def failing_model_file() -> bytes:
-    """Return the packaged model as it would be if it answered NaN to every window with a changed password.
+def model_files(base: Path, *, signals: bool) -> list[bytes]:
+    """Return the models that may be in service, as files: the base under several thresholds, with and without evidence.
+
+    The first without signals is read by old versions, too.
+    """
+    return [
+        changed_file(base, version=one, threshold=threshold, evidence=VERSIONS[one])
+        for one, threshold in _THRESHOLDS[signals].items()
+    ]
+
+
+def failing_model_file(base: Path) -> bytes:
+    """Return the base as it would be if it answered NaN to every window with a changed password.
 
     None of its canaries tells: they are those that it still passes.
     """
-    model = onnx.load(str(default_model_path()))
+    model = onnx.load(str(base))
     properties = {one.key: one.value for one in model.metadata_props}
     del model.metadata_props[:]
     told = msgspec.json.decode(properties[METADATA_KEY], type=ModelMetadata)

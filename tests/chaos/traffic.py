@@ -3,13 +3,14 @@
 import random
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from typing import Self
 
 import msgspec
 from kafka import KafkaProducer
 
-from detector.contract.events import SessionEvent, encode_event
+from detector.contract.events import SessionAction, encode_event
 from producer.behaviour import seed as seed_preset
 from producer.behaviour.interleave import interleave, schedule
 from producer.behaviour.session import stream
@@ -17,6 +18,7 @@ from producer.behaviour.session import stream
 LIVE_SESSIONS = 60
 _SESSIONS = 1_000_000  # more than any run publishes
 _REMEMBERED = 300
+_ACCOUNTS = 400
 _LATE_MS = 30_000
 _GARBAGE = (b"", b"not JSON", b"[]", b'{"event_id": "e"}', b"\xff\x00")
 _EVENTS_PER_S = 400.0
@@ -25,16 +27,20 @@ _END_TIMEOUT_S = 120.0
 
 
 def traffic(seed: int, start_ms: int) -> Iterator[tuple[bytes, bytes | None]]:
-    """Yield (key, value) without end, in the order to publish; the same for the same seed and start."""
+    """Yield (key, value) without end, in the order to publish; the same for the same seed and start.
+
+    Accounts have several sessions each, at the same time too, on devices of theirs and on others'.
+    """
     rng = random.Random(f"{seed}/traffic")
-    recent: list[SessionEvent] = []
+    recent: list[SessionAction] = []
     sessions = seed_preset.sessions(_SESSIONS, seed)
     scheduled = schedule(sessions, live_sessions=LIVE_SESSIONS, rng=stream(seed, "schedule"))
-    for event in interleave(scheduled, start_ms=start_ms):
+    for acted in interleave(scheduled, start_ms=start_ms):
+        event = _of_an_account(acted, rng)
         sent, draw = event, rng.random()
         if draw < 0.03 and recent:  # an event published twice
             sent = rng.choice(recent)
-            yield event.session_id.encode(), encode_event(event)
+            yield event.account_id.encode(), encode_event(event)
         elif draw < 0.05:  # a clock that runs backwards
             late_ms = max(0, event.occurred_at_ms - rng.randrange(_LATE_MS))
             sent = msgspec.structs.replace(event, occurred_at_ms=late_ms)
@@ -44,8 +50,23 @@ def traffic(seed: int, start_ms: int) -> Iterator[tuple[bytes, bytes | None]]:
             sent = msgspec.structs.replace(event, action="FLY")
         elif draw < 0.08:
             yield b"garbage", rng.choice([*_GARBAGE, None])
-        yield sent.session_id.encode(), encode_event(sent)
+        yield sent.account_id.encode(), encode_event(sent)
         recent = [*recent[-_REMEMBERED:], event]
+
+
+def _of_an_account(acted: SessionAction, rng: random.Random) -> SessionAction:
+    """Give an action an account with other sessions, and fields, now and then none or of another type."""
+    account = zlib.crc32(acted.session_id.encode()) % _ACCOUNTS
+    devices = [f"device-{account}", f"device-{rng.randrange(_ACCOUNTS)}", None, 7]
+    return msgspec.structs.replace(
+        acted,
+        account_id=f"account-{account}",
+        amount=rng.choice([None, 12.5, 900.0, 12_000.0]),
+        attributes={
+            "device": rng.choices(devices, [8, 1, 1, 1])[0],
+            "channel": rng.choice(["app", "web", "atm"]),
+        },
+    )
 
 
 class Publisher:

@@ -24,8 +24,9 @@ from tests.console.browser import DESKTOP, PHONE, chromium, missing, resize
 from tests.console.conftest import TOKEN, Commit
 from tests.console.looking import choose, find, open_alert, shown, shows, text, texts
 from tests.console.serving import Console, console
+from tests.core.strategies import SIGNALS
 from tests.machine import skip_without
-from tests.model.models import SIGNALS, signals_file
+from tests.model.models import signals_file
 from tests.runtime.stack import PATIENCE_S, wait_for
 
 pytestmark = skip_without(missing())

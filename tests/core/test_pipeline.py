@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from detector.contract.alerts import encode_alert
+from detector.contract.events import SessionEvent
 from detector.core.decision import Decided, Policy
 from detector.core.evidence import Evidence
 from detector.core.memo import ScoreMemo
@@ -27,6 +28,7 @@ from tests.core.strategies import (
     LIMITS,
     MODEL,
     POLICY,
+    SIGNALLED,
     SOURCE,
     event_of,
     logs,
@@ -175,3 +177,26 @@ def test_an_alert_is_never_held_back_for_want_of_words(log: list[Entry]) -> None
     ):
         assert alert.alert_id == wanted.alert_id
         assert alert.scores == ([] if alert.action == POISON else wanted.scores)
+
+
+def test_a_batch_that_a_block_cuts_drops_what_has_expired() -> None:
+    """Where an account goes on after its block, the batch is run in parts: sessions and profiles go as in a whole one."""
+    fields = ("web", 1.0, "phone")
+
+    def entry(number: int, name: str, at_ms: int) -> Entry:
+        event = SessionEvent(
+            event_id=str(number), session_id=name, account_id=name[0], action="LOGIN", occurred_at_ms=at_ms
+        )
+        return Entry(number, at_ms, event, fields=fields)
+
+    limits = replace(LIMITS, max_sessions=100, account_timeout_ms=90_000)
+    runs = pipeline(policy=Policy(1e-9, MODEL), encoding=SIGNALLED, limits=limits)
+    partition = Partition()
+    first = [entry(number, f"{number}", 0) for number in range(5)]
+    list(runs.over(partition, first, SOURCE))
+    list(runs.over(partition, [entry(9, "a1", 100_000)], SOURCE))
+    (outcome,) = runs.over(partition, [entry(10, "b1", 100_001), entry(11, "b2", 100_002)], SOURCE)
+    assert [alert.session_id for alert in outcome.alerts] == ["b1", "b2"]
+    assert (outcome.expired, outcome.expired_accounts) == (5, 5)
+    assert len(partition.sessions) == 3
+    assert len(partition.profiles) == 2

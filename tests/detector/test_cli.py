@@ -70,6 +70,17 @@ def test_a_long_session_is_scored_whole_where_the_model_adds_up(tmp_path: Path) 
         assert json.loads(told.output)["decision"] == ("BLOCKED" if scored is actions else "ALLOWED")
 
 
+def test_what_follows_the_end_of_a_session_is_scored_alone() -> None:
+    """As the detector begins anew after LOGOUT; the last action may be one, and what was left out is said."""
+    both = CliRunner().invoke(
+        main, ["score", "--gaps-s", "5,6,7,8", "LOGIN", "LOGOUT", "LOGIN", "VIEW_BALANCE", "LOGOUT"]
+    )
+    alone = CliRunner().invoke(main, ["score", "--gaps-s", "7,8", "LOGIN", "VIEW_BALANCE", "LOGOUT"])
+    assert both.stdout == alone.stdout
+    assert both.stderr == "LOGOUT ends a session: scored are the actions after it\n"
+    assert alone.stderr == ""
+
+
 def test_an_unknown_action_is_named_with_what_was_expected() -> None:
     """Exit code 2, the action and the vocabulary, no traceback."""
     ended = detector("score", "LOGIN", "FLY")

@@ -135,7 +135,7 @@ def test_reasons_are_told_below_the_verdict(path: Path, history: Path) -> None:
         (("--amounts", "1,2"), "amount has 2 values: expected one, or 3 with commas between"),
         (
             ("--attribute", "colour=red"),
-            "the model does not read colour: expected some of amount, device, channel",
+            "the model does not read colour: expected some of channel, amount, device",
         ),
         (("--model", "seed", "--amounts", "5"), "reads actions and times alone"),
     ],

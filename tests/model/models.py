@@ -13,9 +13,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from detector.contract.actions import Action
 from detector.core.encoding import Encoding
-from detector.core.signals import ABSENT, Kind, Signal
-from detector.model.artifact import FORMAT, METADATA_KEY, SIGNALS_FORMAT, Canary, ModelMetadata
+from detector.core.signals import ABSENT, FIRST, Kind, Signal
+from detector.model.artifact import METADATA_KEY
+from detector.model.metadata import FORMAT, Canary, ModelMetadata
 from detector.model.scorer import Scorer
+from tests.core.strategies import SIGNALS as EVERY_KIND
 from trainer.training.export import OPSET, build_graph, model_file
 from trainer.training.network import Tensors
 
@@ -26,6 +28,9 @@ SIGNALS = (
     Signal(name="device", kind=Kind.NOVELTY, of="attributes.device", bounds=(86_400_000,)),
     Signal(name="channel", kind=Kind.LEVEL, of="attributes.channel", values=("app", "web")),
 )
+
+
+DEVICE = Signal(name="device", kind=Kind.NOVELTY, of="attributes.device", bounds=(86_400_000,))
 
 
 def random_weights(
@@ -126,6 +131,41 @@ def gap_graph(actions: int = 2, buckets: int = 5, window: int = WINDOW) -> Any:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
 
 
+def device_graph() -> Any:
+    """Build a graph that blocks a large transfer from a device that the account has not known for a day.
+
+    Sums of halves, so that no order of adding changes a bit.
+    """
+    action_risk, device_risk = np.zeros(len(VOCABULARY) + 1, np.float32), np.zeros(DEVICE.codes, np.float32)
+    action_risk[1 + VOCABULARY.index("TRANSFER_LARGE")] = 4
+    device_risk[FIRST] = 0.5
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["action_risk", "actions"], ["of_actions"]),
+            helper.make_node("Gather", ["device_risk", "signals"], ["of_each"]),
+            helper.make_node("Squeeze", ["of_each", "signals_axis"], ["of_devices"]),
+            helper.make_node("Add", ["of_actions", "of_devices"], ["of_steps"]),
+            helper.make_node("ReduceSum", ["of_steps", "steps_axis"], ["sum"], keepdims=0),
+            helper.make_node("Sub", ["sum", "limit"], ["logit"]),
+            helper.make_node("Sigmoid", ["logit"], ["score"]),
+        ],
+        "device",
+        [
+            helper.make_tensor_value_info("actions", TensorProto.INT32, ["n", WINDOW]),
+            helper.make_tensor_value_info("signals", TensorProto.INT32, ["n", WINDOW, 1]),
+        ],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n"])],
+        [
+            numpy_helper.from_array(action_risk, "action_risk"),
+            numpy_helper.from_array(device_risk, "device_risk"),
+            numpy_helper.from_array(np.array([2], np.int64), "signals_axis"),
+            numpy_helper.from_array(np.array([1], np.int64), "steps_axis"),
+            numpy_helper.from_array(np.array(4.5, np.float32), "limit"),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+
+
 def metadata(**changes: Any) -> ModelMetadata:
     """Return valid metadata of `random_graph`, but for its canaries, with changes."""
     valid = ModelMetadata(
@@ -155,8 +195,7 @@ def with_canaries(graph: Any, told: ModelMetadata, times_ms: list[int] | None = 
     for actions in sessions:
         times = None if times_ms is None else times_ms[: len(actions)]
         score = scorer.score(encoding.windows([encoding.steps(actions, times)]))[0]
-        signals = [list(encoding.signals.unread)] * len(actions) if told.signals else None
-        canaries.append(Canary(actions=actions, times_ms=times, signals=signals, score=float(score)))
+        canaries.append(Canary(actions=actions, times_ms=times, score=float(score)))
     return msgspec.structs.replace(told, canaries=canaries)
 
 
@@ -175,8 +214,14 @@ def random_file(seed: int = 0, **changes: Any) -> bytes:
     return model_file(graph, msgspec.structs.replace(with_canaries(graph, metadata()), **changes))
 
 
-def signals_file() -> bytes:
-    """Return a file of the model that reads SIGNALS, over random weights."""
-    graph = signals_graph()
-    told = metadata(format=SIGNALS_FORMAT, signals=SIGNALS, threshold=0.5)
-    return model_file(graph, with_canaries(graph, told))
+def signals_file(seed: int = 0, **changes: Any) -> bytes:
+    """Return a model file with random weights that reads signals of every kind, and blocks one window in some."""
+    graph = build_graph(random_weights(seed, signals=EVERY_KIND), WINDOW)
+    told = metadata(name="signals", signals=EVERY_KIND, threshold=0.95)
+    return model_file(graph, msgspec.structs.replace(with_canaries(graph, told), **changes))
+
+
+def device_file() -> bytes:
+    """Return a model file of `device_graph`."""
+    graph = device_graph()
+    return model_file(graph, with_canaries(graph, metadata(name="device", signals=(DEVICE,), threshold=0.6)))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from detector.contract.accounts import Listing
 from detector.core.breaker import BreakerState
 from detector.core.partition import Delta, Partition
-from detector.core.session import pack
+from detector.core.session import PROFILE, pack, profile_key
 from detector.runtime.state_replay import LogEnd, StateReplay
 from detector.runtime.state_writer import StateWriter
 
@@ -15,10 +15,10 @@ ENCODING = b"encoding"
 
 
 def contents(partition: Partition) -> tuple[object, ...]:
-    """Return all that a partition is, the order of its sessions included."""
+    """Return all that a partition is, the order of its sessions and profiles included."""
     return (
         partition.next_offset, partition.stream_time_ms, list(partition.sessions.items()), partition.listed,
-        partition.breaker,
+        partition.breaker, list(partition.profiles.items()),
     )  # fmt: skip
 
 
@@ -80,7 +80,8 @@ class LiveLog:
 
     def rebuild(self) -> None:
         """Let the log be of no use, and the partition one that was rebuilt: what retention deleted is not in it."""
-        self.live.sessions.pop(next(iter(self.live.sessions), ""), None)
+        for table in (self.live.sessions, self.live.profiles):
+            table.pop(next(iter(table), ""), None)
         self._writer = StateWriter(*self._settings, self.live, None)
 
     @property
@@ -90,7 +91,10 @@ class LiveLog:
 
 
 def deltas(most_sessions: int = 6) -> st.SearchStrategy[list[tuple[object, ...]]]:
-    """Return what batches do: steps of stream time, sessions touched, how many of the longest idle go, accounts listed."""
+    """Return what batches do: steps of stream time, what is touched, how many of the longest idle go, accounts listed.
+
+    An account is touched with its session, whose name has its number.
+    """
     return st.lists(
         st.tuples(
             st.integers(0, 2),
@@ -109,10 +113,15 @@ def delta_of(partition: Partition, number: int, batch: tuple[object, ...]) -> De
     step_ms, touched, gone, listed = batch
     stream_time_ms = partition.stream_time_ms + step_ms  # type: ignore[operator]
     changed: dict[str, bytes] = {}
+    profiles: dict[str, bytes] = {}
     for at, one in enumerate(touched):  # type: ignore[arg-type, var-annotated]
-        session_id = f"s{one}"
+        session_id, account = f"s{one}", profile_key(f"a{one // 2}")
         changed.pop(session_id, None)
         changed[session_id] = pack(0, stream_time_ms, 1, 0, bytes([number, at]), b"")
+        profiles.pop(account, None)
+        profiles[account] = pack(0, stream_time_ms, 1, PROFILE, b"", bytes([number, at]))
     removed = sorted(itertools.islice(partition.sessions, gone))  # type: ignore[call-overload]
+    forgotten = sorted(itertools.islice(partition.profiles, gone // 2))  # type: ignore[operator]
     breaker = BreakerState(is_open=bool(number % 2), counts=((number, 1, 0),))
-    return Delta(partition.next_offset + 3, stream_time_ms, removed, changed, listed, breaker)  # type: ignore[arg-type]
+    next_offset = partition.next_offset + 3
+    return Delta(next_offset, stream_time_ms, removed, changed, listed, breaker, forgotten, profiles)  # type: ignore[arg-type]

@@ -95,7 +95,7 @@ def test_a_model_of_other_steps_is_refused(path: Path, caplog: pytest.LogCapture
     put(path, random_file(1))
     watch.look()
     assert watch.take() is None
-    assert "another vocabulary, window, gap buckets or ends" in caplog.text
+    assert "another vocabulary, window, gap buckets, signals or ends" in caplog.text
 
 
 def test_a_missing_file_is_waited_for(path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.core.partition import Delta, Partition
-from detector.core.session import pack
+from detector.core.session import PROFILE, pack, profile_key
 from detector.runtime import state_log
 from detector.runtime.recovery import StateRefusedError
 from detector.runtime.state_writer import SLICE_RATIO
@@ -97,14 +97,20 @@ def test_the_log_stays_bounded_and_no_transaction_carries_much(
     session_ids = [f"session-{number}" for number in range(300)]
     draw, log, live_bytes = random.Random(seed), LiveLog(ratio, least), 0
     for number in range(200):
-        changed = {
-            one: pack(0, number, 1, 0, bytes(60), bytes(160)) for one in draw.sample(session_ids, touched)
-        }
+        ids = draw.sample(session_ids, touched)
+        delta = Delta(
+            6 + number,
+            number,
+            [],
+            {one: pack(0, number, 1, 0, bytes(60), bytes(160)) for one in ids},
+            profiles={profile_key(one): pack(0, number, 1, PROFILE, b"", bytes(230)) for one in ids},
+        )
         before = log.log_bytes
-        log.batch(Delta(6 + number, number, [], changed), cuts=True)
-        batch_bytes = sum(map(len, delta_values(Delta(1, number, [], changed))))
+        log.batch(delta, cuts=True)
+        batch_bytes = sum(map(len, delta_values(delta._replace(next_offset=1))))
         assert log.log_bytes - before <= (1 + SLICE_RATIO) * batch_bytes + 2 * _SLACK_BYTES
-        live_bytes = sum(len(one) + len(packed) for one, packed in log.live.sessions.items())
+        live = {**log.live.sessions, **log.live.profiles}
+        live_bytes = sum(len(one) + len(packed) for one, packed in live.items())
         heads = 1.25  # of records and of entries, by what they hold
         bound = max(least, ratio * live_bytes) + (1 + 1 / SLICE_RATIO) * live_bytes + 3 * batch_bytes
         assert log.log_bytes <= heads * bound + 2 * _SLACK_BYTES

@@ -11,13 +11,24 @@ from hypothesis import strategies as st
 from detector.contract.accounts import Listing
 from detector.core.breaker import BreakerState
 from detector.core.partition import Delta, Partition
-from detector.core.session import pack
+from detector.core.session import PROFILE, pack, profile_key
 from detector.runtime.recovery import StateRefusedError
 from detector.runtime.state_log import FORMAT, MAX_RECORD_BYTES, decode_state
 from tests.runtime.state_logs import ENCODING, LiveLog, contents, delta_values, replayed, state_values
 
 IDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
-SESSIONS = st.dictionaries(IDS, st.binary(max_size=40), max_size=8)
+STATES = st.builds(
+    lambda stream_time_ms, flags, rest: pack(0, stream_time_ms, 1, flags, b"", rest),
+    st.integers(0, 2**60),
+    st.integers(0, PROFILE - 1),
+    st.binary(max_size=40),
+)
+SESSIONS = st.dictionaries(IDS, STATES, max_size=8)
+PROFILES = st.dictionaries(
+    IDS.map(profile_key),
+    st.binary(max_size=40).map(lambda rest: pack(0, 0, 1, PROFILE, b"", rest)),
+    max_size=8,
+)
 COUNTS = st.lists(st.tuples(st.integers(0, 2**60), st.integers(0, 99), st.integers(0, 99)), max_size=3)
 DELTAS = st.builds(
     Delta,
@@ -27,6 +38,8 @@ DELTAS = st.builds(
     SESSIONS,
     st.dictionaries(IDS, st.sampled_from([Listing.ALLOW, Listing.DENY, None]), max_size=3),
     st.builds(BreakerState, st.booleans(), COUNTS.map(tuple)),
+    st.lists(IDS.map(profile_key), max_size=4),
+    PROFILES,
 )
 
 
@@ -35,13 +48,16 @@ _HEAD_BYTES = 512
 
 
 def batch(sessions: int, packed: bytes, name: str = "s{}") -> Delta:
-    """Return a delta that touches so many sessions."""
-    return Delta(1, 0, [], {name.format(number): packed for number in range(sessions)})
+    """Return a delta that touches so many sessions, and a profile of half as many accounts."""
+    profile = pack(0, 0, 1, PROFILE, b"", bytes(230))
+    profiles = {profile_key(name.format(number)): profile for number in range(sessions // 2)}
+    touched = {name.format(number): packed for number in range(sessions)}
+    return Delta(1, 0, [], touched, profiles=profiles)
 
 
 @given(DELTAS)
 def test_a_batch_comes_back(delta: Delta) -> None:
-    """A record gives what was changed, sessions in their order."""
+    """A record gives what was changed, sessions and profiles in their order, each in its own table."""
     live = Partition()
     live.apply(delta)
     restored, _ = replayed(list(enumerate(delta_values(delta))))
@@ -66,7 +82,7 @@ def test_no_record_is_larger_than_its_bound(sessions: int, packed_bytes: int, na
         assert len(values) > 1
         assert max(map(len, values)) <= MAX_RECORD_BYTES + _HEAD_BYTES
         restored, _ = replayed(list(enumerate(values)))
-        assert list(restored.sessions.items()) == list(live.sessions.items())
+        assert contents(restored)[2:] == contents(live)[2:]
 
 
 def test_listed_accounts_are_cut_too() -> None:
@@ -90,12 +106,13 @@ def old(form: int, chunk: int | None, next_offset: int, sessions: dict[str, byte
 
 def test_the_format_of_before_guard_rails_is_read() -> None:
     """A record as the first format had it, byte for byte, gives its sessions, no listed accounts, a closed breaker."""
+    session = bytes(22) + b"\x01x"
     value = bytes.fromhex(
-        "01" "8703ffa9" "96" "c408" "656e636f64696e67" "c0" "07" "09" "91" "a1" "67" "81" "a1" "73" "c401" "78"
-    )  # fmt: skip
-    assert value == old(1, None, 7, {"s": b"x"})
+        "01" "8adfde0c" "96" "c408" "656e636f64696e67" "c0" "07" "09" "91" "a1" "67" "81" "a1" "73" "c418"
+    ) + session  # fmt: skip
+    assert value == old(1, None, 7, {"s": session})
     restored, _ = replayed([(0, value)])
-    assert contents(restored) == (7, 9, [("s", b"x")], {}, BreakerState())
+    assert contents(restored) == (7, 9, [("s", session)], {}, BreakerState(), [])
 
 
 @pytest.mark.parametrize("form", [1, 2])

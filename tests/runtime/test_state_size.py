@@ -78,7 +78,7 @@ def test_no_state_is_too_large_for_its_topic(
     assert replay.end() is not None
     assert replay.partition.sessions.keys() == ids
     with stack.worker() as again:
-        again.wait_until_logged(f"{len(ids)} sessions from")
+        again.wait_until_logged(f"{len(ids)} sessions and 0 accounts from")
 
 
 def test_ids_of_more_bytes_are_dead_letters(make_stack: Callable[..., Stack]) -> None:

@@ -232,3 +232,15 @@ def test_the_case_of_a_name_is_hinted_at(tmp_path: Path) -> None:
         DataError, match="--column session=Session_ID, --column action=Action; it has Session_ID"
     ):
         load(path)
+
+
+def test_words_that_no_event_has_are_told(tmp_path: Path) -> None:
+    """A misspelt action of the description ends no session and moves no money: it is said, with the nearest."""
+    path = tmp_path / "data.csv"
+    path.write_text("session_id,action,label\na,SIGN_IN,0\na,SIGN_OUT,0\n")
+    told = load(path, described({"ends_session": ["SIGNOUT"], "moves_money": ["SIGN_IN"]})).told
+    assert told[0].startswith(
+        "ends_session names SIGNOUT, which no event has as its action: SIGN_OUT was probably meant"
+    )
+    assert not any("names" in line for line in told[1:])
+    assert not any("names" in line for line in load(path).told), "of the built-in words none need be there"

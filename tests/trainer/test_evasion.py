@@ -1,18 +1,24 @@
 """What an attacker does otherwise, and what escapes by it."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
+from detector.core.signals import FIRST, Kind, Signal
+from producer.behaviour.lives.stream import LivesBehaviour
+from trainer.data.observing import in_history
 from trainer.data.sessions import DataError, Session, Sessions
+from trainer.data.simulated import after_warm_up, lived
 from trainer.evaluation.course import BUILT_IN, Money
-from trainer.evaluation.evasion import Edit, edited, escapes, read_edits, usual_edits
+from trainer.evaluation.evasion import Edit, edited, escapes, read_edits, some_edited, usual_edits
 from trainer.evaluation.intervals import wilson
 from trainer.evaluation.scoring import Scored, score_sessions
 
@@ -54,6 +60,23 @@ def test_edits_by_hand() -> None:
     )
     padded = ("LOGIN", "LOGIN", "VIEW", "ADD", "TRANSFER_LARGE", "VIEW")
     assert _after(pad=2) == (padded, (100, 100, 800, 1_800, 3_800, 4_300), 3)
+
+
+def test_what_an_edit_puts_in_carries_what_such_an_action_carries() -> None:
+    """Always the attack's device; an amount as in the attack or else a lawful session; halves, where one becomes two."""
+    attack = structs.replace(
+        ATTACK, fields={"amount": (None, None, 20_000.0, None), "attributes.device": ("theirs",) * 4}
+    )
+    lawful = structs.replace(
+        LAWFUL, fields={"amount": (None, None, None, 30.0, None), "attributes.device": ("own",) * 5}
+    )
+    edit = Edit(
+        name="one", insert=("TRANSFER_SMALL",), replace={"TRANSFER_LARGE": ("TRANSFER_SMALL",) * 2}, pad=1
+    )
+    made = edited(attack, 2, edit, lawful)
+    assert made.actions == ("LOGIN", "LOGIN", "ADD", *("TRANSFER_SMALL",) * 3, "VIEW")
+    assert made.fields["amount"] == (None, None, None, 30.0, 10_000.0, 10_000.0, None)
+    assert set(made.fields["attributes.device"]) == {"theirs"}
 
 
 @given(
@@ -133,7 +156,10 @@ def test_the_usual_edits_are_in_the_words_of_the_data() -> None:
         "all pauses times 0.5",
         "all pauses times 2",
         "all pauses times 4",
+        "one pause of 10 minutes",
+        "one pause of 29 minutes",
         "one pause of 31 minutes",
+        "TRANSFER_SMALL put in",
         "TRANSFER_LARGE as two TRANSFER_SMALL",
         "30 lawful actions before it",
     ]
@@ -172,3 +198,36 @@ replace = { PAY = ["PAY_PART", "PAY_PART"] }
         path.write_text(f'[[edit]]\nname = "x"\n{line}\n')
         with pytest.raises(DataError, match=wanted):
             read_edits(path, names)
+
+
+def test_some_attacks_are_edited_to_train_on() -> None:
+    """Lawful sessions stay; of the attacks after one, all change or none, by the share; the same seed gives the same."""
+    sessions = [ATTACK, LAWFUL, ATTACK, LAWFUL, ATTACK]
+    edits = [Edit(name="look", insert=("VIEW",)), Edit(name="slow", gap_factor=2.0)]
+    assert list(some_edited(iter(sessions), edits, 0.0, 1)) == sessions
+    made = list(some_edited(iter(sessions), edits, 1.0, 1))
+    assert [one == before for one, before in zip(made, sessions, strict=True)] == [
+        True,
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert made == list(some_edited(iter(sessions), edits, 1.0, 1))
+
+
+def test_edited_attacks_have_the_signals_of_their_accounts_history() -> None:
+    """What is scored again as it was has the signals that it had; with another device it has others."""
+    device = Signal(name="device", kind=Kind.NOVELTY, of="attributes.device", bounds=(86_400_000,))
+    whole = lived(2_000, 5, LivesBehaviour(attack_rate=0.1), (device.of,))
+    observed = after_warm_up(whole, (device,), keeps_fields=True)
+    attacks = observed.take(np.flatnonzero(observed.labels == 1))
+    encoding = Encoding(observed.names, 3, signals=(device,))
+
+    def codes(changed: list[Session]) -> Any:
+        return in_history(whole, Sessions.of(changed), encoding, 1_800_000).signals
+
+    rows = list(attacks.rows())
+    assert np.array_equal(codes(rows), attacks.signals)  # type: ignore[arg-type]  # there are some
+    others = [structs.replace(one, fields={device.of: (one.session_id,) * len(one.actions)}) for one in rows]
+    assert np.mean(codes(others) == FIRST) > 0.95, "but for accounts without a history"

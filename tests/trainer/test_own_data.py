@@ -5,15 +5,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
 from detector.model.artifact import UnknownActions, load_model
 from detector.model.scorer import Scorer
-from tests.model.models import metadata, with_canaries
+from tests.model.models import changed_file, metadata, with_canaries
+from trainer.cli import main
 from trainer.comparing import BASELINES
 from trainer.data.sessions import Session, write_sessions
 from trainer.data.simulated import simulate
@@ -275,3 +278,20 @@ def test_a_window_and_buckets_are_chosen_from_the_data() -> None:
     assert len(encoding.gap_bounds_ms) == 23
     assert ratios.max() < 1.2 * ratios.min()
     assert encoding_for(sessions, 7, 0).window == 7
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"idle_timeout_ms": -5}, {"base_rate": 5}, {"test_share": 7}, {"split_by": "luck"}, {"unit": "week"}],
+)
+def test_a_record_of_a_training_that_cannot_be_is_refused(
+    trained: tuple[Path, Path], tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    """What a model file says of its training decides how data is split and cut: out of bounds, it is told by its key."""
+    path = tmp_path / "model.onnx"
+    record = load_model(trained[0]).metadata.training
+    path.write_bytes(changed_file(trained[0], training=record | changed))
+    done = CliRunner().invoke(main, ["evaluate", "--model", str(path), "--data", str(trained[1])])
+    assert done.exit_code == 1
+    assert "the model's record of its training is not one that the trainer writes" in done.output
+    assert f"$.{next(iter(changed))}" in done.output

@@ -3,21 +3,24 @@
 import itertools
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
 from detector.contract.accounts import AccountListing, Listing
-from detector.contract.events import SessionEvent, encode_event
+from detector.contract.events import SessionAction, SessionEvent, encode_event
 from detector.core.decision import Policy
 from detector.core.encoding import Encoding
 from detector.core.partition import Partition
 from detector.core.pipeline import Pipeline
+from detector.core.signals import Kind, Signal
 from detector.core.staging import Candidate, Entry, SessionLimits
 from tests.core.strategies import MODEL, SOURCE
 from trainer.data.description import Description
 from trainer.data.loading import assembled
+from trainer.data.observing import with_signals
 from trainer.data.reading import read_lines
 from trainer.data.sessions import Session, Sessions
 from trainer.data.windows import every_window, pack
@@ -29,41 +32,59 @@ GAPS_MS = [0, 1, 999, 30_000, 60_000, 60_001, 90_000, -5_000, -61_000, -800_000]
 LAWFUL = Description(unlabelled="lawful")
 
 
+SIGNALS = (
+    Signal(name="channel", kind=Kind.LEVEL, of="attributes.channel", values=("web", "app")),
+    Signal(name="amount", kind=Kind.MAGNITUDE, of="amount", bounds=(10, 1_000)),
+    Signal(name="unusual amount", kind=Kind.DEVIATION, of="amount", bounds=(-1, 1, 3)),
+    Signal(name="pace", kind=Kind.DEVIATION, of="gap_ms", bounds=(-2, 0, 2)),
+    Signal(name="device", kind=Kind.NOVELTY, of="attributes.device", bounds=(60_000, 600_000), most=2),
+    Signal(name="account", kind=Kind.NOVELTY, of="account_id", bounds=(60_000, 600_000), most=1),
+    Signal(name="other device", kind=Kind.CHANGE, of="attributes.device"),
+    Signal(
+        name="since large", kind=Kind.SINCE, of="action", values=("TRANSFER_LARGE",), bounds=(5_000, 60_000)
+    ),
+    Signal(name="since session", kind=Kind.SINCE, of="session_begin", bounds=(5_000, 60_000)),
+    Signal(name="events", kind=Kind.COUNT, of="action", bounds=(1, 2.5, 7), half_life_ms=60_000),
+    Signal(name="hour", kind=Kind.HABIT, of="occurred_at_ms", bounds=(0.1, 0.5)),
+)
+ATTRIBUTES = [{}, {"channel": "web", "device": "phone"}, {"device": 7}, {"device": True, "channel": ["web"]}]
+SIGNALLED = Description(unlabelled="lawful", signals=SIGNALS)
+LIMITS = SessionLimits(idle_timeout_ms=IDLE_MS)
+
+
 @st.composite
-def logs(draw: st.DrawFn) -> list[SessionEvent | AccountListing]:
+def logs(draw: st.DrawFn, *, shared: bool = False) -> list[SessionEvent | AccountListing]:
     """Draw a partition's log: sessions by turns, clocks that jump both ways, ids that come again, and listings.
 
-    An id comes again in its session as the same event, as the contract has it, or in another as one of its own.
+    An id comes again in its session as the same event, as the contract has it, or in another as one of its own. Where an
+    account is shared, all sessions are of it, and nobody denies it: training knows of no block.
     """
+    listings = [Listing.ALLOW] if shared else list(Listing)
     log: list[SessionEvent | AccountListing] = []
-    events: list[SessionEvent] = []
+    events: list[SessionAction] = []
     now_ms = BEGIN_MS
     for number in range(draw(st.integers(1, 50))):
         now_ms += draw(st.sampled_from(GAPS_MS))
         session = draw(st.sampled_from("abc"))
-        event = SessionEvent(
+        event = SessionAction(
             event_id=f"{session}{number}",
             session_id=session,
-            account_id=f"account-{session}",
+            account_id="shared" if shared else f"account-{session}",
             action=draw(st.sampled_from(ACTIONS)),
             occurred_at_ms=now_ms,
+            amount=draw(st.sampled_from([None, 0.0, 12.5, 5_000.0])),
+            attributes=draw(st.sampled_from(ATTRIBUTES)),
         )
         kind = draw(st.sampled_from(["new", "new", "new", "new", "again", "elsewhere", "listing"]))
         if kind == "listing":
-            log.append(AccountListing(account_id=event.account_id, listing=draw(st.sampled_from(Listing))))
+            log.append(AccountListing(account_id=event.account_id, listing=draw(st.sampled_from(listings))))
             continue
         if kind == "again" and events:
             event = draw(st.sampled_from(events))
         own = {one.event_id for one in events if one.session_id == session}
         others = sorted({one.event_id for one in events} - own)
         if kind == "elsewhere" and others:
-            event = SessionEvent(
-                event_id=draw(st.sampled_from(others)),
-                session_id=session,
-                account_id=event.account_id,
-                action=event.action,
-                occurred_at_ms=now_ms,
-            )
+            event = structs.replace(event, event_id=draw(st.sampled_from(others)))
         events.append(event)
         log.append(event)
     return log
@@ -84,10 +105,13 @@ def served(
         encoding=encoding,
         score=score,
         policy=Policy(0.9, MODEL),
-        limits=SessionLimits(idle_timeout_ms=IDLE_MS),
+        limits=LIMITS,
     )
     for log in logs_of:
-        entries = [Entry(offset, 0, event) for offset, event in enumerate(log)]
+        entries = [
+            Entry(offset, 0, event, fields=encoding.signals.read(msgspec.json.encode(event)))
+            for offset, event in enumerate(log)
+        ]
         list(pipeline.over(Partition(), entries, SOURCE, batch_entries=7))
     return windows
 
@@ -104,7 +128,7 @@ def trained_on(sessions: Sessions, encoding: Encoding) -> dict[str, list[bytes]]
     }
 
 
-def read(*logs_of: Sequence[SessionEvent | AccountListing]) -> Sessions:
+def read(*logs_of: Sequence[SessionEvent | AccountListing], description: Description = LAWFUL) -> Sessions:
     """Read the events of some partitions as those of a topic come: each partition's in order, the partitions by turns."""
     turns = [
         (place, partition, encode_event(event))
@@ -112,7 +136,8 @@ def read(*logs_of: Sequence[SessionEvent | AccountListing]) -> Sessions:
         for place, event in enumerate(log, start=1)
         if isinstance(event, SessionEvent)
     ]
-    return assembled("a log", read_lines(sorted(turns), "a log", LAWFUL), None, LAWFUL)[0]
+    table = read_lines(sorted(turns), "a log", description)
+    return assembled("a log", table, None, description)[0]
 
 
 @settings(max_examples=200, deadline=None)
@@ -147,6 +172,31 @@ def test_windows_are_those_of_the_pipeline(
     assert trained_on(sessions, encoding) == expected
     backwards = sessions.take(np.arange(len(sessions))[::-1])  # what is in another part changes nothing
     assert trained_on(backwards, encoding) == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(log=logs(shared=True), other=logs(), window=st.integers(1, 4))
+def test_signals_are_those_of_the_pipeline(
+    log: list[SessionEvent | AccountListing], other: list[SessionEvent | AccountListing], window: int
+) -> None:
+    """Byte for byte, of each kind: sessions of one account by turns, and fields that are absent or of any type.
+
+    They are the same if they were computed before the sessions were split.
+    """
+    encoding = Encoding(ACTIONS[:4], window, [1_000], unknown_token=True, signals=SIGNALS)
+    other = [
+        structs.replace(one, session_id=f"other-{one.session_id}")
+        for one in other
+        if isinstance(one, SessionEvent)
+    ]
+    expected = served([log, other], encoding)
+    if not expected:
+        return
+    sessions = read(log, other, description=SIGNALLED)
+    assert trained_on(sessions, encoding) == expected
+    whole = with_signals(sessions, encoding, IDLE_MS)
+    parts = [trained_on(whole.take(np.array([one])), encoding) for one in range(len(whole))]
+    assert {name: windows for part in parts for name, windows in part.items()} == expected
 
 
 @settings(max_examples=100, deadline=None)

@@ -6,7 +6,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from trainer.commands.options import data_options, description_of, has_data, sessions_of, splits_of
+from trainer.commands.options import data_options, description_of, has_data, own_data, splits_of, words_of
 from trainer.comparing import CANDIDATES, folded, leave_one_out, split_in_folds, table, verdicts
 from trainer.comparing import compare as compare_models
 from trainer.data.sessions import DataError
@@ -67,14 +67,12 @@ def compare(
     on the window. A network that does not beat both is not worth its trouble: the lines below the table say so.
     """
     own = has_data(options)
-    words = description_of(options)
     config = TrainingConfig(
         schedule=Schedule(seed=seed, steps=steps),
         window=window,
         base_rate=options["base_rate"] or (None if own else BASE_RATE),
-        ends_session=words.ends_session,
-        moves_money=words.moves_money,
-        large_money=words.large_money,
+        **words_of(options),
+        signals=description_of(options).signals,
         preset="data" if own else "realistic",
     )
     chosen = [one for one in CANDIDATES if one.name in (only or (["default"] if own else [one.name]))]
@@ -87,10 +85,12 @@ def compare(
             if families:
                 _print(leave_one_out(config, sessions, seed))
             elif folds:
-                parts = split_in_folds(sessions_of(options), folds, options["split_seed"] or 0)
+                parts = split_in_folds(own_data(options).sessions(), folds, options["split_seed"] or 0)
                 _print(folded([list(compare_models(config, part, chosen, progress)) for part in parts]))
             else:
-                parts_of_one = splits_of(options)[0] if own else realistic_splits(sessions, seed)
+                parts_of_one = (
+                    splits_of(options, own_data(options))[0] if own else realistic_splits(sessions, seed)
+                )
                 if seeds:
                     trainings = (
                         replace(config, schedule=replace(config.schedule, seed=seed + more))

@@ -2,17 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import click
 import msgspec
 from rich.console import Console
 
 from detector.model.artifact import Model, ModelRefusedError, UnknownActions, load_model, resolve_model_path
-from trainer.commands.options import FILE, data_options, sessions_of, splits_of
+from producer.behaviour.lives.stream import LivesBehaviour
+from trainer.commands.options import FILE, SPLIT_OPTIONS, data_options, own_data, splits_of, tries_edits
 from trainer.commands.tables import show, show_table
+from trainer.data.observing import in_history
 from trainer.data.sessions import DataError, LabelsOf, Sessions
-from trainer.data.simulated import BASE_RATE, TEST_ATTACKS, TEST_LAWFUL, simulate
+from trainer.data.simulated import BASE_RATE, TEST_ATTACKS, TEST_LAWFUL, after_warm_up, lived, simulate
+from trainer.data.splitting import TEST_SHARE, By
 from trainer.evaluation.course import Money
 from trainer.evaluation.evasion import Edit, Escapes, escapes, read_edits, usual_edits
 from trainer.evaluation.exporting import check_path, write_scores
@@ -33,7 +36,7 @@ def _checked(_: click.Context, __: click.Parameter, path: Path | None) -> Path |
 
 @click.command()
 @click.option("--model", required=True, help="Model file, or a packaged model: default, seed.")
-@click.option("--preset", type=click.Choice(["realistic"]), help="Simulated traffic.")
+@click.option("--preset", type=click.Choice(["realistic", "lives"]), help="Simulated traffic.")
 @data_options
 @click.option(
     "--seed", type=click.IntRange(min=0), default=2_024, show_default=True, help="Of the simulation."
@@ -43,7 +46,7 @@ def _checked(_: click.Context, __: click.Parameter, path: Path | None) -> Path |
     type=click.IntRange(min=100),
     default=66_000,
     show_default=True,
-    help="Realistic sessions; 1 in 11 is an attack.",
+    help="Simulated ones: of realistic ones 1 in 11 is an attack, of lives about 1 in 80.",
 )
 @click.option(
     "--split",
@@ -87,13 +90,13 @@ def evaluate(model: str, *, at_k: Sequence[int], as_json: bool, **options: Any) 
     """Evaluate a model on labelled sessions, as the detector would score them: after every action."""
     try:
         loaded = _loaded(model)
-        sessions = _part(options, loaded)
+        sessions, whole = _part(options, loaded)
         unit: LabelsOf = options["unit"] or sessions.labels_of
         with Terminal(Console(stderr=True)) as progress:
             progress.on_stage("scoring")
             scored = _scored(loaded, sessions, progress.on_part)
             second = options["other"] and _loaded(options["other"])
-            other = second and _scored(second, sessions, progress.on_part)
+            other = second and _scored(second, _seen_by(second, loaded, sessions, options), progress.on_part)
         for line in scored.packed.told:
             click.echo(line, err=True)
         base_rate, base_rate_from = _base_rate(options, loaded, unit)
@@ -113,7 +116,7 @@ def evaluate(model: str, *, at_k: Sequence[int], as_json: bool, **options: Any) 
             found["compared"] = compared
             tables.append(difference_section(compared, unit))
         if options["evasions"] or options["evasion"]:
-            found["evasions"] = _evasions(loaded, scored, threshold, options["evasion"])
+            found["evasions"] = _evasions(loaded, scored, whole, threshold, options["evasion"])
             tables.append(escape_section(found["evasions"]))
         if options["report"] is not None:
             write_report(options["report"], loaded.metadata, figures, scored, tables)
@@ -138,23 +141,40 @@ def _loaded(model: str) -> Model:
         return load_model(path)
 
 
-def _part(options: dict[str, Any], model: Model) -> Sessions:
+def _part(options: dict[str, Any], model: Model) -> tuple[Sessions, Sessions | None]:
+    """Return the sessions to evaluate on and, if they are to be changed, all that the signals rest on."""
+    if options["preset"] == "lives":
+        whole = lived(options["sessions"], options["seed"], LivesBehaviour(), model.encoding.signals.fields)
+        edits = tries_edits(options)
+        return after_warm_up(whole, model.metadata.signals, keeps_fields=edits), whole if edits else None
     if options["preset"] == "realistic":
         attacks = round(options["sessions"] * TEST_ATTACKS / (TEST_LAWFUL + TEST_ATTACKS))
-        return simulate(options["sessions"] - attacks, attacks, options["seed"])
+        return simulate(options["sessions"] - attacks, attacks, options["seed"]), None
+    own = own_data(options, model.encoding, _recorded(model).idle_timeout_ms)
+    rest = own.whole if own.encoding is not None and tries_edits(options) else None
     if options["part"] == "all":
-        return sessions_of(options)
-    part: Sessions = getattr(splits_of(options, model.metadata.training)[0], options["part"])
-    return part
+        return own.sessions(keeps_fields=rest is not None), rest
+    recorded = _recorded(model)
+    how = {name: getattr(recorded, name) for name in SPLIT_OPTIONS}
+    if recorded.split_by is None:
+        del how["split_by"]
+    part: Sessions = getattr(splits_of(options, own, how)[0], options["part"])
+    return part, rest
+
+
+def _seen_by(second: Model, first: Model, sessions: Sessions, options: dict[str, Any]) -> Sessions:
+    """Return the sessions as a second model sees them, which may read other signals."""
+    alike = second.metadata.signals in {(), first.metadata.signals}
+    return sessions if alike else _part(options, second)[0]
 
 
 def _base_rate(options: dict[str, Any], model: Model, unit: LabelsOf) -> tuple[float | None, str]:
     """Return the share of attacks to assume, None for the examples' own, and where it is from."""
     if options["base_rate"] is not None:
         return options["base_rate"], "given"
-    training = model.metadata.training
-    if "base_rate" in training and unit == training.get("unit", "session"):
-        return float(training["base_rate"]), "the model's own"
+    recorded = _recorded(model)
+    if recorded.base_rate is not None and unit == recorded.unit:
+        return recorded.base_rate, "the model's own"
     return (BASE_RATE, "the preset's") if options["preset"] else (None, "")
 
 
@@ -165,20 +185,44 @@ def _scored(model: Model, sessions: Sessions, on_part: OnPart | None = None) -> 
             f"the model knows neither {', '.join(unknown[:5])} nor a token for unknown actions: expected actions of its "
             "vocabulary; train it on such data"
         )
-    return score_with_model(model, sessions, _idle_ms(model), on_part)
+    return score_with_model(model, sessions, _recorded(model).idle_timeout_ms, on_part)
 
 
-def _idle_ms(model: Model) -> int:
-    return int(model.metadata.training.get("idle_timeout_ms", 1_800_000))
+class _Recorded(msgspec.Struct, frozen=True):
+    """What a model file says of its training, as far as an evaluation goes by it."""
+
+    unit: LabelsOf = "session"
+    base_rate: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    idle_timeout_ms: Annotated[int, msgspec.Meta(ge=1)] = 1_800_000
+    split_by: By | None = None
+    split_seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+    test_share: Annotated[float, msgspec.Meta(gt=0, le=0.8)] = TEST_SHARE
 
 
-def _evasions(model: Model, scored: Scored, threshold: float, own: Path | None) -> list[Escapes]:
+def _recorded(model: Model) -> _Recorded:
+    try:
+        return msgspec.convert(model.metadata.training, _Recorded)
+    except msgspec.ValidationError as error:
+        raise DataError(
+            f"the model's record of its training is not one that the trainer writes ({error}): expected its own file; train "
+            "it again"
+        ) from error
+
+
+def _evasions(
+    model: Model, scored: Scored, whole: Sessions | None, threshold: float, own: Path | None
+) -> list[Escapes]:
+    def score(changed: Sessions) -> Scored:
+        if whole is not None:
+            changed = in_history(whole, changed, model.encoding, _recorded(model).idle_timeout_ms)
+        return _scored(model, changed)
+
     metadata, names = model.metadata, {*scored.sessions.names, *model.encoding.vocabulary}
     ends = [name for name in metadata.ends_session if name in scored.sessions.names]
-    usual = usual_edits(scored.sessions, Money.of(metadata), ends, _idle_ms(model))
+    usual = usual_edits(scored.sessions, Money.of(metadata), ends, _recorded(model).idle_timeout_ms)
     edits = read_edits(own, names) if own else []
 
     def tried(some: list[Edit]) -> Iterator[Escapes]:
-        return escapes(scored, threshold, some, names.__contains__, lambda one: _scored(model, one), ends)
+        return escapes(scored, threshold, some, names.__contains__, score, ends)
 
     return [*(one for one in tried(usual) if one.attacks), *tried(edits)]

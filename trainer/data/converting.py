@@ -68,40 +68,36 @@ def compacted(
     schema = raw.collect_schema()
     listed = {name for name, kind in schema.items() if isinstance(kind, pl.List)}
     _check_types(schema, listed)
-    said = [_said(name, listed) for name in _SAID if name in schema]
+    checks = _checks(schema.names(), listed, description)
+    kind = pl.coalesce([pl.when(condition).then(at) for at, (condition, _, _) in enumerate(checks)])
+    shown = pl.coalesce([pl.when(kind == at).then(seen) for at, (_, _, seen) in enumerate(checks)])
     cooked = raw.with_columns(
-        *said,
+        *(pl.col(name).alias(f"raw {name}") for name in _SHOWN_RAW if name in schema),
         *(
             _each(name, listed, _conversion(name, _inner(schema[name]), description))
             for name in schema.names()
             if name in FIELDS
         ),
-    )
-    checks = _checks(schema.names(), listed, description)
-    kind = pl.coalesce([pl.when(condition).then(at) for at, (condition, _, _) in enumerate(checks)])
-    shown = pl.coalesce([pl.when(kind == at).then(seen) for at, (_, _, seen) in enumerate(checks)])
-    good = cooked.filter(kind.is_null()).select(schema.names())
+    ).with_columns(kind.alias("kind"))
+    good = cooked.filter(pl.col("kind").is_null()).select(schema.names())
     if listed:
         good = good.explode(sorted(listed))
+    seen = pl.col("seen").drop_nulls().unique(maintain_order=True).head(SHOWN_VALUES + 1)
     made, others = pl.collect_all(
         [
-            good.with_columns(_stored(name, codes, description) for name in schema.names() if name in FIELDS),
-            cooked.select("row", kind.alias("kind"), shown.str.head(_SHOWN_CHARACTERS).alias("seen"))
-            .drop_nulls("kind")
+            good.with_columns(_stored(name, codes, description) for name in schema.names()),
+            cooked.filter(pl.col("kind").is_not_null())
+            .select("row", "kind", shown.str.head(_SHOWN_CHARACTERS).alias("seen"))
             .group_by("kind")
-            .agg(
-                pl.len(),
-                pl.col("row").min(),
-                pl.col("seen").drop_nulls().unique(maintain_order=True).head(SHOWN_VALUES + 1),
-            ),
+            .agg(pl.len(), pl.col("row").min(), seen),
         ],
         engine="streaming",
     )
-    for at, count, first, seen in others.rows():
+    for at, count, first, values in others.rows():
         reason = checks[at][1]
         if reason is _NO_TIME:
-            reason = _of_another_unit(seen[0], count, len(made), description)
-        bad.add(reason, first, count, seen)
+            reason = _of_another_unit(values[0], count, len(made), description)
+        bad.add(reason, first, count, values)
     return made.rechunk()
 
 
@@ -133,17 +129,6 @@ def _check_types(schema: pl.Schema, listed: Collection[str]) -> None:
                 f"the column for {name} has lists, and the one for action has none: expected a list of actions for each "
                 "session, or one event a row"
             )
-
-
-def _said(name: str, listed: Collection[str]) -> pl.Expr:
-    """Return a column's values as text, for messages: null where one of a list is."""
-    one = pl.col(name)
-    text = (
-        one.cast(pl.List(pl.String)).list.join(", ", ignore_nulls=False)
-        if name in listed
-        else one.cast(pl.String)
-    )
-    return text.alias(f"said {name}")
 
 
 def _conversion(field: str, kind: pl.DataType, description: Description) -> _Each:
@@ -224,12 +209,14 @@ def _checks(
               f"{{}} actions: expected 1 to {MAX_SESSION_ACTIONS:,}", count)  # fmt: skip
         for name in sorted({*listed} - {"action"}):
             its = pl.col(name).list.len().fill_null(0)
-            seen = pl.format(f"{{}} of {USUAL_NAMES[name][-1]} for {{}} actions", its, count)
+            seen = pl.format(f"{{}} of {USUAL_NAMES.get(name, (name,))[-1]} for {{}} actions", its, count)
             check(name, its != count, "{}: expected one each", seen)
     check("action", some("action", lambda one: one.is_null() | (one == "")),
           "an action is empty: expected a name")  # fmt: skip
-    said = pl.col("said time")
-    check("time", said.is_null(), "a time is missing: expected one for each event")
+    said = pl.col("raw time")
+    missing = said.list.eval(pl.element().is_null()).list.any() if "time" in listed else said.is_null()
+    said = said.cast(pl.List(pl.String)).list.join(", ") if "time" in listed else said
+    check("time", missing, "a time is missing: expected one for each event")
     check(
         "time",
         some("time", lambda one: one.is_null()),
@@ -255,9 +242,9 @@ def _checks(
         pl.col("split"),
     )
     check("weight", ~pl.col("weight").is_between(0, MAX_WEIGHT),
-          f"weight is {{}}: expected a number from 0 to {MAX_WEIGHT:,}", pl.col("said weight"))  # fmt: skip
+          f"weight is {{}}: expected a number from 0 to {MAX_WEIGHT:,}", pl.col("raw weight"))  # fmt: skip
     check("attack_from", pl.col("attack_from") < 0,
-          "attack_from is {}: expected 0 for the first action of the session, or more", pl.col("said attack_from"))  # fmt: skip
+          "attack_from is {}: expected 0 for the first action of the session, or more", pl.col("raw attack_from"))  # fmt: skip
     if "label" in names and "action" in listed and "label" not in listed:
         attack = pl.col("label").is_in([one.lower() for one in description.attack_values])
         inside = pl.col("attack_from").is_between(0, pl.col("action").list.len(), closed="left")
@@ -267,7 +254,7 @@ def _checks(
 
 
 _NO_TIME: Final = "time is {}: before 2000 or after 2100"
-_SAID: Final = ("time", "weight", "attack_from")
+_SHOWN_RAW: Final = ("time", "weight", "attack_from")
 """Fields whose checks show what was there before it was converted."""
 
 
@@ -299,6 +286,8 @@ def _of_another_unit(seen: str, wrong: int, right: int, description: Description
 def _stored(field: str, codes: Mapping[str, pl.Categories], description: Description) -> pl.Expr:
     """Return what is kept of a field's values: few bytes."""
     one = pl.col(field)
+    if field in codes and field not in FIELDS:
+        return one.cast(pl.Categorical(codes[field]))
     if field in codes:
         return one.fill_null("").cast(pl.Categorical(codes[field]))
     if field == "event_id":

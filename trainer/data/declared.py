@@ -3,7 +3,7 @@
 from typing import Final
 
 from detector.contract.actions import Action
-from detector.core.signals import OF_ACCOUNT, OF_ACTION, OF_BEGIN, OF_GAP, OF_TIME, Kind, Signal
+from detector.core.signals import OF_ACTION, OF_BEGIN, OF_GAP, OF_TIME, Kind, Signal
 
 AMOUNT: Final = "amount"
 DEVICE: Final = "attributes.device"
@@ -44,14 +44,10 @@ DEFAULT_SIGNALS: Final = (
     Signal(name="amount", kind=Kind.MAGNITUDE, of=AMOUNT, bounds=_DOLLARS),
     Signal(name="amount against the usual", kind=Kind.DEVIATION, of=AMOUNT, bounds=_SIGMAS),
     Signal(name="pace against the usual", kind=Kind.DEVIATION, of=OF_GAP, bounds=_SIGMAS),
-    _novelty("history of the account", OF_ACCOUNT, 1),
     _novelty("device", DEVICE, 6),
-    _novelty("network", NETWORK, 8),
+    _novelty("network", NETWORK, 6),
     _novelty("country", COUNTRY, 4),
-    _novelty("recipient", RECIPIENT, 8),
-    _novelty("action", OF_ACTION, 8),
-    Signal(name="change of device", kind=Kind.CHANGE, of=DEVICE),
-    Signal(name="change of country", kind=Kind.CHANGE, of=COUNTRY),
+    _novelty("recipient", RECIPIENT, 6),
     _since("since a session", OF_BEGIN),
     _since("since a password change", OF_ACTION, Action.CHANGE_PASSWORD.value),
     _since("since a recipient was added", OF_ACTION, Action.ADD_RECIPIENT.value),

@@ -8,7 +8,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from detector.core.encoding import MAX_ACTIONS
-from trainer.data.description import FIELDS, Description
+from detector.core.signals import Signals
+from trainer.data.description import FIELDS, Description, strange_words
+from trainer.data.fields import columns_of, told_of, values_of
 from trainer.data.labelling import KEYS, LABEL_FIELDS, Events, labelled
 from trainer.data.reading import Table, read_table
 from trainer.data.sessions import Categories, DataError, Sessions
@@ -103,7 +105,13 @@ def assembled(
                 f"{len(frame) - count:,} of {len(frame):,} events say their {field}: expected all of them or none"
             )
     times_ms = _numbers(frame, "time")
-    order, starts = _by_session(table, times_ms)
+    signals = Signals(description.signals)
+    if signals.of_history and times_ms is None:
+        raise DataError(
+            f"{source} has no times, and signals of what an account did before rest on them: name their column with "
+            "--column time=..., or declare other signals"
+        )
+    order, starts = _by_session(table, times_ms, of_accounts=bool(signals))
     if times_ms is not None:
         times_ms = times_ms[order]
     events = Events(table, order, starts, times_ms)
@@ -115,6 +123,7 @@ def assembled(
             f"{len(actions.names):,} different actions: expected at most {MAX_ACTIONS:,}; name rare ones alike, as OTHER"
         )
     is_part = events.of_sessions("split")
+    of_signals = columns_of(description)
     whole = Sessions(
         ids=ids.gather(frame["session"].to_physical().to_numpy()[order[starts[:-1]]]).to_numpy(),
         starts=starts,
@@ -127,18 +136,30 @@ def assembled(
         accounts=None
         if (accounts := events.of_sessions("account")) is None
         else _categories(accounts, table.names["account"], len(accounts)),
+        attack_ids=None
+        if found.attack_ids is None
+        else _categories(found.attack_ids, table.names["attack_id"], len(starts) - 1),
         parts=None if is_part is None else is_part.astype(np.int8),
         weights=None if (weights := _numbers(frame, "weight")) is None else weights[order[starts[:-1]]],
         labels_of=description.labels_of,
-        **_of_a_log(table, order),
+        fields=(values := values_of(frame, table.names, of_signals, order)),
+        **_of_a_log(table, order, of_accounts=bool(signals)),
     )
-    sessions = whole if found.keep.all() else whole.take(np.flatnonzero(found.keep))
-    if not len(sessions):
+    # What nobody knows anything of is history all the same.
+    sessions = whole if found.keep.all() or signals else whole.take(np.flatnonzero(found.keep))
+    if not found.keep.any():
         raise DataError(f"{source} has no session with a label: expected some")
     return sessions, [
         *found.told,
-        *_told_of_repeats(table, events),
+        *strange_words(description, actions.names),
+        *_told_of_repeats(table, events, actions),
         *_told_of_names(actions),
+        *told_of(values, of_signals),
+        *(
+            ["no account is named: each session is one of its own, without history (--column account=...)"]
+            if signals.of_history and whole.accounts is None
+            else []
+        ),
         _summary(sessions),
     ]
 
@@ -148,10 +169,16 @@ def _numbers(frame: pl.DataFrame, field: str) -> NDArray[Any] | None:
 
 
 def _by_session(
-    table: Table, times_ms: NDArray[np.int64] | None
+    table: Table, times_ms: NDArray[np.int64] | None, *, of_accounts: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows in the order of their sessions, and where each session begins, and the end."""
+    """Return the rows in the order of their sessions, and where each session begins, and the end.
+
+    Where accounts matter, the same id of two accounts is of two sessions, as in `session_key`.
+    """
     codes = table.frame["session"].to_physical().to_numpy()
+    if of_accounts and "account" in table.frame.columns:
+        accounts = table.frame["account"].to_physical().to_numpy().astype(np.int64)
+        codes = np.unique(codes * (accounts.max() + 1) + accounts, return_inverse=True)[1]
     count = len(codes)
     first = np.full(int(codes.max()) + 1, count)
     first[codes[::-1]] = np.arange(count)[::-1]  # of several the last written holds: the first row
@@ -166,13 +193,16 @@ def _by_session(
     return order, np.concatenate([[0], np.cumsum(np.bincount(number))]).astype(np.int64)
 
 
-def _of_a_log(table: Table, order: NDArray[np.int64]) -> dict[str, Any]:
-    """Return what only a log knows: stream time at each event, and ids, where one is repeated in its session."""
+def _of_a_log(table: Table, order: NDArray[np.int64], *, of_accounts: bool) -> dict[str, Any]:
+    """Return what only a log knows: stream time at each event, its place, and ids, where one is repeated in its session."""
     frame, made = table.frame, dict[str, Any]()
+    session = ["session", *(["account"] if of_accounts and "account" in frame.columns else [])]
+    if of_accounts and table.is_log:
+        made["log_places"] = order
     times_ms = _numbers(frame, "time")
     again = None
     if _numbers(frame, "event_id") is not None:
-        first = frame.select(pl.struct("session", "event_id").is_first_distinct()).to_series()
+        first = frame.select(pl.struct(*session, "event_id").is_first_distinct()).to_series()
         if not first.all():
             again = ~first.to_numpy()
             made["event_hashes"] = frame["event_id"].to_numpy()[order]
@@ -202,16 +232,13 @@ def _categories(codes: NDArray[np.int64] | None, names: pl.Categories, count: in
     return Categories(tuple(different), rank[codes + 2])
 
 
-def _told_of_repeats(table: Table, events: Events) -> list[str]:
+def _told_of_repeats(table: Table, events: Events, actions: Categories) -> list[str]:
     """Say how many events are like the one before, where nothing else says whether they are one."""
-    session, action, times_ms = (
-        np.repeat(np.arange(len(events.starts) - 1), np.diff(events.starts)),
-        events.of_events("action"),
-        events.times_ms,
-    )
-    if action is None or times_ms is None or table.one_a_row or "event_id" in table.frame.columns:
+    times_ms = events.times_ms
+    if times_ms is None or table.one_a_row or "event_id" in table.frame.columns:
         return []
-    again = np.all([one[1:] == one[:-1] for one in (session, action, times_ms)], axis=0)
+    again = (actions.codes[1:] == actions.codes[:-1]) & (times_ms[1:] == times_ms[:-1])
+    again[events.starts[1:-1] - 1] = False
     count = int(again.sum())
     if not count:
         return []

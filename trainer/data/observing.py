@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
 from detector.core.profile import Profile, tag_of
-from trainer.data.sessions import Sessions
+from detector.core.staging import SessionLimits
+from trainer.data.sessions import UNLABELLED, Sessions, together_in
 from trainer.data.sittings import Sittings, clamped, sittings, stream_time_ms
 
 CHUNK_EVENTS: Final = 100_000
@@ -28,23 +29,66 @@ class Loss(NamedTuple):
     """Probability before each of their sessions."""
 
 
-def with_signals(
-    sessions: Sessions, encoding: Encoding, idle_timeout_ms: int, loss: Loss | None = None
-) -> Sessions:
-    """Return the sessions with their signals and without the fields: for all of the data, before it is split.
+LOSS: Final = Loss(0.2)
+"""Of the histories that are trained on."""
 
-    What an account did before may be in another part, or in sessions that are left out of all.
+
+def with_signals(
+    sessions: Sessions,
+    encoding: Encoding,
+    idle_timeout_ms: int,
+    loss: Loss | None = None,
+    *,
+    keeps_fields: bool = False,
+) -> Sessions:
+    """Return the labelled sessions with their signals: for all of the data, before it is split.
+
+    What an account did before may be in another part, or in sessions of which nobody knows whether they are attacks.
 
     Args:
         sessions: all of them.
         encoding: of the model.
         idle_timeout_ms: a session without an action for longer has ended.
         loss: of histories; none if None.
+        keeps_fields: whether signals are to be computed again, of sessions that are changed.
     """
     found = sittings(sessions, encoding.window, idle_timeout_ms, encoding.ends_session)
     signals = np.zeros((len(sessions.actions), len(encoding.signals)), np.uint8)
     signals[found.kept] = observed(found, encoding, loss)
-    return replace(sessions, signals=signals, fields={})
+    known = np.flatnonzero(sessions.labels != UNLABELLED)
+    return replace(sessions, signals=signals, fields=sessions.fields if keeps_fields else {}).take(known)
+
+
+def in_history(whole: Sessions, changed: Sessions, encoding: Encoding, idle_timeout_ms: int) -> Sessions:
+    """Return sessions with the signals that they would have had in the place of those of the same ids.
+
+    Args:
+        whole: all sessions, with their fields.
+        changed: some of them, changed.
+        encoding: of the model.
+        idle_timeout_ms: a session without an action for longer has ended.
+    """
+    accounts, ids = set(_accounts(changed)), set(changed.ids)
+    pairs = zip(whole.ids, _accounts(whole), strict=True)
+    history = [at for at, (one, account) in enumerate(pairs) if account in accounts and one not in ids]
+    together = together_in(_plain(whole.take(np.array(history, np.int64))), _plain(changed))
+    found = with_signals(together, encoding, idle_timeout_ms)
+    return found.take(np.arange(len(history), len(found)))
+
+
+def _plain(sessions: Sessions) -> Sessions:
+    """Return sessions as those of which nothing is known but what their events hold, in the order of their times."""
+    return replace(
+        sessions,
+        signals=None, attack_ids=None, parts=None, weights=None, stream_ms=None, event_hashes=None, log_places=None,
+    )  # fmt: skip
+
+
+def _accounts(sessions: Sessions) -> list[str]:
+    """Return whose each session is."""
+    if sessions.accounts is None:
+        return list(sessions.ids)
+    return [sessions.accounts.names[code] for code in sessions.accounts.codes]
 
 
 def observed(found: Sittings, encoding: Encoding, loss: Loss | None = None) -> NDArray[np.uint8]:
@@ -73,10 +117,12 @@ def observed(found: Sittings, encoding: Encoding, loss: Loss | None = None) -> N
     fields = [sessions.fields.get(name, nothing) for name in signals.fields]
     codes = np.empty((len(order), len(signals)), np.uint8)
     lost = np.zeros(len(order), np.bool_)
+    if (now_ms := stream_time_ms(sessions)) is not None:
+        lost[order[1:]] = np.diff(now_ms[order]) > SessionLimits().account_timeout_ms
     if loss is not None:
         rng = np.random.default_rng(loss.seed)
         loses = rng.random(len(names)) < loss.share
-        lost = found.begins & loses[accounts] & (rng.random(len(order)) < loss.each_time)
+        lost |= found.begins & loses[accounts] & (rng.random(len(order)) < loss.each_time)
     account, profile = -1, Profile(signals)
     for at in range(0, len(order), CHUNK_EVENTS):
         rows = order[at : at + CHUNK_EVENTS]

@@ -20,12 +20,13 @@ from polars import selectors
 from detector.client.reading import opened
 from trainer.data.converting import SHOWN_VALUES, Bad, compacted
 from trainer.data.description import FIELDS, USUAL_NAMES, Description, require, resolve, unread
+from trainer.data.fields import columns_of, of_frame, of_lines, texts_of
 from trainer.data.sessions import DataError
 
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 FIRST_LINES: Final = 20
 CHUNK_LINES: Final = 50_000
-TEXTS: Final = ("session", "account", "action", "type", "customer_type")
+TEXTS: Final = ("session", "account", "action", "type", "customer_type", "attack_id")
 OF_EVENTS: Final = ("session", "action")
 """Fields that every event has."""
 
@@ -138,7 +139,8 @@ def read_lines(
     lists = {
         field for field, column in found.items() if any(isinstance(one.get(column), list) for one in examples)
     }
-    told = unread(keys, found)
+    of_signals = columns_of(description) if "action" in fields else {}
+    told = unread(keys, found | {field: path.partition(".")[0] for field, path in of_signals.items()})
     listed = "action" in lists
     if listed:
         lists |= {"time", "event_id"} - found.keys()
@@ -147,17 +149,19 @@ def read_lines(
     ]:  # later lines may have it: few say where attacks begin
         found[field] = USUAL_NAMES[field][-1 if listed else 0]
     decoder = msgspec.json.Decoder(_line_type(found, lists))
-    codes = names or _new_codes()
+    codes = names or _new_codes(of_signals)
     attributes = {field: f"c{list(found.values()).index(column)}" for field, column in found.items()}
     pieces: list[pl.DataFrame] = []
     bad = Bad()
     for chunk in _chunks(iter(itertools.chain(first, lines))):
         good: list[Any] = []
         rows: list[tuple[int, int]] = []
+        texts: list[bytes] = []
         for number, partition, line in chunk:
             try:
                 good.append(decoder.decode(line))
                 rows.append((number, partition))
+                texts.append(line)
             except (msgspec.DecodeError, UnicodeError) as error:
                 bad.add(str(error), number)
         columns = {
@@ -167,7 +171,7 @@ def read_lines(
             {"row": [row for row, _ in rows], "partition": [partition for _, partition in rows]}
             | {field: one for field, one in columns.items() if one.dtype != pl.Null or field in needed},
             schema_overrides={"row": pl.UInt32, "partition": pl.Int32},
-        )
+        ).with_columns(of_lines(texts, of_signals, found["action"] if listed else None))
         if len(raw):
             pieces.append(compacted(raw.lazy(), description, codes, bad))
     frame = pl.concat(pieces, how="diagonal") if pieces else pl.DataFrame()
@@ -195,8 +199,9 @@ def lines_of(path: Path) -> Iterator[bytes]:
         raise DataError(f"{path} cannot be read ({error.strerror}): expected a file of JSON lines") from error
 
 
-def _new_codes() -> dict[str, pl.Categories]:
-    return {field: pl.Categories.random("trainer", pl.UInt32) for field in TEXTS}
+def _new_codes(of_signals: Mapping[str, str]) -> dict[str, pl.Categories]:
+    texts = (*TEXTS, *texts_of(of_signals))
+    return {field: pl.Categories.random("trainer", pl.UInt32) for field in texts}
 
 
 def _of_frame(
@@ -208,18 +213,26 @@ def _of_frame(
     elsewhere: Collection[str],
     names: Mapping[str, pl.Categories] | None,
 ) -> Table:
-    columns = frame.collect_schema().names()
+    schema = frame.collect_schema()
+    columns = schema.names()
     found = resolve(description.columns, columns, fields, elsewhere)
     require(needed, found, columns, str(path))
-    codes = names or _new_codes()
-    raw = frame.select(pl.col(column).alias(field) for field, column in found.items())
+    of_signals = columns_of(description) if "action" in fields else {}
+    codes = names or _new_codes(of_signals)
+    raw = frame.select(
+        *(pl.col(column).alias(field) for field, column in found.items()),
+        *of_frame(schema, of_signals, description),
+    )
     raw = raw.with_columns(selectors.array().arr.to_list())
     bad = Bad()
     compact = compacted(
         raw.with_row_index("row", offset=1 if path.suffix == ".parquet" else 2), description, codes, bad
     )
     listed = isinstance(raw.collect_schema().get("action"), pl.List)
-    return _checked(Table(compact, codes, bad, unread(columns, found), is_log=False, one_a_row=listed))
+    read = found | {
+        field: path if path in schema else path.partition(".")[0] for field, path in of_signals.items()
+    }
+    return _checked(Table(compact, codes, bad, unread(columns, read), is_log=False, one_a_row=listed))
 
 
 def _checked(table: Table) -> Table:

@@ -1,7 +1,7 @@
 """Labelled sessions that are simulated: lives, the realistic preset, and the notebook's."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -10,7 +10,7 @@ import numpy as np
 from detector.contract.actions import Action
 from detector.contract.fields import Value
 from detector.core.encoding import Encoding
-from detector.core.signals import Signal
+from detector.core.signals import Signal, Signals
 from detector.core.staging import SessionLimits
 from producer.behaviour import realistic, seed
 from producer.behaviour.attacks import ATTACK_FAMILIES
@@ -38,11 +38,10 @@ LIFE_DAYS: Final = 60
 WARM_UP_DAYS: Final = 30
 RAISED_RATE: Final = 0.05
 """Of attacks, to train on, by lawful sessions. A higher one would leave no account as its owner made it."""
-SESSIONS_AN_ATTACK: Final = 1.3
 SESSIONS_A_DAY: Final = 0.7
 """Of a customer."""
 FEWEST_CUSTOMERS: Final = 100
-VALID_LIVES, TEST_LIVES = 0.5, 1.0
+VALID_LIVES, TEST_LIVES = 0.25, 0.5
 """Sessions of those parts by those trained on."""
 CHUNK_SESSIONS: Final = 50_000
 
@@ -110,41 +109,49 @@ def realistic_splits(sessions: int, seed: int, left_out: Sequence[str] = ()) -> 
     )
 
 
-def simulate_lives(
-    customers: int,
-    days: int,
+def lived(
+    sessions: float,
     seed: int,
     behaviour: LivesBehaviour,
-    *,
-    signals: Sequence[Signal] = DEFAULT_SIGNALS,
-    warm_up_days: int = WARM_UP_DAYS,
-    lawful_share: float = 1.0,
-    loss: Loss | None = None,
+    fields: Sequence[str],
+    changed: Callable[[Iterator[Session]], Iterator[Session]] = iter,
 ) -> Sessions:
-    """Simulate lives: the sessions of some days, with the signals that rest on all days before.
+    """Simulate lives: all sessions, those of the warm-up too.
 
     Args:
-        customers: how many accounts.
-        days: after those of the warm-up.
+        sessions: about how many after the warm-up.
         seed: of the simulation.
         behaviour: who lives there.
-        signals: to compute.
-        warm_up_days: whose sessions are history and no more.
-        lawful_share: of the lawful sessions, chosen by chance, those that are kept once they are history.
-        loss: of histories.
+        fields: of events, which signals read.
+        changed: may change sessions on their way.
     """
-    encoding = Encoding([action.value for action in Action], 1, signals=signals)
+    customers = max(FEWEST_CUSTOMERS, round(sessions / (LIFE_DAYS * SESSIONS_A_DAY)))
     stream = lives.sessions(
-        days=warm_up_days + days, customers=customers, seed=seed, start_ms=BEGIN_MS, behaviour=behaviour
+        days=WARM_UP_DAYS + LIFE_DAYS, customers=customers, seed=seed, start_ms=BEGIN_MS, behaviour=behaviour
     )
-    rows = (_of_life(begins_ms, session, encoding.signals.fields) for begins_ms, session in stream)
+    rows = changed(_of_life(begins_ms, session, fields) for begins_ms, session in stream)
     pieces = []
     while piece := list(itertools.islice(rows, CHUNK_SESSIONS)):
         pieces.append(Sessions.of(piece))
-    whole = with_signals(together_in(*pieces), encoding, SessionLimits().idle_timeout_ms, loss)
-    begins_ms = whole.times_ms[whole.starts[:-1]]  # type: ignore[index]  # all have times
-    keep = (whole.labels == 1) | (np.random.default_rng(seed).random(len(whole)) < lawful_share)
-    return whole.take(np.flatnonzero(keep & (begins_ms >= BEGIN_MS + warm_up_days * DAY_MS)))
+    return together_in(*pieces)
+
+
+def after_warm_up(
+    whole: Sessions, signals: Sequence[Signal], loss: Loss | None = None, *, keeps_fields: bool = False
+) -> Sessions:
+    """Return the sessions of lives after the warm-up, with the signals that rest on all days before.
+
+    Args:
+        whole: of `lived`.
+        signals: to compute.
+        loss: of histories.
+        keeps_fields: whether signals are to be computed again, of sessions that are changed.
+    """
+    encoding = Encoding([action.value for action in Action], 1, signals=signals)
+    idle_timeout_ms = SessionLimits().idle_timeout_ms
+    observed = with_signals(whole, encoding, idle_timeout_ms, loss, keeps_fields=keeps_fields)
+    begins_ms = observed.times_ms[observed.starts[:-1]]  # type: ignore[index]  # all have times
+    return observed.take(np.flatnonzero(begins_ms >= BEGIN_MS + WARM_UP_DAYS * DAY_MS))
 
 
 def _of_life(begins_ms: int, session: SimulatedSession, fields: Sequence[str]) -> Session:
@@ -177,6 +184,7 @@ def lives_splits(
     signals: Sequence[Signal] = DEFAULT_SIGNALS,
     loss: Loss | None = None,
     left_out: Sequence[str] = (),
+    changed: Callable[[Iterator[Session]], Iterator[Session]] = iter,
 ) -> Splits:
     """Simulate lives: three simulations of their own, of customers who share nothing.
 
@@ -186,25 +194,20 @@ def lives_splits(
         signals: to compute.
         loss: of the histories that are trained on.
         left_out: attack families that are in the test part alone.
+        changed: may change the sessions that are trained on.
 
     Raises:
         DataError: a family has no such name, or none is left.
     """
     _check_left_out(left_out, {scheme.name for scheme in SCHEMES})
     schemes = tuple(scheme for scheme in SCHEMES if scheme.name not in left_out)
-    raised = LivesBehaviour(attack_rate=RAISED_RATE, schemes=schemes)
-    share = (1 - TRAIN_ATTACKS) / TRAIN_ATTACKS * RAISED_RATE * SESSIONS_AN_ATTACK
-    lawful = sessions * (1 - TRAIN_ATTACKS)
+    fields, seen = Signals(signals).fields, LivesBehaviour(schemes=schemes)
+    raised = replace(seen, attack_rate=RAISED_RATE)
     return Splits(
-        simulate_lives(_customers(lawful / share), LIFE_DAYS, 1_000 * seed + 1, raised,
-                       signals=signals, lawful_share=share, loss=loss),
-        simulate_lives(_customers(VALID_LIVES * sessions), LIFE_DAYS, 1_000 * seed + 2, raised, signals=signals),
-        simulate_lives(_customers(TEST_LIVES * sessions), LIFE_DAYS, 1_000 * seed + 3, LivesBehaviour(), signals=signals),
-    )  # fmt: skip
-
-
-def _customers(sessions: float) -> int:
-    return max(FEWEST_CUSTOMERS, round(sessions / (LIFE_DAYS * SESSIONS_A_DAY)))
+        after_warm_up(lived(sessions, 1_000 * seed + 1, raised, fields, changed), signals, loss),
+        after_warm_up(lived(VALID_LIVES * sessions, 1_000 * seed + 2, seen, fields), signals),
+        after_warm_up(lived(TEST_LIVES * sessions, 1_000 * seed + 3, LivesBehaviour(), fields), signals),
+    )
 
 
 def _check_left_out(left_out: Sequence[str], names: set[str]) -> None:

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.contract.fields import Value
 from trainer.data.description import nearest
 from trainer.data.sessions import DataError, Session, Sessions
 from trainer.evaluation.course import Course, Money
@@ -19,7 +20,8 @@ from trainer.evaluation.scoring import Scored
 MOST_ATTACKS: Final = 2_000
 LOOKS: Final = 3
 PADDING: Final = 30
-BEYOND_IDLE_MS: Final = 60_000
+_AMOUNT: Final = "amount"
+ABOUT_IDLE_MS: Final = 60_000
 
 
 _NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -116,13 +118,10 @@ def usual_edits(sessions: Sessions, money: Money, ends: Sequence[str], idle_time
         three = tuple(itertools.islice(itertools.cycle(looks), LOOKS))
         edits.append(Edit(name=f"{', '.join(three)} put in", insert=three))
     edits += [Edit(name=f"all pauses times {factor:g}", gap_factor=factor) for factor in (0.5, 2.0, 4.0)]
-    edits.append(
-        Edit(
-            name=f"one pause of {(idle_timeout_ms + BEYOND_IDLE_MS) / 60_000:g} minutes",
-            wait_ms=idle_timeout_ms + BEYOND_IDLE_MS,
-        )
-    )
+    waits_ms = (idle_timeout_ms // 3, idle_timeout_ms - ABOUT_IDLE_MS, idle_timeout_ms + ABOUT_IDLE_MS)
+    edits += [Edit(name=f"one pause of {ms / 60_000:g} minutes", wait_ms=ms) for ms in waits_ms if ms > 0]
     small = sorted(money.moves - money.large)
+    edits += [Edit(name=f"{name} put in", insert=(name,)) for name in small[:1]]
     edits += [
         Edit(name=f"{large} as two {small[0]}", replace={large: (small[0],) * 2})
         for large in sorted(money.large)
@@ -184,6 +183,29 @@ def escapes(
         yield Escapes(edit.name, len(changed), *(shares[:1] or [unchanged]), *(shares[-1:] or [unchanged]))
 
 
+def some_edited(
+    sessions: Iterator[Session], edits: Sequence[Edit], share: float, seed: int
+) -> Iterator[Session]:
+    """Yield sessions, some of the attacks among them with an edit at a random place of the attacker's: to train on.
+
+    Args:
+        sessions: of both kinds, in any order.
+        edits: one of which is drawn each time.
+        share: of the attacks.
+        seed: of all that is drawn.
+    """
+    rng = np.random.default_rng(seed)
+    donor = None
+    for session in sessions:
+        if not session.label:
+            donor = session
+        if donor is session or donor is None or rng.random() >= share:
+            yield session
+        else:
+            place = int(rng.integers(session.attacked_from, len(session.actions)))
+            yield edited(session, place, edits[int(rng.integers(len(edits)))], donor)
+
+
 def edited(attack: Session, place: int, edit: Edit, donor: Session) -> Session:
     """Return an attack with an edit, or as it was, where the edit does not touch it.
 
@@ -192,25 +214,48 @@ def edited(attack: Session, place: int, edit: Edit, donor: Session) -> Session:
         place: index of the action before which to put in and to wait.
         edit: what is done otherwise.
         donor: the lawful session whose actions come before the attack, if any are to.
+
+    What is put in carries what all of the attack's actions carry alike, as the device, and beside that what such an
+    action carries in the attack, or else in the other session. What takes one action's place shares its amount.
     """
     begin, count = attack.attacked_from, min(edit.pad, len(donor.actions))
     gaps_ms = _gaps_ms(attack)
     gaps_ms[begin + 1 :] = [round(gap_ms * edit.gap_factor) for gap_ms in gaps_ms[begin + 1 :]]
-    steps: list[tuple[str, int]] = []
+    alike = {name: values[0] for name, values in attack.fields.items() if len(set(values)) == 1}
+    steps: list[tuple[str, int, dict[str, Value]]] = []
     for index, (action, gap_ms) in enumerate(zip(attack.actions, gaps_ms, strict=True)):
         if index == begin:
             pauses_ms = _gaps_ms(donor)[:count]
-            steps += zip(donor.actions[:count], pauses_ms, strict=True)
+            of_donor = [_carried(donor, at) | alike for at in range(count)]
+            steps += zip(donor.actions[:count], pauses_ms, of_donor, strict=True)
         if index == place:
-            steps += [(name, gap_ms) for name in edit.insert]
+            steps += [(name, gap_ms, _usual(name, attack, donor) | alike) for name in edit.insert]
         pause_ms = gap_ms + (edit.wait_ms if index == place > 0 else 0)
         done = edit.replace.get(action, (action,)) if index >= begin else (action,)
-        steps += [(name, pause_ms) for name in done]
+        carried_by_it = _carried(attack, index)
+        if isinstance(amount := carried_by_it.get(_AMOUNT), float):
+            carried_by_it[_AMOUNT] = amount / len(done)
+        steps += [(name, pause_ms, carried_by_it) for name in done]
     times_ms = None
     if attack.timestamps_ms is not None:
-        times_ms = tuple((attack.timestamps_ms[0] + np.cumsum([gap_ms for _, gap_ms in steps])).tolist())
-    names = tuple(name for name, _ in steps)
-    return msgspec.structs.replace(attack, actions=names, timestamps_ms=times_ms, attack_from=begin + count)
+        times_ms = tuple((attack.timestamps_ms[0] + np.cumsum([gap_ms for _, gap_ms, _ in steps])).tolist())
+    return msgspec.structs.replace(
+        attack,
+        actions=tuple(name for name, _, _ in steps),
+        timestamps_ms=times_ms,
+        attack_from=begin + count,
+        fields={name: tuple(carried.get(name) for _, _, carried in steps) for name in attack.fields},
+    )
+
+
+def _carried(session: Session, index: int) -> dict[str, Value]:
+    return {name: values[index] for name, values in session.fields.items()}
+
+
+def _usual(action: str, *sessions: Session) -> dict[str, Value]:
+    """Return what an action carries in the first of some sessions that has such a one."""
+    where = ((one, one.actions.index(action)) for one in sessions if action in one.actions)
+    return next((_carried(*one) for one in where), {})
 
 
 def _caught(scored: Scored, threshold: float) -> NDArray[np.bool_]:

@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
-from detector.model.artifact import ModelMetadata
+from detector.model.metadata import ModelMetadata
 from trainer.data.sessions import LabelsOf
 from trainer.evaluation.course import BUILT_IN, Course
 from trainer.evaluation.curves import Ranking
@@ -40,6 +40,7 @@ _LABELS: Final = {
     "blocked_before_last_large": "blocked before the last large transfer",
     "blocked_by_last_large": "blocked on that transfer at the latest",
     "blocked_before_any_money": "blocked before any transfer",
+    "several_blocked_before_large": "attacks of several sessions blocked before their first large transfer",
 }
 
 
@@ -65,57 +66,90 @@ def write_report(
         OSError: one cannot be written.
     """
     png = plots(scored, figures)
-    card = model_card(metadata, figures, more)
+    card = list(model_card(metadata, figures, more))
     paths = [out.with_suffix(suffix) for suffix in (".png", ".html", ".md")]
-    image = base64.b64encode(png).decode()
-    page = (
-        f"<!doctype html><meta charset=utf-8><title>{html.escape(metadata.name)} {html.escape(metadata.version)}</title>"
-        "<style>body{font:15px/1.5 sans-serif;max-width:70em;margin:2em auto}pre{white-space:pre-wrap}"
-        "img{max-width:100%}</style>"
-        f"<img alt='PR, ROC, reliability, detection by action number, score traces' src='data:image/png;base64,{image}'>"
-        f"<pre>{html.escape(card)}</pre>"
-    )
-    for path, content in zip(paths, (png, page.encode(), card.encode()), strict=True):
+    contents = (png, _page(card, png).encode(), "\n".join(_markdown(card)).encode())
+    for path, content in zip(paths, contents, strict=True):
         path.write_bytes(content)
     return paths
 
 
-def model_card(metadata: ModelMetadata, figures: Figures, more: Iterable[Section] = ()) -> str:
-    """Return the model card (Mitchell et al. 2019), in Markdown."""
-    training = ", ".join(f"{name} {value}" for name, value in metadata.training.items())
-    libraries = ", ".join(f"{name} {number}" for name, number in metadata.libraries.items())
+class Text(NamedTuple):
+    """A heading of the first or second rank, or a paragraph."""
+
+    tag: Literal["h1", "h2", "p"]
+    text: str
+
+
+def model_card(
+    metadata: ModelMetadata, figures: Figures, more: Iterable[Section] = ()
+) -> Iterator[Text | Section]:
+    """Yield the model card (Mitchell et al. 2019), piece by piece."""
+    training, libraries = (
+        ", ".join(f"{name} {value}" for name, value in one.items())
+        for one in (metadata.training, metadata.libraries)
+    )
     count = len(metadata.gap_bounds_ms)
     times = f"with the gap before each in one of {count + 1} buckets" if count else "without times"
     others = " and a token for others" if metadata.unknown_token else ""
-    return "\n".join(
-        [
-            f"# {metadata.name} {metadata.version}",
-            "",
-            (
-                f"{_KINDS.get(str(metadata.training.get('model')), '')}Scores the last {metadata.window} actions of a session, {times}, after every action; blocks at "
-                f"{metadata.threshold:.6g}. Vocabulary of {len(metadata.vocabulary):,} actions{others}."
-            ),
-            "",
-            "## Data",
-            f"`{metadata.preset}`, SHA-256 `{metadata.data_sha256}`.",
-            "",
-            "## Figures",
-            *itertools.chain.from_iterable(
-                [*markdown_table(section.header, section.rows), ""] for section in (*sections(figures), *more)
-            ),
-            "## Use and limits",
-            (
-                "For blocking or stepping up sessions whose actions resemble an account takeover. A figure on simulated "
-                "traffic is a figure on that traffic: train and evaluate on your own before you rely on it. The model "
-                "knows actions and their times alone, neither amounts nor devices, and nothing of earlier sessions. "
-                "Scores are probabilities at the base rate above only as far as the reliability plot shows."
-            ),
-            "",
-            "## Training",
-            f"{training}. {libraries}.",
-            "",
-        ]
+    adds_up = ", and adds up what they come to" if metadata.evidence else ""
+    told = metadata.training
+    data = f"Simulated by the preset {metadata.preset}"
+    if "source" in told:
+        data = f"{told['source']}: {told['labelled']:,} labelled {told['unit']}s, {told['attacks']:,} of them attacks, split by {told['split_by']}"
+    yield Text("h1", f"{metadata.name} {metadata.version}")
+    yield Text(
+        "p",
+        f"{_KINDS.get(str(told.get('model')), '')}Scores the last {metadata.window} actions of a session, {times}, after "
+        f"every action{adds_up}; blocks at {metadata.threshold:.6g}. Vocabulary of {len(metadata.vocabulary):,} actions{others}.",
     )
+    yield Text("h2", "Data")
+    yield Text("p", f"{data}. SHA-256 {metadata.data_sha256}.")
+    yield Text("h2", "Figures")
+    yield from sections(figures)
+    yield from more
+    yield Text("h2", "Use and limits")
+    yield Text(
+        "p",
+        "For blocking or stepping up sessions whose actions resemble an account takeover. A figure on simulated traffic is "
+        "a figure on that traffic: train and evaluate on your own before you rely on it. The model knows actions and their "
+        "times alone, neither amounts nor devices, and nothing of earlier sessions. Scores are probabilities at the base "
+        "rate above only as far as the reliability plot shows.",
+    )
+    yield Text("h2", "Training")
+    yield Text("p", f"{training}. {libraries}.")
+
+
+def _markdown(card: Iterable[Text | Section]) -> Iterator[str]:
+    marks = {"h1": "# ", "h2": "## ", "p": ""}
+    for piece in card:
+        if isinstance(piece, Text):
+            yield f"{marks[piece.tag]}{piece.text}"
+        else:
+            yield from markdown_table(piece.header, piece.rows)
+        yield ""
+
+
+def _page(card: Sequence[Text | Section], png: bytes) -> str:
+    """Return the card as a page of its own, its plots beneath the first paragraph."""
+
+    def row(tag: str, cells: Iterable[str]) -> str:
+        return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
+
+    pieces = [
+        f"<{one.tag}>{html.escape(one.text)}</{one.tag}>"
+        if isinstance(one, Text)
+        else f"<table>{row('th', one.header)}{''.join(row('td', cells) for cells in one.rows)}</table>"
+        for one in card
+    ]
+    image = base64.b64encode(png).decode()
+    plots = f"<img alt='PR, ROC, reliability, detection by action number, score traces' src='data:image/png;base64,{image}'>"
+    head = (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(card[0].text if isinstance(card[0], Text) else '')}</title>"
+        "<style>body{font:15px/1.5 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}img{max-width:100%}"
+        "table{border-collapse:collapse;margin:1em 0}th,td{border:1px solid #ccc;padding:.2em .6em;text-align:left}</style>"
+    )
+    return "\n".join([head, *pieces[:2], plots, *pieces[2:]])
 
 
 def sections(figures: Figures) -> Iterator[Section]:
@@ -219,10 +253,11 @@ def group_rows(groups: Mapping[str, Group]) -> Iterator[tuple[str, ...]]:
 
 def markdown_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
     """Yield the lines of a Markdown table."""
-    yield f"| {' | '.join(header)} |"
-    yield "|" + "---|" * len(header)
-    for row in rows:
-        yield f"| {' | '.join(row)} |"
+    for number, row in enumerate((header, *rows)):
+        cells = (cell.replace("|", r"\|") for cell in row)
+        yield f"| {' | '.join(cells)} |"
+        if not number:
+            yield "|" + "---|" * len(header)
 
 
 def plots(scored: Scored, figures: Figures) -> bytes:
@@ -242,7 +277,9 @@ def plots(scored: Scored, figures: Figures) -> bytes:
 
 
 def _axis(axis: Any, title: str, x: str, y: str) -> Any:
-    axis.set(title=title, xlabel=x, ylabel=y)
+    axis.set(
+        title=title, xlabel=x, ylabel=y, ylim=(-0.03, 1.03)
+    )  # of a rate or a score, also where all are alike
     axis.grid(visible=True, alpha=0.3)
     return axis
 
@@ -250,7 +287,8 @@ def _axis(axis: Any, title: str, x: str, y: str) -> Any:
 def _curves(pr: Any, roc: Any, scored: Scored, figures: Figures) -> None:
     judged = judge(scored, figures.unit)
     ranking = Ranking.of(judged.labels, judged.scores)
-    recalls, alarms = np.linspace(1 / _GRID, 1, _GRID), np.geomspace(_LOWEST_RATE, 1, _GRID)
+    recalls = np.linspace(1 / _GRID, 1, _GRID)
+    alarms = np.geomspace(max(_LOWEST_RATE, figures.smallest_rate / 2), 1, _GRID)
     drawn = []
     for weights in (None, *itertools.islice(judged.draws, _BAND_DRAWS)):
         curve = ranking.curve(figures.base_rate, weights)

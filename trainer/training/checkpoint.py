@@ -66,7 +66,7 @@ class Checkpoint:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(
-                f"{self.path} cannot be read ({error}): expected a checkpoint; train without --resume"
+                f"{self.path} is no checkpoint, or a damaged one: expected what a training kept; train without --resume"
             ) from error
 
     def save(self, progress: Progress) -> None:

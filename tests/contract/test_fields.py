@@ -1,0 +1,56 @@
+"""Fields that signals read: whatever an event holds there, it is a text, a number or nothing."""
+
+import math
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detector.contract.fields import FieldReader
+
+READER = FieldReader(["amount", "attributes.device", "attributes.place.country"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["device", "place", "country"]), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"{}", (None, None, None)),
+        (b'{"amount":5,"attributes":{"device":"x","place":{"country":true}}}', (5, "x", "true")),
+        (b'{"attributes":null,"amount":"12500.00"}', ("12500.00", None, None)),
+        (b'{"attributes":{"device":["a"],"place":{"country":"NO"}},"amount":2.5}', (2.5, None, "NO")),
+        (b'{"attributes":{"device":"a","place":7},"amount":{}}', (None, "a", None)),
+        (b'{"amount":%s,"attributes":{"device":"a"}}' % (b"9" * 400), (None, "a", None)),
+        (b'{"amount":%s}' % (b"9" * 30), (1e30, None, None)),
+    ],
+)
+def test_what_cannot_be_read_is_absent_and_hides_no_other(value: bytes, expected: tuple[Any, ...]) -> None:
+    """A field of another kind than a text, a number or a truth value is absent; the others are read all the same."""
+    assert READER.read(value) == expected
+
+
+@given(JSON, JSON)
+def test_whatever_is_valid_json_is_read(amount: Any, attributes: Any) -> None:
+    """Each value is None, a text, or a number of a size that double precision has; nothing is raised."""
+    values = READER.read(msgspec.json.encode({"amount": amount, "attributes": attributes}))
+    assert len(values) == 3
+    for value in values:
+        assert value is None or isinstance(value, str) or math.isfinite(value)
+    if isinstance(amount, str):
+        assert values[0] == amount
+    if isinstance(attributes, dict) and isinstance(attributes.get("device"), str):
+        assert values[1] == attributes["device"]
+
+
+def test_one_field_and_none() -> None:
+    """What is read is as long as the paths."""
+    assert FieldReader(["amount"]).read(b'{"amount":1}') == (1,)
+    assert FieldReader([]).read(b'{"amount":1}') == ()
