@@ -135,9 +135,12 @@ def test_reasons_are_told_below_the_verdict(path: Path, history: Path) -> None:
         (("--amounts", "1,2"), "amount has 2 values: expected one, or 3 with commas between"),
         (
             ("--attribute", "colour=red"),
-            "the model does not read colour: expected some of channel, amount, device",
+            "model signals does not read colour: expected channel, amount, device",
         ),
-        (("--model", "seed", "--amounts", "5"), "reads actions and times alone"),
+        (
+            ("--model", "seed", "--amounts", "5"),
+            "model seed-lstm does not read amount: expected actions and times alone",
+        ),
     ],
 )
 def test_what_the_model_does_not_read_is_refused(path: Path, arguments: tuple[str, ...], seen: str) -> None:
