@@ -86,23 +86,15 @@ def score(
     except ModelRefusedError as error:
         raise click.ClickException(str(error)) from error
     limit = model.threshold if threshold is None else threshold
-    ends = model.encoding.ends_session
-    begins = max((at for at in range(1, len(actions)) if actions[at - 1] in ends), default=0)
-    if begins:
-        click.echo(f"{actions[begins - 1]} ends a session: scored are the actions after it", err=True)
+    fields = _fields(model, amounts, attributes, len(actions))
+    before = [] if history is None else list(_entries(history, model.encoding))
     try:
-        if model.encoding.signals:
-            fields = _fields(model.encoding, amounts, attributes, len(actions))
-            before = [] if history is None else list(_entries(history, model.encoding))
-            steps = _steps(actions, _times_ms(gaps, len(actions)), fields, before, after_s, model.encoding)
-        elif amounts or attributes or history:
-            raise click.UsageError(
-                f"model {model.reference.name} reads actions and times alone: expected no amounts, attributes or history"
-            )
-        else:
-            steps = model.encoding.steps(actions[begins:], _times_ms(gaps, len(actions))[begins:])
+        steps = _steps(actions, _times_ms(gaps, len(actions)), fields, before, after_s, model.encoding)
     except UnknownActionError as error:
         raise click.UsageError(f"{error}: expected {', '.join(model.encoding.vocabulary)}") from error
+    begins = len(actions) - len(steps) // model.encoding.step_bytes
+    if begins:
+        click.echo(f"{actions[begins - 1]} ends a session: scored are the actions after it", err=True)
     risk = model.session_scores(steps)[-1]
     verdict = "BLOCKED" if risk >= limit else "ALLOWED"
     reasons = _reasons(model, steps) if why else []
@@ -169,18 +161,18 @@ def _entries(lines: Iterable[bytes], encoding: Encoding) -> Iterator[Entry]:
 
 
 def _fields(
-    encoding: Encoding, amounts: str | None, attributes: Sequence[str], actions: int
+    model: Model, amounts: str | None, attributes: Sequence[str], actions: int
 ) -> list[tuple[Value, ...]]:
     """Return the values of the fields that the model's signals read, for each action."""
     given = {} if amounts is None else {"amount": amounts}
     for one in attributes:
         name, _, values = one.partition("=")
         given[_ATTRIBUTE + name] = values
-    readable = encoding.signals.fields
+    readable = model.encoding.signals.fields
     if unread := sorted(given.keys() - set(readable)):
-        expected = ", ".join(one.removeprefix(_ATTRIBUTE) for one in readable)
+        expected = ", ".join(one.removeprefix(_ATTRIBUTE) for one in readable) or "actions and times alone"
         raise click.UsageError(
-            f"the model does not read {unread[0].removeprefix(_ATTRIBUTE)}: expected some of {expected}"
+            f"model {model.reference.name} does not read {unread[0].removeprefix(_ATTRIBUTE)}: expected {expected}"
         )
     columns = [_column(name, given, actions) for name in readable]
     return list(zip(*columns, strict=True)) if columns else [()] * actions

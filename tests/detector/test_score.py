@@ -11,7 +11,7 @@ from detector.model.artifact import Model, load_model
 from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import processor_of
 from detector.runtime.replaying import batches_of_file, replay
-from tests.model.models import few_signals_file
+from tests.model.models import signals_file
 
 DAY_MS = 86_400_000
 ACTIONS = ("LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE")
@@ -31,7 +31,7 @@ GIVEN = (
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a model that reads amount, device and channel."""
     file = tmp_path_factory.mktemp("model") / "signals.onnx"
-    file.write_bytes(few_signals_file())
+    file.write_bytes(signals_file())
     return file
 
 
@@ -135,9 +135,12 @@ def test_reasons_are_told_below_the_verdict(path: Path, history: Path) -> None:
         (("--amounts", "1,2"), "amount has 2 values: expected one, or 3 with commas between"),
         (
             ("--attribute", "colour=red"),
-            "the model does not read colour: expected some of amount, device, channel",
+            "model signals does not read colour: expected channel, amount, device",
         ),
-        (("--model", "seed", "--amounts", "5"), "reads actions and times alone"),
+        (
+            ("--model", "seed", "--amounts", "5"),
+            "model seed-lstm does not read amount: expected actions and times alone",
+        ),
     ],
 )
 def test_what_the_model_does_not_read_is_refused(path: Path, arguments: tuple[str, ...], seen: str) -> None:

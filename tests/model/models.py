@@ -15,7 +15,7 @@ from detector.contract.actions import Action
 from detector.core.encoding import Encoding
 from detector.core.signals import ABSENT, FIRST, Kind, Signal
 from detector.model.artifact import METADATA_KEY
-from detector.model.metadata import FORMAT, SIGNALS_FORMAT, Canary, ModelMetadata
+from detector.model.metadata import FORMAT, Canary, ModelMetadata
 from detector.model.scorer import Scorer
 from tests.core.strategies import SIGNALS as EVERY_KIND
 from trainer.training.export import OPSET, build_graph, model_file
@@ -195,8 +195,7 @@ def with_canaries(graph: Any, told: ModelMetadata, times_ms: list[int] | None = 
     for actions in sessions:
         times = None if times_ms is None else times_ms[: len(actions)]
         score = scorer.score(encoding.windows([encoding.steps(actions, times)]))[0]
-        signals = [list(encoding.signals.unread)] * len(actions) if told.signals else None
-        canaries.append(Canary(actions=actions, times_ms=times, signals=signals, score=float(score)))
+        canaries.append(Canary(actions=actions, times_ms=times, score=float(score)))
     return msgspec.structs.replace(told, canaries=canaries)
 
 
@@ -226,10 +225,3 @@ def device_file() -> bytes:
     """Return a model file of `device_graph`."""
     graph = device_graph()
     return model_file(graph, with_canaries(graph, metadata(name="device", signals=(DEVICE,), threshold=0.6)))
-
-
-def few_signals_file() -> bytes:
-    """Return a file of the model that reads SIGNALS, over random weights."""
-    graph = signals_graph()
-    told = metadata(format=SIGNALS_FORMAT, signals=SIGNALS, threshold=0.5)
-    return model_file(graph, with_canaries(graph, told))
