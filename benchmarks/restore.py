@@ -1,9 +1,10 @@
-"""How long a million live sessions take to come back, what they weigh in the process, and what snapshots cost a batch.
+"""How long live sessions and accounts take to come back, what they weigh in the process, and what snapshots cost a batch.
 
-    PYTHONPATH=. python benchmarks/restore.py [SESSIONS] [REPETITIONS] [PARTITIONS]
+    PYTHONPATH=. python benchmarks/restore.py [SESSIONS] [REPETITIONS] [PARTITIONS] [ACCOUNTS]
 
 The state log is filled with sessions (ids of 32 characters) by the detector's own writer; a worker then restores it.
-They have as many actions as those of the `realistic` preset, or a full window each, the packaged model's. The log is
+They have as many actions as those of the `realistic` preset, or a full window each, the packaged model's. Accounts,
+without a number none, have profiles of customers who lived for a month. The log is
 as short as it can be, one snapshot, or as long as it gets: batches of 2,000 sessions drawn at random are written until
 a second snapshot is about to be whole. Meanwhile the time is taken that encoding a batch's state takes, with and
 without a slice beside it. Memory is the process's resident size beside that of a worker without sessions.
@@ -18,6 +19,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,15 +31,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.accounts import profiles
 from broker import EmbeddedBroker
 from detector.core.encoding import Encoding
 from detector.core.partition import Delta, Partition
-from detector.core.session import EVENT_HASH_BYTES, head, pack
+from detector.core.session import EVENT_HASH_BYTES, head, pack, profile_key, with_touched_ms
+from detector.core.signals import Signals
 from detector.model.artifact import default_model_path, load_model
 from detector.runtime.config import DetectorConfig
 from detector.runtime.state_writer import StateWriter
 from detector.runtime.topics import ensure_topics
 from producer.behaviour import realistic
+from trainer.data.declared import DEFAULT_SIGNALS
 
 METRICS_PORT = 19_108
 PATIENCE_S = 300.0
@@ -57,13 +62,28 @@ class Filled(NamedTuple):
     without_s: list[float]
 
 
-def partition_of(sessions: int, lengths: Sequence[int], encoding: Encoding) -> Partition:
-    """Return a partition with so many live sessions of these lengths in turn, full windows by default."""
+@cache
+def lived_profiles() -> list[bytes]:
+    """Return the profiles of some accounts."""
+    return list(profiles(30, 300, Signals(DEFAULT_SIGNALS)))
+
+
+def touched_profile(number: int, now_ms: int) -> bytes:
+    """Return one of them, touched now."""
+    some = lived_profiles()
+    return with_touched_ms(some[number % len(some)], now_ms)
+
+
+def partition_of(sessions: int, lengths: Sequence[int], encoding: Encoding, accounts: int = 0) -> Partition:
+    """Return a partition with so many live sessions of these lengths in turn, full windows by default, and accounts."""
     actions = itertools.cycle([min(length, encoding.window) for length in lengths] or [encoding.window])
     partition = Partition()
     partition.stream_time_ms = time.time_ns() // 1_000_000
     for _ in range(sessions):
         partition.sessions[secrets.token_hex(16)] = packed(partition.stream_time_ms, next(actions), encoding)
+    for number in range(accounts):
+        key = profile_key(secrets.token_hex(16))
+        partition.profiles[key] = touched_profile(number, partition.stream_time_ms)
     return partition
 
 
@@ -86,6 +106,7 @@ def batches(
         config.snapshot_ratio, config.snapshot_min_bytes, encoding.fingerprint, partition, None
     )
     ids = list(partition.sessions)
+    accounts = list(partition.profiles)
     lengths = {one: head(packed)[2] for one, packed in partition.sessions.items()}
     for number in itertools.count(1):
         now_ms = partition.stream_time_ms + 1
@@ -93,7 +114,11 @@ def batches(
             one: packed(now_ms, lengths[one], encoding)
             for one in draw.sample(ids, min(len(ids), _BATCH_EVENTS))
         }
-        delta = Delta(number, now_ms, [], touched)
+        met = {
+            one: touched_profile(at, now_ms)
+            for at, one in enumerate(draw.sample(accounts, min(len(accounts), _BATCH_EVENTS)))
+        }
+        delta = Delta(number, now_ms, [], touched, profiles=met)
         began_s = time.perf_counter()
         values = writer.values(partition, delta)
         taken_s = time.perf_counter() - began_s
@@ -104,9 +129,14 @@ def batches(
 
 
 def fill(
-    config: DetectorConfig, sessions: int, lengths: Sequence[int] = (), *, longest: bool = False
+    config: DetectorConfig,
+    sessions: int,
+    lengths: Sequence[int] = (),
+    *,
+    longest: bool = False,
+    accounts: int = 0,
 ) -> Filled:
-    """Write logs of `sessions` live sessions together, each as short or as long as it may be.
+    """Write logs of `sessions` live sessions and `accounts` together, each as short or as long as it may be.
 
     Returns:
         what was written.
@@ -118,7 +148,8 @@ def fill(
     producer = KafkaProducer(bootstrap_servers=config.bootstrap_servers, max_request_size=4 * 1024 * 1024)
     filled, offsets = Filled(0, [], []), {}
     for number in range(config.partitions):
-        partition = partition_of(sessions // config.partitions, lengths, encoding)
+        share = accounts // config.partitions
+        partition = partition_of(sessions // config.partitions, lengths, encoding, share)
         written = batches(partition, config, encoding)
         for values, taken_s, sliced in written if longest else itertools.islice(written, 1):
             producer.send(config.input_topic, b"{}", partition=number)  # for the group to have read
@@ -178,9 +209,9 @@ def ready() -> bool:
 
 def main() -> None:
     """Measure and print the table."""
-    sessions, repetitions, partitions = [int(one) for one in sys.argv[1:]] + [1_000_000, 3, 1][
-        len(sys.argv) - 1 :
-    ]
+    sessions, repetitions, partitions, accounts = [int(one) for one in sys.argv[1:]] + [
+        *(1_000_000, 3, 1, 0)
+    ][len(sys.argv) - 1 :]
     with EmbeddedBroker() as broker, tempfile.TemporaryDirectory() as name:
         empty, *configs = (
             DetectorConfig(
@@ -199,17 +230,18 @@ def main() -> None:
                 sessions,
                 usual if one.group.startswith("realistic") else (),
                 longest="longest" in one.group,
+                accounts=accounts,
             )
             for one in configs
         ]
-        table = Table("run", "sessions, log", "log", "restored in", "start to ready", "resident", "bytes a session", title=f"{sessions:,} live sessions, {partitions} partitions")  # fmt: skip
+        table = Table("run", "sessions, log", "log", "restored in", "start to ready", "resident", "bytes a session or account", title=f"{sessions:,} live sessions, {accounts:,} accounts, {partitions} partitions")  # fmt: skip
         for run in range(repetitions):
             _, _, without = measure(empty, Path(name))
             for config, written in zip(configs, filled, strict=True):
                 restored_s, ready_s, resident = measure(config, Path(name))
                 table.add_row(
                     str(run + 1), config.group, f"{written.log_bytes / 2**20:,.0f} MiB", f"{restored_s:.2f} s",
-                    f"{ready_s:.2f} s", f"{resident / 2**20:,.0f} MiB", f"{(resident - without) / sessions:.0f}",
+                    f"{ready_s:.2f} s", f"{resident / 2**20:,.0f} MiB", f"{(resident - without) / (sessions + accounts):.0f}",
                 )  # fmt: skip
         Console(width=120).print(table)
         for config, written in zip(configs, filled, strict=True):

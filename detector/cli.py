@@ -93,6 +93,8 @@ def run(**given: Any) -> None:
         threshold,
         config.group,
     )
+    if (signals := model.encoding.signals).of_history:
+        _LOG.info("it reads %d signals, the history of accounts among them: key = account id", len(signals))
     relax_garbage_collection()
     try:
         with Watchdog(heartbeat, stall_timeout_s), _watch(config, model, metrics) as fresh_model:

@@ -166,8 +166,8 @@ class DetectorConfig:
         decides=True,
     )
     max_accounts: int = setting(
-        "Most accounts whose history is kept, likewise, if the model reads any; the longest unseen goes. Some 250 bytes "
-        "each, 1 KiB at most.",
+        "Most accounts whose history is kept, likewise, if the model reads any; the longest unseen goes. Some 500 bytes "
+        "each.",
         2_000_000,
         decides=True,
     )

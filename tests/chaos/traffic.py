@@ -10,7 +10,7 @@ from typing import Self
 import msgspec
 from kafka import KafkaProducer
 
-from detector.contract.events import SessionAction, encode_event
+from detector.contract.events import SessionAction, SessionEvent, encode_event
 from producer.behaviour import seed as seed_preset
 from producer.behaviour.interleave import interleave, schedule
 from producer.behaviour.session import stream
@@ -54,13 +54,16 @@ def traffic(seed: int, start_ms: int) -> Iterator[tuple[bytes, bytes | None]]:
         recent = [*recent[-_REMEMBERED:], event]
 
 
-def _of_an_account(acted: SessionAction, rng: random.Random) -> SessionAction:
+def _of_an_account(acted: SessionEvent, rng: random.Random) -> SessionAction:
     """Give an action an account with other sessions, and fields, now and then none or of another type."""
     account = zlib.crc32(acted.session_id.encode()) % _ACCOUNTS
     devices = [f"device-{account}", f"device-{rng.randrange(_ACCOUNTS)}", None, 7]
-    return msgspec.structs.replace(
-        acted,
+    return SessionAction(
+        event_id=acted.event_id,
+        session_id=acted.session_id,
         account_id=f"account-{account}",
+        action=acted.action,
+        occurred_at_ms=acted.occurred_at_ms,
         amount=rng.choice([None, 12.5, 900.0, 12_000.0]),
         attributes={
             "device": rng.choices(devices, [8, 1, 1, 1])[0],

@@ -7,7 +7,9 @@ from typing import Any
 
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
+from trainer.cli import main
 from trainer.data.description import Description, described
 from trainer.data.loading import load
 from trainer.data.sessions import DataError
@@ -244,3 +246,19 @@ def test_words_that_no_event_has_are_told(tmp_path: Path) -> None:
     )
     assert not any("names" in line for line in told[1:])
     assert not any("names" in line for line in load(path).told), "of the built-in words none need be there"
+
+
+@pytest.mark.parametrize(
+    "command", [["train", "--out", "model.onnx"], ["evaluate", "--model", "seed"], ["compare"]]
+)
+def test_every_command_tells_a_description_that_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    """One message with the nearest key, and exit code 1: no traceback."""
+    monkeypatch.chdir(tmp_path)
+    Path("data.csv").write_text("session_id,action,label\na,A,0\n")
+    Path("shop.toml").write_text('end_session = ["A"]\n')
+    done = CliRunner().invoke(main, [*command, "--data", "data.csv", "--description", "shop.toml"])
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit)
+    assert "shop.toml says end_session: ends_session was probably meant" in done.output

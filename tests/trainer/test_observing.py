@@ -10,7 +10,9 @@ import polars as pl
 import pytest
 
 from detector.core.encoding import Encoding
+from detector.core.profile import Profile, largest_bytes, tag_of
 from detector.core.signals import ABSENT, FIRST, UNKNOWN, Kind, Signal, Signals
+from producer.behaviour.lives import stream as lives
 from producer.behaviour.lives.stream import LivesBehaviour
 from trainer.data.declared import DEFAULT_SIGNALS
 from trainer.data.description import Description, described
@@ -94,6 +96,26 @@ def test_a_changed_attack_is_seen_in_its_accounts_history() -> None:
     assert again.signals is not None
     assert expected is not None
     assert np.array_equal(again.signals, expected)
+
+
+def test_a_typical_account_takes_256_bytes() -> None:
+    """Of the signals by default, after two months of life; and none can take more than 1 KiB."""
+    signals = Signals(DEFAULT_SIGNALS)
+    stream = lives.sessions(days=60, customers=150, seed=4, start_ms=BEGIN_MS)
+    profiles: dict[str, Profile] = {}
+    for begins_ms, session in stream:
+        profile = profiles.setdefault(session.account_id, Profile(signals))
+        gap_ms = None
+        for event in session.events(BEGIN_MS + begins_ms):
+            fields = [
+                event.amount if field == "amount" else event.attributes.get(field.removeprefix("attributes."))
+                for field in signals.fields
+            ]
+            tag = tag_of(event.session_id)
+            profile.observe(tag, event.account_id, event.action, event.occurred_at_ms, gap_ms, fields)
+            gap_ms = 0
+    assert np.median([len(profile.packed()) for profile in profiles.values()]) <= 256
+    assert largest_bytes(signals) <= 1_024
 
 
 EVENTS = [

@@ -68,7 +68,7 @@ def write_report(
     png = plots(scored, figures)
     card = list(model_card(metadata, figures, more))
     paths = [out.with_suffix(suffix) for suffix in (".png", ".html", ".md")]
-    contents = (png, _page(card, png).encode(), "\n".join(_markdown(card)).encode())
+    contents = (png, _page(metadata.name, card, png).encode(), "\n".join(_markdown(card)).encode())
     for path, content in zip(paths, contents, strict=True):
         path.write_bytes(content)
     return paths
@@ -130,7 +130,7 @@ def _markdown(card: Iterable[Text | Section]) -> Iterator[str]:
         yield ""
 
 
-def _page(card: Sequence[Text | Section], png: bytes) -> str:
+def _page(title: str, card: Iterable[Text | Section], png: bytes) -> str:
     """Return the card as a page of its own, its plots beneath the first paragraph."""
 
     def row(tag: str, cells: Iterable[str]) -> str:
@@ -145,7 +145,7 @@ def _page(card: Sequence[Text | Section], png: bytes) -> str:
     image = base64.b64encode(png).decode()
     plots = f"<img alt='PR, ROC, reliability, detection by action number, score traces' src='data:image/png;base64,{image}'>"
     head = (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(card[0].text if isinstance(card[0], Text) else '')}</title>"
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
         "<style>body{font:15px/1.5 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}img{max-width:100%}"
         "table{border-collapse:collapse;margin:1em 0}th,td{border:1px solid #ccc;padding:.2em .6em;text-align:left}</style>"
     )

@@ -34,7 +34,7 @@ from trainer.training.checkpoint import Checkpoint
 from trainer.training.defaults import GAP_BUCKETS, Schedule, encoding_for, plan_for
 from trainer.training.evidence import Added, Windows, fit_evidence
 from trainer.training.export import build_graph, canaries, model_file
-from trainer.training.fitting import Fitted, Observer, Plan, Silent, fit
+from trainer.training.fitting import Fitted, Observer, Plan, fit
 from trainer.training.members import pairs_for, together
 from trainer.training.network import Shape, Tensors, build_network, last_logits
 from trainer.training.teaching import Teacher
@@ -146,7 +146,7 @@ def train(
         CheckpointError: a checkpoint is of another run.
     """
     keras = keras_on(config.device, config.schedule.seed)
-    run = _Run(config, _encoding(config, parts.train), observer or Silent())
+    run = _Run(config, _encoding(config, parts.train), observer or Observer())
     for note in run.notes(parts.train):
         run.told.on_note(note)
     _check_weights(parts)
