@@ -97,7 +97,7 @@ def _publish(config: DetectorConfig, rate: int, seconds: float) -> tuple[dict[st
             event = SessionEvent(
                 event_id=str(number),
                 session_id=session_id,
-                account_id="a",
+                account_id=session_id,
                 action=action,
                 occurred_at_ms=occurred_at_ms,
             )

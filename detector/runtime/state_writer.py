@@ -121,7 +121,8 @@ class StateWriter:
     def _go_through(self, partition: Partition, carried: Sequence[Sequence[str]]) -> None:
         """List what a snapshot is still to carry: sessions and profiles, the longest untouched first, then listed accounts."""
         self._ids = [*partition.sessions, *partition.profiles]
-        if done := set(itertools.chain.from_iterable(carried)):  # else no look-up: of millions they would take 0.2 s
+        done = set(itertools.chain.from_iterable(carried))
+        if done:  # else no look-up: of millions they would take 0.2 s
             self._ids = [one for one in self._ids if one not in done]
         self._sessions, self._position = len(self._ids), 0
         self._ids += partition.listed
