@@ -196,7 +196,7 @@ def _warm_up(config: DetectorConfig, worker: "subprocess.Popen[bytes]", seen: di
             event = SessionEvent(
                 event_id=f"{name}-{number}",
                 session_id=name,
-                account_id="a",
+                account_id=name,
                 action=action,
                 occurred_at_ms=time.time_ns() // 1_000_000,
             )
