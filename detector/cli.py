@@ -19,7 +19,6 @@ from detector.contract.alerts import Alert
 from detector.contract.dead_letters import Reason
 from detector.contract.schemas import write_schemas
 from detector.contract.topics import ALERTS_TOPIC
-from detector.core.encoding import UnknownActionError
 from detector.core.pipeline import ProcessingError
 from detector.core.shadowing import Challenger
 from detector.explain import explain
@@ -48,12 +47,12 @@ from detector.runtime.replaying import replay as replay_log
 from detector.runtime.service import Detector
 from detector.runtime.subscription import subscribe
 from detector.runtime.topics import fitted
+from detector.scoring import score
 from detector.security import permissions, pseudonym
 from detector.stopping import stop_on_signals
-from detector.terminal import printable
+from detector.terminal import because, printable
 
 _LOG = logging.getLogger("detector")
-_SHOWN_REASONS = 3
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
 
 
@@ -143,51 +142,7 @@ def alerts(
         raise click.ClickException(f"no alerts from {bootstrap_servers}, topic {topic}: {error}") from error
 
 
-@main.command()
-@click.option(
-    "--model",
-    "path",
-    type=click.Path(path_type=Path),
-    help="Model file, or a packaged model: default, seed.  [default: default]",
-)
-@click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), help="[default: the model's own]")
-@click.option(
-    "--gaps-s",
-    "gaps",
-    help="Seconds before each action but the first, such as 12,40,6; for a model that reads times.  "
-    "[default: 0 before each]",
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of words.")
-@click.argument("actions", nargs=-1, required=True)
-def score(
-    *, path: Path | None, threshold: float | None, gaps: str | None, as_json: bool, actions: tuple[str, ...]
-) -> None:
-    """Score one session after its last action, given its ACTIONS in order, and say BLOCKED or ALLOWED."""
-    model = _load(path)
-    limit = model.threshold if threshold is None else threshold
-    times_ms = _times_ms(gaps, len(actions))
-    begins = max(
-        (at for at in range(1, len(actions)) if actions[at - 1] in model.encoding.ends_session), default=0
-    )
-    if begins:
-        click.echo(f"{actions[begins - 1]} ends a session: scored are the actions after it", err=True)
-    actions, times_ms = actions[begins:], times_ms[begins:]
-    try:
-        steps = model.encoding.steps(actions, times_ms)
-    except UnknownActionError as error:
-        raise click.UsageError(f"{error}: expected {', '.join(model.encoding.vocabulary)}") from error
-    risk = model.session_scores(steps)[-1]
-    verdict = "BLOCKED" if risk >= limit else "ALLOWED"
-    if as_json:
-        answer = {
-            "risk": risk,
-            "threshold": limit,
-            "decision": verdict,
-            "actions": actions[-model.encoding.window :],
-        }
-        click.echo(msgspec.json.encode(answer))
-    else:
-        click.echo(f"{verdict}  risk {risk:.6f}, threshold {limit:g}")
+main.add_command(score)
 
 
 @main.command()
@@ -314,21 +269,6 @@ def schemas(folder: Path) -> None:
 main.add_command(backtest_command)
 
 
-def _times_ms(gaps: str | None, actions: int) -> list[int]:
-    """Return when each action happens, from the seconds before each but the first."""
-    try:
-        seconds = [float(gap) for gap in gaps.split(",")] if gaps else [0.0] * (actions - 1)
-        times_ms = [round(1000 * at_s) for at_s in itertools.accumulate(seconds, initial=0.0)]
-    except (ValueError, OverflowError):
-        seconds, times_ms = [], []
-    if len(times_ms) != actions or min(seconds, default=0.0) < 0:
-        raise click.UsageError(
-            f"--gaps-s is {gaps!r}: expected {actions - 1} numbers of seconds of 0 or more, separated by commas, one "
-            "for each action but the first"
-        )
-    return times_ms
-
-
 def _counts(counter: Mapping[Any, int]) -> str:
     return ", ".join(f"{number} {name}" for name, number in sorted(counter.items())) or "none"
 
@@ -337,10 +277,9 @@ def describe(alert: Alert) -> str:
     """Put an alert into one line, with what mattered most."""
     actions = " → ".join(alert.window)
     latency_ms = alert.detected_at_ms - alert.received_at_ms
-    because = f" | {'; '.join(alert.explanation[:_SHOWN_REASONS])}" if alert.explanation else ""
     return printable(
         f"{alert.decision} session {alert.session_id} account {alert.account_id} score {alert.score:.4f} "
-        f"{'≥' if alert.score >= alert.threshold else '<'} {alert.threshold:g} after {latency_ms} ms: {actions}{because}"
+        f"{'≥' if alert.score >= alert.threshold else '<'} {alert.threshold:g} after {latency_ms} ms: {actions}{because(alert.explanation)}"
     )
 
 

@@ -1,5 +1,6 @@
 """Comparisons: networks, ablations, baselines that must be beaten and a left-out family, on the same sessions."""
 
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -88,7 +89,13 @@ def compare(
 
     All thresholds alarm the same share of the lawful test examples, so that what is caught is compared at one cost.
     """
-    encoding = encoding_for(parts.train, config.window, config.gap_buckets, ends_session=config.ends_session)
+    encoding = encoding_for(
+        parts.train,
+        config.window,
+        config.gap_buckets,
+        ends_session=config.ends_session,
+        signals=config.signals,
+    )
     idle_ms, seed = config.idle_timeout_ms, config.schedule.seed
 
     def compared(name: str, size: str, scored: Scored, speed: float | None = None) -> Compared:
@@ -138,7 +145,7 @@ def folded(runs: Sequence[Sequence[Compared]]) -> Section:
     rows = []
     for models in zip(*runs, strict=True):
         each = {name: [one.figures.estimates[name].value for one in models] for name in labels}
-        found = (Estimate(float(np.mean(values)), min(values), max(values)) for values in each.values())
+        found = (Estimate(statistics.mean(values), min(values), max(values)) for values in each.values())
         rows.append((models[0].name, *(_shown(one) for one in found)))
     return Section((f"mean of {len(runs)} runs, lowest to highest", *labels.values()), rows)
 

@@ -5,8 +5,10 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from trainer.training.fitting import Observer
 
-class Terminal:
+
+class Terminal(Observer):
     """Shows the training of a sequence model."""
 
     def __init__(self, console: Console) -> None:

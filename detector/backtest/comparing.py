@@ -13,7 +13,7 @@ UNLABELLED = "unlabelled"
 
 
 class Blocked(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a model blocked a session, and what the session was as far as it is known."""
+    """Where a model blocked a session, what the session was as far as it is known, and of those shown first, why."""
 
     session_id: str
     action: str
@@ -21,6 +21,7 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True):
     score: float
     type: str = UNLABELLED
     label: int | None = None
+    explanation: list[str] = []
 
 
 class Group(msgspec.Struct, kw_only=True):

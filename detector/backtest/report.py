@@ -7,10 +7,9 @@ from rich.console import Console
 from rich.table import Table
 
 from detector.backtest.comparing import Blocked, Comparison, Group
-from detector.backtest.running import Backtest
-from detector.terminal import printable
+from detector.backtest.running import EXPLAINED, Backtest
+from detector.terminal import because, printable
 
-_SHOWN = 10
 _WIDTH = 160
 """Columns for the table, wherever it goes: a name that is cut short says nothing."""
 _LABELS = {1: "attack", 0: "lawful", None: ""}
@@ -67,16 +66,16 @@ def _table(comparison: Comparison) -> Table:
 
 
 def _list(console: Console, title: str, blocks: Sequence[Blocked]) -> None:
-    for block in blocks[:_SHOWN]:
+    for block in blocks[:EXPLAINED]:
         kind = f"{_LABELS[block.label]} {block.type}".strip()
         console.print(
             printable(
                 f"{title}: {kind} session {block.session_id} at action {block.action_number}, {block.action}, "
-                f"score {block.score:.4f}"
+                f"score {block.score:.4f}{because(block.explanation)}"
             )
         )
-    if len(blocks) > _SHOWN:
-        console.print(f"{title}: and {len(blocks) - _SHOWN:,} more; --json has all of them")
+    if len(blocks) > EXPLAINED:
+        console.print(f"{title}: and {len(blocks) - EXPLAINED:,} more; --json has all of them")
 
 
 def draw(comparison: Comparison, names: tuple[str, str], path: Path) -> None:

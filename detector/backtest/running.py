@@ -2,22 +2,29 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
+import msgspec
 from kafka import TopicPartition
 
 from detector.backtest.comparing import Blocked, Comparison, compare, first_blocks
 from detector.client.reading import Batch, opened
+from detector.contract.alerts import Decision
 from detector.contract.events import MalformedEventError, decode_event
 from detector.contract.labels import SessionLabel, labels_of
 from detector.core.partition import Partition
+from detector.core.reasons import Case, case_of, reasons_of, window_of
 from detector.model.artifact import Model
 from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import processor_of
 from detector.runtime.replaying import replay
+
+EXPLAINED: Final = 10
+"""Sessions, newly blocked and no longer, that are told with what weighed most: the first of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,7 @@ def backtest(
     begin_ms: int | None = None
     partitions: tuple[dict[TopicPartition, Partition], ...] = ({}, {})
     blocks: tuple[dict[str, Blocked], ...] = ({}, {})
+    cases: tuple[dict[str, Case], ...] = ({}, {})
     # What each model wants is compared, not what the circuit breaker would leave of it.
     processors = [
         processor_of(
@@ -101,22 +109,41 @@ def backtest(
         for side in sides
     ]
     for batch in batches:
-        for processor, live, found in zip(processors, partitions, blocks, strict=True):
+        for processor, live, found, kept in zip(processors, partitions, blocks, cases, strict=True):
             for processed in replay([batch], processor, live):
-                for session, block in first_blocks(processed.outcome.alerts).items():
+                alerts = processed.outcome.alerts
+                for session, block in first_blocks(alerts).items():
                     found.setdefault(session, block)
+                for alert in alerts:
+                    if alert.decision is Decision.BLOCK and alert.session_id not in kept:
+                        kept[alert.session_id] = case_of(alert, window_of(alert, processor.pipeline.encoding))
         if begin_ms is None:
             begin_ms = min(_times_ms(batch), default=None)
         count = sum(map(len, batch.values()))
         events += count
         advance(count)
     end_ms = max((partition.stream_time_ms for partition in partitions[0].values()), default=0)
+    comparison = compare(blocks[0], blocks[1], labels)
     return Backtest(
-        comparison=compare(blocks[0], blocks[1], labels),
+        comparison=replace(
+            comparison,
+            newly=_explained(comparison.newly, cases[1], sides[1].model),
+            no_longer=_explained(comparison.no_longer, cases[0], sides[0].model),
+        ),
         events=events,
         span_ms=0 if begin_ms is None else end_ms - begin_ms,
         elapsed_s=clock_s() - began_s,
     )
+
+
+def _explained(blocks: list[Blocked], cases: Mapping[str, Case], model: Model) -> list[Blocked]:
+    """Return blocks, the first EXPLAINED of them with what weighed most."""
+    shown = blocks[:EXPLAINED]
+    found = reasons_of([cases[one.session_id] for one in shown], model.encoding, model.score, model.evidence)
+    told = [
+        msgspec.structs.replace(one, explanation=words) for one, (_, words) in zip(shown, found, strict=True)
+    ]
+    return told + blocks[EXPLAINED:]
 
 
 def _times_ms(batch: Batch) -> Iterator[int]:

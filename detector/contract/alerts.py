@@ -83,6 +83,13 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
             "no more. Null for a session's first action, and if the model uses no time"
         ),
     ] = []
+    signals: Annotated[
+        list[list[int]] | msgspec.UnsetType,
+        msgspec.Meta(
+            description="of each action of the window the codes of what the model reads beside it, in the order of the "
+            "model file's signals. Absent if it reads nothing else"
+        ),
+    ] = msgspec.UNSET
     scores: Annotated[
         list[float],
         msgspec.Meta(

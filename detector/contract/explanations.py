@@ -7,6 +7,13 @@ import msgspec
 from detector.contract.alerts import GapRange, ModelReference
 
 
+class PartValue(msgspec.Struct, frozen=True, kw_only=True):
+    """What a part of an action added to the score: the action itself, its time, or what its signals tell of a thing."""
+
+    part: Annotated[str, msgspec.Meta(description="in words")]
+    value: float
+
+
 class Attribution(msgspec.Struct, frozen=True, kw_only=True):
     """What one action of the window, and the gap before it, added to the score."""
 
@@ -16,6 +23,13 @@ class Attribution(msgspec.Struct, frozen=True, kw_only=True):
     gap_value: Annotated[
         float | None, msgspec.Meta(description="the score less its mean over other gaps in this one's place")
     ]
+    parts: Annotated[
+        list[PartValue] | msgspec.UnsetType,
+        msgspec.Meta(
+            description="the value shared out among the action's parts, estimated, the weightiest first. Of the weightiest "
+            "actions alone; absent for others, and if the model reads no signals"
+        ),
+    ] = msgspec.UNSET
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):

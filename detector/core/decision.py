@@ -173,6 +173,7 @@ def alert_of(
         action_number=candidate.action_number,
         window=encoding.actions(candidate.steps),
         gap_ranges_ms=encoding.gap_ranges_ms(candidate.steps),
+        signals=encoding.signals_of(candidate.steps) if encoding.signals else UNSET,
         model=policy.model,
         source=SourcePosition(topic=topic, partition=partition, offset=candidate.offset),
         occurred_at_ms=event.occurred_at_ms,

@@ -8,13 +8,15 @@ becomes known, and in its own session a new device stays new to the end. All of 
 Every number is rounded to what is stored when it changes, so packing and unpacking at any cut changes no bit.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import chain
 from math import log1p, sqrt
 from struct import Struct
-from typing import Any, Final
+from typing import Final
 
 from detector.contract.fields import Value
 from detector.core.session import HEAD_BYTES, PROFILE, head, pack
@@ -42,9 +44,7 @@ _MAX_COUNT: Final = 0xFFFF
 _MAX_BIN: Final = 0xFF
 _ENDED, _BLOCKED = 1, 2
 
-_BYTE, _COUNT, _SECONDS = Struct("<B"), Struct("<H"), Struct("<I")
-_COUNTED, _USUAL, _KNOWN = Struct("<If"), Struct("<fff"), Struct("<II")
-_SLOT, _NUMBERS, _VALUE = Struct("<4sIIBB"), Struct("<Hff"), Struct("<BI")
+_KNOWN, _VALUE = Struct("<II"), Struct("<BI")
 _to_bytes, _of_bytes = Struct("<f").pack, Struct("<f").unpack
 
 
@@ -166,6 +166,8 @@ class Profile:
 
     def _slot_of(self, tag: bytes, at_s: int, *, begins: bool) -> _Slot:
         slots = self._slots
+        if not begins and len(slots) == 1 and (slot := slots.get(tag)) is not None:
+            return slot  # as nearly always: it is under way, and no other waits
         for one, waiting in list(slots.items()):
             is_over = waiting.flags & _ENDED or at_s - waiting.last_s > OVER_AFTER_S
             if begins if one == tag else is_over:
@@ -213,26 +215,28 @@ class Profile:
                 codes[at] = one.level(value)
         for at, source, one in placed[Kind.MAGNITUDE]:
             if (value := values[source]) is not None and (numeric := number(value)) is not None:
-                codes[at] = one.bucket(numeric)
+                codes[at] = FIRST + bisect_right(one.bounds, numeric)
         last = slot.last
         for place, (at, source, _) in enumerate(placed[Kind.CHANGE]):
             if (value := values[source]) is not None:
-                before, last[place] = last[place], value_hash(value) or 1  # 0 is none
-                codes[at] = FIRST + (before != last[place]) if before else UNKNOWN
+                before, now = last[place], value_hash(value) or 1  # 0 is none
+                last[place] = now
+                codes[at] = FIRST + (before != now) if before else UNKNOWN
 
     def _tell_facts(self, codes: bytearray, values: _Values, at_s: int) -> None:
         """Set what happened before, and take note of what happens now."""
         placed, since, counts = self._signals.placed, self._since, self._counts
+        at_ms = at_s * 1_000
         for place, (at, source, one) in enumerate(placed[Kind.SINCE]):
             before, value = since[place], values[source]
-            codes[at] = one.bucket(max(at_s - before, 0) * 1_000) if before else UNKNOWN
-            if value is not None and one.is_about(value):
-                since[place] = max(before, at_s)
+            codes[at] = FIRST + bisect_right(one.bounds, at_ms - before * 1_000) if before else UNKNOWN
+            if value is not None and one.is_about(value) and at_s > before:
+                since[place] = at_s
         for place, (at, source, one) in enumerate(placed[Kind.COUNT]):
             (then_s, count), value = counts[place], values[source]
             if count and at_s > then_s:
                 count *= 0.5 ** ((at_s - then_s) * 1_000 / one.half_life_ms)
-            codes[at] = one.bucket(count)
+            codes[at] = FIRST + bisect_right(one.bounds, count)
             if value is not None and one.is_about(value):
                 counts[place] = max(then_s, at_s), _single(count + 1)
 
@@ -246,7 +250,7 @@ class Profile:
             first_s = known.pop(hashed, None)
             if first_s is not None:
                 known[hashed] = first_s  # to the end: the one longest unseen goes
-                codes[at] = 1 + one.bucket(max(at_s - first_s, 0) * 1_000)
+                codes[at] = FIRST + 1 + bisect_right(one.bounds, (at_s - first_s) * 1_000)
                 continue
             codes[at] = FIRST if known else UNKNOWN
             if learns and len(waiting) < MAX_WAITING:
@@ -280,42 +284,52 @@ class Profile:
 
     def packed(self) -> bytes:
         """Return it as plain bytes, whose head is a session's."""
+        whole, of_slot = _layouts(self._signals)
+        numbers = chain(self._since, *self._counts, *self._usual, map(len, self._known))
         parts = [pack(self._last_ms, self.touched_ms, self._first_s, PROFILE, b"", bytes(self._bins))]
-        parts += [_COUNT.pack(self._sessions), *map(_SECONDS.pack, self._since)]
-        parts += [_COUNTED.pack(*one) for one in self._counts]
-        parts += [_USUAL.pack(*one) for one in self._usual]
-        for known in self._known:
-            parts += [bytes([len(known)]), *(_KNOWN.pack(*one) for one in known.items())]
-        parts.append(bytes([len(self._slots)]))
+        parts.append(whole.pack(self._sessions, *numbers, len(self._slots)))
+        parts += [_KNOWN.pack(*one) for known in self._known for one in known.items()]
         for tag, slot in self._slots.items():
-            parts.append(_SLOT.pack(tag, slot.first_s, slot.last_s, slot.flags, len(slot.values)))
-            parts += [_SECONDS.pack(one) for one in slot.last]
-            parts += [_NUMBERS.pack(*one) for one in slot.numbers]
+            kept = chain(slot.last, *slot.numbers)
+            parts.append(of_slot.pack(tag, slot.first_s, slot.last_s, slot.flags, len(slot.values), *kept))
             parts += [_VALUE.pack(*key) for key in slot.values]
         return b"".join(parts)
 
     def _unpack(self, packed: bytes) -> None:
+        whole, of_slot = _layouts(self._signals)
         self._last_ms, self.touched_ms, self._first_s, at, _, _ = head(packed)
         self._bins = list(packed[at : at + HOURS])
-        at += HOURS
-
-        def take(layout: Struct) -> tuple[Any, ...]:
-            nonlocal at
-            at += layout.size
-            return layout.unpack_from(packed, at - layout.size)
-
-        (self._sessions,) = take(_COUNT)
-        self._since = [take(_SECONDS)[0] for _ in self._since]
-        self._counts = [take(_COUNTED) for _ in self._counts]
-        self._usual = [take(_USUAL) for _ in self._usual]
+        numbers = iter(whole.unpack_from(packed, at + HOURS))
+        at += HOURS + whole.size
+        self._sessions = next(numbers)
+        self._since = [next(numbers) for _ in self._since]
+        self._counts = [(next(numbers), next(numbers)) for _ in self._counts]
+        self._usual = [(next(numbers), next(numbers), next(numbers)) for _ in self._usual]
         for known in self._known:
-            known.update(take(_KNOWN) for _ in range(*take(_BYTE)))
-        for _ in range(take(_BYTE)[0]):
-            tag, first_s, last_s, flags, count = take(_SLOT)
-            last = [take(_SECONDS)[0] for _ in self._signals.of(Kind.CHANGE)]
-            numbers = [take(_NUMBERS) for _ in self._usual]
-            values = dict.fromkeys(take(_VALUE) for _ in range(count))
-            self._slots[tag] = _Slot(first_s, last_s, flags, last, numbers, values)
+            end = at + next(numbers) * _KNOWN.size
+            known.update(_KNOWN.iter_unpack(packed[at:end]))
+            at = end
+        for _ in range(next(numbers)):
+            tag, first_s, last_s, flags, count, *kept = of_slot.unpack_from(packed, at)
+            at += of_slot.size
+            end = at + count * _VALUE.size
+            waiting = dict.fromkeys(_VALUE.iter_unpack(packed[at:end]))
+            at, last = end, kept[: -3 * len(self._usual) or None]
+            triples = iter(kept[len(last) :])
+            self._slots[tag] = _Slot(
+                first_s, last_s, flags, last, list(zip(triples, triples, triples, strict=True)), waiting
+            )
+
+
+@lru_cache(64)
+def _layouts(signals: Signals) -> tuple[Struct, Struct]:
+    """Return how a profile's numbers are packed behind its bins, and those of each of its slots."""
+    since, counts, usual, known, changes = (
+        len(signals.placed[kind])
+        for kind in (Kind.SINCE, Kind.COUNT, Kind.DEVIATION, Kind.NOVELTY, Kind.CHANGE)
+    )
+    whole = f"<H{since * 'I'}{counts * 'If'}{usual * 'fff'}{known * 'B'}B"
+    return Struct(whole), Struct(f"<4sIIBB{changes * 'I'}{usual * 'Hff'}")
 
 
 def _single(value: float) -> float:
@@ -326,18 +340,7 @@ def _single(value: float) -> float:
 
 def largest_bytes(signals: Signals) -> int:
     """Return how many bytes a packed profile can take."""
-    known = sum(1 + one.most * _KNOWN.size for one in signals.of(Kind.NOVELTY))
-    numbers, changes = len(signals.of(Kind.DEVIATION)), len(signals.of(Kind.CHANGE))
+    whole, of_slot = _layouts(signals)
+    known = sum(one.most * _KNOWN.size for one in signals.of(Kind.NOVELTY))
     waiting = MAX_WAITING * _VALUE.size if known else 0
-    slot = _SLOT.size + changes * _SECONDS.size + numbers * _NUMBERS.size + waiting
-    facts = len(signals.of(Kind.SINCE)) * _SECONDS.size + len(signals.of(Kind.COUNT)) * _COUNTED.size
-    return (
-        HEAD_BYTES
-        + HOURS
-        + _COUNT.size
-        + facts
-        + numbers * _USUAL.size
-        + known
-        + _BYTE.size
-        + MAX_SLOTS * slot
-    )
+    return HEAD_BYTES + HOURS + whole.size + known + MAX_SLOTS * (of_slot.size + waiting)

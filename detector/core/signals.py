@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from detector.contract.fields import FieldReader, Value
+from detector.contract.fields import FieldReader
 
 ABSENT, UNKNOWN, FIRST = 1, 2, 3
 MAX_SIGNALS: Final = 32
@@ -140,9 +140,28 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Whether its field is read as a number."""
         return self.kind in _NUMERIC
 
-    def is_about(self, value: Value) -> bool:
+    def usual(self, code: int) -> int:
+        """Return what stands for a code where the account does as it always does; itself where nothing does.
+
+        That is a value known for longest, a number as ever, the last of them long ago, none counted, the likeliest hour;
+        of level and magnitude, which know no history, an absent field.
+        """
+        if code == ABSENT or (self.kind is Kind.CHANGE and code == UNKNOWN):
+            return code
+        match self.kind:
+            case Kind.LEVEL | Kind.MAGNITUDE:
+                return ABSENT
+            case Kind.DEVIATION:
+                return self.bucket(0)
+            case Kind.CHANGE | Kind.COUNT:
+                return FIRST
+            case _:
+                return self.codes - 1
+
+    def is_about(self, value: str | float) -> bool:
         """Tell whether an event with this value is one of those that since and count are about."""
-        return value is not None and (not self.values or category(value) in self.values)
+        values = self.values
+        return not values or (value if value.__class__ is str else category(value)) in values
 
     def level(self, value: str | float) -> int:
         """Return the code of a category among the values."""
@@ -212,9 +231,10 @@ class Signals:
         return tuple(one.codes for one in self.declared)
 
 
-@lru_cache(65_536)
-def _hash(value: str) -> int:
-    return int.from_bytes(blake2b(value.encode("utf-8", "surrogatepass"), digest_size=4).digest(), "little")
+@lru_cache(65_536, typed=True)
+def _hash(value: str | float) -> int:
+    text = category(value).encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(text, digest_size=4).digest(), "little")
 
 
 def value_hash(value: str | float) -> int:
@@ -223,8 +243,9 @@ def value_hash(value: str | float) -> int:
     Among the 32 values at most that an account knows of a field, a new one is taken for known once in 10^8 times. Who
     knows an owner's value needs no collision: he can send that very value.
     """
-    text = value if isinstance(value, str) else category(value)
-    return _hash(text) if len(text) <= _LONGEST_REMEMBERED else _hash.__wrapped__(text)
+    if value.__class__ is str and len(value) > _LONGEST_REMEMBERED:
+        return _hash.__wrapped__(value)
+    return _hash(value)
 
 
 def category(value: str | float) -> str:

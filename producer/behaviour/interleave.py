@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from detector.contract.events import SessionEvent
+from detector.contract.events import SessionAction
 from producer.behaviour.session import SimulatedSession
 
 PAUSE_MEAN_MS = 30_000
@@ -50,15 +50,15 @@ def schedule(
 
 def interleave(
     scheduled: Iterable[tuple[int, SimulatedSession]], *, start_ms: int = 0
-) -> Iterator[SessionEvent]:
+) -> Iterator[SessionAction]:
     """Merge the events of scheduled sessions by time, simulated time 0 being `start_ms` (Unix milliseconds).
 
     A session is taken from `scheduled` at most one ahead of its turn, and dropped after its last event: memory
     is that of the sessions open at one time. Events of the same millisecond keep the order of their sessions.
     """
-    waiting: list[tuple[int, int, SessionEvent, Iterator[SessionEvent]]] = []
+    waiting: list[tuple[int, int, SessionAction, Iterator[SessionAction]]] = []
 
-    def pop() -> SessionEvent:
+    def pop() -> SessionAction:
         _, order, event, following = waiting[0]
         succeeding = next(following, None)
         if succeeding is None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from broker import Broker
+from detector.backtest.running import EXPLAINED
 from detector.model.artifact import packaged_model_path
 from tests.conftest import CreateTopic
 
@@ -105,6 +106,17 @@ def test_a_topic_gives_what_its_file_gives(
     assert len(of_topic["newly"]) == 30
     assert of_topic["newly"] == of_file["newly"]
     assert [group["name"] for group in of_topic["groups"]] == ["unlabelled"]
+
+
+def test_the_first_of_each_are_told_with_what_weighed_most(history: tuple[str, str]) -> None:
+    """Those shown, in words and as JSON, by the model that blocks them."""
+    arguments = ["--file", history[0], "--threshold", "1", "--threshold", "0.8"]
+    of_file = backtest(*arguments)
+    told = [one["explanation"] for one in of_file["newly"]]
+    assert all(told[:EXPLAINED])
+    assert not any(told[EXPLAINED:])
+    words = run("detector", "backtest", "--model", MODEL, "--model", MODEL, *arguments).stdout
+    assert words.count(f" | {told[0][0]}") >= 1
 
 
 def test_sessions_end_as_they_do_in_service(history: tuple[str, str]) -> None:

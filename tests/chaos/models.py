@@ -10,7 +10,8 @@ from onnx import TensorProto, helper
 
 from detector.contract.actions import Action
 from detector.core.evidence import Evidence
-from detector.model.artifact import METADATA_KEY, ModelMetadata, default_model_path
+from detector.model.artifact import METADATA_KEY, default_model_path
+from detector.model.metadata import ModelMetadata
 from tests.model.models import changed_file, signals_file
 from trainer.training.export import model_file
 

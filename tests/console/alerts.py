@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from kafka import KafkaProducer
+from msgspec import UNSET
 
 from detector.contract.alerts import (
     Alert,
@@ -47,12 +48,13 @@ def alert(session_id: str, **changes: Any) -> Alert:
     return Alert(**(fields | changes))
 
 
-def explainable(session_id: str, model: Model, **changes: Any) -> Alert:
-    """Return an alert that a model can explain: the session's window and gaps as it reads them, and its score."""
-    steps = model.encoding.steps(WINDOW, [0, 2_000, 120_000, 7_500_000])
+def explainable(session_id: str, model: Model, steps: bytes = b"", **changes: Any) -> Alert:
+    """Return an alert that a model can explain: the session's window, gaps and signals as it reads them, and its score."""
+    steps = steps or model.encoding.steps(WINDOW, [0, 2_000, 120_000, 7_500_000])
     fitting: dict[str, Any] = {
         "score": float(model.score(model.encoding.windows([steps]))[0]),
         "gap_ranges_ms": model.encoding.gap_ranges_ms(steps),
+        "signals": model.encoding.signals_of(steps) if model.encoding.signals else UNSET,
         "model": model.reference,
     }
     return alert(session_id, **(fitting | changes))

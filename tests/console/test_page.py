@@ -14,6 +14,7 @@ from selenium.webdriver.common.by import By
 
 from broker import Broker, EmbeddedBroker
 from detector.contract.alerts import Cause, Decision
+from detector.core.signals import FIRST
 from detector.model.artifact import load_model, packaged_model_path
 from detector.model.at_hand import ModelsAtHand
 from detector.runtime.health import HealthServer, Heartbeat
@@ -23,7 +24,9 @@ from tests.console.browser import DESKTOP, PHONE, chromium, missing, resize
 from tests.console.conftest import TOKEN, Commit
 from tests.console.looking import choose, find, open_alert, shown, shows, text, texts
 from tests.console.serving import Console, console
+from tests.core.strategies import SIGNALS
 from tests.machine import skip_without
+from tests.model.models import signals_file
 from tests.runtime.stack import PATIENCE_S, wait_for
 
 pytestmark = skip_without(missing())
@@ -91,6 +94,34 @@ def test_an_alert_that_is_opened_is_explained_by_its_model(page: Chrome, commit:
     signs = {"+": "+", "-": "−", "0": "0"}  # noqa: RUF001
     values = [f"{one.value:+.3f}" for one in expected.attributions]
     assert texts(page, ".timeline .share span span") == [signs[value[0]] + value[1:] for value in values]
+
+
+def test_the_parts_of_an_action_are_shown_with_it(
+    browser: Chrome, kafka: Broker, topic: str, commit: Commit, tmp_path: Path
+) -> None:
+    """Of a model that reads signals: below the weightiest actions, what their parts came to, in words."""
+    path = tmp_path / "signals.onnx"
+    path.write_bytes(signals_file())
+    model = load_model(path)
+    unusual = bytes([FIRST] * len(SIGNALS))  # a small amount from a new device
+    one = explainable("in parts", model, steps=model.encoding.steps(WINDOW, signals=[unusual] * len(WINDOW)))
+    commit(one)
+    expected = ModelsAtHand(tmp_path).explain(one)
+    arguments = ["--bootstrap-servers", kafka.bootstrap_servers, "--topic", topic, "--models", str(tmp_path)]
+    with console(arguments, tmp_path / "console.log") as running:
+        browser.get(running.url)
+        wait_for(shows(browser, "in parts"), "the alert")
+        open_alert(browser, "in parts")
+        wait_for(lambda: bool(find(browser, ".timeline .parts")), "the parts")
+        assert texts(browser, ".why li") == expected.explanation
+        told = [
+            part.part
+            for one in expected.attributions
+            for part in (one.parts or [])[:5]
+            if abs(part.value) >= 0.01
+        ]
+        assert [one.rpartition(": ")[0] for one in texts(browser, ".parts li")] == told
+        browser.get("about:blank")
 
 
 @pytest.mark.parametrize(

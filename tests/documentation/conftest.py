@@ -39,6 +39,7 @@ _FILES = (
     "labels.jsonl",
     "sessions.jsonl.gz",
     "history.parquet",
+    "shop.toml",
     "old.onnx",
     "new.onnx",
     "model.onnx",
@@ -122,6 +123,9 @@ def _write_table(folder: Path) -> None:
         created=pl.from_epoch("occurred_at_ms", "ms"),
         fraud="fraud",
     ).write_parquet(folder / "history.parquet")
+    (folder / "shop.toml").write_text(
+        '[columns]\nsession = "visit"\naccount = "customer"\naction = "event_type"\ntime = "created"\nlabel = "fraud"\n'
+    )
 
 
 def _write_console_consumer(folder: Path) -> None:

@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from detector.contract.actions import Action
 from detector.core.encoding import Encoding
 from detector.core.signals import ABSENT, FIRST, Kind, Signal
-from detector.model.artifact import FORMAT, METADATA_KEY, Canary, ModelMetadata
+from detector.model.artifact import METADATA_KEY
+from detector.model.metadata import FORMAT, Canary, ModelMetadata
 from detector.model.scorer import Scorer
 from tests.core.strategies import SIGNALS as EVERY_KIND
 from trainer.training.export import OPSET, build_graph, model_file

@@ -23,7 +23,6 @@ from detector.model.artifact import (
     CANARY_TOLERANCE,
     MAX_MODEL_BYTES,
     METADATA_KEY,
-    Canary,
     Model,
     ModelRefusedError,
     default_model_path,
@@ -31,6 +30,7 @@ from detector.model.artifact import (
     packaged_model_path,
     seal,
 )
+from detector.model.metadata import Canary
 from tests.model.models import VOCABULARY, gap_graph, metadata, random_file, random_graph, with_canaries
 from trainer.training.export import model_file
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
+from trainer.cli import main
 from trainer.data.description import Description, described
 from trainer.data.loading import load
 from trainer.data.sessions import DataError
@@ -232,3 +234,31 @@ def test_the_case_of_a_name_is_hinted_at(tmp_path: Path) -> None:
         DataError, match="--column session=Session_ID, --column action=Action; it has Session_ID"
     ):
         load(path)
+
+
+def test_words_that_no_event_has_are_told(tmp_path: Path) -> None:
+    """A misspelt action of the description ends no session and moves no money: it is said, with the nearest."""
+    path = tmp_path / "data.csv"
+    path.write_text("session_id,action,label\na,SIGN_IN,0\na,SIGN_OUT,0\n")
+    told = load(path, described({"ends_session": ["SIGNOUT"], "moves_money": ["SIGN_IN"]})).told
+    assert told[0].startswith(
+        "ends_session names SIGNOUT, which no event has as its action: SIGN_OUT was probably meant"
+    )
+    assert not any("names" in line for line in told[1:])
+    assert not any("names" in line for line in load(path).told), "of the built-in words none need be there"
+
+
+@pytest.mark.parametrize(
+    "command", [["train", "--out", "model.onnx"], ["evaluate", "--model", "seed"], ["compare"]]
+)
+def test_every_command_tells_a_description_that_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    """One message with the nearest key, and exit code 1: no traceback."""
+    monkeypatch.chdir(tmp_path)
+    Path("data.csv").write_text("session_id,action,label\na,A,0\n")
+    Path("shop.toml").write_text('end_session = ["A"]\n')
+    done = CliRunner().invoke(main, [*command, "--data", "data.csv", "--description", "shop.toml"])
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit)
+    assert "shop.toml says end_session: ends_session was probably meant" in done.output

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
@@ -91,6 +92,21 @@ def test_blocks_count_by_when_they_come() -> None:
     }
     assert figures.actions_until_block_median == pytest.approx(np.median([2, 3, 5, 6]))
     assert figures.seconds_until_block_median == pytest.approx(np.median([1, 2, 4, 5]))
+
+
+def test_attacks_of_several_sessions_are_blocked_before_the_money_or_not() -> None:
+    """By a block in any of their sessions, if it is before their first large transfer; those of one do not count."""
+    rows = []
+    for number, (look, take) in enumerate([(0.9, 0.9), (0.1, 0.9), (0.9, 0.1)]):
+        stages = ((["LOGIN", "VIEW"], [0, look]), (["LOGIN", "TRANSFER_LARGE"], [0, take]))
+        for stage, (actions, scores) in enumerate(stages):
+            session, _ = _attack(f"{number}{stage}", actions, scores)
+            begins_ms = 1_000_000 * stage
+            times_ms = tuple(begins_ms + at for at in range(len(actions)))
+            rows.append((structs.replace(session, attack_id=f"a{number}", timestamps_ms=times_ms), scores))
+    alone, scores = _attack("alone", DRAIN, [0, 0.9, 0, 0, 0])
+    rows += [(structs.replace(alone, attack_id="one"), scores), _lawful("l", [0.1])]
+    assert evaluate(_scored(rows), 0.5).numbers()["several_blocked_before_large"] == pytest.approx(2 / 3)
 
 
 def test_without_money_nothing_is_said_of_it() -> None:

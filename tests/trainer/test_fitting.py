@@ -13,7 +13,7 @@ from trainer.data.windows import Examples, Weighing, examples, pack
 from trainer.training.backend import keras_on
 from trainer.training.checkpoint import Checkpoint, CheckpointError, Progress
 from trainer.training.defaults import Schedule, plan_for
-from trainer.training.fitting import Fitted, Silent, fit
+from trainer.training.fitting import Fitted, Observer, fit
 from trainer.training.network import Shape
 
 ENCODING = Encoding("ABC", 4, unknown_token=True)
@@ -43,7 +43,7 @@ class _Ended(Exception):  # noqa: N818  it stands for Ctrl-C, which is none eith
     pass
 
 
-class _EndsAt(Silent):
+class _EndsAt(Observer):
     def __init__(self, step: int) -> None:
         self._step = step
 

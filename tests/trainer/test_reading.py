@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.commands.options import description_of, splits_of
+from trainer.commands.options import description_of, own_data, splits_of
 from trainer.data.description import Description, described, read_description
 from trainer.data.loading import load
 from trainer.data.sessions import DataError, Session, Sessions, write_sessions
@@ -254,11 +254,12 @@ def test_data_is_split_as_the_model_recorded_unless_told(tmp_path: Path) -> None
         "columns": (),
         "skip_bad_lines": False,
     }
-    trained, recorded = splits_of({**options, "split_by": "time", "test_share": 0.3})
+    own = own_data(options)
+    trained, recorded = splits_of({**options, "split_by": "time", "test_share": 0.3}, own)
     assert recorded == {"split_by": "time", "split_seed": 0, "test_share": 0.3}
-    assert splits_of(options, recorded)[0].test.ids.tolist() == trained.test.ids.tolist()
-    assert splits_of(options)[1]["split_by"] == "id"
-    assert splits_of({**options, "split_by": "id"}, recorded)[1]["split_by"] == "id"
+    assert splits_of(options, own, recorded)[0].test.ids.tolist() == trained.test.ids.tolist()
+    assert splits_of(options, own)[1]["split_by"] == "id"
+    assert splits_of({**options, "split_by": "id"}, own, recorded)[1]["split_by"] == "id"
 
 
 @pytest.mark.parametrize("write", [as_json, as_csv, as_parquet])

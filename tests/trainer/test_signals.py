@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from detector.core.signals import Kind, Signal
-from detector.model.artifact import SIGNALS_FORMAT, Model, load_model
+from detector.model.artifact import Model, load_model
+from detector.model.metadata import SIGNALS_FORMAT
 from trainer.data.sessions import Session, Sessions, Splits
 from trainer.data.windows import every_window, pack
 from trainer.training.calibration import TrainingError

@@ -6,7 +6,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from trainer.commands.options import data_options, description_of, has_data, sessions_of, splits_of
+from trainer.commands.options import data_options, description_of, has_data, own_data, splits_of, words_of
 from trainer.comparing import CANDIDATES, folded, leave_one_out, split_in_folds, table, verdicts
 from trainer.comparing import compare as compare_models
 from trainer.data.sessions import DataError
@@ -67,45 +67,35 @@ def compare(
     on the window. A network that does not beat both is not worth its trouble: the lines below the table say so.
     """
     own = has_data(options)
-    words = description_of(options)
-    config = TrainingConfig(
-        schedule=Schedule(seed=seed, steps=steps),
-        window=window,
-        base_rate=options["base_rate"] or (None if own else BASE_RATE),
-        ends_session=words.ends_session,
-        moves_money=words.moves_money,
-        large_money=words.large_money,
-        preset="data" if own else "realistic",
-    )
-    chosen = [one for one in CANDIDATES if one.name in (only or (["default"] if own else [one.name]))]
     if (own and families) or (folds and not own) or (seeds and (folds or families)):
         raise click.UsageError(
             "--leave-one-out is of the realistic preset, --folds of data, --seeds of either: expected one of the three"
         )
+    chosen = [one for one in CANDIDATES if one.name in (only or (["default"] if own else [one.name]))]
     try:
+        config = TrainingConfig(
+            schedule=Schedule(seed=seed, steps=steps),
+            window=window,
+            base_rate=options["base_rate"] or (None if own else BASE_RATE),
+            **words_of(options),
+            signals=description_of(options).signals,
+            preset="data" if own else "realistic",
+        )
         with Terminal(Console(stderr=True)) as progress:
             if families:
                 _print(leave_one_out(config, sessions, seed))
-            elif folds:
-                parts = split_in_folds(sessions_of(options), folds, options["split_seed"] or 0)
-                _print(folded([list(compare_models(config, part, chosen, progress)) for part in parts]))
+                return
+            if folds:
+                each = split_in_folds(own_data(options).sessions(), folds, options["split_seed"] or 0)
+                runs = ((config, parts) for parts in each)
             else:
-                parts_of_one = splits_of(options)[0] if own else realistic_splits(sessions, seed)
-                if seeds:
-                    trainings = (
-                        replace(config, schedule=replace(config.schedule, seed=seed + more))
-                        for more in range(seeds)
-                    )
-                    _print(
-                        folded(
-                            [list(compare_models(one, parts_of_one, chosen, progress)) for one in trainings]
-                        )
-                    )
-                    return
-                rows = list(compare_models(config, parts_of_one, chosen, progress))
-                _print(table(rows))
-                for line in verdicts(rows, config.base_rate):
-                    click.echo(line)
+                whole = splits_of(options, own_data(options))[0] if own else realistic_splits(sessions, seed)
+                seeded = (replace(config.schedule, seed=seed + more) for more in range(seeds or 1))
+                runs = ((replace(config, schedule=one), whole) for one in seeded)
+            found = [list(compare_models(*run, chosen, progress)) for run in runs]
+        _print(folded(found) if len(found) > 1 else table(found[0]))
+        for line in verdicts(found[0], config.base_rate) if len(found) == 1 else ():
+            click.echo(line)
     except (BackendMissingError, TrainingError, DataError) as error:
         raise click.ClickException(str(error)) from error
 

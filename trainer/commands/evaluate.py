@@ -10,7 +10,7 @@ from rich.console import Console
 
 from detector.model.artifact import Model, ModelRefusedError, UnknownActions, load_model, resolve_model_path
 from producer.behaviour.lives.stream import LivesBehaviour
-from trainer.commands.options import FILE, SPLIT_OPTIONS, data_options, sessions_of, splits_of
+from trainer.commands.options import FILE, SPLIT_OPTIONS, data_options, own_data, splits_of, tries_edits
 from trainer.commands.tables import show, show_table
 from trainer.data.observing import in_history
 from trainer.data.sessions import DataError, LabelsOf, Sessions
@@ -96,7 +96,7 @@ def evaluate(model: str, *, at_k: Sequence[int], as_json: bool, **options: Any) 
             progress.on_stage("scoring")
             scored = _scored(loaded, sessions, progress.on_part)
             second = options["other"] and _loaded(options["other"])
-            other = second and _scored(second, sessions, progress.on_part)
+            other = second and _scored(second, _seen_by(second, loaded, sessions, options), progress.on_part)
         for line in scored.packed.told:
             click.echo(line, err=True)
         base_rate, base_rate_from = _base_rate(options, loaded, unit)
@@ -145,19 +145,27 @@ def _part(options: dict[str, Any], model: Model) -> tuple[Sessions, Sessions | N
     """Return the sessions to evaluate on and, if they are to be changed, all that the signals rest on."""
     if options["preset"] == "lives":
         whole = lived(options["sessions"], options["seed"], LivesBehaviour(), model.encoding.signals.fields)
-        edits = options["evasions"] or options["evasion"]
+        edits = tries_edits(options)
         return after_warm_up(whole, model.metadata.signals, keeps_fields=edits), whole if edits else None
     if options["preset"] == "realistic":
         attacks = round(options["sessions"] * TEST_ATTACKS / (TEST_LAWFUL + TEST_ATTACKS))
         return simulate(options["sessions"] - attacks, attacks, options["seed"]), None
+    own = own_data(options, model.encoding, _recorded(model).idle_timeout_ms)
+    rest = own.whole if own.encoding is not None and tries_edits(options) else None
     if options["part"] == "all":
-        return sessions_of(options), None
+        return own.sessions(keeps_fields=rest is not None), rest
     recorded = _recorded(model)
     how = {name: getattr(recorded, name) for name in SPLIT_OPTIONS}
     if recorded.split_by is None:
         del how["split_by"]
-    part: Sessions = getattr(splits_of(options, how)[0], options["part"])
-    return part, None
+    part: Sessions = getattr(splits_of(options, own, how)[0], options["part"])
+    return part, rest
+
+
+def _seen_by(second: Model, first: Model, sessions: Sessions, options: dict[str, Any]) -> Sessions:
+    """Return the sessions as a second model sees them, which may read other signals."""
+    alike = second.metadata.signals in {(), first.metadata.signals}
+    return sessions if alike else _part(options, second)[0]
 
 
 def _base_rate(options: dict[str, Any], model: Model, unit: LabelsOf) -> tuple[float | None, str]:

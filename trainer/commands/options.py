@@ -2,21 +2,26 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 import click
 import msgspec
 
-from trainer.data.description import FIELDS, Description, TimeUnit, described, read_description
+from detector.core.encoding import Encoding
+from detector.core.staging import SessionLimits
+from trainer.data.description import FIELDS, WORDS, Description, TimeUnit, described, read_description
 from trainer.data.loading import load
+from trainer.data.observing import LOSS, Loss, with_signals
 from trainer.data.sessions import LabelsOf, Sessions, Splits
 from trainer.data.simulated import BASE_RATE
 from trainer.data.splitting import TEST_SHARE, By, default_by, split, told_of_split
 from trainer.data.topic import Topic
+from trainer.training.defaults import MAX_WINDOW
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 SPLIT_OPTIONS = ("split_by", "split_seed", "test_share")
 """In the order in which `split` takes them."""
+IDLE_MS: Final = SessionLimits().idle_timeout_ms
 
 
 def data_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -84,6 +89,11 @@ def has_data(options: dict[str, Any]) -> bool:
     return any(options[name] is not None for name in ("data", "topic"))
 
 
+def tries_edits(options: dict[str, Any]) -> bool:
+    """Tell whether attacks will be changed, for which what signals read is needed again."""
+    return bool(options.get("evasions") or options.get("evasion"))
+
+
 def description_of(options: dict[str, Any]) -> Description:
     """Return the description that the options name, with what they say themselves.
 
@@ -103,8 +113,39 @@ def description_of(options: dict[str, Any]) -> Description:
     return described(document, "the command line")
 
 
-def sessions_of(options: dict[str, Any]) -> Sessions:
-    """Read the sessions that the options name, and say what is to be said of them.
+def words_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what the description says of actions: those that end a session, and those that move money."""
+    told = description_of(options)
+    return {name: getattr(told, name) for name in WORDS}
+
+
+class Own(NamedTuple):
+    """Data of one's own.
+
+    Attributes:
+        whole: all sessions as they were read, those of which nobody knows anything among them.
+        encoding: with the signals that are read of them; None if there are none.
+        idle_timeout_ms: a session without an action for longer has ended.
+    """
+
+    whole: Sessions
+    encoding: Encoding | None
+    idle_timeout_ms: int
+
+    def sessions(self, loss: Loss | None = None, *, keeps_fields: bool = False) -> Sessions:
+        """Return the labelled sessions, with their signals; see `with_signals`."""
+        if self.encoding is None:
+            return self.whole
+        return with_signals(self.whole, self.encoding, self.idle_timeout_ms, loss, keeps_fields=keeps_fields)
+
+
+def own_data(options: dict[str, Any], model: Encoding | None = None, idle_timeout_ms: int = IDLE_MS) -> Own:
+    """Read the data that the options name, and say what is to be said of it.
+
+    Args:
+        options: of a command.
+        model: whose signals are read; None for those that the description declares.
+        idle_timeout_ms: a session without an action for longer has ended.
 
     Raises:
         click.UsageError: they name no source, or several.
@@ -114,36 +155,49 @@ def sessions_of(options: dict[str, Any]) -> Sessions:
     if len(sources) != 1:
         raise click.UsageError(f"{sources or 'no source'} given: expected one of --preset, --data, --topic")
     source = options["data"] or Topic(options["bootstrap_servers"], options["topic"])
-    loaded = load(
-        source, description_of(options), options["labels"], skip_bad_lines=options["skip_bad_lines"]
-    )
+    words = description_of(options)
+    if model is not None:
+        words = msgspec.structs.replace(words, signals=model.signals.declared)
+    loaded = load(source, words, options["labels"], skip_bad_lines=options["skip_bad_lines"])
     for line in loaded.told:
         click.echo(line, err=True)
-    return loaded.sessions
+    if not words.signals:
+        return Own(loaded.sessions, None, idle_timeout_ms)
+    encoding = model or Encoding(
+        loaded.sessions.names,
+        options.get("window") or MAX_WINDOW,
+        ends_session=words.ends_session,
+        signals=words.signals,
+    )
+    return Own(loaded.sessions, encoding, idle_timeout_ms)
 
 
 def splits_of(
-    options: dict[str, Any], recorded: Mapping[str, Any] | None = None
+    options: dict[str, Any], own: Own, recorded: Mapping[str, Any] | None = None
 ) -> tuple[Splits, dict[str, int | float | str]]:
-    """Read the sessions that the options name and split them, and say how.
+    """Split data of one's own, and say how.
+
+    What is trained on has lost some of its histories; what is judged by, none.
 
     Args:
         options: of a command.
+        own: the data.
         recorded: how a model's data was split, which holds where the options say nothing.
 
     Returns:
         the parts, and how they were made, to be recorded in a model file.
 
     Raises:
-        click.UsageError: they name no source, or several.
-        DataError: the source has no sessions to give, or they can't be split.
+        DataError: the sessions can't be split.
     """
-    sessions = sessions_of(options)
+    sessions = own.sessions(keeps_fields=tries_edits(options))
     usual = {"split_by": default_by(sessions), "split_seed": 0, "test_share": TEST_SHARE} | dict(
         recorded or {}
     )
     how = {name: usual[name] if options[name] is None else options[name] for name in SPLIT_OPTIONS}
     parts = split(sessions, *how.values())
+    if own.encoding is not None and recorded is None:
+        parts = parts._replace(train=split(own.sessions(LOSS), *how.values()).train)
     for line in told_of_split(sessions, parts, how["split_by"]):
         click.echo(line, err=True)
     return parts, how

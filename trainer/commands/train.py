@@ -16,18 +16,26 @@ from detector.core.encoding import Encoding
 from detector.core.signals import Signal
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
 from producer.behaviour.lives.stream import LivesBehaviour
-from trainer.commands.options import FILE, data_options, description_of, has_data, splits_of
+from trainer.commands.options import (
+    FILE,
+    data_options,
+    description_of,
+    has_data,
+    own_data,
+    splits_of,
+    words_of,
+)
 from trainer.commands.tables import show
 from trainer.data.declared import DEFAULT_SIGNALS
-from trainer.data.observing import Loss
+from trainer.data.observing import LOSS
 from trainer.data.sessions import DataError, Splits
 from trainer.data.simulated import (
     BASE_RATE,
     REALISTIC_SESSIONS,
+    lived,
     lives_splits,
     realistic_splits,
     seed_preset,
-    simulate_lives,
 )
 from trainer.data.windows import Weighing
 from trainer.evaluation.course import BUILT_IN
@@ -45,8 +53,6 @@ from trainer.training.pipeline import Trained, TrainingConfig
 from trainer.training.pipeline import train as train_model
 
 _FROM_DATA = "[default: from the data]"
-LOSS: Final = Loss(0.2)
-"""Of histories, in training."""
 EDITED: Final = 0.3
 """Of the attacks trained on, those that do what attackers can do otherwise."""
 EDITS_SESSIONS: Final = 5_000
@@ -234,9 +240,13 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
     )
     if is_notebook:
         return config, seed_preset(SESSIONS, seed, TEST_SHARE)
-    signals = DEFAULT_SIGNALS if options["preset"] == "lives" and not options["no_signals"] else ()
-    parts, base_rate, recorded = _splits(options, seed, signals)
-    words = description_of(options)
+    like = _encoding_of(options["like"]) if options["like"] else None
+    signals = DEFAULT_SIGNALS if options["preset"] == "lives" else description_of(options).signals
+    if like is not None:
+        signals = like.signals.declared
+    if options["no_signals"]:
+        signals = ()
+    parts, base_rate, recorded = _splits(options, seed, signals, like)
     config = replace(
         config,
         signals=signals,
@@ -245,12 +255,10 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
         weighing=Weighing(every_prefix=not options["no_prefixes"]),
         window=options["window"],
         gap_buckets=0 if options["no_time"] else options["gap_buckets"],
-        encoding=_encoding_of(options["like"]) if options["like"] else None,
+        encoding=like,
         base_rate=base_rate,
         idle_timeout_ms=options["idle_timeout_ms"],
-        ends_session=words.ends_session,
-        moves_money=words.moves_money,
-        large_money=words.large_money,
+        **words_of(options),
         data_parameters=recorded,
     )
     return config, parts
@@ -261,10 +269,10 @@ def _encoding_of(model: str) -> Encoding:
 
 
 def _splits(
-    options: dict[str, Any], seed: int, signals: Sequence[Signal]
+    options: dict[str, Any], seed: int, signals: Sequence[Signal], like: Encoding | None
 ) -> tuple[Splits, float | None, dict[str, int | float | str]]:
     if has_data(options):
-        own, how = splits_of(options)
+        own, how = splits_of(options, own_data(options, like, options["idle_timeout_ms"]))
         source = options["data"].name if options["data"] else options["topic"]
         labels = np.concatenate([labels_by(part, part.labels_of) for part in own])
         told = {"source": source, "labelled": len(labels), "attacks": int(labels.sum())}
@@ -275,7 +283,7 @@ def _splits(
         recorded["left_out"] = ",".join(left_out)
     count, base_rate = options["sessions"], options["base_rate"] or BASE_RATE
     if options["preset"] == "lives":
-        sample = simulate_lives(EDITS_SESSIONS, seed, LivesBehaviour(), ())
+        sample = lived(EDITS_SESSIONS, seed, LivesBehaviour(), ())
         edits = usual_edits(sample, BUILT_IN, ENDS_SESSION, options["idle_timeout_ms"])
         changed = partial(some_edited, edits=edits, share=EDITED, seed=seed)
         parts = lives_splits(count, seed, signals=signals, loss=LOSS, left_out=left_out, changed=changed)

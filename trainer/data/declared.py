@@ -1,9 +1,14 @@
-"""The signals that a model reads unless told otherwise: of the contract's fields, as the simulator fills them."""
+"""The signals that a model reads unless told otherwise: of the contract's fields, as the simulator fills them.
+
+Chosen so that a typical account takes 256 bytes at most. Boosted trees on lives miss none that is left out: the pace of an
+account, transfers of a day beside those of an hour and a week, how long the account and its actions are known. Changes of
+a device or country within a session, which the simulator never shows, would have codes that nothing was learned for.
+"""
 
 from typing import Final
 
 from detector.contract.actions import Action
-from detector.core.signals import OF_ACCOUNT, OF_ACTION, OF_BEGIN, OF_GAP, OF_TIME, Kind, Signal
+from detector.core.signals import OF_ACTION, OF_BEGIN, OF_TIME, Kind, Signal
 
 AMOUNT: Final = "amount"
 DEVICE: Final = "attributes.device"
@@ -43,15 +48,10 @@ DEFAULT_SIGNALS: Final = (
     Signal(name="outcome", kind=Kind.LEVEL, of=OUTCOME, values=("success", "failure")),
     Signal(name="amount", kind=Kind.MAGNITUDE, of=AMOUNT, bounds=_DOLLARS),
     Signal(name="amount against the usual", kind=Kind.DEVIATION, of=AMOUNT, bounds=_SIGMAS),
-    Signal(name="pace against the usual", kind=Kind.DEVIATION, of=OF_GAP, bounds=_SIGMAS),
-    _novelty("history of the account", OF_ACCOUNT, 1),
     _novelty("device", DEVICE, 6),
-    _novelty("network", NETWORK, 8),
+    _novelty("network", NETWORK, 6),
     _novelty("country", COUNTRY, 4),
-    _novelty("recipient", RECIPIENT, 8),
-    _novelty("action", OF_ACTION, 8),
-    Signal(name="change of device", kind=Kind.CHANGE, of=DEVICE),
-    Signal(name="change of country", kind=Kind.CHANGE, of=COUNTRY),
+    _novelty("recipient", RECIPIENT, 6),
     _since("since a session", OF_BEGIN),
     _since("since a password change", OF_ACTION, Action.CHANGE_PASSWORD.value),
     _since("since a recipient was added", OF_ACTION, Action.ADD_RECIPIENT.value),
@@ -60,7 +60,6 @@ DEFAULT_SIGNALS: Final = (
     _count("sessions in a week", OF_BEGIN, 7 * DAY_MS),
     _count("failed logins in a day", OUTCOME, DAY_MS, "failure"),
     _count("transfers in an hour", AMOUNT, HOUR_MS),
-    _count("transfers in a day", AMOUNT, DAY_MS),
     _count("transfers in a week", AMOUNT, 7 * DAY_MS),
     Signal(name="hour of the day", kind=Kind.HABIT, of=OF_TIME, bounds=_SHARES),
 )

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from detector.contract.actions import ENDS_SESSION, LARGE_MONEY, MOVES_MONEY
-from detector.core.signals import Signal, Signals
+from detector.core.signals import Kind, Signal, Signals
 from trainer.data.sessions import DataError, LabelsOf
 
 TimeUnit = Literal["s", "ms", "us", "ns", "count"]
@@ -34,6 +34,8 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     type: str | None = None
     """Kind of lawful session, or family of attack."""
     customer_type: str | None = None
+    attack_id: str | None = None
+    """The same for all sessions of one attack."""
     split: str | None = None
     weight: str | None = None
     """What the session counts for in training; not below 0."""
@@ -45,7 +47,10 @@ USUAL_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "action": ("action", "actions"),
     "time": ("occurred_at_ms", "timestamps_ms"),
     "event_id": ("event_id", "event_ids"),
-    **{name: (name,) for name in ("label", "attack_from", "type", "customer_type", "split", "weight")},
+    **{
+        name: (name,)
+        for name in ("label", "attack_from", "type", "customer_type", "attack_id", "split", "weight")
+    },
 }
 FIELDS: Final = tuple(USUAL_NAMES)
 _PROBABLE: Final = {
@@ -115,6 +120,8 @@ def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str
             )
 
 
+WORDS: Final = ("ends_session", "moves_money", "large_money")
+"""Fields of a description that name actions."""
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 
 
@@ -144,7 +151,7 @@ def described(document: Mapping[str, Any], name: str = "the description") -> Des
     for struct, given, where in (
         (Description, document, ""),
         (Columns, document.get("columns", {}), "columns."),
-        *((Signal, one, "signals.") for one in (signals if isinstance(signals, list) else ())),
+        *((Signal, one, "signals.") for one in (signals if isinstance(signals, list | tuple) else ())),
     ):
         for key in given if isinstance(given, Mapping) else ():
             if key not in struct.__struct_fields__:
@@ -152,11 +159,25 @@ def described(document: Mapping[str, Any], name: str = "the description") -> Des
                     f"{name} says {where}{key}: {nearest(key, struct.__struct_fields__)}expected one of "
                     f"{', '.join(where + one for one in struct.__struct_fields__)}"
                 )
+        if (
+            struct is Signal
+            and isinstance(given, Mapping)
+            and (kind := str(given.get("kind"))) not in set(Kind)
+        ):
+            raise DataError(
+                f"{name} says signals.kind = {kind!r}: {nearest(kind, Kind)}expected one of {', '.join(Kind)}"
+            )
     try:
         made = msgspec.convert(document, Description)
-        Signals(made.signals)
+        read = Signals(made.signals).fields
     except ValueError as error:  # of which ValidationError is one
         raise DataError(f"{name}: {error}") from error
+    for field in made.columns_of_fields:
+        if field not in read:
+            raise DataError(
+                f"{name} says fields.{field}, which no signal reads: {nearest(field, read)}expected one of "
+                f"{', '.join(read) or 'none, since there is no table [[signals]]'}"
+            )
     if made.label_delay is not None and not _DURATION.fullmatch(made.label_delay):
         raise DataError(
             f"{name} says label_delay = {made.label_delay!r}: expected a number with one of {', '.join(_DURATION_MS)}, as 30d"
@@ -168,6 +189,14 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
     """Say which of the allowed names was probably meant, if one is near."""
     near = difflib.get_close_matches(given, list(allowed), 1)
     return f"{near[0]} was probably meant; " if near else ""
+
+
+def strange_words(description: Description, names: Collection[str]) -> Iterator[str]:
+    """Yield what is to be said of actions that a description names, and no event has; the built-in words may lack."""
+    for field in WORDS:
+        for word in getattr(description, field):
+            if word not in names and word not in getattr(Description(), field):
+                yield f"{field} names {word}, which no event has as its action: {nearest(word, names)}it means nothing here"
 
 
 def resolve(

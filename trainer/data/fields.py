@@ -21,14 +21,8 @@ _NUMBER, _TEXT = "number of ", "text of "
 
 def columns_of(description: Description) -> dict[str, str]:
     """Return what the source calls each field that the signals read: a column, or a path with dots between names."""
-    given, read = description.columns_of_fields, Signals(description.signals).fields
-    for field in given:
-        if field not in read:
-            raise DataError(
-                f"[fields] names {field}, which no signal reads: {nearest(field, read)}expected one of "
-                f"{', '.join(read) or 'none, since there is no table [[signals]]'}"
-            )
-    return {field: given.get(field, field) for field in read}
+    given = description.columns_of_fields
+    return {field: given.get(field, field) for field in Signals(description.signals).fields}
 
 
 def texts_of(columns: Mapping[str, str]) -> list[str]:

@@ -11,7 +11,7 @@ from trainer.data.description import Description
 from trainer.data.reading import Table
 from trainer.data.sessions import UNLABELLED, DataError, LabelsOf
 
-LABEL_FIELDS: Final = ("label", "attack_from", "type", "customer_type")
+LABEL_FIELDS: Final = ("label", "attack_from", "type", "customer_type", "attack_id")
 KEYS: Final = {"session": "session", "event": "event_id", "account": "account"}
 """The field by which a label file says what it labels."""
 NONE: Final = -2
@@ -64,6 +64,7 @@ class Labelled(NamedTuple):
         keep: shape (sessions,), bool; whether anything is known of the session.
         types: shape (sessions,), codes of the kind, or None.
         customer_types: … of the customer's type.
+        attack_ids: … of the attack.
         told: what is to be said of sessions that were left out.
     """
 
@@ -71,6 +72,7 @@ class Labelled(NamedTuple):
     keep: NDArray[np.bool_]
     types: _Codes | None
     customer_types: _Codes | None
+    attack_ids: _Codes | None
     told: list[str]
 
 
@@ -115,7 +117,8 @@ def labelled(events: Events, labels: Table | None, description: Description) -> 
             told += _told_of_rows(events, of_events)
     if labels is not None:
         told += _told_of_file(events, labels, description.labels_of)
-    return Labelled(targets.astype(np.int8), keep, columns["type"], columns["customer_type"], told)
+    kinds = columns["type"], columns["customer_type"], columns["attack_id"]
+    return Labelled(targets.astype(np.int8), keep, *kinds, told)
 
 
 def _joined(events: Events, labels: Table, description: Description, field: str) -> _Codes | None:

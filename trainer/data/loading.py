@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from detector.core.encoding import MAX_ACTIONS
 from detector.core.signals import Signals
-from trainer.data.description import FIELDS, Description
+from trainer.data.description import FIELDS, Description, strange_words
 from trainer.data.fields import columns_of, told_of, values_of
 from trainer.data.labelling import KEYS, LABEL_FIELDS, Events, labelled
 from trainer.data.reading import Table, read_table
@@ -136,6 +136,9 @@ def assembled(
         accounts=None
         if (accounts := events.of_sessions("account")) is None
         else _categories(accounts, table.names["account"], len(accounts)),
+        attack_ids=None
+        if found.attack_ids is None
+        else _categories(found.attack_ids, table.names["attack_id"], len(starts) - 1),
         parts=None if is_part is None else is_part.astype(np.int8),
         weights=None if (weights := _numbers(frame, "weight")) is None else weights[order[starts[:-1]]],
         labels_of=description.labels_of,
@@ -148,6 +151,7 @@ def assembled(
         raise DataError(f"{source} has no session with a label: expected some")
     return sessions, [
         *found.told,
+        *strange_words(description, actions.names),
         *_told_of_repeats(table, events, actions),
         *_told_of_names(actions),
         *told_of(values, of_signals),

@@ -29,6 +29,10 @@ class Loss(NamedTuple):
     """Probability before each of their sessions."""
 
 
+LOSS: Final = Loss(0.2)
+"""Of the histories that are trained on."""
+
+
 def with_signals(
     sessions: Sessions,
     encoding: Encoding,
@@ -67,9 +71,17 @@ def in_history(whole: Sessions, changed: Sessions, encoding: Encoding, idle_time
     accounts, ids = set(_accounts(changed)), set(changed.ids)
     pairs = zip(whole.ids, _accounts(whole), strict=True)
     history = [at for at, (one, account) in enumerate(pairs) if account in accounts and one not in ids]
-    together = together_in(replace(whole.take(np.array(history, np.int64)), signals=None), changed)
+    together = together_in(_plain(whole.take(np.array(history, np.int64))), _plain(changed))
     found = with_signals(together, encoding, idle_timeout_ms)
     return found.take(np.arange(len(history), len(found)))
+
+
+def _plain(sessions: Sessions) -> Sessions:
+    """Return sessions as those of which nothing is known but what their events hold, in the order of their times."""
+    return replace(
+        sessions,
+        signals=None, attack_ids=None, parts=None, weights=None, stream_ms=None, event_hashes=None, log_places=None,
+    )  # fmt: skip
 
 
 def _accounts(sessions: Sessions) -> list[str]:

@@ -26,7 +26,7 @@ from trainer.data.sessions import DataError
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 FIRST_LINES: Final = 20
 CHUNK_LINES: Final = 50_000
-TEXTS: Final = ("session", "account", "action", "type", "customer_type")
+TEXTS: Final = ("session", "account", "action", "type", "customer_type", "attack_id")
 OF_EVENTS: Final = ("session", "action")
 """Fields that every event has."""
 

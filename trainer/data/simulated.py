@@ -38,11 +38,10 @@ LIFE_DAYS: Final = 60
 WARM_UP_DAYS: Final = 30
 RAISED_RATE: Final = 0.05
 """Of attacks, to train on, by lawful sessions. A higher one would leave no account as its owner made it."""
-SESSIONS_AN_ATTACK: Final = 1.3
 SESSIONS_A_DAY: Final = 0.7
 """Of a customer."""
 FEWEST_CUSTOMERS: Final = 100
-VALID_LIVES, TEST_LIVES = 0.5, 1.0
+VALID_LIVES, TEST_LIVES = 0.25, 0.5
 """Sessions of those parts by those trained on."""
 CHUNK_SESSIONS: Final = 50_000
 
@@ -202,24 +201,13 @@ def lives_splits(
     """
     _check_left_out(left_out, {scheme.name for scheme in SCHEMES})
     schemes = tuple(scheme for scheme in SCHEMES if scheme.name not in left_out)
-    raised = LivesBehaviour(attack_rate=RAISED_RATE, schemes=schemes)
-    share = (1 - TRAIN_ATTACKS) / TRAIN_ATTACKS * RAISED_RATE * SESSIONS_AN_ATTACK
-    fields = Signals(signals).fields
-    shown = lived(sessions * (1 - TRAIN_ATTACKS) / share, 1_000 * seed + 1, raised, fields, changed)
-    train = after_warm_up(shown, signals, loss)
-    kept = (train.labels == 1) | (np.random.default_rng(seed).random(len(train)) < share)
+    fields, seen = Signals(signals).fields, LivesBehaviour(schemes=schemes)
+    raised = replace(seen, attack_rate=RAISED_RATE)
     return Splits(
-        train.take(np.flatnonzero(kept)),
-        simulate_lives(VALID_LIVES * sessions, 1_000 * seed + 2, raised, signals),
-        simulate_lives(TEST_LIVES * sessions, 1_000 * seed + 3, LivesBehaviour(), signals),
+        after_warm_up(lived(sessions, 1_000 * seed + 1, raised, fields, changed), signals, loss),
+        after_warm_up(lived(VALID_LIVES * sessions, 1_000 * seed + 2, seen, fields), signals),
+        after_warm_up(lived(TEST_LIVES * sessions, 1_000 * seed + 3, LivesBehaviour(), fields), signals),
     )
-
-
-def simulate_lives(
-    sessions: float, seed: int, behaviour: LivesBehaviour, signals: Sequence[Signal] = DEFAULT_SIGNALS
-) -> Sessions:
-    """Simulate lives: about so many sessions after the warm-up."""
-    return after_warm_up(lived(sessions, seed, behaviour, Signals(signals).fields), signals)
 
 
 def _check_left_out(left_out: Sequence[str], names: set[str]) -> None:

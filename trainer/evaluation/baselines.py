@@ -1,5 +1,6 @@
 """What a network has to beat: gradient-boosted trees on features of the window, logistic regression on n-grams."""
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -193,9 +194,20 @@ def one_thread() -> Any:
 
 def _grams(sessions: Sessions, names: tuple[str, ...]) -> list[NDArray[np.int64]]:
     """Return for each action its code and that of the pair that it ends; below 0 what is unknown, or no pair."""
-    code = {name: number for number, name in enumerate(names)}
-    size = len(names) + 1
-    single = np.array([code.get(name, -size * size) for name in sessions.names], np.int64)[sessions.actions]
-    pairs = np.concatenate([[-1], (single[:-1] + 1) * size + single[1:]])
+    single = codes_of(sessions.names, names)[sessions.actions]
+    pairs = pairs_of(single, names)
     pairs[sessions.starts[:-1]] = -1
     return [single, pairs]
+
+
+def codes_of(actions: Sequence[str], names: Sequence[str]) -> NDArray[np.int64]:
+    """Return the place of each action among some names; far below 0, as is its every pair, where it is none of them."""
+    code = {name: number for number, name in enumerate(names)}
+    return np.array([code.get(action, -((len(names) + 1) ** 2)) for action in actions], np.int64)
+
+
+def pairs_of(codes: NDArray[np.int64], names: Sequence[str]) -> NDArray[np.int64]:
+    """Return the code of the pair that each action of the last axis ends; below 0 of the first."""
+    pairs = np.full_like(codes, -1)
+    pairs[..., 1:] = (codes[..., :-1] + 1) * (len(names) + 1) + codes[..., 1:]
+    return pairs

@@ -50,6 +50,9 @@ class Course:
         before_any: blocked before the first of it.
         before_last_large: blocked before their last large transfer; before their last, where none is large.
         by_last_large: … on it at the latest: stopped, where the bank holds a transfer until it is scored.
+        ends_several: the last session of each attack of several sessions that moves money.
+        before_first_large: … of which one is blocked before their first large transfer; before their first, where none is
+            large.
     """
 
     attack: Flags
@@ -60,6 +63,8 @@ class Course:
     before_any: Flags
     before_last_large: Flags
     by_last_large: Flags
+    ends_several: Flags
+    before_first_large: Flags
 
     @classmethod
     def of(cls, scored: Scored, threshold: float, money: Money) -> Self:
@@ -71,7 +76,7 @@ class Course:
         caught = blocked & attack
         number = np.where(caught, blocks - begins + 1, NEVER)
         first, last = _first_and_last(scored, money.moves)
-        large = _first_and_last(scored, money.large)[1]
+        first_large, large = _first_and_last(scored, money.large)
         last = np.where(large == NEVER, last, large)
         seconds = np.empty(0)
         if sessions.times_ms is not None:
@@ -88,6 +93,7 @@ class Course:
             has & blocked & (blocks < first),
             has & blocked & (blocks < last),
             has & blocked & (blocks <= last),
+            *_over_sessions(scored, np.where(caught, blocks, NEVER), first, first_large),
         )
 
     def rates(self, known: NDArray[np.int64]) -> dict[str, tuple[Flags, Flags]]:
@@ -104,7 +110,39 @@ class Course:
                 "blocked_by_last_large": (self.by_last_large[known], self.has_money[known]),
                 "blocked_before_any_money": (self.before_any[known], self.has_money[known]),
             }
+        if self.ends_several[known].any():
+            rates["several_blocked_before_large"] = self.before_first_large[known], self.ends_several[known]
         return rates
+
+
+def _over_sessions(
+    scored: Scored, blocks: NDArray[np.int64], first: NDArray[np.int64], first_large: NDArray[np.int64]
+) -> tuple[Flags, Flags]:
+    """Mark the last session of each attack of several that moves money, and those of which one is blocked before."""
+    sessions = scored.sessions
+    ends, in_time = np.zeros((2, len(sessions)), np.bool_)
+    ids, times_ms = sessions.attack_ids, sessions.times_ms
+    if ids is None or times_ms is None:
+        return ends, in_time
+    of_attacks = np.flatnonzero((sessions.labels == 1) & (np.array(ids.names, object)[ids.codes] != ""))
+    codes = ids.codes[of_attacks]
+
+    def earliest_ms(places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return when the first of an attack's sessions comes to its place."""
+        place = places[of_attacks]
+        at = sessions.starts[:-1][of_attacks] + np.where(place == NEVER, 0, place)
+        earliest = np.full(len(ids.names), NEVER)
+        np.minimum.at(earliest, codes, np.where(place == NEVER, NEVER, times_ms[at]))
+        return earliest
+
+    money_ms = earliest_ms(first_large)
+    money_ms = np.where(money_ms == NEVER, earliest_ms(first), money_ms)
+    several = (np.bincount(codes, minlength=len(ids.names)) > 1) & (money_ms != NEVER)
+    last = np.zeros(len(ids.names), np.int64)
+    last[codes] = of_attacks  # of several the last written holds
+    ends[last[several]] = True
+    in_time[last[several & (earliest_ms(blocks) < money_ms)]] = True
+    return ends, in_time
 
 
 def _first_and_last(scored: Scored, names: frozenset[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -29,17 +29,12 @@ def write_scores(path: Path, scored: Scored, threshold: float, *, events: bool) 
     the number of the action on which it is blocked; an event its number from 1, its target and the score after it.
 
     Raises:
-        DataError: the file cannot be written.
+        OSError: the file cannot be written.
     """
     import polars as pl  # noqa: PLC0415  --help must not wait for it
 
     frame = pl.DataFrame(_events(scored) if events else _sessions(scored, threshold))
-    try:
-        frame.write_parquet(path) if path.suffix == ".parquet" else frame.write_csv(path)
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be written ({error}): expected a file in a folder that is there"
-        ) from error
+    frame.write_parquet(path) if path.suffix == ".parquet" else frame.write_csv(path)
 
 
 def _sessions(scored: Scored, threshold: float) -> dict[str, Any]:

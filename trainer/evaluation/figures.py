@@ -64,7 +64,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     (score after the last action), `recall_at_RATE` of false alarms as far as the examples resolve it, and `best_f1`,
     `best_macro_f1`; at the threshold `recall`, `false_alarm_rate`, `precision`, `f1`, `macro_f1`, `alerts_per_1000`, and of
     sessions `blocked_after_N` actions of the attacker and, of attacks that move money, `blocked_before_last_large`
-    transfer, `blocked_by_last_large`, `blocked_before_any_money`. Intervals are of 95 %, by a bootstrap over accounts
+    transfer, `blocked_by_last_large`, `blocked_before_any_money`; of attacks of several sessions
+    `several_blocked_before_large`, where the data says which sessions are of one attack. Intervals are of 95 %, by a bootstrap over accounts
     (sessions, without accounts); a rate's is Wilson's where that is wider."""
     at_k: dict[int, AtK]
     brier: float
@@ -209,11 +210,12 @@ def _measure(judged: Judged, base_rate: float, blocked: Flags, more: Rates) -> t
     places = {name: (np.flatnonzero(hits), np.flatnonzero(of)) for name, (hits, of) in (rates | more).items()}
 
     def shares(names: Iterable[str], weights: Weights) -> dict[str, float]:
-        return {
-            name: float(weights[hits].sum() / weights[of].sum())
-            for name in names
-            for hits, of in [places[name]]
-        }
+        with np.errstate(invalid="ignore"):  # a sample may have none of what is rare, and is not counted then
+            return {
+                name: float(weights[hits].sum() / weights[of].sum())
+                for name in names
+                for hits, of in [places[name]]
+            }
 
     def measure(weights: Weights) -> dict[str, float]:
         found: dict[str, float] = {}

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
-from detector.model.artifact import ModelMetadata
+from detector.model.metadata import ModelMetadata
 from trainer.data.sessions import LabelsOf
 from trainer.evaluation.course import BUILT_IN, Course
 from trainer.evaluation.curves import Ranking
@@ -40,6 +40,7 @@ _LABELS: Final = {
     "blocked_before_last_large": "blocked before the last large transfer",
     "blocked_by_last_large": "blocked on that transfer at the latest",
     "blocked_before_any_money": "blocked before any transfer",
+    "several_blocked_before_large": "attacks of several sessions blocked before their first large transfer",
 }
 
 
@@ -67,7 +68,7 @@ def write_report(
     png = plots(scored, figures)
     card = list(model_card(metadata, figures, more))
     paths = [out.with_suffix(suffix) for suffix in (".png", ".html", ".md")]
-    contents = (png, _page(card, png).encode(), "\n".join(_markdown(card)).encode())
+    contents = (png, _page(metadata.name, card, png).encode(), "\n".join(_markdown(card)).encode())
     for path, content in zip(paths, contents, strict=True):
         path.write_bytes(content)
     return paths
@@ -129,7 +130,7 @@ def _markdown(card: Iterable[Text | Section]) -> Iterator[str]:
         yield ""
 
 
-def _page(card: Sequence[Text | Section], png: bytes) -> str:
+def _page(title: str, card: Iterable[Text | Section], png: bytes) -> str:
     """Return the card as a page of its own, its plots beneath the first paragraph."""
 
     def row(tag: str, cells: Iterable[str]) -> str:
@@ -144,7 +145,7 @@ def _page(card: Sequence[Text | Section], png: bytes) -> str:
     image = base64.b64encode(png).decode()
     plots = f"<img alt='PR, ROC, reliability, detection by action number, score traces' src='data:image/png;base64,{image}'>"
     head = (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(card[0].text if isinstance(card[0], Text) else '')}</title>"
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
         "<style>body{font:15px/1.5 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}img{max-width:100%}"
         "table{border-collapse:collapse;margin:1em 0}th,td{border:1px solid #ccc;padding:.2em .6em;text-align:left}</style>"
     )

@@ -1,9 +1,11 @@
 """TensorFlow, imported late, quietly, and set to compute the same again."""
 
 import os
+import platform
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any, Literal
 
 Device = Literal["cpu", "gpu"]
@@ -52,6 +54,12 @@ def keras_on(device: Device, seed: int) -> Any:
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(seed)
     return keras
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what trains and exports, Python's among them."""
+    names = ("keras", "numpy", "onnx", "onnxruntime", "tensorflow")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
 from detector.core.signals import ABSENT
-from detector.model.artifact import METADATA_KEY, Canary, ModelMetadata, format_of, seal
+from detector.model.artifact import METADATA_KEY, seal
+from detector.model.metadata import Canary, ModelMetadata, format_of
 from detector.model.scorer import ACTIONS_INPUT, GAPS_INPUT, SCORE_OUTPUT, SIGNALS_INPUT, Scorer
 from trainer.data.windows import Packed
 from trainer.training.network import GATES, Tensors

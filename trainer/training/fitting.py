@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +46,8 @@ class Plan:
     seed: int
 
 
-class Observer(Protocol):
-    """Is told how the training gets on."""
+class Observer:
+    """Is told how the training gets on, and does nothing of it."""
 
     def on_stage(self, what: str) -> None:
         """Something that takes a while begins."""
@@ -60,22 +60,6 @@ class Observer(Protocol):
 
     def on_note(self, line: str) -> None:
         """Something that the user should know was decided."""
-
-
-class Silent:
-    """Observes nothing."""
-
-    def on_stage(self, what: str) -> None:
-        """Ignore it."""
-
-    def on_part(self, done: int, of: int) -> None:
-        """Ignore it."""
-
-    def on_validation(self, step: int, loss: float, valid_loss: float) -> None:
-        """Ignore it."""
-
-    def on_note(self, line: str) -> None:
-        """Ignore it."""
 
 
 class Fitted(NamedTuple):

@@ -1,10 +1,8 @@
 """From labelled sessions to the model file: fitted, calibrated, given a threshold, exported and held against Keras."""
 
 import hashlib
-import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -14,7 +12,7 @@ import numpy as np
 from detector.contract.actions import ENDS_SESSION, LARGE_MONEY, MOVES_MONEY
 from detector.core.encoding import Encoding
 from detector.core.signals import Signal
-from detector.model.artifact import FORMAT, ModelMetadata
+from detector.model.metadata import FORMAT, ModelMetadata
 from detector.model.scorer import Scorer
 from trainer.data.sessions import DataError, LabelsOf, Sessions, Splits, sha256_of, together_in
 from trainer.data.windows import Examples, Weighing, examples, pack, windows_ending_at
@@ -22,7 +20,7 @@ from trainer.evaluation.course import Money
 from trainer.evaluation.figures import Figures, evaluate
 from trainer.evaluation.scoring import Scored, score_sessions
 from trainer.evaluation.units import judge, labels_by
-from trainer.training.backend import Device, keras_on
+from trainer.training.backend import Device, keras_on, versions
 from trainer.training.bigrams import MOST_ACTIONS, bigram_graph, fit_bigrams, mean_of
 from trainer.training.calibration import (
     Chosen,
@@ -36,7 +34,7 @@ from trainer.training.checkpoint import Checkpoint
 from trainer.training.defaults import GAP_BUCKETS, Schedule, encoding_for, plan_for
 from trainer.training.evidence import Added, Windows, fit_evidence
 from trainer.training.export import build_graph, canaries, model_file
-from trainer.training.fitting import Fitted, Observer, Plan, Silent, fit
+from trainer.training.fitting import Fitted, Observer, Plan, fit
 from trainer.training.members import pairs_for, together
 from trainer.training.network import Shape, Tensors, build_network, last_logits
 from trainer.training.teaching import Teacher
@@ -148,7 +146,7 @@ def train(
         CheckpointError: a checkpoint is of another run.
     """
     keras = keras_on(config.device, config.schedule.seed)
-    run = _Run(config, _encoding(config, parts.train), observer or Silent())
+    run = _Run(config, _encoding(config, parts.train), observer or Observer())
     for note in run.notes(parts.train):
         run.told.on_note(note)
     _check_weights(parts)
@@ -189,7 +187,7 @@ def train(
         training=_recorded(config, learned, model, chosen, base_rate, unit),
         metrics=figures.numbers() | {"parity_error": parity_error},
         data_sha256=data_sha256,
-        libraries=_libraries(),
+        libraries=versions(),
         canaries=canaries(scorer, encoding, test.packed, config.schedule.seed),
         unknown_token=encoding.unknown_token,
         ends_session=tuple(sorted(encoding.ends_session)),
@@ -419,8 +417,3 @@ def _recorded(
         "valid_false_alarm_rate": chosen.false_alarm_rate,
         "valid_recall": chosen.recall,
     }
-
-
-def _libraries() -> dict[str, str]:
-    names = ("keras", "numpy", "onnx", "onnxruntime", "tensorflow")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from detector.core.encoding import Encoding
 from trainer.data.sessions import Sessions
 from trainer.data.windows import Shown
-from trainer.evaluation.baselines import NGrams, fit_ngrams
+from trainer.evaluation.baselines import NGrams, codes_of, fit_ngrams, pairs_of
 
 _SPREAD: Final = 2.0
 """Of the teacher's logits over windows: from sure to sure."""
@@ -31,12 +31,7 @@ class Teacher:
 
     def __init__(self, sessions: Sessions, encoding: Encoding, seed: int) -> None:
         self._ngrams: NGrams = fit_ngrams(sessions, seed)
-        names = self._ngrams.names
-        self._size = len(names) + 1
-        code = {name: number for number, name in enumerate(names)}
-        none = -self._size * self._size
-        known = [code.get(name, none) for name in encoding.vocabulary]
-        self._codes = np.array([none, *known, none], np.int64)
+        self._codes = codes_of(["", *encoding.vocabulary, ""], self._ngrams.names)
         self._middle, self._spread = 0.0, 1.0
 
     def look_at(self, shown: Shown) -> None:
@@ -59,7 +54,6 @@ class Teacher:
 
     def _logits(self, shown: Shown) -> NDArray[np.float64]:
         single = self._codes[shown.windows["action"]]
-        each = self._ngrams.worth(single)
-        each[:, 1:] += self._ngrams.worth((single[:, :-1] + 1) * self._size + single[:, 1:])
+        each = self._ngrams.worth(single) + self._ngrams.worth(pairs_of(single, self._ngrams.names))
         logits: NDArray[np.float64] = np.cumsum(each, axis=1)
         return logits

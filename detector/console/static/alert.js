@@ -83,7 +83,7 @@ function timeline(alert, attributions = []) {
     return element("div", { class: index === steps - 1 ? "step decides" : "step", role: "row" },
       cell("number", String(first + index)),
       timed ? cell("gap", ...gap(gaps[index], one?.gap_value ?? null, first + index)) : null,
-      cell("name", action),
+      cell("name", action, parts(one)),
       scored ? cell("after", score === undefined ? "" : bar(score >= alert.threshold ? "meter over" : "meter", score, score.toFixed(3))) : null,
       explained ? cell("share", one === undefined ? "" : bar(one.value < 0 ? "meter diverging" : "meter diverging raises", Math.abs(one.value) / largest, signed(one.value))) : null);
   });
@@ -94,6 +94,14 @@ function timeline(alert, attributions = []) {
   const table = element("div", { class: "timeline", role: "table", "aria-label": "Session, action by action", "data-decision": alert.decision }, element("div", { class: "step head", role: "row" }, ...heads), ...rows);
   table.style.setProperty("--columns-wide", columns.map(([, width]) => width).join(" "));
   return [element("h3", {}, "Session", element("small", {}, note)), table];
+}
+
+// What an action's parts come to, where the model reads signals: its amount, its device, what the account did before.
+function parts(attribution) {
+  const told = (attribution?.parts ?? []).filter((one) => Math.abs(one.value) >= 0.01).slice(0, 5);
+  if (!told.length) return null;
+  return element("ul", { class: "parts", title: "estimated shares of the action's contribution" }, ...told.map((one) =>
+    element("li", { class: one.value < 0 ? "lowers" : "raises" }, `${one.part}: ${signed(one.value)}`)));
 }
 
 function gap(range, value, number) {

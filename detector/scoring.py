@@ -1,0 +1,218 @@
+"""The command: `python -m detector score`."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+
+from detector.contract.events import MalformedEventError, SessionEvent, decode_event
+from detector.contract.fields import Value
+from detector.core.encoding import Encoding, UnknownActionError
+from detector.core.partition import Partition
+from detector.core.reasons import Case, reasons_of
+from detector.core.staging import Entry, SessionLimits, stage
+from detector.model.artifact import Model, ModelRefusedError, load_model, resolve_model_path
+
+_FOREVER_MS: Final = 10**15
+_LIMITS: Final = SessionLimits(idle_timeout_ms=_FOREVER_MS, account_timeout_ms=_FOREVER_MS)
+"""Whatever the gaps: it is said to be one session."""
+_ATTRIBUTE: Final = "attributes."
+_SESSION: Final = "the session to score"
+
+
+@click.command()
+@click.option(
+    "--model",
+    "path",
+    type=click.Path(path_type=Path),
+    help="Model file, or a packaged model: default, seed.  [default: default]",
+)
+@click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), help="[default: the model's own]")
+@click.option(
+    "--gaps-s",
+    "gaps",
+    help="Seconds before each action but the first, such as 12,40,6; for a model that reads times.  "
+    "[default: 0 before each]",
+)
+@click.option(
+    "--amounts",
+    help="Amount of each action, nothing for none, such as ,,950; for a model that reads amounts.",
+)
+@click.option(
+    "--attribute",
+    "attributes",
+    metavar="NAME=VALUE[,…]",
+    multiple=True,
+    help="An attribute that the model reads: one value for all actions, or one for each, nothing for none. May be "
+    "given more than once.",
+)
+@click.option(
+    "--history",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What the account did before: its events as JSON lines, in the order of time.  [default: nothing]",
+)
+@click.option(
+    "--after-s",
+    type=click.FloatRange(min=0, max=1e9),
+    default=86_400,
+    show_default=True,
+    help="Seconds from the last event of the history to the first action.",
+)
+@click.option("--why", is_flag=True, help="Tell what weighed most, too.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of words.")
+@click.argument("actions", nargs=-1, required=True)
+def score(
+    *,
+    path: Path | None,
+    threshold: float | None,
+    gaps: str | None,
+    amounts: str | None,
+    attributes: tuple[str, ...],
+    history: Path | None,
+    after_s: float,
+    why: bool,
+    as_json: bool,
+    actions: tuple[str, ...],
+) -> None:
+    """Score one session, given its ACTIONS in order, and say BLOCKED or ALLOWED.
+
+    Signals are computed as in service, over the history and then the session.
+    """
+    try:
+        model = load_model(resolve_model_path(path or "default"))
+    except ModelRefusedError as error:
+        raise click.ClickException(str(error)) from error
+    limit = model.threshold if threshold is None else threshold
+    fields = _fields(model, amounts, attributes, len(actions))
+    before = [] if history is None else list(_entries(history.read_bytes().splitlines(), model.encoding))
+    try:
+        steps = _steps(actions, _times_ms(gaps, len(actions)), fields, before, after_s, model.encoding)
+    except UnknownActionError as error:
+        raise click.UsageError(f"{error}: expected {', '.join(model.encoding.vocabulary)}") from error
+    begins = len(actions) - len(steps) // model.encoding.step_bytes
+    if begins:
+        click.echo(f"{actions[begins - 1]} ends a session: scored are the actions after it", err=True)
+    risk = model.session_scores(steps)[-1]
+    verdict = "BLOCKED" if risk >= limit else "ALLOWED"
+    reasons = _reasons(model, steps) if why else []
+    if as_json:
+        answer = {
+            "risk": risk,
+            "threshold": limit,
+            "decision": verdict,
+            "actions": actions[begins:][-model.encoding.window :],
+            **({"explanation": reasons} if why else {}),
+        }
+        click.echo(msgspec.json.encode(answer))
+    else:
+        click.echo("\n  ".join([f"{verdict}  risk {risk:.6f}, threshold {limit:g}", *reasons]))
+
+
+def _steps(
+    actions: Sequence[str],
+    times_ms: Sequence[int],
+    fields: Sequence[tuple[Value, ...]],
+    before: Sequence[Entry],
+    after_s: float,
+    encoding: Encoding,
+) -> bytes:
+    """Return the steps of the session that the last action lies in, staged behind what the account did before."""
+    begin_ms, account_id = 0, "account"
+    if before:
+        account_id = before[-1].event.account_id
+        begin_ms = max(one.event.occurred_at_ms for one in before if isinstance(one.event, SessionEvent))
+        begin_ms += round(1_000 * after_s)
+    entries = [
+        Entry(
+            len(before) + at,
+            begin_ms + time_ms,
+            SessionEvent(
+                event_id=str(at),
+                session_id=_SESSION,
+                account_id=account_id,
+                action=action,
+                occurred_at_ms=begin_ms + time_ms,
+            ),
+            fields=of_action,
+        )
+        for at, (action, time_ms, of_action) in enumerate(zip(actions, times_ms, fields, strict=True))
+    ]
+    candidates = stage(Partition(), [*before, *entries], encoding, _LIMITS).candidates[-len(actions) :]
+    session = candidates[-candidates[-1].action_number :]
+    return b"".join(one.steps[-encoding.step_bytes :] for one in session)
+
+
+def _entries(lines: Iterable[bytes], encoding: Encoding) -> Iterator[Entry]:
+    """Read the events of one account; those that the detector would refuse for their action teach nothing."""
+    account_id = None
+    for number, line in enumerate(lines, start=1):
+        try:
+            event = decode_event(line)
+        except MalformedEventError as error:
+            raise click.UsageError(f"--history, line {number}: {error}: expected an event") from error
+        account_id = account_id or event.account_id
+        if event.account_id != account_id:
+            raise click.UsageError(f"--history, line {number} is of another account: expected those of one")
+        if encoding.knows(event.action):
+            yield Entry(number, event.occurred_at_ms, event, fields=encoding.signals.read(line))
+
+
+def _fields(
+    model: Model, amounts: str | None, attributes: Sequence[str], actions: int
+) -> list[tuple[Value, ...]]:
+    """Return the values of the fields that the model's signals read, for each action."""
+    given = {} if amounts is None else {"amount": amounts}
+    for one in attributes:
+        name, _, values = one.partition("=")
+        given[_ATTRIBUTE + name] = values
+    readable = model.encoding.signals.fields
+    if unread := sorted(given.keys() - set(readable)):
+        expected = ", ".join(one.removeprefix(_ATTRIBUTE) for one in readable) or "actions and times alone"
+        raise click.UsageError(
+            f"model {model.reference.name} does not read {unread[0].removeprefix(_ATTRIBUTE)}: expected {expected}"
+        )
+    columns = [_column(name, given, actions) for name in readable]
+    return list(zip(*columns, strict=True)) if columns else [()] * actions
+
+
+def _column(name: str, given: Mapping[str, str], actions: int) -> list[Value]:
+    values: list[Value] = [one or None for one in given.get(name, "").split(",")]
+    if len(values) == 1:
+        values *= actions
+    if len(values) != actions:
+        raise click.UsageError(
+            f"{name.removeprefix(_ATTRIBUTE)} has {len(values)} values: expected one, or {actions} with commas between, "
+            "one for each action"
+        )
+    return values
+
+
+def _reasons(model: Model, steps: bytes) -> list[str]:
+    """Return what weighed most in a session's last score."""
+    encoding, carried, number = model.encoding, None, len(steps) // model.encoding.step_bytes
+    if model.evidence is not None:
+        ends = range(encoding.step_bytes, len(steps), encoding.step_bytes)
+        windows = [steps[max(0, end - encoding.window_bytes) : end] for end in ends]
+        carried = 0.0
+        for at, one in enumerate(model.score(encoding.windows(windows)).tolist() if windows else (), start=1):
+            carried = model.evidence.weigh(one, carried, at)[1]
+    case = Case(steps[-encoding.window_bytes :], number, carried)
+    return reasons_of([case], encoding, model.score, model.evidence)[0].words
+
+
+def _times_ms(gaps: str | None, actions: int) -> list[int]:
+    """Return when each action happens, from the seconds before each but the first."""
+    try:
+        seconds = [float(gap) for gap in gaps.split(",")] if gaps else [0.0] * (actions - 1)
+        times_ms = [round(1000 * at_s) for at_s in itertools.accumulate(seconds, initial=0.0)]
+    except (ValueError, OverflowError):
+        seconds, times_ms = [], []
+    if len(times_ms) != actions or min(seconds, default=0.0) < 0:
+        raise click.UsageError(
+            f"--gaps-s is {gaps!r}: expected {actions - 1} numbers of seconds of 0 or more, separated by commas, one "
+            "for each action but the first"
+        )
+    return times_ms

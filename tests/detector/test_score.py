@@ -1,0 +1,166 @@
+"""Scoring by hand with what a model of signals reads: amounts, attributes and what the account did before."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from detector.cli import main
+from detector.model.artifact import Model, load_model
+from detector.runtime.config import DetectorConfig
+from detector.runtime.processing import processor_of
+from detector.runtime.replaying import batches_of_file, replay
+from tests.model.models import signals_file
+
+DAY_MS = 86_400_000
+ACTIONS = ("LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE")
+GIVEN = (
+    "--gaps-s",
+    "5,8",
+    "--amounts",
+    ",,950",
+    "--attribute",
+    "device=other",
+    "--attribute",
+    "channel=app,app,web",
+)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a model that reads amount, device and channel."""
+    file = tmp_path_factory.mktemp("model") / "signals.onnx"
+    file.write_bytes(signals_file())
+    return file
+
+
+@pytest.fixture(scope="module")
+def model(path: Path) -> Model:
+    """The same, loaded."""
+    return load_model(path)
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five days of an account, a session each with its device."""
+    file = tmp_path_factory.mktemp("history") / "events.jsonl"
+    file.write_text(
+        "".join(
+            event(
+                f"{day}", action, DAY_MS * (10 + day) + 1_000 * at, amount=20.0, device="phone", channel="app"
+            )
+            for day in range(5)
+            for at, action in enumerate(["LOGIN", "TRANSFER_SMALL", "LOGOUT"])
+        )
+    )
+    return file
+
+
+def event(session: str, action: str, at_ms: int, *, amount: float | None, **attributes: str) -> str:
+    """Return an event's line."""
+    told = {
+        "event_id": f"{session}-{at_ms}", "session_id": session, "account_id": "a", "action": action,
+        "occurred_at_ms": at_ms, "amount": amount, "attributes": attributes,
+    }  # fmt: skip
+    return json.dumps(told) + "\n"
+
+
+def score(path: Path, *arguments: str) -> Result:
+    """Run the command."""
+    return CliRunner().invoke(main, ["score", "--model", str(path), *arguments])
+
+
+def test_signals_are_those_of_service(path: Path, model: Model, history: Path, tmp_path: Path) -> None:
+    """Behind a history a session has after each action the score that the detector gives it for the very same events."""
+    events = tmp_path / "events.jsonl"
+    begin_ms = DAY_MS * 14 + 2_000 + 3_600_000
+    columns = (0, 5_000, 13_000), (None, None, 950.0), ("app", "app", "web")
+    lines = [
+        event("s", action, begin_ms + at_ms, amount=amount, device="other", channel=channel)
+        for action, at_ms, amount, channel in zip(ACTIONS, *columns, strict=True)
+    ]
+    events.write_text(history.read_text() + "".join(lines))
+    config = DetectorConfig(partitions=1, max_future_ms=0, threshold=1.0)  # no block: what was, teaches
+    (processed,) = replay(batches_of_file(events, config), processor_of(model, config))
+    behind = ["--history", str(history), "--after-s", "3600", "--json", "--attribute", "device=other"]
+    prefixes = [
+        ("", "", "channel=app"),
+        ("5", ",", "channel=app"),
+        ("5,8", ",,950", "channel=app,app,web"),
+    ]
+    risks = [
+        json.loads(
+            score(
+                path,
+                *behind,
+                "--gaps-s",
+                gaps,
+                "--amounts",
+                amounts,
+                "--attribute",
+                channel,
+                *ACTIONS[:count],
+            ).output
+        )["risk"]
+        for count, (gaps, amounts, channel) in enumerate(prefixes, start=1)
+    ]
+    assert risks == processed.outcome.scores[-3:]
+    assert len(processed.outcome.scores) == 18
+
+
+def test_the_history_counts(path: Path, history: Path, model: Model) -> None:
+    """The same session scores otherwise with and without what came before, whose device it does not have."""
+    with_it = json.loads(score(path, "--json", "--history", str(history), *GIVEN, *ACTIONS).output)
+    without = json.loads(score(path, "--json", *GIVEN, *ACTIONS).output)
+    assert with_it["risk"] != without["risk"]
+    assert with_it["threshold"] == model.threshold
+    assert "explanation" not in with_it
+
+
+def test_reasons_are_told_below_the_verdict(path: Path, history: Path) -> None:
+    """One a line, the weightiest first, as in the explanation of the JSON."""
+    arguments = ["--history", str(history), *GIVEN, "--why", *ACTIONS]
+    verdict, *told = score(path, *arguments).output.splitlines()
+    assert verdict.split()[0] in ("BLOCKED", "ALLOWED")
+    assert [one.strip() for one in told] == json.loads(score(path, "--json", *arguments).output)[
+        "explanation"
+    ]
+    assert told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seen"),
+    [
+        (("--amounts", "1,2"), "amount has 2 values: expected one, or 3 with commas between"),
+        (
+            ("--attribute", "colour=red"),
+            "model signals does not read colour: expected channel, amount, device",
+        ),
+        (
+            ("--model", "seed", "--amounts", "5"),
+            "model seed-lstm does not read amount: expected actions and times alone",
+        ),
+    ],
+)
+def test_what_the_model_does_not_read_is_refused(path: Path, arguments: tuple[str, ...], seen: str) -> None:
+    """Exit code 2, with what was seen and what was expected."""
+    ended = score(path, *arguments, *ACTIONS)
+    assert ended.exit_code == 2
+    assert seen in " ".join(ended.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("line", "seen"),
+    [
+        ("{}\n", "line 2: "),
+        (event("s", "LOGIN", 1, amount=None).replace('"a"', '"b"'), "line 2 is of another account"),
+    ],
+)
+def test_a_history_is_of_one_account(path: Path, tmp_path: Path, line: str, seen: str) -> None:
+    """A line that is no event, or another account's, is told by its number."""
+    file = tmp_path / "history.jsonl"
+    file.write_text(event("s", "LOGIN", 1, amount=None) + line)
+    ended = score(path, "--history", str(file), *ACTIONS)
+    assert ended.exit_code == 2
+    assert seen in ended.output
