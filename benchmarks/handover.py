@@ -37,11 +37,11 @@ def load(config: DetectorConfig, events_per_s: float, stop: threading.Event) -> 
             event = SessionEvent(
                 event_id=str(number),
                 session_id=f"load-{number // 5}",
-                account_id="a",
+                account_id=f"load-{number // 5}",
                 action="VIEW_BALANCE",
                 occurred_at_ms=time.time_ns() // 1_000_000,
             )
-            producer.send(config.input_topic, encode_event(event), key=event.session_id.encode())
+            producer.send(config.input_topic, encode_event(event), key=event.account_id.encode())
         count = due
         time.sleep(0.005)
     producer.close()

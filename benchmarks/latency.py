@@ -97,7 +97,7 @@ def _publish(config: DetectorConfig, rate: int, seconds: float) -> tuple[dict[st
             event = SessionEvent(
                 event_id=str(number),
                 session_id=session_id,
-                account_id="a",
+                account_id=session_id,
                 action=action,
                 occurred_at_ms=occurred_at_ms,
             )
@@ -196,7 +196,7 @@ def _warm_up(config: DetectorConfig, worker: "subprocess.Popen[bytes]", seen: di
             event = SessionEvent(
                 event_id=f"{name}-{number}",
                 session_id=name,
-                account_id="a",
+                account_id=name,
                 action=action,
                 occurred_at_ms=time.time_ns() // 1_000_000,
             )

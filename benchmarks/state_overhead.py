@@ -55,7 +55,7 @@ def publish(bootstrap_servers: str, events: int) -> int:
     start_ms = time.time_ns() // 1_000_000 - 3_600_000
     count = 0
     for count, event in enumerate(interleave(scheduled, start_ms=start_ms), start=1):
-        producer.send(INPUT, encode_event(event), key=event.session_id.encode())
+        producer.send(INPUT, encode_event(event), key=event.account_id.encode())
         if count % 20_000 == 0:
             producer.flush()
     producer.flush()

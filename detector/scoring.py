@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import click
 import msgspec
@@ -51,7 +51,7 @@ _SESSION: Final = "the session to score"
 )
 @click.option(
     "--history",
-    type=click.File("rb"),
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="What the account did before: its events as JSON lines, in the order of time.  [default: nothing]",
 )
 @click.option(
@@ -71,7 +71,7 @@ def score(
     gaps: str | None,
     amounts: str | None,
     attributes: tuple[str, ...],
-    history: BinaryIO | None,
+    history: Path | None,
     after_s: float,
     why: bool,
     as_json: bool,
@@ -87,7 +87,7 @@ def score(
         raise click.ClickException(str(error)) from error
     limit = model.threshold if threshold is None else threshold
     fields = _fields(model, amounts, attributes, len(actions))
-    before = [] if history is None else list(_entries(history, model.encoding))
+    before = [] if history is None else list(_entries(history.read_bytes().splitlines(), model.encoding))
     try:
         steps = _steps(actions, _times_ms(gaps, len(actions)), fields, before, after_s, model.encoding)
     except UnknownActionError as error:

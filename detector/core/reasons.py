@@ -13,8 +13,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -48,7 +47,6 @@ MIN_ODDS_RATIO = 1.5
 """… if the odds of an attack are so many times as high with the part as without, or as low."""
 MAX_NAMED_PARTS = 3
 """Of an action, the weightiest."""
-_NOTHING_NAMED: Final[Mapping[int, Sequence[str]]] = MappingProxyType({})
 _ALERTS_A_CALL = 64
 _BREAKER_IS_OPEN = "review instead of block: the circuit breaker is open"
 _DENIED = "the account is on the deny list"
@@ -198,8 +196,8 @@ def windows_of(window: bytes, step_bytes: int) -> list[bytes]:
     if len(steps) <= EXACT_ACTIONS:
         return all_coalitions(steps)
     alone = [given + step for step in steps]
-    without = [window[: end - step_bytes] + window[end:] for end in ends[1:]]
-    return [*(window[:end] for end in ends), *alone, *without]
+    left_out = [window[: end - step_bytes] + window[end:] for end in ends[1:]]
+    return [*(window[:end] for end in ends), *alone, *left_out]
 
 
 class _Found(NamedTuple):
@@ -306,7 +304,7 @@ def reasons(
     attributions: Sequence[Attribution],
     earlier_actions: int = 0,
     carried_value: float = 0.0,
-    named: Mapping[int, Sequence[str]] = _NOTHING_NAMED,
+    named: Mapping[int, Sequence[str]] | None = None,
 ) -> list[str]:
     """Put what mattered most into words, what weighs most first.
 
@@ -319,7 +317,7 @@ def reasons(
     """
     before = [None, *window][-len(attributions) - 1 : -1]
     told = [
-        (abs(one.value), _words(one, before[at], named.get(at, ())))
+        (abs(one.value), _words(one, before[at], (named or {}).get(at, ())))
         for at, one in enumerate(attributions)
         if max(abs(one.value), abs(one.gap_value or 0.0)) >= MIN_REASON
     ]

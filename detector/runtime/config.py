@@ -166,7 +166,7 @@ class DetectorConfig:
         decides=True,
     )
     max_accounts: int = setting(
-        "Most accounts whose history is kept, likewise, if the model reads any; the longest unseen goes. Some 500 bytes "
+        "Most accounts whose history is kept, likewise, if the model reads any; the longest unseen goes. Some 800 bytes "
         "each.",
         2_000_000,
         decides=True,

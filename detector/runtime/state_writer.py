@@ -120,8 +120,10 @@ class StateWriter:
 
     def _go_through(self, partition: Partition, carried: Sequence[Sequence[str]]) -> None:
         """List what a snapshot is still to carry: sessions and profiles, the longest untouched first, then listed accounts."""
+        self._ids = [*partition.sessions, *partition.profiles]
         done = set(itertools.chain.from_iterable(carried))
-        self._ids = [one for one in (*partition.sessions, *partition.profiles) if one not in done]
+        if done:  # else no look-up: of millions they would take 0.2 s
+            self._ids = [one for one in self._ids if one not in done]
         self._sessions, self._position = len(self._ids), 0
         self._ids += partition.listed
 

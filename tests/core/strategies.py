@@ -34,10 +34,10 @@ SIGNALS = (
     Signal(name="account", kind=Kind.NOVELTY, of="account_id", bounds=(60_000, 600_000), most=1),
     Signal(name="other device", kind=Kind.CHANGE, of="attributes.device"),
     Signal(
-        name="since password",
+        name="since a password or money",
         kind=Kind.SINCE,
         of="action",
-        values=("CHANGE_PASSWORD",),
+        values=("CHANGE_PASSWORD", "TRANSFER_LARGE"),
         bounds=(5_000, 60_000),
     ),
     Signal(name="since session", kind=Kind.SINCE, of="session_begin", bounds=(5_000, 60_000)),

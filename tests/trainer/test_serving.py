@@ -15,9 +15,8 @@ from detector.core.decision import Policy
 from detector.core.encoding import Encoding
 from detector.core.partition import Partition
 from detector.core.pipeline import Pipeline
-from detector.core.signals import Kind, Signal
 from detector.core.staging import Candidate, Entry, SessionLimits
-from tests.core.strategies import MODEL, SOURCE
+from tests.core.strategies import MODEL, SIGNALS, SOURCE
 from trainer.data.description import Description
 from trainer.data.loading import assembled
 from trainer.data.observing import with_signals
@@ -31,22 +30,6 @@ ACTIONS = ["LOGIN", "VIEW_BALANCE", "TRANSFER_LARGE", "LOGOUT", "NEVER_SEEN"]
 GAPS_MS = [0, 1, 999, 30_000, 60_000, 60_001, 90_000, -5_000, -61_000, -800_000]
 LAWFUL = Description(unlabelled="lawful")
 
-
-SIGNALS = (
-    Signal(name="channel", kind=Kind.LEVEL, of="attributes.channel", values=("web", "app")),
-    Signal(name="amount", kind=Kind.MAGNITUDE, of="amount", bounds=(10, 1_000)),
-    Signal(name="unusual amount", kind=Kind.DEVIATION, of="amount", bounds=(-1, 1, 3)),
-    Signal(name="pace", kind=Kind.DEVIATION, of="gap_ms", bounds=(-2, 0, 2)),
-    Signal(name="device", kind=Kind.NOVELTY, of="attributes.device", bounds=(60_000, 600_000), most=2),
-    Signal(name="account", kind=Kind.NOVELTY, of="account_id", bounds=(60_000, 600_000), most=1),
-    Signal(name="other device", kind=Kind.CHANGE, of="attributes.device"),
-    Signal(
-        name="since large", kind=Kind.SINCE, of="action", values=("TRANSFER_LARGE",), bounds=(5_000, 60_000)
-    ),
-    Signal(name="since session", kind=Kind.SINCE, of="session_begin", bounds=(5_000, 60_000)),
-    Signal(name="events", kind=Kind.COUNT, of="action", bounds=(1, 2.5, 7), half_life_ms=60_000),
-    Signal(name="hour", kind=Kind.HABIT, of="occurred_at_ms", bounds=(0.1, 0.5)),
-)
 ATTRIBUTES = [{}, {"channel": "web", "device": "phone"}, {"device": 7}, {"device": True, "channel": ["web"]}]
 SIGNALLED = Description(unlabelled="lawful", signals=SIGNALS)
 LIMITS = SessionLimits(idle_timeout_ms=IDLE_MS)
