@@ -1,4 +1,4 @@
-"""Turns a CSV export of user actions into events, and its labels into a label file. Copy and change it."""  # noqa: INP001
+"""Turns the shop's CSV export into events, and its labels into a label file; yours: `python -m trainer events`."""  # noqa: INP001
 
 import csv
 import gzip
@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 TIME, SESSION, ACCOUNT, ACTION, LABEL = "time", "session", "user", "action", "fraud"
-"""The columns of your export."""
+"""The columns of the export."""
 RENAMED = {"sign out": "LOGOUT"}
 """LOGOUT ends a session; every other name is your own."""
 
