@@ -97,7 +97,7 @@ def batches_of_file(path: Path, config: DetectorConfig) -> Iterator[Batch]:
     with opened(path) as lines:
         if lines.peek(4)[:4] == _PARQUET:
             raise OSError(
-                f"{path} is a Parquet file: expected JSON lines; publish it (producer replay) and read the topic"
+                f"{path} is a Parquet file: expected JSON lines, as `python -m trainer events` makes of it"
             )
         while chunk := list(itertools.islice(lines, _BATCH_LINES)):
             batch: dict[TopicPartition, list[LoggedLine]] = defaultdict(list)
