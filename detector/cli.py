@@ -37,7 +37,7 @@ from detector.runtime.garbage import relax_garbage_collection
 from detector.runtime.health import HealthServer, Heartbeat, Watchdog
 from detector.runtime.metrics import DetectorMetrics
 from detector.runtime.model_watch import ModelWatch
-from detector.runtime.processing import challenger_of, processor_of
+from detector.runtime.processing import Absences, challenger_of, processor_of
 from detector.runtime.pseudonyms import KeyRefusedError, Pseudonyms
 from detector.runtime.recovery import TRANSACTION_FAILURES, StateRefusedError, TopicsUnfitError
 from detector.runtime.redriving import REDRIVABLE, Redriver
@@ -179,7 +179,7 @@ def replay(*, path: Path | None, folder: Path | None, out: Path, **given: Any) -
     asked = click.get_current_context().get_parameter_source("model")
     if folder and asked is click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError("--model decides nothing beside --models: expected one of the two")
-    count = 0
+    count, absences = 0, Absences()
     try:
         config = fitted(config) if path is None else config
         batches = batches_of_topic(config) if path is None else batches_of_file(path, config)
@@ -190,6 +190,7 @@ def replay(*, path: Path | None, folder: Path | None, out: Path, **given: Any) -
         )
         with out.open("wb") as file:
             for processed in replayed:
+                absences.add(processed)
                 dead_letters.update(letter.reason.value for letter in processed.letters)
                 for alert in processed.outcome.alerts:
                     file.write(msgspec.json.encode(alert) + b"\n")
@@ -204,6 +205,8 @@ def replay(*, path: Path | None, folder: Path | None, out: Path, **given: Any) -
         OSError,
     ) as error:
         raise click.ClickException(str(error)) from error
+    if told := absences.told():
+        click.echo(f"Warning: {told}", err=True)
     click.echo(f"{count} alerts, dead letters: {_counts(dead_letters)}")
 
 

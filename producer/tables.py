@@ -129,7 +129,8 @@ class Table:
                     raise RecordingError(
                         f"{self._path}, row {number}: its time, {event.occurred_at_ms} ms, is before that of the row "
                         f"before, {before_ms} ms. Nothing from this row on was published; expected rows in the order "
-                        "of time: sort the export."
+                        "of time: `python -m trainer events` writes them so, under the ids that they have here; an "
+                        "export that is sorted anew numbers them otherwise, unless a column has their event_id."
                     )
                 before_ms = event.occurred_at_ms
                 yield Record(event, encode_event(event))

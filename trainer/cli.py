@@ -7,6 +7,7 @@ import click
 try:
     from trainer.commands.compare import compare
     from trainer.commands.evaluate import evaluate
+    from trainer.commands.events import events
     from trainer.commands.train import train
 except ModuleNotFoundError as error:
     sys.exit(
@@ -20,5 +21,5 @@ def main() -> None:
     """Train the model that the detector scores with, and evaluate any."""
 
 
-for command in (train, evaluate, compare):
+for command in (train, evaluate, compare, events):
     main.add_command(command)

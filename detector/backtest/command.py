@@ -109,6 +109,8 @@ def backtest_command(
             )
     except (LabelsRefusedError, TopicsUnfitError, KafkaError, OSError) as error:
         raise click.ClickException(str(error)) from error
+    if outcome.told:
+        click.echo(f"Warning: {outcome.told}", err=True)
     names = (sides[0].name, sides[1].name)
     if plot:
         try:

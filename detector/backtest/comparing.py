@@ -10,6 +10,8 @@ from detector.contract.alerts import Alert, Decision
 from detector.contract.labels import SessionLabel
 
 UNLABELLED = "unlabelled"
+_UNNAMED = {0: "lawful", 1: "attack", None: UNLABELLED}
+"""What sessions of a label are called whose kind the label file does not say."""
 
 
 class Blocked(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +107,7 @@ def compare(
     for label in labels.values():
         sizes[label.type, label.label] += 1
     for kind, size in sizes.items():
-        groups[kind] = Group(name=kind[0] or UNLABELLED, label=kind[1], sessions=size)
+        groups[kind] = Group(name=kind[0] or _UNNAMED[kind[1]], label=kind[1], sessions=size)
     newly, no_longer = [], []
     for session in first.keys() | second.keys():
         known = labels.get(session)

@@ -20,7 +20,7 @@ from detector.core.partition import Partition
 from detector.core.reasons import Case, case_of, reasons_of, window_of
 from detector.model.artifact import Model
 from detector.runtime.config import DetectorConfig
-from detector.runtime.processing import processor_of
+from detector.runtime.processing import Absences, processor_of
 from detector.runtime.replaying import replay
 
 EXPLAINED: Final = 10
@@ -50,12 +50,14 @@ class Backtest:
         events: records of the log, each scored by both.
         span_ms: event time that the log covers.
         elapsed_s: wall-clock time of the whole pass.
+        told: what is to be said of fields that signals read, and no event has; empty if there are none.
     """
 
     comparison: Comparison
     events: int
     span_ms: int
     elapsed_s: float
+    told: str = ""
 
     @property
     def times_real(self) -> float:
@@ -101,6 +103,7 @@ def backtest(
     partitions: tuple[dict[TopicPartition, Partition], ...] = ({}, {})
     blocks: tuple[dict[str, Blocked], ...] = ({}, {})
     cases: tuple[dict[str, Case], ...] = ({}, {})
+    absences = Absences(), Absences()
     # What each model wants is compared, not what the circuit breaker would leave of it.
     processors = [
         processor_of(
@@ -109,8 +112,11 @@ def backtest(
         for side in sides
     ]
     for batch in batches:
-        for processor, live, found, kept in zip(processors, partitions, blocks, cases, strict=True):
+        for processor, live, found, kept, absent in zip(
+            processors, partitions, blocks, cases, absences, strict=True
+        ):
             for processed in replay([batch], processor, live):
+                absent.add(processed)
                 alerts = processed.outcome.alerts
                 for session, block in first_blocks(alerts).items():
                     found.setdefault(session, block)
@@ -133,6 +139,7 @@ def backtest(
         events=events,
         span_ms=0 if begin_ms is None else end_ms - begin_ms,
         elapsed_s=clock_s() - began_s,
+        told="; ".join(dict.fromkeys(told for one in absences if (told := one.told()))),
     )
 
 

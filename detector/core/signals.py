@@ -103,9 +103,8 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if not (ascending and finite and len(self.bounds) <= MAX_BOUNDS):
             raise ValueError(f"{told} has the bounds {self.bounds}: expected up to {MAX_BOUNDS}, ascending")
         if (self.kind in _BOUNDED) != bool(self.bounds):
-            raise ValueError(
-                f"{told} of kind {self.kind} has {len(self.bounds)} bounds: expected some for {_BOUNDED}"
-            )
+            expected = "some" if self.kind in _BOUNDED else "none of this kind"
+            raise ValueError(f"{told} of kind {self.kind} has {len(self.bounds)} bounds: expected {expected}")
         if len(set(self.values)) != len(self.values) or len(self.values) > MAX_BOUNDS:
             raise ValueError(f"{told} has {len(self.values)} values: expected up to {MAX_BOUNDS}, each once")
         if self.kind is Kind.LEVEL and not self.values:
@@ -113,8 +112,13 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if not 1 <= self.most <= MAX_KNOWN:
             raise ValueError(f"{told} knows {self.most} values: expected 1 to {MAX_KNOWN}")
         if (self.kind is Kind.COUNT) != (self.half_life_ms > 0):
+            expected = (
+                "a count's above 0, the milliseconds after which an occurrence counts half, as 86400000 for a day"
+                if self.kind is Kind.COUNT
+                else "none, it is a count's"
+            )
             raise ValueError(
-                f"{told} of kind {self.kind} has half_life_ms {self.half_life_ms}: expected one of a count"
+                f"{told} of kind {self.kind} has half_life_ms {self.half_life_ms or 'not given'}: expected {expected}"
             )
         if (self.kind is Kind.HABIT) != (self.of == OF_TIME):
             raise ValueError(

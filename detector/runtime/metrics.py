@@ -86,6 +86,9 @@ class DetectorMetrics:
             "keyed_otherwise",
             "Events under another key than their account's id, if the model reads its history",
         )
+        self.absent_fields = counter(
+            "absent_fields", "Events without a field that the model's signals read", "field"
+        )
         self.lost_offsets = counter(
             "lost_offsets", "Input offsets that retention deleted before they were read"
         )
@@ -166,6 +169,8 @@ class DetectorMetrics:
         self.expired_accounts.inc(outcome.expired_accounts)
         self.evicted_accounts.inc(outcome.evicted_accounts)
         self.keyed_otherwise.inc(processed.keyed_otherwise)
+        for field, count in processed.absent.items():
+            self.absent_fields.labels(field).inc(count)
         for suppression, count in outcome.suppressed.items():
             self.suppressed.labels(suppression.value).inc(count)
         self.breaker_trips.inc(outcome.trips)

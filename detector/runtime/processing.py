@@ -4,6 +4,7 @@ The detector in service, the oracle of a log at rest, a backtest and a rebuild a
 come to anything else than the others.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ class Processed(NamedTuple):
         outcome: of the core.
         letters: dead letters, in the order of the log.
         keyed_otherwise: events under another key than their account's id, where the model reads its history.
+        events: that were decoded, if the model's signals read fields of them.
+        absent: how many of them lack each field that the model's signals read.
     """
 
     source: TopicPartition
@@ -48,6 +51,34 @@ class Processed(NamedTuple):
     outcome: Outcome
     letters: list[DeadLetter]
     keyed_otherwise: int = 0
+    events: int = 0
+    absent: Mapping[str, int] = MappingProxyType({})
+
+
+class Absences:
+    """Which of the fields that a model's signals read no event has had so far."""
+
+    def __init__(self) -> None:
+        self._events, self._absent = Counter[str](), Counter[str]()
+
+    def add(self, processed: Processed) -> None:
+        """Take in what some records came to."""
+        for field, count in processed.absent.items():
+            self._events[field] += processed.events
+            self._absent[field] += count
+
+    def told(self, least: int = 1) -> str:
+        """Return what is to be said of fields that none of at least so many events had; empty if there are none."""
+        never = [
+            field for field, count in self._events.items() if count >= least and count == self._absent[field]
+        ]
+        if not never:
+            return ""
+        return (
+            f"none of {max(self._events[field] for field in never):,} events has {', '.join(never)}, which signals of the "
+            "model read: they are scored without. Expected events with these fields, by these names; of a table, "
+            "`python -m trainer events` makes such. See docs/how-to/own-data.md"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +111,13 @@ class Processor:
             for source, records in batch.items():
                 entries, undecoded, otherwise = self._decode(source, records, refused)
                 shares.append(Share(source, partitions[source], entries, records[-1].offset + 1))
-                decoded.append((undecoded, otherwise))
+                decoded.append((undecoded, otherwise, self._absent(entries)))
         outcomes = self.pipeline.run(shares)
         return [
-            Processed(source, len(records), outcome, self._letters(records, undecoded, outcome), otherwise)
-            for (source, records), (undecoded, otherwise), outcome in zip(
+            Processed(
+                source, len(records), outcome, self._letters(records, undecoded, outcome), otherwise, *fields
+            )
+            for (source, records), (undecoded, otherwise, fields), outcome in zip(
                 batch.items(), decoded, outcomes, strict=True
             )
         ]
@@ -116,6 +149,15 @@ class Processor:
                     otherwise += record.key != decoded.account_id.encode()
                 entries.append(Entry(record.offset, received_at_ms, decoded, vouched, fields))
         return entries, letters, otherwise
+
+    def _absent(self, entries: Sequence[Entry]) -> tuple[int, dict[str, int]]:
+        """Count the events, and how many of them lack each field that signals read."""
+        names = self.pipeline.encoding.signals.fields
+        if not names:
+            return 0, {}
+        rows = [one.fields for one in entries if isinstance(one.event, SessionEvent)]
+        columns = zip(*rows, strict=True) if rows else ((),) * len(names)
+        return len(rows), {name: column.count(None) for name, column in zip(names, columns, strict=True)}
 
     def _letters(
         self, records: Sequence[Any], undecoded: list[DeadLetter], outcome: Outcome

@@ -29,7 +29,7 @@ from detector.runtime.link import KafkaLink
 from detector.runtime.membership import Records
 from detector.runtime.metrics import DetectorMetrics
 from detector.runtime.outputs import epoch_record, output_records, state_record
-from detector.runtime.processing import Processed, Processor, processor_of
+from detector.runtime.processing import Absences, Processed, Processor, processor_of
 from detector.runtime.rebuilding import rebuild
 from detector.runtime.recovery import (
     BatchAbortedError,
@@ -49,6 +49,8 @@ from detector.runtime.topics import grow_state_topic
 _LOG = logging.getLogger(__name__)
 _MIN_BACKOFF_S = 0.05
 _MAX_BACKOFF_S = 5.0
+_TELLING_EVENTS = 1_000
+"""After so many events fields that none of them has are told of."""
 
 
 @dataclass(slots=True)
@@ -94,7 +96,8 @@ class Detector:
         self._now_ms = now_ms
         self._held: dict[TopicPartition, _Held] = {}
         self._refused: dict[Origin, str] = {}
-        self._told_of_keys = False
+        self._told_of_keys = self._told_of_fields = False
+        self._absences = Absences()
         self._link: KafkaLink | None = None
         self._lag = LagMeter(EndsOfBrokers(config.bootstrap_servers, config.group), metrics)
         self._stop = threading.Event()
@@ -113,6 +116,8 @@ class Detector:
                 policy.review_threshold,
             )
         self._metrics.model.info(msgspec.structs.asdict(model.reference))
+        for field in model.encoding.signals.fields:
+            self._metrics.absent_fields.labels(field)  # at 0 from the start
 
     def _processor_of(self, model: Model) -> Processor:
         return processor_of(
@@ -320,6 +325,10 @@ class Detector:
                     one.keyed_otherwise,
                     one.records,
                 )
+            self._absences.add(one)
+            if not self._told_of_fields and (told := self._absences.told(_TELLING_EVENTS)):
+                self._told_of_fields = True
+                _LOG.warning("%s. Told once; detector_absent_fields_total counts on", told)
             if failures := one.outcome.failures:
                 _LOG.error(
                     "%s[%d]: %d records come to nothing but dead letters, the first at offset %d: %s: %s",

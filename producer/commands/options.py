@@ -68,16 +68,38 @@ def publish(
     total: int,
     done: Callable[[], int] | None = None,
 ) -> int:
-    """Publish `records`; return the exit code. `done` tells how much of `total` is, where that isn't events."""
+    """Publish `records`; return the exit code. `done` tells how much of `total` is, where that isn't events.
+
+    Raises:
+        PublishError: publishing can't begin or go on.
+        RecordingError: the records can't be read on; the message says what was published before.
+    """
+    first = last = ""
+
+    def noted() -> Iterator[Record]:
+        nonlocal first, last
+        for record in records:
+            last = record.event.event_id
+            first = first or last
+            yield record
+
     with Publisher(bootstrap_servers, topic, key) as publisher, Interrupt() as interrupt:
         started_s = time.monotonic()
         with ProgressReport(console, "published", total) as report:
-            publisher.publish(
-                records,
-                stop=interrupt,
-                pace=pace,
-                progress=lambda sent: report.update(sent, sent if done is None else done()),
-            )
+            try:
+                publisher.publish(
+                    noted(),
+                    stop=interrupt,
+                    pace=pace,
+                    progress=lambda sent: report.update(sent, sent if done is None else done()),
+                )
+            except RecordingError as error:
+                if not last:
+                    raise
+                raise RecordingError(
+                    f"{error} Published were the {publisher.acknowledged:,} events before it, with ids from {first!r} to "
+                    f"{last!r}: give them the same ids when they are published again, or they are scored twice."
+                ) from error
         seconds = time.monotonic() - started_s
         say(
             console,

@@ -45,6 +45,18 @@ def test_each_session_is_counted_once(
     )
 
 
+def test_sessions_whose_kind_the_labels_do_not_say_go_by_their_label() -> None:
+    """They are attacks or lawful; without a label are those alone that the label file does not have."""
+    labels = {f"s{label}": SessionLabel(session_id=f"s{label}", label=label) for label in (0, 1)}
+    block = Blocked(session_id="s2", action="PAY", action_number=1, score=0.9)
+    found = compare({}, dict.fromkeys(("s0", "s1", "s2"), block), labels)
+    assert [(one.name, one.label) for one in found.groups] == [
+        ("attack", 1),
+        ("lawful", 0),
+        ("unlabelled", None),
+    ]
+
+
 @given(BLOCKS, BLOCKS, LABELS)
 def test_the_other_way_round_is_the_mirror_image(
     first: dict[str, Blocked], second: dict[str, Blocked], labels: dict[str, SessionLabel]

@@ -144,7 +144,7 @@ def test_a_row_that_is_no_event_is_named(spoil: dict[str, Any], message: str, tm
 def test_rows_out_of_order_are_refused(tmp_path: Path) -> None:
     """A row that is earlier than the one before would be scored as if it came after: the export has to be sorted."""
     path = write(tmp_path / "t.csv", [ROWS[1], ROWS[0]])
-    with pytest.raises(RecordingError, match=r"row 2: .* before that of the row before, .* sort the export"):
+    with pytest.raises(RecordingError, match=r"row 2: .* before that of the row before, .* trainer events"):
         events(path)
 
 
@@ -183,7 +183,7 @@ def test_a_damaged_file_is_an_error_and_no_traceback(
 def test_an_export_is_replayed_from_the_command_line(
     kafka: Broker, create_topic: CreateTopic, tmp_path: Path
 ) -> None:
-    """`replay` publishes an export's events; a map for a file that needs none, and half a pair, are refused."""
+    """`replay` publishes an export's events, and where it stops says which; a map for none, or half a one, is refused."""
     topic = create_topic("export", configs=topic_specifications("a", "b", 1)[0].configs)
     path = write(tmp_path / "export.csv", ROWS)
     maps = [f"--column={field}={column}" for field, column in COLUMNS.items()]
@@ -194,6 +194,13 @@ def test_an_export_is_replayed_from_the_command_line(
     published = [decode_event(record.value) for record in read_committed(config, topic)]
     assert sorted(one.event_id for one in published) == ["export.csv-1", "export.csv-2", "export.csv-3"]
     assert {one.action for one in published} == {"LOGIN", "TRANSFER_LARGE"}
+    write(path, [ROWS[1], ROWS[2], ROWS[0]])
+    stopped = CliRunner().invoke(main, [*arguments, "--bootstrap-servers", kafka.bootstrap_servers])
+    assert stopped.exit_code == 1
+    assert (
+        "Published were the 2 events before it, with ids from 'export.csv-1' to 'export.csv-2'"
+        in stopped.output
+    )
     lines = tmp_path / "e.jsonl"
     lines.write_bytes(b"")
     assert "by their suffix" in CliRunner().invoke(main, ["replay", str(lines), *maps]).output

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from click.testing import CliRunner
 from kafka import TopicPartition
 
+from detector.cli import main
 from detector.core.partition import Partition
 from detector.core.session import touched_ms
 from detector.model.artifact import load_model
@@ -28,6 +30,7 @@ MakeStack = Callable[..., Stack]
 Record = tuple[bytes, bytes]
 MINUTE_MS: Final = 60_000
 KEYED: Final = "detector_keyed_otherwise_total"
+ABSENT: Final = "detector_absent_fields_total"
 BEGIN_MS: Final = NOW_MS - 24 * 60 * MINUTE_MS
 FREQUENT: Final = ("--snapshot-min-bytes", "1", "--snapshot-ratio", "1", "--breaker-max-block-share", "0")
 """Snapshots all the time, and blocks however many there are."""
@@ -206,6 +209,42 @@ def test_records_keyed_otherwise_are_counted_and_told_once(make_stack: MakeStack
     text = worker.log.read_text()
     assert text.count("keyed otherwise") == 1
     assert "account-" not in text
+
+
+def test_fields_that_no_event_has_are_counted_and_told_once(make_stack: MakeStack, model: Path) -> None:
+    """Of those that the model's signals read: each is at 0 from the start, and named in the log after 1,000 events."""
+    stack = make_stack(partitions=1, model=str(model), metrics_port=0)
+
+    def publish(seed: int, events: int) -> dict[str, float]:
+        stack.publish((key, value.replace(b'"channel"', b'"kanal"')) for key, value in lives(seed, events))
+        stack.wait_until_processed()
+        return {one.labels["field"]: one.value for one in exposed(worker, ABSENT)}
+
+    with stack.worker() as worker:
+        absent = publish(3, 900)
+        assert absent["attributes.channel"] == 900
+        assert absent.keys() == {"amount", "attributes.device", "attributes.channel"}
+        assert 0 < absent["amount"] < 900
+        assert "none of" not in worker.log.read_text()
+        assert publish(4, 200)["attributes.channel"] == 1_100
+        publish(5, 200)
+    told = [line for line in worker.log.read_text().splitlines() if "none of" in line]
+    assert len(told) == 1
+    assert "events has attributes.channel, which" in told[0]
+
+
+def test_offline_passes_tell_of_fields_that_no_event_has(model: Path, tmp_path: Path) -> None:
+    """A replay and a backtest say so at their end, and say nothing of a log that has them all."""
+    file = tmp_path / "events.jsonl"
+    for renamed, told in ((b'"channel"', 0), (b'"kanal"', 1)):
+        file.write_bytes(b"".join(value.replace(b'"channel"', renamed) + b"\n" for _, value in lives(6, 50)))
+        for arguments in (
+            ["replay", "--model", str(model), "--out", str(tmp_path / "alerts.jsonl")],
+            ["backtest", "--model", str(model), "--model", "seed"],
+        ):
+            done = CliRunner().invoke(main, [*arguments, "--file", str(file)])
+            assert done.exit_code == 0, done.output
+            assert done.stderr.count("none of 50 events has attributes.channel, which") == told
 
 
 def test_a_model_without_signals_takes_any_key(make_stack: MakeStack) -> None:

@@ -160,6 +160,24 @@ def test_times_in_another_unit_are_refused_as_one(tmp_path: Path, first: int, wa
 
 
 @pytest.mark.parametrize(
+    ("signal", "message"),
+    [
+        (
+            {"kind": "count", "of": "action", "bounds": [1]},
+            "half_life_ms not given: expected .* as 86400000 for a day",
+        ),
+        ({"kind": "change", "of": "amount", "half_life_ms": 5}, "half_life_ms 5: expected none"),
+        ({"kind": "since", "of": "action"}, "0 bounds: expected some"),
+        ({"kind": "change", "of": "action", "bounds": [1]}, "1 bounds: expected none"),
+    ],
+)
+def test_a_signal_that_lacks_what_its_kind_needs_is_told_what(signal: dict[str, Any], message: str) -> None:
+    """And one that has what its kind knows nothing of, likewise."""
+    with pytest.raises(DataError, match=message):
+        described({"signals": [{"name": "one"} | signal]})
+
+
+@pytest.mark.parametrize(
     ("column", "values", "told"),
     [
         ("attack_from", ["-1", "2.5", "soon"], "attack_from is {}: expected 0 for the first action"),

@@ -1,6 +1,6 @@
 """Options that several commands share, and the sessions they name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, get_args
 
@@ -24,16 +24,14 @@ SPLIT_OPTIONS = ("split_by", "split_seed", "test_share")
 IDLE_MS: Final = SessionLimits().idle_timeout_ms
 
 
-def data_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that say where labelled sessions come from."""
+def described_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that name a file of data and say how it is to be read."""
     options = [
         click.option(
             "--data",
             type=FILE,
             help="Sessions or events: JSON lines, CSV (.gz too) or Parquet; see docs/how-to/own-data.md.",
         ),
-        click.option("--topic", help="Kafka topic of events."),
-        click.option("--bootstrap-servers", default="127.0.0.1:9092", envvar="KAFKA_BOOTSTRAP_SERVERS"),
         click.option("--labels", type=FILE, help="File of labels, if they are not with the data."),
         click.option("--description", type=FILE, help="TOML file that says what all of these say."),
         click.option(
@@ -62,6 +60,15 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--skip-bad-lines", is_flag=True, help="Leave out lines of --data that are none, and tell them."
         ),
+    ]
+    return _given(command, options)
+
+
+def data_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say where labelled sessions come from, and how they are split."""
+    options = [
+        click.option("--topic", help="Kafka topic of events, in place of --data."),
+        click.option("--bootstrap-servers", default="127.0.0.1:9092", envvar="KAFKA_BOOTSTRAP_SERVERS"),
         click.option(
             "--split-by",
             type=click.Choice(get_args(By)),
@@ -79,6 +86,12 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
             help=f"Share of attacks where the model serves.  [default: the data's own; realistic: {BASE_RATE:g}]",
         ),
     ]
+    return described_options(_given(command, options))
+
+
+def _given(
+    command: Callable[..., None], options: Sequence[Callable[[Callable[..., None]], Callable[..., None]]]
+) -> Callable[..., None]:
     for option in reversed(options):
         command = option(command)
     return command

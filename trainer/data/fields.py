@@ -3,7 +3,7 @@
 In a table each is a column of numbers and one of texts, of which an event has one or none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -108,6 +108,12 @@ def _reached(schema: pl.Schema, column: str) -> tuple[pl.Expr, pl.DataType] | No
             return None
         one, kind = one.struct.field(step), below[step]  # type: ignore[assignment]  # an instance, of a schema
     return one, kind
+
+
+def written(field: str, have: Collection[str]) -> list[pl.Expr]:
+    """Return what reads the columns of a field, those of them that there are, as they are written into an event."""
+    kinds = (_NUMBER, pl.col(_NUMBER + field).fill_nan(None)), (_TEXT, pl.col(_TEXT + field).cast(pl.String))
+    return [one for prefix, one in kinds if prefix + field in have]
 
 
 def values_of(

@@ -1,5 +1,6 @@
 """Loading: from a source and its description to sessions."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -48,11 +49,34 @@ def load(
     Raises:
         DataError: the source cannot be read, lacks something, or has bad lines that are not to be skipped.
     """
+    table, beside, told = tables_of(source, description, labels, skip_bad_lines=skip_bad_lines)
+    sessions, more = assembled(str(source), table, beside, description)
+    return Loaded(sessions, [*told, *more])
+
+
+def tables_of(
+    source: Path | Topic,
+    description: Description,
+    labels: Path | None,
+    *,
+    skip_bad_lines: bool,
+    names: Mapping[str, pl.Categories] | None = None,
+) -> tuple[Table, Table | None, list[str]]:
+    """Read a source and the file of its labels, for `assembled`; see `load`, and for names `read_table`.
+
+    Returns:
+        events, labels, and what is to be said of both.
+
+    Raises:
+        DataError: one can't be read, or has bad lines that are not to be skipped.
+    """
     elsewhere = LABEL_FIELDS if labels is not None else ()
     if isinstance(source, Topic):
         table = read_topic(source, description, elsewhere)
     else:
-        table = read_table(source, description, elsewhere=elsewhere)
+        table = read_table(source, description, elsewhere=elsewhere, names=names)
+    if names and "event_id" in names:
+        table = _with_ids(table)
     told = [*table.told, *_bad(source, table, skip_bad_lines=skip_bad_lines)]
     beside = None
     if labels is not None:
@@ -61,8 +85,20 @@ def load(
             labels, description, (key, *LABEL_FIELDS), (key, "label"), elsewhere=FIELDS, names=table.names
         )
         _bad(labels, beside, skip_bad_lines=False)
-    sessions, more = assembled(str(source), table, beside, description)
-    return Loaded(sessions, [*told, *more])
+    return table, beside, told
+
+
+def _with_ids(table: Table) -> Table:
+    """Put what was kept of events' ids as texts into a column `id`, and their hashes where they always are."""
+    names = {field: codes for field, codes in table.names.items() if field != "event_id"}
+    frame = table.frame
+    if "event_id" in frame.columns:
+        text = pl.col("event_id").cast(pl.String)
+        text = pl.when(text != "").then(text)
+        frame = frame.with_columns(
+            text.alias("id"), pl.when(text.is_not_null()).then(text.hash(0)).alias("event_id")
+        )
+    return table._replace(frame=frame, names=names)
 
 
 def _bad(source: Path | Topic, table: Table, *, skip_bad_lines: bool) -> list[str]:

@@ -149,7 +149,7 @@ def read_lines(
     ]:  # later lines may have it: few say where attacks begin
         found[field] = USUAL_NAMES[field][-1 if listed else 0]
     decoder = msgspec.json.Decoder(_line_type(found, lists))
-    codes = names or _new_codes(of_signals)
+    codes = names or new_codes(of_signals)
     attributes = {field: f"c{list(found.values()).index(column)}" for field, column in found.items()}
     pieces: list[pl.DataFrame] = []
     bad = Bad()
@@ -199,8 +199,9 @@ def lines_of(path: Path) -> Iterator[bytes]:
         raise DataError(f"{path} cannot be read ({error.strerror}): expected a file of JSON lines") from error
 
 
-def _new_codes(of_signals: Mapping[str, str]) -> dict[str, pl.Categories]:
-    texts = (*TEXTS, *texts_of(of_signals))
+def new_codes(of_signals: Mapping[str, str], *more: str) -> dict[str, pl.Categories]:
+    """Return codes for the fields whose texts are kept: those of sessions, of signals, and more."""
+    texts = (*TEXTS, *texts_of(of_signals), *more)
     return {field: pl.Categories.random("trainer", pl.UInt32) for field in texts}
 
 
@@ -218,7 +219,7 @@ def _of_frame(
     found = resolve(description.columns, columns, fields, elsewhere)
     require(needed, found, columns, str(path))
     of_signals = columns_of(description) if "action" in fields else {}
-    codes = names or _new_codes(of_signals)
+    codes = names or new_codes(of_signals)
     raw = frame.select(
         *(pl.col(column).alias(field) for field, column in found.items()),
         *of_frame(schema, of_signals, description),
