@@ -15,7 +15,7 @@ from detector.core.signals import ABSENT, FIRST, UNKNOWN, Kind, Signal, Signals
 from producer.behaviour.lives import stream as lives
 from producer.behaviour.lives.stream import LivesBehaviour
 from trainer.data.declared import DEFAULT_SIGNALS
-from trainer.data.description import Description, described
+from trainer.data.description import Description, described, read_description
 from trainer.data.loading import load
 from trainer.data.observing import Loss, in_history, told_of_signals, with_signals
 from trainer.data.sessions import DataError, Session, Sessions
@@ -191,6 +191,12 @@ def test_what_a_description_gets_wrong_is_told(tmp_path: Path, changes: dict[str
     (tmp_path / "events.jsonl").write_text("\n".join(map(json.dumps, EVENTS)))
     with pytest.raises(DataError, match=told):
         load(tmp_path / "events.jsonl", described(DESCRIBED | changes))
+
+
+def test_the_ready_made_declaration_is_the_default() -> None:
+    """docs/examples/signals.toml is a whole description, and declares what lives are read by."""
+    path = Path(__file__).parents[2] / "docs" / "examples" / "signals.toml"
+    assert read_description(path) == Description(signals=DEFAULT_SIGNALS)
 
 
 def test_what_signals_read_is_told(tmp_path: Path) -> None:
