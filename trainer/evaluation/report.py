@@ -131,7 +131,9 @@ def _knows(declared: Sequence[Signal]) -> str:
     if not declared:
         return "The model knows actions and their times alone, neither amounts nor devices, and nothing of earlier sessions."
     signals = Signals(declared)
-    events = "Of events it reads " + ", ".join(("action", "time", *signals.fields)) + ", and nothing else"
+    events = (
+        "Of events the model reads " + ", ".join(("action", "time", *signals.fields)) + ", and nothing else"
+    )
     earlier = (
         "of earlier sessions what the account's profile keeps for the signals above, none of it where an account is new"
         if signals.of_history
