@@ -64,7 +64,8 @@ def compare(
     """Train and evaluate models, ablations and baselines on the same sessions; print Markdown tables.
 
     Baselines are logistic regression on how often each action and each pair of actions came, and gradient-boosted trees
-    on the window. A network that does not beat both is not worth its trouble: the lines below the table say so.
+    on the window; neither reads signals. A network that does not beat both is not worth its trouble: the lines below the
+    table say so.
     """
     own = has_data(options)
     if (own and families) or (folds and not own) or (seeds and (folds or families)):

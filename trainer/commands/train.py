@@ -13,7 +13,7 @@ from rich.console import Console
 
 from detector.contract.actions import ENDS_SESSION
 from detector.core.encoding import Encoding
-from detector.core.signals import Signal
+from detector.core.signals import Signal, Signals
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
 from producer.behaviour.lives.stream import LivesBehaviour
 from trainer.commands.options import (
@@ -27,11 +27,13 @@ from trainer.commands.options import (
 )
 from trainer.commands.tables import show
 from trainer.data.declared import DEFAULT_SIGNALS
-from trainer.data.observing import LOSS
+from trainer.data.observing import LOSS, told_of_signals
 from trainer.data.sessions import DataError, Splits
 from trainer.data.simulated import (
     BASE_RATE,
+    LIFE_DAYS,
     REALISTIC_SESSIONS,
+    WARM_UP_DAYS,
     lived,
     lives_splits,
     realistic_splits,
@@ -75,7 +77,8 @@ EDITS_SESSIONS: Final = 5_000
     type=click.IntRange(min=100),
     default=REALISTIC_SESSIONS,
     show_default=True,
-    help="Simulated sessions to train on, of the presets realistic and lives.",
+    help="Simulated sessions to train on, of the presets realistic and lives: of lives about so many, of 100 customers at "
+    "least, 60 days of each.",
 )
 @click.option("--leave-out", multiple=True, help="Simulated attack family to train without; may be repeated.")
 @click.option("--no-signals", is_flag=True, help="Train without what lives carry beside actions and times.")
@@ -246,6 +249,8 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
         signals = like.signals.declared
     if options["no_signals"]:
         signals = ()
+    for line in told_of_signals(Signals(signals)):
+        click.echo(line, err=True)
     parts, base_rate, recorded = _splits(options, seed, signals, like)
     config = replace(
         config,
@@ -287,5 +292,10 @@ def _splits(
         edits = usual_edits(sample, BUILT_IN, ENDS_SESSION, options["idle_timeout_ms"])
         changed = partial(some_edited, edits=edits, share=EDITED, seed=seed)
         parts = lives_splits(count, seed, signals=signals, loss=LOSS, left_out=left_out, changed=changed)
+        click.echo(
+            f"lives of {LIFE_DAYS} days: {len(parts.train):,} sessions to train on, {len(parts.valid):,} for the threshold, "
+            f"{len(parts.test):,} for the figures; the {WARM_UP_DAYS} days before them are history alone",
+            err=True,
+        )
         return parts, base_rate, recorded
     return realistic_splits(count, seed, left_out), base_rate, recorded
