@@ -50,6 +50,23 @@ def test_a_budget_that_the_data_cannot_show_is_told_and_the_nearest_taken() -> N
     assert "1.25%" in chosen.told
 
 
+def test_a_budget_that_no_threshold_keeps_is_told() -> None:
+    """Where 60 of 9,960 lawful sessions score 1, no threshold alarms fewer: it is 1, and it is said what that comes to."""
+    scores, labels = _sessions(9_960, 500)
+    scores[:60] = scores[-400:] = 1
+    chosen = choose_threshold(Wanted(target_fpr=0.001), scores, labels, 0.05)
+    assert chosen.threshold == 1
+    assert (
+        "0.10% false alarms cannot be kept to: 60 of 9,960 lawful validation sessions score 1" in chosen.told
+    )
+    assert "(0.60%)" in chosen.told
+
+
+def test_how_few_there_are_is_said_truly() -> None:
+    """A thousandth of 9,960 is not ten."""
+    assert "they would have 9.96, not 10" in choose_threshold(Wanted(), *_sessions(9_960, 500), 0.05).told
+
+
 def test_without_a_budget_small_data_decides_by_f1() -> None:
     """Where nobody asks and the default budget can't be shown, the threshold has the best F1, and it is said so."""
     scores, labels = _sessions(80, 20)

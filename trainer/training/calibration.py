@@ -163,13 +163,19 @@ def choose_threshold(
         by, threshold = "f1", threshold_of_best_f1(highest, labels, base_rate)
         told = (
             f"{len(lawful):,} lawful validation {unit}s are too few to show {DEFAULT_TARGET_FPR:.2%} false alarms, of which "
-            f"they would have {len(lawful) * DEFAULT_TARGET_FPR:.2g}: the threshold is that of the best F1 there; "
+            f"they would have {len(lawful) * DEFAULT_TARGET_FPR:.4g}, not {ALARMS_THAT_SHOW}: the threshold is that of the best F1 there; "
             "--target-fpr asks for another"
         )
     else:
         by, asked = "target_fpr", wanted.target_fpr or DEFAULT_TARGET_FPR
         threshold = threshold_for(lawful, max(asked, least))
-        if asked < least:
+        alarmed = float((lawful >= threshold).mean())
+        if alarmed > max(asked, least):
+            told = (
+                f"{asked:.2%} false alarms cannot be kept to: {round(alarmed * len(lawful)):,} of {len(lawful):,} lawful "
+                f"validation {unit}s score 1, as high as a threshold can be, and alarm ({alarmed:.2%})"
+            )
+        elif asked < least:
             told = (
                 f"{len(lawful):,} lawful validation {unit}s cannot show {asked:.2%} false alarms: the nearest that "
                 f"they can, {least:.2%}, was taken"
