@@ -210,6 +210,15 @@ def test_compare_gives_the_spread_over_seeds(tmp_path: Path) -> None:
         (["train", "--data", "nowhere.jsonl", "--out", "{out}"], "nowhere.jsonl cannot be read"),
         (["train", "--preset", "realistic", "--cost-fn", "5", "--out", "{out}"], "expected both"),
         (
+            [
+                "train",
+                "--data",
+                "d",
+                *["--cost-fn", "5", "--cost-fp", "1", "--target-fpr", "0.01", "--out", "{out}"],
+            ],
+            "--cost-fn and --target-fpr each decide",
+        ),
+        (
             ["train", "--topic", "t", "--data", "d", "--out", "{out}"],
             "expected one of --preset, --data, --topic",
         ),

@@ -222,6 +222,13 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
         raise click.UsageError(
             "--cost-fn and --cost-fp were not both given: expected both, or --target-fpr alone"
         )
+    deciding = [
+        f"--{name.replace('_', '-')}"
+        for name in ("threshold", "cost_fn", "target_fpr")
+        if options[name] is not None
+    ]
+    if len(deciding) > 1:
+        raise click.UsageError(f"{' and '.join(deciding)} each decide the threshold: expected one of them")
     if options["like"] and (options["window"] or options["no_time"]):
         raise click.UsageError(
             "--like keeps a model's window and gap buckets: expected no --window and no --no-time"
