@@ -68,6 +68,21 @@ def test_what_has_no_label_is_what_the_description_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("label", "counts"),
+    [
+        ("1", "1 attacks, 0 lawful, 0 without"),
+        ("0", "0 attacks, 1 lawful, 0 without"),
+        ("", "0 attacks, 0 lawful, 1 without"),
+    ],
+)
+def test_what_is_too_young_is_no_example_whatever_its_label(tmp_path: Path, label: str, counts: str) -> None:
+    """Fraud is often known before the delay is over, and lawfulness never: to keep the former alone would bias."""
+    assert labelled_by(tmp_path, f"1|1|0|0|{label}", label_delay="30d").ids.tolist() == ["a", "b"]
+    told = load(tmp_path / "data.csv", described({"label_delay": "30d"})).told
+    assert f"1 sessions younger than 30d before the data's end left out: {counts} a label" in told
+
+
+@pytest.mark.parametrize(
     ("labels_of", "key", "targets"),
     [
         ("session", "session_id", [0, 1, 0, 0, 0]),
@@ -157,7 +172,7 @@ def test_labels_that_contradict_are_told(tmp_path: Path) -> None:
 def test_nothing_is_said_of_nothing(tmp_path: Path) -> None:
     """A delay that leaves out none has no line."""
     labelled_by(tmp_path, "1|1|0|0|0")
-    told = load(tmp_path / "data.csv", described({"label_delay": "1d"})).told
+    told = load(tmp_path / "data.csv", described({"label_delay": "0d"})).told
     assert not any("left out" in line for line in told)
 
 

@@ -57,7 +57,7 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
             help="What has no label.  [default: refuse]",
         ),
         click.option(
-            "--label-delay", help="What is younger at the data's end, and has no label, is left out: 30d."
+            "--label-delay", help="What is younger at the data's end is no example, labelled or not: 30d."
         ),
         click.option(
             "--skip-bad-lines", is_flag=True, help="Leave out lines of --data that are none, and tell them."

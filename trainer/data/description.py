@@ -84,7 +84,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     unlabelled: Literal["refuse", "lawful", "leave-out"] = "refuse"
     """What has no label at all: an error, lawful since only attacks are labelled, or no example."""
     label_delay: str | None = None
-    """How long a label takes to come, as 30d: what is younger and has none is left out."""
+    """How long a label takes to come, as 30d: what is younger is no example, whatever label it has by now."""
     ends_session: tuple[str, ...] = ENDS_SESSION
     """Actions after which a session begins anew."""
     moves_money: tuple[str, ...] = MOVES_MONEY

@@ -233,12 +233,14 @@ def _with_policy(
         at_ms = (
             events.times_ms if what == "events" else np.maximum.reduceat(events.times_ms, events.starts[:-1])
         )
-        young = missing & (at_ms > events.times_ms.max() - description.label_delay_ms)
+        young = at_ms > events.times_ms.max() - description.label_delay_ms
         made, missing = np.where(young, UNLABELLED, made), missing & ~young
         if young.any():
+            attacks, lawful = (int((labels[young] == label).sum()) for label in (1, 0))
+            # Attacks whose labels came sooner than others' would be too many among those that are known.
             told.append(
-                f"{int(young.sum()):,} {what} without a label left out: younger than {description.label_delay} before the "
-                "data's end"
+                f"{int(young.sum()):,} {what} younger than {description.label_delay} before the data's end left out: {attacks:,} "
+                f"attacks, {lawful:,} lawful, {int(young.sum()) - attacks - lawful:,} without a label"
             )
     count = int(missing.sum())
     if count and description.unlabelled == "refuse":
