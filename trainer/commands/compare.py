@@ -6,7 +6,15 @@ from typing import Any
 import click
 from rich.console import Console
 
-from trainer.commands.options import data_options, description_of, has_data, own_data, splits_of, words_of
+from trainer.commands.options import (
+    data_options,
+    description_of,
+    has_data,
+    own_data,
+    refuse_ignored_by_source,
+    splits_of,
+    words_of,
+)
 from trainer.comparing import CANDIDATES, folded, leave_one_out, split_in_folds, table, verdicts
 from trainer.comparing import compare as compare_models
 from trainer.data.sessions import DataError
@@ -71,6 +79,7 @@ def compare(
         raise click.UsageError(
             "--leave-one-out is of the realistic preset, --folds of data, --seeds of either: expected one of the three"
         )
+    refuse_ignored_by_source(options, ("sessions",))
     chosen = [one for one in CANDIDATES if one.name in (only or (["default"] if own else [one.name]))]
     try:
         config = TrainingConfig(
