@@ -69,6 +69,9 @@ _PROBABLE: Final = {
 """Names under which others keep a field: a column that has one and is not read was probably meant."""
 
 
+_SHOWN_COLUMNS: Final = 50
+
+
 class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to read some data."""
 
@@ -259,7 +262,8 @@ def unread(have: Iterable[str], found: Mapping[str, str]) -> list[str]:
             )
         else:
             others.append(name)
-    return [*lines, *([f"not read: {', '.join(others)}"] if others else [])]
+    more = ", …" if len(others) > _SHOWN_COLUMNS else ""
+    return [*lines, *([f"not read: {', '.join(others[:_SHOWN_COLUMNS])}{more}"] if others else [])]
 
 
 def _probable_field(column: str) -> str | None:
