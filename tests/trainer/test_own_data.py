@@ -202,6 +202,17 @@ def test_compare_gives_the_spread_over_seeds(tmp_path: Path) -> None:
     assert any(low != high for low, high in spread["default"])
 
 
+@pytest.mark.parametrize("owners", ["accounts", "sessions"])
+def test_compare_says_what_its_folds_are_of(tmp_path: Path, owners: str) -> None:
+    """By account where there are some: before anything is trained, and also where there are too few."""
+    path = tmp_path / "few.csv"
+    account = "account_id" if owners == "accounts" else "colour"
+    path.write_text(f"session_id,{account},action,label\na,x,A,0\nb,y,A,1\n")
+    done = CliRunner().invoke(main, ["compare", "--data", str(path), "--folds", "3"])
+    assert f"3 folds of {owners} at random" in done.stderr
+    assert "1 of the rarer kind, attacks or lawful, for 3 folds" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
@@ -240,6 +251,9 @@ def test_compare_gives_the_spread_over_seeds(tmp_path: Path) -> None:
                     ["--split-by", "id"],
                 ),
                 ("--data", ["evaluate", "--model", "seed", "--data", "d"], ["--seed", "7"]),
+                ("--folds", ["compare", "--data", "d", "--folds", "3"], ["--split-by", "time"]),
+                ("--folds", ["compare", "--data", "d", "--folds", "3"], ["--test-share", "0.2"]),
+                ("--leave-one-out", ["compare", "--leave-one-out"], ["--only", "default"]),
                 ("simulated traffic", ["compare"], ["--unlabelled", "lawful"]),
                 ("--data", ["compare", "--data", "d"], ["--sessions", "5000"]),
             ]
