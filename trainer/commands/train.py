@@ -22,6 +22,8 @@ from trainer.commands.options import (
     description_of,
     has_data,
     own_data,
+    refuse_ignored,
+    refuse_ignored_by_source,
     splits_of,
     words_of,
 )
@@ -54,6 +56,11 @@ from trainer.training.notebook import NOTEBOOK, SESSIONS, TEST_SHARE
 from trainer.training.pipeline import Trained, TrainingConfig
 from trainer.training.pipeline import train as train_model
 
+_OF_NOTEBOOK: Final = {
+    *("preset", "seed", "steps", "batch_size", "learning_rate", "name", "version", "device"),
+    *Wanted._fields,
+}
+"""Options that the preset seed takes; all else of it is as in the notebook."""
 _FROM_DATA = "[default: from the data]"
 EDITED: Final = 0.3
 """Of the attacks trained on, those that do what attackers can do otherwise."""
@@ -234,6 +241,10 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
             "--like keeps a model's window and gap buckets: expected no --window and no --no-time"
         )
     is_notebook = options["preset"] in {None, "seed"} and not has_data(options)
+    if is_notebook:
+        refuse_ignored("the preset seed", options.keys() - _OF_NOTEBOOK)
+    else:
+        refuse_ignored_by_source(options, ("sessions", "leave_out"))
     config = NOTEBOOK if is_notebook else TrainingConfig(preset=options["preset"] or "data")
     seed = config.schedule.seed if options["seed"] is None else options["seed"]
     given = {name: options[name] for name in ("steps", "batch_size", "learning_rate") if options[name]}
