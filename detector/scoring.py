@@ -1,6 +1,8 @@
 """The command: `python -m detector score`."""
 
 import itertools
+import math
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -8,6 +10,7 @@ from typing import Final
 import click
 import msgspec
 
+from detector.client.reading import opened
 from detector.contract.events import MalformedEventError, SessionEvent, decode_event
 from detector.contract.fields import Value
 from detector.core.encoding import Encoding, UnknownActionError
@@ -52,7 +55,7 @@ _SESSION: Final = "the session to score"
 @click.option(
     "--history",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="What the account did before: its events as JSON lines, in the order of time.  [default: nothing]",
+    help="What the account did before: its events as JSON lines (.gz too), in the order of time.  [default: nothing]",
 )
 @click.option(
     "--after-s",
@@ -87,7 +90,7 @@ def score(
         raise click.ClickException(str(error)) from error
     limit = model.threshold if threshold is None else threshold
     fields = _fields(model, amounts, attributes, len(actions))
-    before = [] if history is None else list(_entries(history.read_bytes().splitlines(), model.encoding))
+    before = [] if history is None else _history(history, model.encoding)
     try:
         steps = _steps(actions, _times_ms(gaps, len(actions)), fields, before, after_s, model.encoding)
     except UnknownActionError as error:
@@ -145,9 +148,17 @@ def _steps(
     return b"".join(one.steps[-encoding.step_bytes :] for one in session)
 
 
+def _history(path: Path, encoding: Encoding) -> list[Entry]:
+    try:
+        with opened(path) as lines:
+            return list(_entries(lines, encoding))
+    except (OSError, EOFError, zlib.error) as error:
+        raise click.UsageError(f"--history, {path} can't be read: {error}") from error
+
+
 def _entries(lines: Iterable[bytes], encoding: Encoding) -> Iterator[Entry]:
     """Read the events of one account; those that the detector would refuse for their action teach nothing."""
-    account_id = None
+    account_id, latest_ms = None, 0
     for number, line in enumerate(lines, start=1):
         try:
             event = decode_event(line)
@@ -156,6 +167,11 @@ def _entries(lines: Iterable[bytes], encoding: Encoding) -> Iterator[Entry]:
         account_id = account_id or event.account_id
         if event.account_id != account_id:
             raise click.UsageError(f"--history, line {number} is of another account: expected those of one")
+        if event.occurred_at_ms < latest_ms:
+            raise click.UsageError(
+                f"--history, line {number} is of {event.occurred_at_ms}, before the line above: expected the order of time"
+            )
+        latest_ms = event.occurred_at_ms
         if encoding.knows(event.action):
             yield Entry(number, event.occurred_at_ms, event, fields=encoding.signals.read(line))
 
@@ -164,17 +180,26 @@ def _fields(
     model: Model, amounts: str | None, attributes: Sequence[str], actions: int
 ) -> list[tuple[Value, ...]]:
     """Return the values of the fields that the model's signals read, for each action."""
+    readable = model.encoding.signals.fields
     given = {} if amounts is None else {"amount": amounts}
     for one in attributes:
-        name, _, values = one.partition("=")
+        name, is_given, values = one.partition("=")
+        if not is_given:
+            raise click.UsageError(f"--attribute {one}: expected NAME=VALUE")
+        if name == "amount" and _ATTRIBUTE + name not in readable:
+            raise click.UsageError(
+                f"--attribute {one}: the amount is no attribute: expected --amounts {values}"
+            )
         given[_ATTRIBUTE + name] = values
-    readable = model.encoding.signals.fields
     if unread := sorted(given.keys() - set(readable)):
         expected = ", ".join(one.removeprefix(_ATTRIBUTE) for one in readable) or "actions and times alone"
         raise click.UsageError(
             f"model {model.reference.name} does not read {unread[0].removeprefix(_ATTRIBUTE)}: expected {expected}"
         )
     columns = [_column(name, given, actions) for name in readable]
+    if "amount" in readable:
+        at = readable.index("amount")
+        columns[at] = [_amount(one) for one in columns[at]]
     return list(zip(*columns, strict=True)) if columns else [()] * actions
 
 
@@ -188,6 +213,19 @@ def _column(name: str, given: Mapping[str, str], actions: int) -> list[Value]:
             "one for each action"
         )
     return values
+
+
+def _amount(text: Value) -> Value:
+    """Return an amount as an event may have it."""
+    try:
+        number = None if text is None else float(text)
+    except ValueError:
+        number = math.nan
+    if number is not None and not 0 <= number < math.inf:
+        raise click.UsageError(
+            f"--amounts has {text}: expected numbers of 0 or more, or nothing, with commas between"
+        )
+    return number
 
 
 def _reasons(model: Model, steps: bytes) -> list[str]:

@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "detector.console": {"detector.contract", "detector.core", "detector.model", "detector.runtime"},
     "detector": {
         "detector.backtest",
+        "detector.client",
         "detector.console",
         "detector.contract",
         "detector.core",

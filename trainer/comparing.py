@@ -165,7 +165,10 @@ def _labels(rows: Sequence[Compared]) -> dict[str, str]:
 
 
 def verdicts(rows: Sequence[Compared], base_rate: float | None) -> Iterator[str]:
-    """Yield a sentence for each network and baseline: whether the network beats it, by paired intervals."""
+    """Yield a sentence for each network and baseline: whether the network beats it, by paired intervals.
+
+    Of signals one more: baselines don't read them, and so are no measure of what a network makes of the same.
+    """
     first = rows[len(BASELINES) :]
     for network in first:
         for baseline in rows[: len(BASELINES)]:
@@ -175,6 +178,8 @@ def verdicts(rows: Sequence[Compared], base_rate: float | None) -> Iterator[str]
                 base_rate,
             )
             yield f"{network.name} {_verdict(found['pr_auc'])} {baseline.name}: PR-AUC {_said(found['pr_auc'])}"
+    if any("signals" in (one.scored.packed.steps.dtype.names or ()) for one in first):
+        yield f"{' and '.join(BASELINES)} read actions and gaps alone, no signals: the network has seen more than they"
 
 
 def _verdict(difference: Difference) -> str:

@@ -32,7 +32,9 @@ class SessionAction(SessionEvent, frozen=True, kw_only=True, omit_defaults=True,
     Fields this type does not know are accepted and ignored, so that producers can move ahead of consumers.
     """
 
-    amount: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    amount: (
+        Annotated[float, msgspec.Meta(ge=0, description="read by models whose signals name it")] | None
+    ) = None
     attributes: Annotated[
         dict[str, Any], msgspec.Meta(description="read by models whose signals name them")
     ] = {}
@@ -48,7 +50,7 @@ _Event = TypeVar("_Event", bound=SessionEvent)
 
 
 def decode_event(value: bytes) -> SessionEvent:
-    """Decode and validate what is scored of one event. The other fields are not looked at, whatever they hold.
+    """Decode and validate what is scored of one event. What signals read of the other fields is read leniently, elsewhere.
 
     Raises:
         MalformedEventError: not JSON, a field missing, of the wrong type or out of bounds.

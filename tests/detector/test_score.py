@@ -1,5 +1,6 @@
 """Scoring by hand with what a model of signals reads: amounts, attributes and what the account did before."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -118,6 +119,19 @@ def test_the_history_counts(path: Path, history: Path, model: Model) -> None:
     assert "explanation" not in with_it
 
 
+def test_a_history_may_be_compressed(path: Path, history: Path, tmp_path: Path) -> None:
+    """A .gz gives the score of what is in it; one that is none is refused by its name."""
+    packed, broken = tmp_path / "events.jsonl.gz", tmp_path / "broken.jsonl.gz"
+    packed.write_bytes(gzip.compress(history.read_bytes()))
+    plain, same = (score(path, "--history", str(one), *GIVEN, *ACTIONS) for one in (history, packed))
+    assert same.output == plain.output
+    for content in (b"{}", packed.read_bytes()[:-9]):
+        broken.write_bytes(content)
+        ended = score(path, "--history", str(broken), *ACTIONS)
+        assert ended.exit_code == 2
+        assert "can't be read" in ended.output
+
+
 def test_reasons_are_told_below_the_verdict(path: Path, history: Path) -> None:
     """One a line, the weightiest first, as in the explanation of the JSON."""
     arguments = ["--history", str(history), *GIVEN, "--why", *ACTIONS]
@@ -133,6 +147,11 @@ def test_reasons_are_told_below_the_verdict(path: Path, history: Path) -> None:
     ("arguments", "seen"),
     [
         (("--amounts", "1,2"), "amount has 2 values: expected one, or 3 with commas between"),
+        (("--amounts", ",,abc"), "--amounts has abc: expected numbers of 0 or more"),
+        (("--amounts", "nan"), "--amounts has nan: expected numbers of 0 or more"),
+        (("--amounts", ",,-5"), "--amounts has -5: expected numbers of 0 or more"),
+        (("--attribute", "device"), "--attribute device: expected NAME=VALUE"),
+        (("--attribute", "amount=3"), "the amount is no attribute: expected --amounts 3"),
         (
             ("--attribute", "colour=red"),
             "model signals does not read colour: expected channel, amount, device",
@@ -155,10 +174,14 @@ def test_what_the_model_does_not_read_is_refused(path: Path, arguments: tuple[st
     [
         ("{}\n", "line 2: "),
         (event("s", "LOGIN", 1, amount=None).replace('"a"', '"b"'), "line 2 is of another account"),
+        (
+            event("s", "LOGIN", 0, amount=None),
+            "line 2 is of 0, before the line above: expected the order of time",
+        ),
     ],
 )
-def test_a_history_is_of_one_account(path: Path, tmp_path: Path, line: str, seen: str) -> None:
-    """A line that is no event, or another account's, is told by its number."""
+def test_a_history_is_of_one_account_in_order(path: Path, tmp_path: Path, line: str, seen: str) -> None:
+    """A line that is no event, another account's, or earlier than the one above is told by its number."""
     file = tmp_path / "history.jsonl"
     file.write_text(event("s", "LOGIN", 1, amount=None) + line)
     ended = score(path, "--history", str(file), *ACTIONS)

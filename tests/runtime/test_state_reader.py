@@ -7,10 +7,13 @@ from kafka import KafkaProducer, TopicPartition
 
 from detector.client import reading
 from detector.core.partition import Delta, Partition
+from detector.core.session import pack
 from detector.runtime.link import KafkaLink
 from detector.runtime.state_writer import StateWriter
 from tests.runtime.stack import Stack
 from tests.runtime.state_logs import ENCODING
+
+PACKED = pack(0, 0, 1, 0, b"", b"")
 
 
 def test_a_partition_restored_again_is_read_to_its_new_end(
@@ -29,7 +32,7 @@ def test_a_partition_restored_again_is_read_to_its_new_end(
     try:
         for end in (300, 600, 900):  # more than one poll returns
             for number in range(end - 299, end + 1):
-                delta = Delta(number, number, [], {f"session-{number}": b"packed"})
+                delta = Delta(number, number, [], {f"session-{number}": PACKED})
                 (value,) = writer.values(live, delta)[1]
                 producer.send(stack.config.state_topic, value, partition=0)
                 writer.committed([number])

@@ -131,6 +131,28 @@ def test_what_is_not_read_is_told_with_what_it_may_mean(tmp_path: Path, name: st
     assert wanted in "\n".join(load(path).told)
 
 
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("attack_form", "'attack_form' is not read, and nothing is known of the attack_from of each event"),
+        ("wieght", "--column weight=wieght"),
+        ("amount", "not read: amount"),
+        ("attack_from", ""),
+    ],
+)
+@pytest.mark.parametrize("kind", ["sessions", "events"])
+def test_keys_that_only_later_lines_have_are_told(tmp_path: Path, key: str, told: str, kind: str) -> None:
+    """Wherever a key comes first, it is read or told, and never both."""
+    path = tmp_path / "data.jsonl"
+    actions = {"actions": ["A"]} if kind == "sessions" else {"action": "A"}
+    lines: list[dict[str, Any]] = [{"session_id": f"s{n}", **actions, "label": n % 2} for n in range(100)]
+    lines[61][key] = 0
+    path.write_text("\n".join(map(json.dumps, lines)))
+    said = "\n".join(load(path).told)
+    assert told in said
+    assert ("not read" in said) == bool(told)
+
+
 def test_a_column_that_is_not_there_is_told_with_the_nearest(tmp_path: Path) -> None:
     """The message names the columns that there are."""
     path = tmp_path / "data.csv"

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from detector.core.signals import Kind, Signal
 from trainer.comparing import BASELINES, Compared, folded, split_in_folds, table, verdicts
 from trainer.data.sessions import Session, Sessions
 from trainer.data.simulated import simulate
@@ -79,12 +80,12 @@ def test_trees_learn() -> None:
     assert np.median(scored.highest()[attack]) > np.quantile(scored.highest()[~attack], 0.9)
 
 
-def _compared(name: str, shift: float) -> Compared:
+def _compared(name: str, shift: float, *signals: Signal) -> Compared:
     """A model that scores attacks higher by `shift`."""
     sessions = chains(400, 3, 4)
     noise = np.random.RandomState(len(name)).uniform(0, 0.5, len(sessions.actions))
     scores = (noise + shift * (sessions.targets == 1)).astype(np.float32)
-    scored = Scored(sessions, pack(sessions, encoding_for(sessions, 4), IDLE_MS), scores)
+    scored = Scored(sessions, pack(sessions, encoding_for(sessions, 4, signals=signals), IDLE_MS), scores)
     return Compared(name, "1", None, scored, evaluate(scored, 0.5))
 
 
@@ -96,6 +97,17 @@ def test_a_network_that_does_not_beat_the_baselines_is_told() -> None:
     assert second.startswith("network does NOT beat gradient-boosted trees: PR-AUC ")
     assert "+0." in first
     assert "-0." in second
+
+
+def test_that_baselines_read_no_signals_is_told_where_the_network_does() -> None:
+    """One line more, so that nobody takes the gain of signals for that of the network."""
+    baselines = [_compared(name, 0.2) for name in BASELINES]
+    amount = Signal(name="size", kind=Kind.MAGNITUDE, of="amount", bounds=(1.0,))
+    *_, last = verdicts([*baselines, _compared("network", 0.3, amount)], None)
+    assert last.startswith(
+        "logistic regression on n-grams and gradient-boosted trees read actions and gaps alone"
+    )
+    assert not any("alone" in line for line in verdicts([*baselines, _compared("network", 0.3)], None))
 
 
 def test_tables_of_one_test_part_and_of_several() -> None:

@@ -50,6 +50,23 @@ def test_a_budget_that_the_data_cannot_show_is_told_and_the_nearest_taken() -> N
     assert "1.25%" in chosen.told
 
 
+def test_a_budget_that_no_threshold_keeps_is_told() -> None:
+    """Where 60 of 9,960 lawful sessions score 1, no threshold alarms fewer: it is 1, and it is said what that comes to."""
+    scores, labels = _sessions(9_960, 500)
+    scores[:60] = scores[-400:] = 1
+    chosen = choose_threshold(Wanted(target_fpr=0.001), scores, labels, 0.05)
+    assert chosen.threshold == 1
+    assert (
+        "0.10% false alarms cannot be kept to: 60 of 9,960 lawful validation sessions score 1" in chosen.told
+    )
+    assert "(0.60%)" in chosen.told
+
+
+def test_how_few_there_are_is_said_truly() -> None:
+    """A thousandth of 9,960 is not ten."""
+    assert "they would have 9.96, not 10" in choose_threshold(Wanted(), *_sessions(9_960, 500), 0.05).told
+
+
 def test_without_a_budget_small_data_decides_by_f1() -> None:
     """Where nobody asks and the default budget can't be shown, the threshold has the best F1, and it is said so."""
     scores, labels = _sessions(80, 20)
@@ -100,6 +117,59 @@ def test_a_model_that_blocks_everybody_is_an_error() -> None:
     scores, labels = np.full(100, 0.5, np.float32), np.repeat([0.0, 1.0], 50).astype(np.float32)
     with pytest.raises(TrainingError, match=r"all of 50 attacks and 100\.0% of 50 lawful sessions"):
         choose_threshold(Wanted(), scores, labels, 0.5)
+
+
+@pytest.mark.parametrize("count", [100, 10_000])
+def test_a_model_that_blocks_nearly_everybody_is_an_error(count: int) -> None:
+    """All attacks and 99 % of lawful sessions: of however many, that is hardly better than to block them all."""
+    scores = np.concatenate([np.full(count // 100, 0.1), np.full(2 * count - count // 100, 0.5)])
+    labels = np.repeat([0.0, 1.0], count).astype(np.float32)
+    with pytest.raises(
+        TrainingError, match=rf"all of {count:,} attacks and 99\.0% of .* no better than chance"
+    ):
+        choose_threshold(Wanted(), scores.astype(np.float32), labels, 0.5)
+
+
+def test_scores_without_meaning_are_no_model() -> None:
+    """Noise of 60 attacks among 600 sessions is refused nearly always, whatever is asked for."""
+    labels = np.repeat([0.0, 1.0], [540, 60]).astype(np.float32)
+    for wanted in (Wanted(), Wanted(target_fpr=0.05)):
+        refused = 0
+        for seed in range(100):
+            scores = np.random.RandomState(seed).uniform(0, 1, 600).astype(np.float32)
+            try:
+                choose_threshold(wanted, scores, labels, 0.1)
+            except TrainingError:
+                refused += 1
+        assert refused >= 85, wanted
+
+
+def test_a_small_set_that_tells_something_is_a_model() -> None:
+    """Of ten attacks among 90 sessions, where nine pairs of ten are ranked rightly: nearly none of 200 draws is refused.
+
+    By F1, and by a budget of one false alarm, where anything is caught by it.
+    """
+    refused = 0
+    labels = np.repeat([0, 1], [80, 10]).astype(np.float32)
+    for seed in range(200):
+        rng = np.random.RandomState(seed)
+        logits = np.concatenate([rng.normal(0, 1, 80), rng.normal(1.8, 1, 10)])
+        scores = (1 / (1 + np.exp(-logits))).astype(np.float32)
+        catches = (scores[80:] > np.sort(scores[:80])[-2]).any()
+        for wanted in (Wanted(), *([Wanted(target_fpr=0.001)] if catches else [])):
+            try:
+                choose_threshold(wanted, scores, labels, 0.1)
+            except TrainingError:
+                refused += 1
+    assert refused <= 3
+
+
+def test_a_threshold_given_that_catches_nobody_is_told() -> None:
+    """It is taken, and what it comes to is said."""
+    scores, labels = _sessions(80, 20)
+    told = choose_threshold(Wanted(threshold=1.0), scores, labels, 0.5).told
+    assert "blocks none of 20 attacks and 0.0% of 80 lawful sessions" in told
+    assert not choose_threshold(Wanted(threshold=0.5), scores, labels, 0.5).told
 
 
 def test_costs_may_say_block_nobody_and_a_threshold_given_is_not_questioned() -> None:

@@ -20,6 +20,7 @@ from trainer.data.simulated import after_warm_up, lived
 from trainer.evaluation.course import BUILT_IN, Money
 from trainer.evaluation.evasion import Edit, edited, escapes, read_edits, some_edited, usual_edits
 from trainer.evaluation.intervals import wilson
+from trainer.evaluation.report import escape_section
 from trainer.evaluation.scoring import Scored, score_sessions
 
 IDLE_MS = 1_800_000
@@ -141,6 +142,16 @@ def test_what_is_caught_no_more_escapes() -> None:
     assert 0 < found[1].share_anywhere.value < 1, "before the new recipient looks hide nothing"
     assert found[3].share_anywhere == found[3].share
     assert (found[0].share.low, found[0].share.high) == wilson(0, 20)
+
+
+def test_where_nothing_is_caught_nothing_escapes_and_it_is_said() -> None:
+    """A threshold that no attack reaches leaves none to edit: that is a row of the table, not an error."""
+    scored = _scored(
+        Sessions.of([msgspec.structs.replace(ATTACK, actions=("VIEW",) * len(ATTACK.actions)), LAWFUL])
+    )
+    found = list(escapes(scored, 1.0, [Edit(name="look", insert=("VIEW",))], ENCODING.knows, _scored))
+    assert found == []
+    assert escape_section(found).rows == [("no attack is caught", "0", "", "")]
 
 
 def test_the_usual_edits_are_in_the_words_of_the_data() -> None:

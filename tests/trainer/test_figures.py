@@ -134,6 +134,39 @@ def test_no_rate_is_known_exactly(count: int) -> None:
         assert 0 <= one.low <= one.value <= one.high, name
 
 
+@pytest.mark.parametrize(("lawful", "caught"), [(40, 1.0), (300, 1.0), (300, 0.7)])
+def test_what_follows_from_few_false_alarms_is_no_better_known_than_they_are(
+    lawful: int, caught: float
+) -> None:
+    """None of some lawful sessions alarms: precision, F1 and alerts at a base rate go as far as Wilson's bounds of both rates."""
+    rows = [
+        _attack(f"a{number}", DRAIN, [0, 0.9 if number < 100 * caught else 0.2, 0, 0, 0])
+        for number in range(100)
+    ]
+    rows += [_lawful(f"l{number}", [0.1, 0.2]) for number in range(lawful)]
+    found = evaluate(_scored(rows), 0.5, 0.01).estimates
+    low, high = wilson(100 * caught, 100)
+    alarms = wilson(0, lawful)[1]
+    precision = 0.01 * low / (0.01 * low + 0.99 * alarms)
+    assert found["precision"].value == 1
+    assert found["precision"].low == pytest.approx(precision)
+    assert found["f1"].low <= 2 * precision * low / (precision + low) + 1e-9
+    assert found["best_f1"].low <= 0.72
+    assert found["alerts_per_1000"].high >= 1000 * (0.01 * high + 0.99 * alarms) - 1e-9
+
+
+@pytest.mark.parametrize("attacks", [1, 3, 10])
+def test_an_area_is_no_better_known_than_few_attacks_allow(attacks: int) -> None:
+    """Among 300 lawful sessions, nearly all ranked rightly."""
+    rng = np.random.RandomState(1)
+    rows = [_attack(f"a{number}", ["VIEW"], [0.9]) for number in range(attacks)]
+    rows += [_lawful(f"l{number}", [one]) for number, one in enumerate(rng.uniform(0, 0.92, 300).tolist())]
+    found = evaluate(_scored(rows), 0.5).estimates
+    for name in ("roc_auc", "last_roc_auc"):
+        assert found[name].high - found[name].low > 0.3 / attacks**0.5
+    assert found["pr_auc"].high - found["pr_auc"].low > 0.5 / attacks**0.5
+
+
 def test_a_difference_is_no_larger_than_its_figures() -> None:
     """One model catches all and the other none: intervals stay within what there can be, each in its own unit."""
     rows = [_attack(f"a{number}", DRAIN, [0, 0.9, 0, 0, 0]) for number in range(6)]
@@ -151,7 +184,8 @@ def test_a_difference_is_no_larger_than_its_figures() -> None:
         "of six attacks no rate is known to a tenth of 1 %"
     )
     alerts = evaluate(scored, 0.5, 0.1, at_k=[3, 1_000]).estimates["alerts_per_1000"]
-    assert (alerts.value, alerts.low) == (100, 0)
+    assert alerts.value == 100
+    assert alerts.low == pytest.approx(100 * wilson(6, 6)[0])
 
 
 def test_more_may_be_asked_for_than_there_are() -> None:

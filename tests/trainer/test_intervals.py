@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from trainer.evaluation.intervals import Draws, newcombe, wilson
+from trainer.evaluation.intervals import Draws, area_interval, newcombe, wilson
 
 
 @given(of=st.integers(1, 5_000), share=st.floats(0, 1))
@@ -18,6 +18,28 @@ def test_the_interval_of_a_rate_is_wilsons(of: int, share: float) -> None:
     assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
     assert low <= hits / of <= high
     assert high - low > 0
+
+
+@given(area=st.floats(0, 1), attacks=st.integers(1, 5_000), lawful=st.integers(1, 5_000))
+def test_the_interval_of_an_area_holds_it(area: float, attacks: int, lawful: int) -> None:
+    """It is never empty, narrows with more of either kind, and turns round with the labels."""
+    low, high = area_interval(area, attacks, lawful)
+    assert 0 <= low <= area <= high <= 1
+    assert high > low
+    more_low, more_high = area_interval(area, 10 * attacks, 10 * lawful)
+    assert low <= more_low + 1e-9
+    assert more_high <= high + 1e-9
+    assert area_interval(1 - area, lawful, attacks) == pytest.approx((1 - high, 1 - low), abs=1e-9)
+
+
+def test_an_area_of_few_attacks_is_hardly_known() -> None:
+    """Over 300 draws of three attacks and 300 lawful sessions, about 95 % of the intervals hold the true area."""
+    rng, held = np.random.RandomState(0), 0
+    for _ in range(300):
+        attacks, lawful = rng.normal(1.8, 1, 3), rng.normal(0, 1, 300)
+        low, high = area_interval(float((attacks[:, None] > lawful).mean()), 3, 300)
+        held += low <= 0.8985 <= high
+    assert held >= 0.92 * 300
 
 
 @given(pairs=st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=200))

@@ -1,6 +1,7 @@
 """Labels: of sessions, events and accounts, beside the data or in it, and what has none."""
 
 import gzip
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,21 @@ def test_what_has_no_label_is_what_the_description_says(tmp_path: Path) -> None:
     young = labelled_by(tmp_path, "1|1||||"[:-1], unlabelled="lawful", label_delay="30d")
     assert young.ids.tolist() == ["a", "b"]
     assert young.labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("label", "counts"),
+    [
+        ("1", "1 attacks, 0 lawful, 0 without"),
+        ("0", "0 attacks, 1 lawful, 0 without"),
+        ("", "0 attacks, 0 lawful, 1 without"),
+    ],
+)
+def test_what_is_too_young_is_no_example_whatever_its_label(tmp_path: Path, label: str, counts: str) -> None:
+    """Fraud is often known before the delay is over, and lawfulness never: to keep the former alone would bias."""
+    assert labelled_by(tmp_path, f"1|1|0|0|{label}", label_delay="30d").ids.tolist() == ["a", "b"]
+    told = load(tmp_path / "data.csv", described({"label_delay": "30d"})).told
+    assert f"1 sessions younger than 30d before the data's end left out: {counts} a label" in told
 
 
 @pytest.mark.parametrize(
@@ -154,10 +170,83 @@ def test_labels_that_contradict_are_told(tmp_path: Path) -> None:
         load(data, described({"labels_of": "event"}), labels)
 
 
+@pytest.mark.parametrize(
+    ("field", "first", "second", "told"),
+    [
+        (
+            "weight",
+            "0.5",
+            "2",
+            "1 sessions have events whose weight differs, as a (0.5, 2): the first in each holds",
+        ),
+        ("type", "shop", "till", "1 sessions have events whose type differs, as a (shop, till): the first"),
+        (
+            "account_id",
+            "x",
+            "y",
+            "account differs, as a (x, y): expected one in a session; sessions of several accounts",
+        ),
+        (
+            "split",
+            "train",
+            "test",
+            "1 sessions have events whose split differs, as a (train, test): expected one",
+        ),
+        (
+            "attack_from",
+            "0",
+            "1",
+            "1 sessions have events whose attack_from differs, as a (0, 1): expected one",
+        ),
+    ],
+)
+def test_events_that_contradict_are_told_or_refused(
+    tmp_path: Path, field: str, first: str, second: str, told: str
+) -> None:
+    """Of what a session has one, two are told with an example, and refused where they decide of split or targets."""
+    path = tmp_path / "data.csv"
+    head = f"session_id,action,label,{field}\n"
+    path.write_text(f"{head}b,A,1,{first}\na,A,1,{first}\na,A,1,{second}\n")
+    if "expected" in told:
+        with pytest.raises(DataError, match=re.escape(told)):
+            load(path)
+    else:
+        assert any(told in line for line in load(path).told)
+    path.write_text(f"{head}b,A,1,{first}\na,A,1,{first}\na,A,1,{first}\n")
+    assert not any("differs" in line for line in load(path).told)
+
+
+def test_what_any_event_says_of_its_session_holds(tmp_path: Path) -> None:
+    """A marker on the second row alone is as good as on the first, or on all."""
+    path = tmp_path / "data.csv"
+    for begins in (("1", "", ""), ("", "1", ""), ("", "", "1"), ("1", "1", "1")):
+        rows = "".join(f"a,A,1,{one},{one and 'slow'}\n" for one in begins)
+        path.write_text(f"session_id,action,label,attack_from,type\n{rows}b,A,0,,\n")
+        sessions = load(path).sessions
+        assert sessions.targets.tolist() == [0, 1, 1, 0]
+        assert sessions.types.names[sessions.types.codes[0]] == "slow"
+
+
+def test_ids_that_several_accounts_have_are_of_several_sessions(tmp_path: Path) -> None:
+    """Under signals, as in the detector; and it is told."""
+    path = tmp_path / "data.csv"
+    path.write_text(
+        "session_id,account_id,action,label,occurred_at_ms\n"
+        + "".join(
+            f"a,{account},A,{label},{BEGIN_MS + at}\n"
+            for at, (account, label) in enumerate([("x", 0), ("y", 1), ("x", 0)])
+        )
+    )
+    signal = {"name": "pace", "kind": "count", "of": "session_begin", "bounds": [0.5], "half_life_ms": 1_000}
+    loaded = load(path, described({"signals": [signal]}))
+    assert loaded.sessions.lengths.tolist() == [2, 1]
+    assert "1 sessions have the id of another account's: each is one of its own" in loaded.told
+
+
 def test_nothing_is_said_of_nothing(tmp_path: Path) -> None:
     """A delay that leaves out none has no line."""
     labelled_by(tmp_path, "1|1|0|0|0")
-    told = load(tmp_path / "data.csv", described({"label_delay": "1d"})).told
+    told = load(tmp_path / "data.csv", described({"label_delay": "0d"})).told
     assert not any("left out" in line for line in told)
 
 

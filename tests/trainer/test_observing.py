@@ -15,9 +15,9 @@ from detector.core.signals import ABSENT, FIRST, UNKNOWN, Kind, Signal, Signals
 from producer.behaviour.lives import stream as lives
 from producer.behaviour.lives.stream import LivesBehaviour
 from trainer.data.declared import DEFAULT_SIGNALS
-from trainer.data.description import Description, described
+from trainer.data.description import Description, described, read_description
 from trainer.data.loading import load
-from trainer.data.observing import Loss, in_history, with_signals
+from trainer.data.observing import Loss, in_history, told_of_signals, with_signals
 from trainer.data.sessions import DataError, Session, Sessions
 from trainer.data.simulated import after_warm_up, lived
 from trainer.data.windows import pack
@@ -191,6 +191,26 @@ def test_what_a_description_gets_wrong_is_told(tmp_path: Path, changes: dict[str
     (tmp_path / "events.jsonl").write_text("\n".join(map(json.dumps, EVENTS)))
     with pytest.raises(DataError, match=told):
         load(tmp_path / "events.jsonl", described(DESCRIBED | changes))
+
+
+def test_the_ready_made_declaration_is_the_default() -> None:
+    """docs/examples/signals.toml is a whole description, and declares what lives are read by."""
+    path = Path(__file__).parents[2] / "docs" / "examples" / "signals.toml"
+    assert read_description(path) == Description(signals=DEFAULT_SIGNALS)
+
+
+def test_what_signals_read_is_told(tmp_path: Path) -> None:
+    """Of each field how many events have it, a number or a text; then which signals are read, and that some lose histories."""
+    (tmp_path / "events.jsonl").write_text("\n".join(map(json.dumps, EVENTS)))
+    assert (
+        "signals read amount (amt): 2 of 3 events; attributes.device (attributes.device): 2 of 3 events; "
+        "attributes.flag (attributes.flag): 3 of 3 events"
+    ) in load(tmp_path / "events.jsonl", described(DESCRIBED)).told
+    assert told_of_signals(Signals([DEVICE])) == [
+        "reads the signals device (novelty); 20% of the accounts trained on lose their history again and again"
+    ]
+    assert told_of_signals(Signals([AMOUNT])) == ["reads the signals amount (magnitude)"]
+    assert not told_of_signals(Signals(()))
 
 
 def test_what_the_source_lacks_is_told(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from detector.core.evidence import Evidence
+from detector.core.signals import Kind, Signal
 from tests.model.models import metadata
 from trainer.data.sessions import Session, Sessions
 from trainer.data.windows import pack
 from trainer.evaluation.figures import Figures, evaluate
-from trainer.evaluation.report import Section, write_report
+from trainer.evaluation.report import Section, model_card, write_report
 from trainer.evaluation.scoring import Scored
 from trainer.training.defaults import encoding_for
 
@@ -63,3 +64,27 @@ def test_the_card_names_its_data(tmp_path: Path, scored: Scored) -> None:
     told: dict[str, int | str] = {"source": "a.parquet", "labelled": 4_000, "attacks": 40, "split_by": "time"}
     *_, card = _written(tmp_path, scored, evaluate(scored, 0.5), unit="session", **told)
     assert "a.parquet: 4,000 labelled sessions, 40 of them attacks, split by time. SHA-256 " in card
+
+
+def test_the_card_says_what_the_model_reads(scored: Scored) -> None:
+    """Each signal with its kind and field, and whether it knows what an account did before; or that it reads none."""
+    figures = evaluate(scored, 0.5)
+
+    def card(*signals: Signal) -> str:
+        pieces = model_card(metadata(signals=signals), figures)
+        return "\n".join(
+            "|".join(row) for one in pieces for row in (one.rows if isinstance(one, Section) else [one])
+        )
+
+    amount = Signal(name="size", kind=Kind.MAGNITUDE, of="amount", bounds=(10.0,))
+    device = Signal(name="known device", kind=Kind.NOVELTY, of="attributes.device", bounds=(10.0,))
+    plain, within, known = card(), card(amount), card(amount, device)
+    assert (
+        "actions and their times alone, neither amounts nor devices, and nothing of earlier sessions" in plain
+    )
+    assert "size|magnitude|amount" in within
+    assert "action, time, amount, and nothing else; nothing of earlier sessions" in within
+    assert "known device|novelty|attributes.device" in known
+    assert "and the signals below" in known
+    assert "action, time, amount, attributes.device, and nothing else; of earlier sessions what the" in known
+    assert "alone" not in within + known

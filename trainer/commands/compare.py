@@ -6,7 +6,16 @@ from typing import Any
 import click
 from rich.console import Console
 
-from trainer.commands.options import data_options, description_of, has_data, own_data, splits_of, words_of
+from trainer.commands.options import (
+    data_options,
+    description_of,
+    has_data,
+    own_data,
+    refuse_ignored,
+    refuse_ignored_by_source,
+    splits_of,
+    words_of,
+)
 from trainer.comparing import CANDIDATES, folded, leave_one_out, split_in_folds, table, verdicts
 from trainer.comparing import compare as compare_models
 from trainer.data.sessions import DataError
@@ -31,7 +40,11 @@ from trainer.training.pipeline import TrainingConfig
     show_default=True,
     help="Realistic sessions to train on.",
 )
-@click.option("--folds", type=click.IntRange(2, 20), help="Of one's own data, each tested on once.")
+@click.option(
+    "--folds",
+    type=click.IntRange(2, 20),
+    help="Of one's own data, at random by account where there are some, each tested on once.",
+)
 @click.option(
     "--seeds",
     type=click.IntRange(2, 20),
@@ -64,13 +77,19 @@ def compare(
     """Train and evaluate models, ablations and baselines on the same sessions; print Markdown tables.
 
     Baselines are logistic regression on how often each action and each pair of actions came, and gradient-boosted trees
-    on the window. A network that does not beat both is not worth its trouble: the lines below the table say so.
+    on the window; neither reads signals. A network that does not beat both is not worth its trouble: the lines below the
+    table say so.
     """
     own = has_data(options)
     if (own and families) or (folds and not own) or (seeds and (folds or families)):
         raise click.UsageError(
             "--leave-one-out is of the realistic preset, --folds of data, --seeds of either: expected one of the three"
         )
+    refuse_ignored_by_source(options, ("sessions",))
+    if folds:
+        refuse_ignored("--folds", ("split_by", "test_share"))
+    if families:
+        refuse_ignored("--leave-one-out", ("only",))
     chosen = [one for one in CANDIDATES if one.name in (only or (["default"] if own else [one.name]))]
     try:
         config = TrainingConfig(
@@ -86,7 +105,13 @@ def compare(
                 _print(leave_one_out(config, sessions, seed))
                 return
             if folds:
-                each = split_in_folds(own_data(options).sessions(), folds, options["split_seed"] or 0)
+                own_sessions = own_data(options).sessions()
+                each = split_in_folds(own_sessions, folds, options["split_seed"] or 0)
+                of = "sessions" if own_sessions.accounts is None else "accounts"
+                click.echo(
+                    f"{folds} folds of {of} at random, attacked ones spread over all: each is tested on once",
+                    err=True,
+                )
                 runs = ((config, parts) for parts in each)
             else:
                 whole = splits_of(options, own_data(options))[0] if own else realistic_splits(sessions, seed)

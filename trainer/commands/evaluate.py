@@ -10,7 +10,16 @@ from rich.console import Console
 
 from detector.model.artifact import Model, ModelRefusedError, UnknownActions, load_model, resolve_model_path
 from producer.behaviour.lives.stream import LivesBehaviour
-from trainer.commands.options import FILE, SPLIT_OPTIONS, data_options, own_data, splits_of, tries_edits
+from trainer.commands.options import (
+    FILE,
+    SPLIT_OPTIONS,
+    data_options,
+    own_data,
+    refuse_ignored,
+    refuse_ignored_by_source,
+    splits_of,
+    tries_edits,
+)
 from trainer.commands.tables import show, show_table
 from trainer.data.observing import in_history
 from trainer.data.sessions import DataError, LabelsOf, Sessions
@@ -88,6 +97,7 @@ def _checked(_: click.Context, __: click.Parameter, path: Path | None) -> Path |
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of tables.")
 def evaluate(model: str, *, at_k: Sequence[int], as_json: bool, **options: Any) -> None:
     """Evaluate a model on labelled sessions, as the detector would score them: after every action."""
+    _check(options)
     try:
         loaded = _loaded(model)
         sessions, whole = _part(options, loaded)
@@ -131,6 +141,15 @@ def evaluate(model: str, *, at_k: Sequence[int], as_json: bool, **options: Any) 
     show(console := Console(), figures)
     for table in tables:
         show_table(console, table)
+
+
+def _check(options: dict[str, Any]) -> None:
+    """Refuse options that the sessions to evaluate on leave without a meaning."""
+    if options["preset"] is not None:
+        refuse_ignored("simulated traffic", ("part",))
+    elif options["part"] == "all":
+        refuse_ignored("--split all", SPLIT_OPTIONS)
+    refuse_ignored_by_source(options, ("seed", "sessions"))
 
 
 def _loaded(model: str) -> Model:

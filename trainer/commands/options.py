@@ -1,11 +1,12 @@
 """Options that several commands share, and the sessions they name."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, get_args
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from detector.core.encoding import Encoding
 from detector.core.staging import SessionLimits
@@ -21,6 +22,20 @@ from trainer.training.defaults import MAX_WINDOW
 FILE = click.Path(dir_okay=False, path_type=Path)
 SPLIT_OPTIONS = ("split_by", "split_seed", "test_share")
 """In the order in which `split` takes them."""
+OF_DATA: Final = (
+    *(
+        "bootstrap_servers",
+        "labels",
+        "description",
+        "columns",
+        "time_unit",
+        "labels_of",
+        "unlabelled",
+        "label_delay",
+    ),
+    *("skip_bad_lines", *SPLIT_OPTIONS),
+)
+"""Options that say nothing of simulated traffic."""
 IDLE_MS: Final = SessionLimits().idle_timeout_ms
 
 
@@ -55,7 +70,7 @@ def described_options(command: Callable[..., None]) -> Callable[..., None]:
             help="What has no label.  [default: refuse]",
         ),
         click.option(
-            "--label-delay", help="What is younger at the data's end, and has no label, is left out: 30d."
+            "--label-delay", help="What is younger at the data's end is no example, labelled or not: 30d."
         ),
         click.option(
             "--skip-bad-lines", is_flag=True, help="Leave out lines of --data that are none, and tell them."
@@ -100,6 +115,43 @@ def _given(
 def has_data(options: dict[str, Any]) -> bool:
     """Tell whether the options name data of one's own."""
     return any(options[name] is not None for name in ("data", "topic"))
+
+
+def refuse_ignored(what: str, names: Collection[str]) -> None:
+    """Refuse options that were given and that nothing would come of.
+
+    Args:
+        what: ignores them.
+        names: of the parameters of the command that runs.
+
+    Raises:
+        click.UsageError: one of them is on the command line.
+    """
+    context = click.get_current_context()
+    given = [
+        one.opts[0]
+        for one in context.command.params
+        if one.name in names and context.get_parameter_source(one.name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(
+            f"{', '.join(given)} given, of which {what} takes nothing: leave it out, or name --data, --topic or another "
+            "--preset"
+        )
+
+
+def refuse_ignored_by_source(options: dict[str, Any], of_presets: Collection[str]) -> None:
+    """Refuse options that the source ignores, be it data or a preset; `of_presets` are those that data ignores.
+
+    Raises:
+        click.UsageError: one of them is on the command line.
+    """
+    if options["topic"] is not None:
+        refuse_ignored("--topic", of_presets)
+    elif options["data"] is not None:
+        refuse_ignored("--data", ("bootstrap_servers", *of_presets))
+    else:
+        refuse_ignored("simulated traffic", OF_DATA)
 
 
 def tries_edits(options: dict[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from detector.contract.actions import ENDS_SESSION
 from detector.core.encoding import Encoding
-from detector.core.signals import Signal
+from detector.core.signals import Signal, Signals
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
 from producer.behaviour.lives.stream import LivesBehaviour
 from trainer.commands.options import (
@@ -22,16 +22,20 @@ from trainer.commands.options import (
     description_of,
     has_data,
     own_data,
+    refuse_ignored,
+    refuse_ignored_by_source,
     splits_of,
     words_of,
 )
 from trainer.commands.tables import show
 from trainer.data.declared import DEFAULT_SIGNALS
-from trainer.data.observing import LOSS
+from trainer.data.observing import LOSS, told_of_signals
 from trainer.data.sessions import DataError, Splits
 from trainer.data.simulated import (
     BASE_RATE,
+    LIFE_DAYS,
     REALISTIC_SESSIONS,
+    WARM_UP_DAYS,
     lived,
     lives_splits,
     realistic_splits,
@@ -52,6 +56,11 @@ from trainer.training.notebook import NOTEBOOK, SESSIONS, TEST_SHARE
 from trainer.training.pipeline import Trained, TrainingConfig
 from trainer.training.pipeline import train as train_model
 
+_OF_NOTEBOOK: Final = {
+    *("preset", "seed", "steps", "batch_size", "learning_rate", "name", "version", "device"),
+    *Wanted._fields,
+}
+"""Options that the preset seed takes; all else of it is as in the notebook."""
 _FROM_DATA = "[default: from the data]"
 EDITED: Final = 0.3
 """Of the attacks trained on, those that do what attackers can do otherwise."""
@@ -75,7 +84,8 @@ EDITS_SESSIONS: Final = 5_000
     type=click.IntRange(min=100),
     default=REALISTIC_SESSIONS,
     show_default=True,
-    help="Simulated sessions to train on, of the presets realistic and lives.",
+    help="Simulated sessions to train on, of the presets realistic and lives: of lives about so many, of 100 customers at "
+    "least, 60 days of each.",
 )
 @click.option("--leave-out", multiple=True, help="Simulated attack family to train without; may be repeated.")
 @click.option("--no-signals", is_flag=True, help="Train without what lives carry beside actions and times.")
@@ -219,11 +229,22 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
         raise click.UsageError(
             "--cost-fn and --cost-fp were not both given: expected both, or --target-fpr alone"
         )
+    deciding = [
+        f"--{name.replace('_', '-')}"
+        for name in ("threshold", "cost_fn", "target_fpr")
+        if options[name] is not None
+    ]
+    if len(deciding) > 1:
+        raise click.UsageError(f"{' and '.join(deciding)} each decide the threshold: expected one of them")
     if options["like"] and (options["window"] or options["no_time"]):
         raise click.UsageError(
             "--like keeps a model's window and gap buckets: expected no --window and no --no-time"
         )
     is_notebook = options["preset"] in {None, "seed"} and not has_data(options)
+    if is_notebook:
+        refuse_ignored("the preset seed", options.keys() - _OF_NOTEBOOK)
+    else:
+        refuse_ignored_by_source(options, ("sessions", "leave_out"))
     config = NOTEBOOK if is_notebook else TrainingConfig(preset=options["preset"] or "data")
     seed = config.schedule.seed if options["seed"] is None else options["seed"]
     given = {name: options[name] for name in ("steps", "batch_size", "learning_rate") if options[name]}
@@ -246,6 +267,8 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
         signals = like.signals.declared
     if options["no_signals"]:
         signals = ()
+    for line in told_of_signals(Signals(signals)):
+        click.echo(line, err=True)
     parts, base_rate, recorded = _splits(options, seed, signals, like)
     config = replace(
         config,
@@ -287,5 +310,10 @@ def _splits(
         edits = usual_edits(sample, BUILT_IN, ENDS_SESSION, options["idle_timeout_ms"])
         changed = partial(some_edited, edits=edits, share=EDITED, seed=seed)
         parts = lives_splits(count, seed, signals=signals, loss=LOSS, left_out=left_out, changed=changed)
+        click.echo(
+            f"lives of {LIFE_DAYS} days: {len(parts.train):,} sessions to train on, {len(parts.valid):,} for the threshold, "
+            f"{len(parts.test):,} for the figures; the {WARM_UP_DAYS} days before them are history alone",
+            err=True,
+        )
         return parts, base_rate, recorded
     return realistic_splits(count, seed, left_out), base_rate, recorded

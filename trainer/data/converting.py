@@ -289,7 +289,7 @@ def _stored(field: str, codes: Mapping[str, pl.Categories], description: Descrip
     if field in codes and field not in FIELDS:
         return one.cast(pl.Categorical(codes[field]))
     if field in codes:
-        return one.fill_null("").cast(pl.Categorical(codes[field]))
+        return pl.when(one != "").then(one).cast(pl.Categorical(codes[field]))
     if field == "event_id":
         return pl.when(one.is_not_null()).then(one.hash(0))  # which has a value for null, too
     if field == "split":

@@ -69,6 +69,9 @@ _PROBABLE: Final = {
 """Names under which others keep a field: a column that has one and is not read was probably meant."""
 
 
+_SHOWN_COLUMNS: Final = 50
+
+
 class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to read some data."""
 
@@ -84,7 +87,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     unlabelled: Literal["refuse", "lawful", "leave-out"] = "refuse"
     """What has no label at all: an error, lawful since only attacks are labelled, or no example."""
     label_delay: str | None = None
-    """How long a label takes to come, as 30d: what is younger and has none is left out."""
+    """How long a label takes to come, as 30d: what is younger is no example, whatever label it has by now."""
     ends_session: tuple[str, ...] = ENDS_SESSION
     """Actions after which a session begins anew."""
     moves_money: tuple[str, ...] = MOVES_MONEY
@@ -259,7 +262,8 @@ def unread(have: Iterable[str], found: Mapping[str, str]) -> list[str]:
             )
         else:
             others.append(name)
-    return [*lines, *([f"not read: {', '.join(others)}"] if others else [])]
+    more = ", …" if len(others) > _SHOWN_COLUMNS else ""
+    return [*lines, *([f"not read: {', '.join(others[:_SHOWN_COLUMNS])}{more}"] if others else [])]
 
 
 def _probable_field(column: str) -> str | None:

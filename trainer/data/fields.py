@@ -137,10 +137,15 @@ def values_of(
     return made
 
 
-def told_of(values: Mapping[str, Any], columns: Mapping[str, str]) -> list[str]:
-    """Say which fields no event has."""
+def told_of(values: Mapping[str, NDArray[np.object_]], columns: Mapping[str, str]) -> list[str]:
+    """Say of each field how many events have it."""
+    counts = [
+        f"{field} ({column}): {sum(one is not None for one in values[field].tolist()):,} of {len(values[field]):,} events"
+        for field, column in columns.items()
+        if field in values
+    ]
     missing = [f"{field} ({column})" for field, column in columns.items() if field not in values]
     told = (
         f"no event has {', '.join(missing)}: [fields] of the description says what the source calls a field"
     )
-    return [told] if missing else []
+    return [*(["signals read " + "; ".join(counts)] if counts else []), *([told] if missing else [])]

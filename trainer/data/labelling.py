@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 
 from trainer.data.description import Description
 from trainer.data.reading import Table
-from trainer.data.sessions import UNLABELLED, DataError, LabelsOf
+from trainer.data.sessions import PARTS, UNLABELLED, DataError, LabelsOf
 
 LABEL_FIELDS: Final = ("label", "attack_from", "type", "customer_type", "attack_id")
 KEYS: Final = {"session": "session", "event": "event_id", "account": "account"}
 """The field by which a label file says what it labels."""
+_OF_A_SESSION: Final = ("account", "split", "attack_from", "weight", *LABEL_FIELDS[2:])
+"""Fields of which a session has one; of the first three two are refused."""
+_OWN_ID: Final = "; sessions of several accounts need ids of their own"
 NONE: Final = -2
 """No label at all; UNLABELLED is what the data itself calls unknown."""
 
@@ -37,17 +40,44 @@ class Events(NamedTuple):
 
     def of_events(self, field: str) -> NDArray[np.int64] | None:
         """Return a column's values or codes, in order, NONE where there is none; None if there is no column."""
-        return self._at(field, self.order)
-
-    def of_sessions(self, field: str) -> NDArray[np.int64] | None:
-        """Return a column's values or codes of each session: those of its first event."""
-        return self._at(field, self.order[self.starts[:-1]])
-
-    def _at(self, field: str, rows: _Codes) -> NDArray[np.int64] | None:
         frame = self.table.frame
         if field not in frame.columns or frame[field].null_count() == len(frame):
             return None
-        return _numbers(self.table, field)[rows]
+        return _numbers(self.table, field)[self.order]
+
+    def of_sessions(self, field: str) -> NDArray[np.int64] | None:
+        """Return a column's values or codes of each session: those of the first of its events that has one."""
+        values = self.of_events(field)
+        if values is None:
+            return None
+        first = np.where(values == NONE, len(values), np.arange(len(values)))
+        return np.append(values, NONE)[np.minimum.reduceat(first, self.starts[:-1])]
+
+    def contradictions(self) -> Iterator[str]:
+        """Yield what is to be said of sessions whose events say different things of them.
+
+        Raises:
+            DataError: they differ in what decides of how sessions are split, or of where an attack begins.
+        """
+        frame, names = self.table.frame, self.table.names
+        for field in (one for one in _OF_A_SESSION if one in frame.columns and not self.table.one_a_row):
+            values = frame[field].to_physical().cast(pl.Float64)
+            low, high = (
+                reduced.reduceat(values.fill_null(none).to_numpy()[self.order], self.starts[:-1])
+                for reduced, none in ((np.minimum, np.inf), (np.maximum, -np.inf))
+            )
+            if not len(differ := np.flatnonzero(low < high)):
+                continue
+            one = differ[0]
+            two = f"{low[one]:g}, {high[one]:g}"
+            meant = names[field].to_series() if field in names else PARTS if field == "split" else None
+            if meant is not None:
+                two = f"{meant[int(low[one])]}, {meant[int(high[one])]}"
+            name = frame["session"][int(self.order[self.starts[one]])]
+            said = f"{len(differ):,} sessions have events whose {field} differs, as {name} ({two})"
+            if field in _OF_A_SESSION[:3]:
+                raise DataError(f"{said}: expected one in a session{_OWN_ID if field == 'account' else ''}")
+            yield f"{said}: the first in each holds"
 
 
 def _numbers(table: Table, field: str) -> NDArray[np.int64]:
@@ -233,12 +263,14 @@ def _with_policy(
         at_ms = (
             events.times_ms if what == "events" else np.maximum.reduceat(events.times_ms, events.starts[:-1])
         )
-        young = missing & (at_ms > events.times_ms.max() - description.label_delay_ms)
+        young = at_ms > events.times_ms.max() - description.label_delay_ms
         made, missing = np.where(young, UNLABELLED, made), missing & ~young
         if young.any():
+            attacks, lawful = (int((labels[young] == label).sum()) for label in (1, 0))
+            # Attacks whose labels came sooner than others' would be too many among those that are known.
             told.append(
-                f"{int(young.sum()):,} {what} without a label left out: younger than {description.label_delay} before the "
-                "data's end"
+                f"{int(young.sum()):,} {what} younger than {description.label_delay} before the data's end left out: {attacks:,} "
+                f"attacks, {lawful:,} lawful, {int(young.sum()) - attacks - lawful:,} without a label"
             )
     count = int(missing.sum())
     if count and description.unlabelled == "refuse":

@@ -151,6 +151,7 @@ def assembled(
     if times_ms is not None:
         times_ms = times_ms[order]
     events = Events(table, order, starts, times_ms)
+    contradictions = list(events.contradictions())
     found = labelled(events, labels, description)
     ids = table.names["session"].to_series()
     actions = _categories(events.of_events("action"), table.names["action"], len(order))
@@ -187,6 +188,8 @@ def assembled(
         raise DataError(f"{source} has no session with a label: expected some")
     return sessions, [
         *found.told,
+        *contradictions,
+        *_told_of_shared_ids(whole),
         *strange_words(description, actions.names),
         *_told_of_repeats(table, events, actions),
         *_told_of_names(actions),
@@ -284,6 +287,12 @@ def _told_of_repeats(table: Table, events: Events, actions: Categories) -> list[
             "there twice, or name the events' ids (--column event_id=...), by which a repeat counts once"
         )
     ]
+
+
+def _told_of_shared_ids(sessions: Sessions) -> list[str]:
+    """Say how many ids several accounts have, of a session each."""
+    again = len(sessions) - len(np.unique(sessions.ids.astype(str)))
+    return [f"{again:,} sessions have the id of another account's: each is one of its own"] if again else []
 
 
 def _told_of_names(actions: Categories) -> list[str]:

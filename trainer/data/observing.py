@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
 from detector.core.profile import Profile, tag_of
+from detector.core.signals import Signals
 from detector.core.staging import SessionLimits
 from trainer.data.sessions import UNLABELLED, Sessions, together_in
 from trainer.data.sittings import Sittings, clamped, sittings, stream_time_ms
@@ -31,6 +32,18 @@ class Loss(NamedTuple):
 
 LOSS: Final = Loss(0.2)
 """Of the histories that are trained on."""
+
+
+def told_of_signals(signals: Signals) -> list[str]:
+    """Say which signals a training reads, and how histories are lost; nothing without signals."""
+    if not signals:
+        return []
+    names = ", ".join(f"{one.name} ({one.kind})" for one in signals.declared)
+    lost = (
+        f"; {LOSS.share:.0%} of the accounts trained on lose their history again and again"
+        * signals.of_history
+    )
+    return [f"reads the signals {names}{lost}"]
 
 
 def with_signals(

@@ -26,6 +26,9 @@ from trainer.data.sessions import DataError
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 FIRST_LINES: Final = 20
 CHUNK_LINES: Final = 50_000
+MOST_KEYS: Final = 1_000
+"""Of all lines: with more, keys are values, and those of further lines are not looked at."""
+_Keys = dict[str, msgspec.Raw]
 TEXTS: Final = ("session", "account", "action", "type", "customer_type", "attack_id")
 OF_EVENTS: Final = ("session", "action")
 """Fields that every event has."""
@@ -140,7 +143,7 @@ def read_lines(
         field for field, column in found.items() if any(isinstance(one.get(column), list) for one in examples)
     }
     of_signals = columns_of(description) if "action" in fields else {}
-    told = unread(keys, found | {field: path.partition(".")[0] for field, path in of_signals.items()})
+    there = found | {field: path.partition(".")[0] for field, path in of_signals.items()}
     listed = "action" in lists
     if listed:
         lists |= {"time", "event_id"} - found.keys()
@@ -148,7 +151,8 @@ def read_lines(
         one for one in fields if one not in found
     ]:  # later lines may have it: few say where attacks begin
         found[field] = USUAL_NAMES[field][-1 if listed else 0]
-    decoder = msgspec.json.Decoder(_line_type(found, lists))
+    decoder, decoder_of_keys = msgspec.json.Decoder(_line_type(found, lists)), msgspec.json.Decoder(_Keys)
+    seen: dict[str, Any] = dict.fromkeys(keys)
     codes = names or new_codes(of_signals)
     attributes = {field: f"c{list(found.values()).index(column)}" for field, column in found.items()}
     pieces: list[pl.DataFrame] = []
@@ -160,6 +164,8 @@ def read_lines(
         for number, partition, line in chunk:
             try:
                 good.append(decoder.decode(line))
+                if len(seen) < MOST_KEYS:
+                    seen |= decoder_of_keys.decode(line)
                 rows.append((number, partition))
                 texts.append(line)
             except (msgspec.DecodeError, UnicodeError) as error:
@@ -175,7 +181,8 @@ def read_lines(
         if len(raw):
             pieces.append(compacted(raw.lazy(), description, codes, bad))
     frame = pl.concat(pieces, how="diagonal") if pieces else pl.DataFrame()
-    return _checked(Table(frame, codes, bad, told, not listed, listed))
+    there |= {field: column for field, column in found.items() if column in seen}
+    return _checked(Table(frame, codes, bad, unread(seen, there), not listed, listed))
 
 
 def lines_of(path: Path) -> Iterator[bytes]:

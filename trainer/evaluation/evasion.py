@@ -139,7 +139,7 @@ def escapes(
     score: Callable[[Sessions], Scored],
     ends: Collection[str] = (),
 ) -> Iterator[Escapes]:
-    """Edit attacks that are caught, score them again, and yield what is caught no more, edit by edit.
+    """Edit attacks that are caught, score them again, and yield what is caught no more, edit by edit; nothing where none is caught.
 
     Args:
         scored: sessions, attacks and lawful ones.
@@ -151,6 +151,8 @@ def escapes(
     """
     sessions, blocks = scored.sessions, scored.first_blocks(threshold)
     caught = np.flatnonzero(_caught(scored, threshold))
+    if not len(caught):
+        return
     chosen = caught[
         np.unique(np.linspace(0, len(caught) - 1, min(len(caught), MOST_ATTACKS)).astype(np.int64))
     ]

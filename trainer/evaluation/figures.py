@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 from trainer.data.sessions import Categories, DataError, LabelsOf
 from trainer.evaluation.course import BUILT_IN, Course, Flags, Money
 from trainer.evaluation.curves import Curve, Ranking
-from trainer.evaluation.intervals import Estimate, Weights, newcombe, tells, wider, wilson
+from trainer.evaluation.intervals import (
+    Estimate,
+    Interval,
+    Weights,
+    area_interval,
+    newcombe,
+    tells,
+    wider,
+    wilson,
+)
 from trainer.evaluation.scoring import Scored
 from trainer.evaluation.units import Judged, judge
 
@@ -66,7 +75,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     sessions `blocked_after_N` actions of the attacker and, of attacks that move money, `blocked_before_last_large`
     transfer, `blocked_by_last_large`, `blocked_before_any_money`; of attacks of several sessions
     `several_blocked_before_large`, where the data says which sessions are of one attack. Intervals are of 95 %, by a bootstrap over accounts
-    (sessions, without accounts); a rate's is Wilson's where that is wider."""
+    (sessions, without accounts), and at least as wide as Wilson's of a rate, as what follows from any two rates in
+    Wilson's, and as what so many of the rarer kind can tell of an area."""
     at_k: dict[int, AtK]
     brier: float
     ece: float
@@ -141,7 +151,7 @@ def evaluate(
         threshold=threshold,
         best_f1_threshold=curve.best_f1()[1],
         smallest_rate=1 / int((~attack).sum()),
-        estimates=_estimates(judged, measure, rates),
+        estimates=_estimates(judged, measure, rates, curve, rate),
         at_k={k: AtK(*curve.first(k)) for k in at_k},
         brier=brier,
         ece=ece,
@@ -226,16 +236,8 @@ def _measure(judged: Judged, base_rate: float, blocked: Flags, more: Rates) -> t
         curve = by_score.curve(base_rate, weights)
         found |= {f"recall_at_{budget:g}": curve.recall_at(budget) for budget in budgets}
         found |= shares(rates, weights)
-        recall, alarms = found["recall"], found["false_alarm_rate"]
-        here = Curve.at(base_rate, np.empty(0, np.float32), np.array([recall, 1.0]), np.array([alarms, 1.0]))
-        found |= {
-            "precision": float(here.precision[0]),
-            "f1": float(here.f1[0]),
-            "best_f1": curve.best_f1()[0],
-            "macro_f1": float(here.macro_f1[0]),
-            "best_macro_f1": float(curve.macro_f1.max()),
-            "alerts_per_1000": 1000 * (base_rate * recall + (1 - base_rate) * alarms),
-        }
+        found |= _follows(base_rate, found["recall"], found["false_alarm_rate"])
+        found |= {"best_f1": curve.best_f1()[0], "best_macro_f1": float(curve.macro_f1.max())}
         return found | shares(more, weights)
 
     return measure, rates | more
@@ -251,19 +253,51 @@ def _sampled(judged: Judged, measures: Sequence[Measure]) -> list[dict[str, NDAr
     ]
 
 
-def _estimates(judged: Judged, measure: Measure, rates: Rates) -> dict[str, Estimate]:
+def _follows(base_rate: float, recall: float, alarms: float) -> dict[str, float]:
+    """Return what follows from the two rates at a threshold."""
+    here = Curve.at(base_rate, np.empty(0, np.float32), np.array([recall, 1.0]), np.array([alarms, 1.0]))
+    return {
+        "precision": float(here.precision[0]),
+        "f1": float(here.f1[0]),
+        "macro_f1": float(here.macro_f1[0]),
+        "alerts_per_1000": 1000 * (base_rate * recall + (1 - base_rate) * alarms),
+    }
+
+
+def _corners(curve: Curve, base_rate: float, caught: float, alarmed: float) -> dict[str, Interval]:
+    """Return how far what follows from the two rates may lie, each rate anywhere in its interval."""
+    rates = wilson(caught, float(curve.caught[-1])), wilson(alarmed, float(curve.alarmed[-1]))
+    four = [_follows(base_rate, *both) for both in itertools.product(*rates)]
+    return {name: (min(one[name] for one in four), max(one[name] for one in four)) for name in four[0]}
+
+
+def _estimates(
+    judged: Judged, measure: Measure, rates: Rates, curve: Curve, base_rate: float
+) -> dict[str, Estimate]:
     attacks = int(judged.labels.sum())
+    lawful = len(judged.labels) - attacks
+    rarer = min(attacks, lawful)
+    caught, alarmed = (int(rates[name][0].sum()) for name in ("recall", "false_alarm_rate"))
+    exact = _corners(curve, base_rate, caught, alarmed)
+    for name, best in (("f1", np.argmax(curve.f1)), ("macro_f1", np.argmax(curve.macro_f1))):
+        exact[f"best_{name}"] = _corners(
+            curve, base_rate, float(curve.caught[best]), float(curve.alarmed[best])
+        )[name]
+    exact |= {name: wilson(int(hits.sum()), int(of.sum())) for name, (hits, of) in rates.items()}
     found = {}
     for name, samples in _sampled(judged, [measure])[0].items():
         value = float(samples[0])
         largest = _largest(name)
         interval = judged.draws.interval(value, samples[1:], largest)
-        if name in rates:
-            hits, of = rates[name]
-            exact = wilson(int(hits.sum()), int(of.sum()))
-            interval = wider(interval, exact) if tells(samples[1:]) else exact
-        elif name.startswith("recall_at_"):
-            interval = wider(interval, wilson(value * attacks, attacks))
+        if name in exact:
+            interval = wider(interval if tells(samples[1:]) else (value, value), exact[name])
+        elif name.endswith("roc_auc"):
+            interval = wider(interval, area_interval(value, attacks, lawful))
+        else:
+            of = (
+                rarer if name.endswith("pr_auc") else attacks
+            )  # of areas (Boyd, Eng and Page 2013), and of recalls
+            interval = wider(interval, wilson(value * of, of))
         found[name] = Estimate(value, max(0.0, interval[0]), min(largest, interval[1]))
     return found
 

@@ -1,4 +1,4 @@
-"""Intervals of 95 %: Wilson's for rates, Newcombe's for differences of rates, a bootstrap over accounts for the rest."""
+"""Intervals of 95 %: Wilson's for rates, Newcombe's for their differences and for areas, a bootstrap over accounts for the rest."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,6 +36,35 @@ def wilson(hits: float, of: float) -> Interval:
     half = _Z * sqrt(share * (1 - share) / of + spread / (4 * of))
     low, high = (share + spread / 2 - half) / (1 + spread), (share + spread / 2 + half) / (1 + spread)
     return min(max(0.0, low), share), max(min(1.0, high), share)
+
+
+def exceeds(hits: float, of: float, others: float, of_others: float) -> bool:
+    """Tell whether the interval of one rate less another, of other examples, lies above 0 (Newcombe 1998, method 10)."""
+    first, second = hits / of, others / of_others
+    return first - second > sqrt(
+        (first - wilson(hits, of)[0]) ** 2 + (wilson(others, of_others)[1] - second) ** 2
+    )
+
+
+def area_interval(area: float, attacks: int, lawful: int) -> Interval:
+    """Return the interval of an area under the ROC curve, not empty at 1: a score interval (Newcombe 2006, method 5).
+
+    Its variance is that of Hanley and McNeil (1982), which counts how few the rarer kind are.
+    """
+    each = (attacks + lawful) / 2 - 1
+
+    def holds(true: float) -> bool:
+        alike = (1 - true) / (2 - true) + true / (1 + true)
+        return abs(area - true) <= _Z * sqrt(true * (1 - true) * (1 + each * alike) / (attacks * lawful))
+
+    ends = []
+    for extreme in (0.0, 1.0):
+        inside, outside = area, extreme
+        for _ in range(50):  # halves what is left, to rounding
+            middle = (inside + outside) / 2
+            inside, outside = (middle, outside) if holds(middle) else (inside, middle)
+        ends.append(inside)
+    return ends[0], ends[1]
 
 
 def newcombe(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Interval:

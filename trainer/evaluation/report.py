@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
+from detector.core.signals import Signal, Signals
 from detector.model.metadata import ModelMetadata
 from trainer.data.sessions import LabelsOf
 from trainer.evaluation.course import BUILT_IN, Course
@@ -93,6 +94,7 @@ def model_card(
     times = f"with the gap before each in one of {count + 1} buckets" if count else "without times"
     others = " and a token for others" if metadata.unknown_token else ""
     adds_up = ", and adds up what they come to" if metadata.evidence else ""
+    signals = ", and the signals below" if metadata.signals else ""
     told = metadata.training
     data = f"Simulated by the preset {metadata.preset}"
     if "source" in told:
@@ -100,11 +102,15 @@ def model_card(
     yield Text("h1", f"{metadata.name} {metadata.version}")
     yield Text(
         "p",
-        f"{_KINDS.get(str(told.get('model')), '')}Scores the last {metadata.window} actions of a session, {times}, after "
+        f"{_KINDS.get(str(told.get('model')), '')}Scores the last {metadata.window} actions of a session, {times}{signals}, after "
         f"every action{adds_up}; blocks at {metadata.threshold:.6g}. Vocabulary of {len(metadata.vocabulary):,} actions{others}.",
     )
     yield Text("h2", "Data")
     yield Text("p", f"{data}. SHA-256 {metadata.data_sha256}.")
+    if metadata.signals:
+        yield Text("h2", "Signals")
+        header = ("read beside action and gap", "kind", "of")
+        yield Section(header, [(one.name, one.kind.value, one.of) for one in metadata.signals])
     yield Text("h2", "Figures")
     yield from sections(figures)
     yield from more
@@ -112,12 +118,28 @@ def model_card(
     yield Text(
         "p",
         "For blocking or stepping up sessions whose actions resemble an account takeover. A figure on simulated traffic is "
-        "a figure on that traffic: train and evaluate on your own before you rely on it. The model knows actions and their "
-        "times alone, neither amounts nor devices, and nothing of earlier sessions. Scores are probabilities at the base "
+        "a figure on that traffic: train and evaluate on your own before you rely on it. "
+        f"{_knows(metadata.signals)} Scores are probabilities at the base "
         "rate above only as far as the reliability plot shows.",
     )
     yield Text("h2", "Training")
     yield Text("p", f"{training}. {libraries}.")
+
+
+def _knows(declared: Sequence[Signal]) -> str:
+    """Say what the model knows of a session and its account."""
+    if not declared:
+        return "The model knows actions and their times alone, neither amounts nor devices, and nothing of earlier sessions."
+    signals = Signals(declared)
+    events = (
+        "Of events the model reads " + ", ".join(("action", "time", *signals.fields)) + ", and nothing else"
+    )
+    earlier = (
+        "of earlier sessions what the account's profile keeps for the signals above, none of it where an account is new"
+        if signals.of_history
+        else "nothing of earlier sessions"
+    )
+    return f"{events}; {earlier}. A field that an event does not carry is absent to it."
 
 
 def _markdown(card: Iterable[Text | Section]) -> Iterator[str]:

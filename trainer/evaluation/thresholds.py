@@ -18,7 +18,8 @@ def threshold_for(lawful: NDArray[np.float32], false_alarm_rate: float) -> float
         false_alarm_rate: above 0.
 
     Returns:
-        just above the score of the first session that must not raise one; at most 1.
+        just above the score of the first session that must not raise one; at most 1, where more raise one if more
+        score 1.
     """
     allowed = int(len(lawful) * false_alarm_rate)
     if allowed >= len(lawful):

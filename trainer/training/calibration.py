@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.sessions import LabelsOf
-from trainer.evaluation.curves import Ranking
+from trainer.evaluation.curves import Curve, Ranking
+from trainer.evaluation.intervals import area_interval, exceeds
 from trainer.evaluation.thresholds import threshold_for, threshold_of_best_f1, threshold_of_least_cost
 
 DEFAULT_TARGET_FPR: Final = 1e-3
@@ -14,6 +15,8 @@ ALARMS_THAT_SHOW: Final = 10
 """False alarms that a budget should allow the validation part: of fewer, the next data has half or twice as many."""
 WORSE_F1: Final = 0.05
 """What the default budget may cost in F1 before the best F1 is taken in its place."""
+LEAST_GAIN: Final = 1.05
+"""How many times the share of lawful examples that of attacks has to be: below, nearly everybody is blocked alike."""
 _CONVERGED: Final = 1e-9
 _RIDGE: Final = 1e-2
 _NEWTON_STEPS: Final = 50
@@ -143,11 +146,13 @@ def choose_threshold(
     """Choose the threshold by the validation part's examples, of sessions by their highest scores.
 
     Raises:
-        TrainingError: it would block nobody, or everybody, where neither the threshold nor costs were given.
+        TrainingError: it would block nobody, or nearly everybody, or whom chance would, where neither the threshold nor
+            costs were given.
     """
     attack = labels == 1
     lawful = highest[~attack]
     least = 1 / len(lawful)
+    curve = Ranking.of(attack, highest).curve(base_rate)
     told = ""
     if wanted.threshold is not None:
         by, threshold = "given", wanted.threshold
@@ -158,19 +163,24 @@ def choose_threshold(
         by, threshold = "f1", threshold_of_best_f1(highest, labels, base_rate)
         told = (
             f"{len(lawful):,} lawful validation {unit}s are too few to show {DEFAULT_TARGET_FPR:.2%} false alarms, of which "
-            f"they would have {len(lawful) * DEFAULT_TARGET_FPR:.2g}: the threshold is that of the best F1 there; "
+            f"they would have {len(lawful) * DEFAULT_TARGET_FPR:.4g}, not {ALARMS_THAT_SHOW}: the threshold is that of the best F1 there; "
             "--target-fpr asks for another"
         )
     else:
         by, asked = "target_fpr", wanted.target_fpr or DEFAULT_TARGET_FPR
         threshold = threshold_for(lawful, max(asked, least))
-        if asked < least:
+        alarmed = float((lawful >= threshold).mean())
+        if alarmed > max(asked, least):
+            told = (
+                f"{asked:.2%} false alarms cannot be kept to: {round(alarmed * len(lawful)):,} of {len(lawful):,} lawful "
+                f"validation {unit}s score 1, as high as a threshold can be, and alarm ({alarmed:.2%})"
+            )
+        elif asked < least:
             told = (
                 f"{len(lawful):,} lawful validation {unit}s cannot show {asked:.2%} false alarms: the nearest that "
                 f"they can, {least:.2%}, was taken"
             )
         best = threshold_of_best_f1(highest, labels, base_rate)
-        curve = Ranking.of(attack, highest).curve(base_rate)
         if wanted.target_fpr is None and (reached := curve.f1_at(threshold)) < curve.f1_at(best) - WORSE_F1:
             told = (
                 f"{DEFAULT_TARGET_FPR:.2%} false alarms give an F1 of {reached:.2f} on validation, where "
@@ -181,19 +191,32 @@ def choose_threshold(
     if by == "cost" and not false + caught:
         told = f"the cheapest is to block nobody, at a threshold of {threshold:.6g}: a false alarm costs too much, or a miss too little"
     chosen = Chosen(threshold, by, len(lawful), false, caught, told)
-    if by in {"given", "cost"} or (caught > 0 and min(false, caught) < 1):
-        return chosen
-    raise TrainingError(_useless(chosen, lawful, int(attack.sum()), unit))
+    if told_by_chance := _by_chance(chosen, curve, unit):
+        if by not in {"given", "cost"}:
+            raise TrainingError(told_by_chance)
+        chosen = chosen._replace(told=told or told_by_chance)
+    return chosen
 
 
-def _useless(chosen: Chosen, lawful: NDArray[np.float32], attacks: int, unit: LabelsOf) -> str:
-    """Say what is wrong with a threshold that blocks nobody, or everybody."""
-    values, counts = np.unique(lawful, return_counts=True)
-    tied = int(counts[-1])
-    ties = f", and {tied:,} of them share their highest score, {values[-1]:.6g}" if tied > 1 else ""
-    seen, alarms = ("all", "fewer") if chosen.recall else ("none", "more")
+def _by_chance(chosen: Chosen, curve: Curve, unit: LabelsOf) -> str:
+    """Say what is wrong with a threshold that blocks nobody, nearly everybody, or whom chance would; else nothing.
+
+    Of few attacks a strict budget may catch too few to tell: then that the scores rank better than chance is enough.
+    """
+    attacks, lawful, scores = int(curve.caught[-1]), chosen.lawful, curve.thresholds
+    caught, alarmed = round(chosen.recall * attacks), round(chosen.false_alarm_rate * lawful)
+    ranks = area_interval(curve.roc_auc(), attacks, lawful)[0] > 1 / 2
+    gains = chosen.recall >= LEAST_GAIN * chosen.false_alarm_rate
+    if caught and gains and (ranks or exceeds(caught, attacks, alarmed, lawful)):
+        return ""
+    of_lawful = np.diff(curve.alarmed, prepend=0)
+    highest = int(np.argmax(of_lawful > 0))
+    tied = int(of_lawful[highest])
+    ties = f", and {tied:,} of them share their highest score, {scores[highest]:.6g}" if tied > 1 else ""
+    seen = "all" if caught == attacks else f"{caught:,}" if caught else "none"
     return (
         f"the threshold {chosen.threshold:.6g} blocks {seen} of {attacks:,} attacks and {chosen.false_alarm_rate:.1%} of "
-        f"{chosen.lawful:,} lawful {unit}s on the validation part{ties}: expected a model that tells them apart; give "
-        f"more data, train longer (--steps), read more of a session (--window), or allow {alarms} false alarms (--target-fpr)"
+        f"{lawful:,} lawful {unit}s on the validation part{ties}, no better than chance: expected a model that tells them "
+        "apart; give more data, train longer (--steps), read more of a session (--window), or allow "
+        f"{'fewer' if chosen.false_alarm_rate > 1 / 2 else 'more'} false alarms (--target-fpr)"
     )
