@@ -213,6 +213,26 @@ def test_what_signals_read_is_told(tmp_path: Path) -> None:
     assert not told_of_signals(Signals(()))
 
 
+def test_what_is_history_alone_is_told(tmp_path: Path) -> None:
+    """Sessions without a label are counted with those that are read, and named as what they are."""
+    events = [
+        {
+            "session_id": f"s{number}",
+            "account_id": "a",
+            "action": "PAY",
+            "occurred_at_ms": BEGIN_MS,
+            "label": label,
+        }
+        for number, label in enumerate([1, 0, None])
+    ]
+    (tmp_path / "events.jsonl").write_text("\n".join(map(json.dumps, events)))
+    asked = {"unlabelled": "leave-out"}
+    *_, told = load(tmp_path / "events.jsonl", described(DESCRIBED | asked)).told
+    assert told == "3 sessions of 3 actions: 1 are attacks, 1 without a label are history alone"
+    *_, told = load(tmp_path / "events.jsonl", described(asked)).told
+    assert told == "2 sessions of 2 actions: 1 are attacks"
+
+
 def test_what_the_source_lacks_is_told(tmp_path: Path) -> None:
     """A field that no event has is said; a column that was named must be there, and times, where there is history."""
     events = [{"session_id": "s", "action": "PAY", "label": 0, "occurred_at_ms": BEGIN_MS}]

@@ -14,7 +14,7 @@ from trainer.data.description import FIELDS, Description, strange_words
 from trainer.data.fields import columns_of, told_of, values_of
 from trainer.data.labelling import KEYS, LABEL_FIELDS, Events, labelled
 from trainer.data.reading import Table, read_table
-from trainer.data.sessions import Categories, DataError, Sessions
+from trainer.data.sessions import UNLABELLED, Categories, DataError, Sessions
 from trainer.data.topic import Topic, read_topic
 
 _PLAIN: Final = Description()
@@ -313,4 +313,6 @@ def _summary(sessions: Sessions) -> str:
     if sessions.labels_of == "event":
         count, known = int((sessions.targets == 1).sum()), int((sessions.targets >= 0).sum())
         return f"{what}: {count:,} of {known:,} labelled events are attacks"
-    return f"{what}: {attacks:,} are attacks"
+    history = int((sessions.labels == UNLABELLED).sum())  # which only signals have a use for
+    alone = f", {history:,} without a label are history alone" if history else ""
+    return f"{what}: {attacks:,} are attacks{alone}"
