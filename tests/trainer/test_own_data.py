@@ -133,6 +133,18 @@ def test_evaluate_gives_what_the_training_said(trained: tuple[Path, Path]) -> No
     assert kept["roc_auc"] > 0.95
 
 
+@pytest.mark.parametrize(
+    ("part", "said"), [("test", "held out"), ("train", "of the part train, "), ("all", "of all parts, ")]
+)
+def test_the_part_is_named_truly(trained: tuple[Path, Path], part: str, said: str) -> None:
+    """The first line of the figures says which sessions they are of."""
+    model, data = (str(one) for one in trained)
+    done = CliRunner().invoke(main, ["evaluate", "--model", model, "--data", data, "--split", part])
+    assert done.exit_code == 0, done.output
+    assert f"on the sessions {said}" in done.output
+    assert ("held out" in done.output) == (part == "test")
+
+
 def test_a_model_of_whole_sessions_is_judged_at_their_end(trained: tuple[Path, Path], tmp_path: Path) -> None:
     """With --no-prefixes training and evaluation know one score a session, that after its last action; it is told."""
     data, out = str(trained[1]), str(tmp_path / "whole.onnx")

@@ -63,3 +63,11 @@ def test_the_card_names_its_data(tmp_path: Path, scored: Scored) -> None:
     told: dict[str, int | str] = {"source": "a.parquet", "labelled": 4_000, "attacks": 40, "split_by": "time"}
     *_, card = _written(tmp_path, scored, evaluate(scored, 0.5), unit="session", **told)
     assert "a.parquet: 4,000 labelled sessions, 40 of them attacks, split by time. SHA-256 " in card
+
+
+def test_page_and_card_name_the_part(tmp_path: Path, scored: Scored) -> None:
+    """Figures on what was learned from are not called held out, in the file as in the terminal."""
+    assert "on the sessions held out" in _written(tmp_path, scored, evaluate(scored, 0.5))[1]
+    for told in _written(tmp_path, scored, evaluate(scored, 0.5, part="of the part train"))[1:]:
+        assert "on the sessions of the part train" in told
+        assert "held out" not in told

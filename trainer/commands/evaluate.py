@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Final, get_args
 
 import click
 import msgspec
@@ -24,6 +24,14 @@ from trainer.evaluation.figures import evaluate as evaluate_scores
 from trainer.evaluation.report import difference_section, escape_section, write_report
 from trainer.evaluation.scoring import OnPart, Scored, score_with_model
 from trainer.progress import Terminal
+
+
+_PARTS: Final = {
+    "test": "held out",
+    "valid": "of the part valid, which chooses a threshold",
+    "train": "of the part train, which is learned from",
+    "all": "of all parts, what is learned from among them",
+}
 
 
 def _checked(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
@@ -108,6 +116,7 @@ def evaluate(model: str, *, at_k: Sequence[int], as_json: bool, **options: Any) 
             unit=unit,
             at_k=at_k,
             money=Money.of(loaded.metadata),
+            part="simulated" if options["preset"] else _PARTS[options["part"]],
         )
         found: dict[str, Any] = msgspec.to_builtins(figures, str_keys=True)
         tables = []

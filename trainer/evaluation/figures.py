@@ -60,6 +60,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     unit: LabelsOf
+    part: str
+    """Which of the data they are, in words."""
     examples: int
     attacks: int
     base_rate: float
@@ -117,6 +119,7 @@ def evaluate(
     unit: LabelsOf | None = None,
     at_k: Sequence[int] = (),
     money: Money = BUILT_IN,
+    part: str = "held out",
 ) -> Figures:
     """Evaluate a model's scores.
 
@@ -128,6 +131,7 @@ def evaluate(
         unit: what an example is; by default what is labelled.
         at_k: how many of the highest to give precision and recall of.
         money: the actions that move it.
+        part: which of the data the examples are, in words.
 
     Raises:
         DataError: the examples are not of both kinds, or are to be accounts and there are none.
@@ -144,6 +148,7 @@ def evaluate(
     seconds = np.empty(0) if course is None else course.seconds
     return Figures(
         unit=judged.unit,
+        part=part,
         examples=len(attack),
         attacks=int(attack.sum()),
         base_rate=rate,

@@ -154,7 +154,7 @@ def _page(title: str, card: Iterable[Text | Section], png: bytes) -> str:
 
 def sections(figures: Figures) -> Iterator[Section]:
     """Yield the tables of a model's figures, in words; those of no use are left out."""
-    yield Section((f"on the {figures.unit}s held out", "", "95 % interval"), list(figure_rows(figures)))
+    yield Section((f"on the {figures.unit}s {figures.part}", "", "95 % interval"), list(figure_rows(figures)))
     if figures.at_k:
         ranks = [(f"{k:,}", f"{at.precision:.2%}", f"{at.recall:.2%}") for k, at in figures.at_k.items()]
         yield Section((f"{figures.unit}s with the highest scores", "precision", "recall"), ranks)
