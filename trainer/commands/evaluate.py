@@ -25,7 +25,6 @@ from trainer.evaluation.report import difference_section, escape_section, write_
 from trainer.evaluation.scoring import OnPart, Scored, score_with_model
 from trainer.progress import Terminal
 
-
 _PARTS: Final = {
     "test": "held out",
     "valid": "of the part valid, which chooses a threshold",
