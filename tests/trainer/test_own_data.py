@@ -190,6 +190,41 @@ def test_evaluate_compares_edits_and_exports(trained: tuple[Path, Path], tmp_pat
     assert len(pl.read_csv(events)) == pl.read_parquet(sessions)["actions"].sum()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["evaluate", "--model", "default"], ["train", "--like", "default", "--out", "{folder}/m.onnx"]],
+)
+def test_a_model_of_other_words_is_refused(tmp_path: Path, arguments: list[str]) -> None:
+    """Data of whose actions the packaged model knows none: neither figures nor a training, but what both are named."""
+    write_sessions(data := tmp_path / "shop.jsonl", _shop(300))
+    done = CliRunner().invoke(
+        main, [*(one.format(folder=tmp_path) for one in arguments), "--data", str(data)]
+    )
+    assert done.exit_code == 1
+    assert "the model knows 0 of " in done.output
+    assert "BUY" in done.output
+    assert "LOGIN" in done.output
+    assert list(tmp_path.iterdir()) == [data]
+
+
+def test_both_models_are_told_of(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    """With --compare what the second model doesn't know is said too, by the option's name."""
+    model, _ = trained
+    renamed = [msgspec.structs.replace(one, actions=("PRY", *one.actions)) for one in _shop(300)]
+    write_sessions(data := tmp_path / "shop.jsonl", renamed)
+    done = CliRunner().invoke(
+        main,
+        [
+            "evaluate",
+            *("--model", str(model), "--compare", str(model), "--data", str(data), "--split", "all"),
+        ],
+    )
+    assert done.exit_code == 0, done.output
+    told = [line for line in done.stderr.splitlines() if "beyond the model's vocabulary" in line]
+    assert len(told) == 2
+    assert told[1] == f"--compare: {told[0]}"
+
+
 def test_compare_gives_the_spread_over_seeds(tmp_path: Path) -> None:
     """Of two trainings on the same sessions: a row for each baseline and the network, a mean within its lowest and highest.
 
