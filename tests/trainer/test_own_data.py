@@ -153,7 +153,7 @@ def test_a_model_of_whole_sessions_is_judged_at_their_end(trained: tuple[Path, P
     assert "judged by the score after the last action alone" in done.stdout
     said = json.loads(_trainer("evaluate", "--model", out, "--data", data, "--json").stdout)
     kept = load_model(tmp_path / "whole.onnx").metadata.metrics
-    for name in ("roc_auc", "recall", "false_alarm_rate"):
+    for name in ("roc_auc", "recall", "false_alarm_rate", "served_recall", "served_false_alarm_rate"):
         assert said["estimates"][name]["value"] == pytest.approx(kept[name]), name
 
 

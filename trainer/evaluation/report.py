@@ -37,6 +37,8 @@ _LABELS: Final = {
     "macro_f1": "macro F1 at the threshold",
     "best_macro_f1": "best macro F1",
     "alerts_per_1000": "alerts per 1,000 {unit}s",
+    "served_recall": "recall as served, by scores after each action",
+    "served_false_alarm_rate": "false alarms per lawful {unit} as served, by scores after each action",
     "blocked_before_last_large": "blocked before the last large transfer",
     "blocked_by_last_large": "blocked on that transfer at the latest",
     "blocked_before_any_money": "blocked before any transfer",

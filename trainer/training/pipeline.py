@@ -228,7 +228,7 @@ class _Run:
         if not self.config.weighing.every_prefix:
             yield (
                 "trained on whole sessions: judged by the score after the last action alone, while the detector scores "
-                "after each"
+                "after each: recall and false alarms as served are given beside"
             )
 
     def learn(self, keras: Any, parts: Splits, data_sha256: str, kept: Path | None) -> _Learned:
