@@ -230,6 +230,20 @@ def test_sessions_attacked_from_the_first_action_are_ranked_by_their_highest(dat
     assert scored.compared().tolist() == scored.highest().tolist()
 
 
+def test_a_model_of_whole_sessions_is_told_as_served_too() -> None:
+    """It is judged by the score after the last action; the detector scores after each, and blocks whom that blocks."""
+    rows = [_attack(f"a{number}", DRAIN, [0, 0.9, 0, 0, 0.6 if number else 0.1]) for number in range(4)]
+    rows += [_lawful("early", [0.9, 0.1]), _lawful("never", [0.1, 0.1])]
+    scored = _scored(rows)
+    found = evaluate(scored.at_the_end(), 0.5)
+    numbers = found.numbers()
+    assert (numbers["recall"], numbers["false_alarm_rate"]) == (0.75, 0)
+    assert (numbers["served_recall"], numbers["served_false_alarm_rate"]) == (1, 0.5)
+    said = [name for name, _, _ in figure_rows(found)]
+    assert "false alarms per lawful session as served, by scores after each action" in said
+    assert not any("served" in name for name in evaluate(scored, 0.5).estimates)
+
+
 def test_a_session_counts_by_its_highest_score() -> None:
     """The highest score over a session's life decides, of an attack that from the attacker's first action on."""
     scored = _scored([_attack("a", DRAIN, [0.9, 0.2, 0.3, 0.1, 0.2], start=1), _lawful("l", [0.4, 0.7, 0.1])])

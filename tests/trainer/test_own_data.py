@@ -133,6 +133,18 @@ def test_evaluate_gives_what_the_training_said(trained: tuple[Path, Path]) -> No
     assert kept["roc_auc"] > 0.95
 
 
+@pytest.mark.parametrize(
+    ("part", "said"), [("test", "held out"), ("train", "of the part train, "), ("all", "of all parts, ")]
+)
+def test_the_part_is_named_truly(trained: tuple[Path, Path], part: str, said: str) -> None:
+    """The first line of the figures says which sessions they are of."""
+    model, data = (str(one) for one in trained)
+    done = CliRunner().invoke(main, ["evaluate", "--model", model, "--data", data, "--split", part])
+    assert done.exit_code == 0, done.output
+    assert f"on the sessions {said}" in done.output
+    assert ("held out" in done.output) == (part == "test")
+
+
 def test_a_model_of_whole_sessions_is_judged_at_their_end(trained: tuple[Path, Path], tmp_path: Path) -> None:
     """With --no-prefixes training and evaluation know one score a session, that after its last action; it is told."""
     data, out = str(trained[1]), str(tmp_path / "whole.onnx")
@@ -141,7 +153,7 @@ def test_a_model_of_whole_sessions_is_judged_at_their_end(trained: tuple[Path, P
     assert "judged by the score after the last action alone" in done.stdout
     said = json.loads(_trainer("evaluate", "--model", out, "--data", data, "--json").stdout)
     kept = load_model(tmp_path / "whole.onnx").metadata.metrics
-    for name in ("roc_auc", "recall", "false_alarm_rate"):
+    for name in ("roc_auc", "recall", "false_alarm_rate", "served_recall", "served_false_alarm_rate"):
         assert said["estimates"][name]["value"] == pytest.approx(kept[name]), name
 
 
@@ -176,6 +188,41 @@ def test_evaluate_compares_edits_and_exports(trained: tuple[Path, Path], tmp_pat
     assert not [name for name in said["estimates"] if "money" in name], "a shop's words move none"
     assert pl.read_parquet(sessions)["label"].sum() == said["attacks"]
     assert len(pl.read_csv(events)) == pl.read_parquet(sessions)["actions"].sum()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["evaluate", "--model", "default"], ["train", "--like", "default", "--out", "{folder}/m.onnx"]],
+)
+def test_a_model_of_other_words_is_refused(tmp_path: Path, arguments: list[str]) -> None:
+    """Data of whose actions the packaged model knows none: neither figures nor a training, but what both are named."""
+    write_sessions(data := tmp_path / "shop.jsonl", _shop(300))
+    done = CliRunner().invoke(
+        main, [*(one.format(folder=tmp_path) for one in arguments), "--data", str(data)]
+    )
+    assert done.exit_code == 1
+    assert "the model knows 0 of " in done.output
+    assert "BUY" in done.output
+    assert "LOGIN" in done.output
+    assert list(tmp_path.iterdir()) == [data]
+
+
+def test_both_models_are_told_of(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    """With --compare what the second model doesn't know is said too, by the option's name."""
+    model, _ = trained
+    renamed = [msgspec.structs.replace(one, actions=("PRY", *one.actions)) for one in _shop(300)]
+    write_sessions(data := tmp_path / "shop.jsonl", renamed)
+    done = CliRunner().invoke(
+        main,
+        [
+            "evaluate",
+            *("--model", str(model), "--compare", str(model), "--data", str(data), "--split", "all"),
+        ],
+    )
+    assert done.exit_code == 0, done.output
+    told = [line for line in done.stderr.splitlines() if "beyond the model's vocabulary" in line]
+    assert len(told) == 2
+    assert told[1] == f"--compare: {told[0]}"
 
 
 def test_compare_gives_the_spread_over_seeds(tmp_path: Path) -> None:

@@ -88,3 +88,11 @@ def test_the_card_says_what_the_model_reads(scored: Scored) -> None:
     assert "and the signals below" in known
     assert "action, time, amount, attributes.device, and nothing else; of earlier sessions what the" in known
     assert "alone" not in within + known
+
+
+def test_page_and_card_name_the_part(tmp_path: Path, scored: Scored) -> None:
+    """Figures on what was learned from are not called held out, in the file as in the terminal."""
+    assert "on the sessions held out" in _written(tmp_path, scored, evaluate(scored, 0.5))[1]
+    for told in _written(tmp_path, scored, evaluate(scored, 0.5, part="of the part train"))[1:]:
+        assert "on the sessions of the part train" in told
+        assert "held out" not in told

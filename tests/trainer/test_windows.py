@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.core.encoding import Encoding
-from trainer.data.sessions import Session, Sessions
-from trainer.data.windows import Examples, Packed, Weighing, every_window, examples, pack
+from trainer.data.sessions import DataError, Session, Sessions
+from trainer.data.windows import Examples, Packed, Weighing, check_known, every_window, examples, pack
 
 IDLE_MS = 1_000
 ENCODING_BOUNDS = [10, 100]
@@ -98,3 +98,25 @@ def test_actions_beyond_the_vocabulary_are_told() -> None:
     told = pack(Sessions.of([one]), Encoding("AB", 2, unknown_token=True), IDLE_MS).told
     assert told == ["3 of 5 actions are beyond the model's vocabulary, and all one to it: FLY, SWIM"]
     assert pack(Sessions.of([one]), Encoding(["A", "FLY", "SWIM"], 2, unknown_token=True), IDLE_MS).told == []
+
+
+def test_times_that_a_model_reads_and_the_data_has_not_are_told() -> None:
+    """A model that reads gaps takes all for the shortest then; one without says nothing."""
+    plain = Sessions.of([Session(session_id="a", actions=("A", "B"), label=0)])
+    (told,) = pack(plain, Encoding("ABC", 4, ENCODING_BOUNDS), IDLE_MS).told
+    assert told.startswith("the model reads the gaps between actions, and not all sessions have times")
+    assert pack(plain, Encoding("ABC", 4), IDLE_MS).told == []
+
+
+def test_data_of_whose_actions_a_model_knows_nearly_none_is_refused() -> None:
+    """One of 200 is not enough, one of 50 is; both vocabularies are named."""
+    encoding = Encoding("ABC", 4, unknown_token=True)
+    few, some = (
+        Sessions.of([Session(session_id="a", actions=("open",) * count + ("A",), label=0)])
+        for count in (199, 49)
+    )
+    with pytest.raises(
+        DataError, match=r"knows 1 of 200 actions: the data's are (A, open|open, A), the model's A, B, C: "
+    ):
+        check_known(few, encoding)
+    check_known(some, encoding)

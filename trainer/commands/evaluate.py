@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Final, get_args
 
 import click
 import msgspec
@@ -25,6 +25,7 @@ from trainer.data.observing import in_history
 from trainer.data.sessions import DataError, LabelsOf, Sessions
 from trainer.data.simulated import BASE_RATE, TEST_ATTACKS, TEST_LAWFUL, after_warm_up, lived, simulate
 from trainer.data.splitting import TEST_SHARE, By
+from trainer.data.windows import check_known
 from trainer.evaluation.course import Money
 from trainer.evaluation.evasion import Edit, Escapes, escapes, read_edits, usual_edits
 from trainer.evaluation.exporting import check_path, write_scores
@@ -33,6 +34,13 @@ from trainer.evaluation.figures import evaluate as evaluate_scores
 from trainer.evaluation.report import difference_section, escape_section, write_report
 from trainer.evaluation.scoring import OnPart, Scored, score_with_model
 from trainer.progress import Terminal
+
+_PARTS: Final = {
+    "test": "held out",
+    "valid": "of the part valid, which chooses a threshold",
+    "train": "of the part train, which is learned from",
+    "all": "of all parts, what is learned from among them",
+}
 
 
 def _checked(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
@@ -107,7 +115,8 @@ def evaluate(model: str, *, at_k: Sequence[int], as_json: bool, **options: Any) 
             scored = _scored(loaded, sessions, progress.on_part)
             second = options["other"] and _loaded(options["other"])
             other = second and _scored(second, _seen_by(second, loaded, sessions, options), progress.on_part)
-        for line in scored.packed.told:
+        of_other = [f"--compare: {line}" for line in other.packed.told] if other else []
+        for line in (*scored.packed.told, *of_other):
             click.echo(line, err=True)
         base_rate, base_rate_from = _base_rate(options, loaded, unit)
         figures = evaluate_scores(
@@ -118,6 +127,7 @@ def evaluate(model: str, *, at_k: Sequence[int], as_json: bool, **options: Any) 
             unit=unit,
             at_k=at_k,
             money=Money.of(loaded.metadata),
+            part="simulated" if options["preset"] else _PARTS[options["part"]],
         )
         found: dict[str, Any] = msgspec.to_builtins(figures, str_keys=True)
         tables = []
@@ -204,6 +214,7 @@ def _scored(model: Model, sessions: Sessions, on_part: OnPart | None = None) -> 
             f"the model knows neither {', '.join(unknown[:5])} nor a token for unknown actions: expected actions of its "
             "vocabulary; train it on such data"
         )
+    check_known(sessions, model.encoding)
     return score_with_model(model, sessions, _recorded(model).idle_timeout_ms, on_part)
 
 

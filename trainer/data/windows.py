@@ -1,6 +1,6 @@
 """Windows of sessions: what serving scores after each action, and what training shows the network."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
 from trainer.data.observing import observed
-from trainer.data.sessions import UNLABELLED, Sessions
+from trainer.data.sessions import UNLABELLED, DataError, Sessions
 from trainer.data.sittings import clamped, sittings
 
 CHUNK_STEPS: Final = 1_600_000
@@ -17,6 +17,8 @@ CHUNK_STEPS: Final = 1_600_000
 TAILS: Final = 32
 """Most windows of one sitting at a time, beyond its first and its last; it may have 100,000."""
 
+LEAST_KNOWN: Final = 0.01
+"""Of the actions of the data: a model that knows fewer is one of other data."""
 _SHOWN_NAMES: Final = 5
 
 
@@ -31,7 +33,7 @@ class Packed:
         sittings: shape (sittings + 1,), int64; where the detector begins anew, and the end.
         is_attack: shape (actions,), bool; whether the prefix that ends there holds an action of an attacker's.
         labels: shape (sessions,), int64.
-        told: what is to be said of how histories were cut, and of actions beyond the vocabulary.
+        told: what is to be said of how histories were cut, of actions beyond the vocabulary, and of times that are not there.
     """
 
     sessions: Sessions
@@ -46,6 +48,27 @@ class Packed:
     def lengths(self) -> NDArray[np.int64]:
         """Actions of each session."""
         return np.diff(self.starts)
+
+
+def check_known(sessions: Sessions, encoding: Encoding) -> None:
+    """Refuse sessions of whose actions a model knows nearly none.
+
+    Raises:
+        DataError: told with the names of both.
+    """
+    vocabulary = set(encoding.vocabulary)
+    used = np.bincount(sessions.actions, minlength=len(sessions.names))
+    known = sum(int(count) for name, count in zip(sessions.names, used, strict=True) if name in vocabulary)
+    if known < LEAST_KNOWN * len(sessions.actions):
+        raise DataError(
+            f"the model knows {known:,} of {len(sessions.actions):,} actions: the data's are {_some(sessions.names)}, the "
+            f"model's {_some(encoding.vocabulary)}: expected data of its vocabulary; name the column of actions (--column "
+            "action=COLUMN), or train a model of its own"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:_SHOWN_NAMES])}{', …' * (len(names) > _SHOWN_NAMES)}"
 
 
 def pack(sessions: Sessions, encoding: Encoding, idle_timeout_ms: int) -> Packed:
@@ -87,16 +110,27 @@ def pack(sessions: Sessions, encoding: Encoding, idle_timeout_ms: int) -> Packed
         np.append(np.flatnonzero(begins), len(begins)),
         sessions.targets == 1,
         sessions.labels.astype(np.int64),
-        [*found.told(idle_timeout_ms), *_told_of_unknown(sessions, beyond)],
+        [
+            *found.told(idle_timeout_ms),
+            *_told_of_unknown(sessions, beyond),
+            *_told_of_times(sessions, encoding),
+        ],
     )
 
 
 def _told_of_unknown(sessions: Sessions, beyond: NDArray[np.bool_]) -> Iterator[str]:
     if beyond.any():
-        names = [sessions.names[code] for code in np.flatnonzero(beyond)]
         yield (
             f"{int(beyond[sessions.actions].sum()):,} of {len(sessions.actions):,} actions are beyond the model's "
-            f"vocabulary, and all one to it: {', '.join(names[:_SHOWN_NAMES])}{', …' * (len(names) > _SHOWN_NAMES)}"
+            f"vocabulary, and all one to it: {_some([sessions.names[code] for code in np.flatnonzero(beyond)])}"
+        )
+
+
+def _told_of_times(sessions: Sessions, encoding: Encoding) -> Iterator[str]:
+    if encoding.gap_bounds_ms and sessions.times_ms is None:
+        yield (
+            "the model reads the gaps between actions, and not all sessions have times: every gap is taken for the "
+            "shortest; name the column of times (--column time=COLUMN), or train without (--no-time)"
         )
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -60,6 +61,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     unit: LabelsOf
+    part: str
+    """Which of the data they are, in words."""
     examples: int
     attacks: int
     base_rate: float
@@ -71,7 +74,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     estimates: dict[str, Estimate]
     """By name: `roc_auc` and `pr_auc` (of sessions, by `Scored.compared`), of sessions `last_roc_auc` and `last_pr_auc`
     (score after the last action), `recall_at_RATE` of false alarms as far as the examples resolve it, and `best_f1`,
-    `best_macro_f1`; at the threshold `recall`, `false_alarm_rate`, `precision`, `f1`, `macro_f1`, `alerts_per_1000`, and of
+    `best_macro_f1`; at the threshold `recall`, `false_alarm_rate`, `precision`, `f1`, `macro_f1`, `alerts_per_1000`, of a
+    model of whole sessions `served_recall` and `served_false_alarm_rate` by scores after each action, and of
     sessions `blocked_after_N` actions of the attacker and, of attacks that move money, `blocked_before_last_large`
     transfer, `blocked_by_last_large`, `blocked_before_any_money`; of attacks of several sessions
     `several_blocked_before_large`, where the data says which sessions are of one attack. Intervals are of 95 %, by a bootstrap over accounts
@@ -117,6 +121,7 @@ def evaluate(
     unit: LabelsOf | None = None,
     at_k: Sequence[int] = (),
     money: Money = BUILT_IN,
+    part: str = "held out",
 ) -> Figures:
     """Evaluate a model's scores.
 
@@ -128,6 +133,7 @@ def evaluate(
         unit: what an example is; by default what is labelled.
         at_k: how many of the highest to give precision and recall of.
         money: the actions that move it.
+        part: which of the data the examples are, in words.
 
     Raises:
         DataError: the examples are not of both kinds, or are to be accounts and there are none.
@@ -137,13 +143,15 @@ def evaluate(
     rate = float(attack.mean()) if base_rate is None else base_rate
     course = Course.of(scored, threshold, money) if judged.unit == "session" else None
     blocked = judged.scores >= threshold if course is None else course.blocked[judged.index]
-    measure, rates = _measure(judged, rate, blocked, {} if course is None else course.rates(judged.index))
+    more = _as_served(scored, judged.unit, threshold) | ({} if course is None else course.rates(judged.index))
+    measure, rates = _measure(judged, rate, blocked, more)
     curve = Ranking.of(attack, judged.scores).curve(rate)
     brier, ece = _calibration(judged, curve.odds)
     number = np.empty(0) if course is None else course.number[course.blocked & course.attack]
     seconds = np.empty(0) if course is None else course.seconds
     return Figures(
         unit=judged.unit,
+        part=part,
         examples=len(attack),
         attacks=int(attack.sum()),
         base_rate=rate,
@@ -178,9 +186,7 @@ def differences(
     judged, measures, rates = [], [], []
     for scored, threshold in (first, second):
         one = judge(scored, unit or scored.sessions.labels_of)
-        blocked = one.scores >= threshold
-        if one.unit == "session":
-            blocked = Course.of(scored, threshold, BUILT_IN).blocked[one.index]
+        blocked = _blocked(scored, one, threshold)
         rate = float(one.labels.mean()) if base_rate is None else base_rate
         measure, counted = _measure(one, rate, blocked, {})
         judged.append(one)
@@ -205,6 +211,25 @@ def differences(
             float(samples[0]), float(theirs[name][0]), Estimate(float(less[0]), low, high)
         )
     return found
+
+
+def _blocked(scored: Scored, judged: Judged, threshold: float) -> Flags:
+    if judged.unit == "session":
+        return Course.of(scored, threshold, BUILT_IN).blocked[judged.index]
+    return judged.scores >= threshold
+
+
+def _as_served(scored: Scored, unit: LabelsOf, threshold: float) -> Rates:
+    """Return the rates by scores after each action, for a model that is judged by those after the last alone."""
+    if scored.served is None:
+        return {}
+    served = replace(scored, scores=scored.served, served=None)
+    judged = judge(served, unit)
+    blocked, attack = _blocked(served, judged, threshold), judged.labels
+    return {
+        "served_recall": (blocked & attack, attack),
+        "served_false_alarm_rate": (blocked & ~attack, ~attack),
+    }
 
 
 def _measure(judged: Judged, base_rate: float, blocked: Flags, more: Rates) -> tuple[Measure, Rates]:

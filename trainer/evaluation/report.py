@@ -38,6 +38,8 @@ _LABELS: Final = {
     "macro_f1": "macro F1 at the threshold",
     "best_macro_f1": "best macro F1",
     "alerts_per_1000": "alerts per 1,000 {unit}s",
+    "served_recall": "recall as served, by scores after each action",
+    "served_false_alarm_rate": "false alarms per lawful {unit} as served, by scores after each action",
     "blocked_before_last_large": "blocked before the last large transfer",
     "blocked_by_last_large": "blocked on that transfer at the latest",
     "blocked_before_any_money": "blocked before any transfer",
@@ -176,7 +178,7 @@ def _page(title: str, card: Iterable[Text | Section], png: bytes) -> str:
 
 def sections(figures: Figures) -> Iterator[Section]:
     """Yield the tables of a model's figures, in words; those of no use are left out."""
-    yield Section((f"on the {figures.unit}s held out", "", "95 % interval"), list(figure_rows(figures)))
+    yield Section((f"on the {figures.unit}s {figures.part}", "", "95 % interval"), list(figure_rows(figures)))
     if figures.at_k:
         ranks = [(f"{k:,}", f"{at.precision:.2%}", f"{at.recall:.2%}") for k, at in figures.at_k.items()]
         yield Section((f"{figures.unit}s with the highest scores", "precision", "recall"), ranks)

@@ -30,11 +30,13 @@ class Scored:
         sessions: themselves.
         packed: their steps.
         scores: shape (actions of all sessions,), float32.
+        served: where `scores` are those of a model of whole sessions, what the detector would give; else None.
     """
 
     sessions: Sessions
     packed: Packed
     scores: NDArray[np.float32]
+    served: NDArray[np.float32] | None = None
 
     @property
     def labels(self) -> NDArray[np.float32]:
@@ -77,7 +79,7 @@ class Scored:
         """Return the scores of a model of whole sessions: after their last actions, and 0 before."""
         scores, last = np.zeros_like(self.scores), self.packed.starts[1:] - 1
         scores[last] = self.scores[last]
-        return replace(self, scores=scores)
+        return replace(self, scores=scores, served=self.scores)
 
     def last(self) -> NDArray[np.float32]:
         """Return each session's score after its last action."""

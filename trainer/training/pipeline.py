@@ -15,7 +15,7 @@ from detector.core.signals import Signal
 from detector.model.metadata import FORMAT, ModelMetadata
 from detector.model.scorer import Scorer
 from trainer.data.sessions import DataError, LabelsOf, Sessions, Splits, sha256_of, together_in
-from trainer.data.windows import Examples, Weighing, examples, pack, windows_ending_at
+from trainer.data.windows import Examples, Weighing, check_known, examples, pack, windows_ending_at
 from trainer.evaluation.course import Money
 from trainer.evaluation.figures import Figures, evaluate
 from trainer.evaluation.scoring import Scored, score_sessions
@@ -228,7 +228,7 @@ class _Run:
         if not self.config.weighing.every_prefix:
             yield (
                 "trained on whole sessions: judged by the score after the last action alone, while the detector scores "
-                "after each"
+                "after each: recall and false alarms as served are given beside"
             )
 
     def learn(self, keras: Any, parts: Splits, data_sha256: str, kept: Path | None) -> _Learned:
@@ -380,6 +380,7 @@ def _encoding(config: TrainingConfig, sessions: Sessions) -> Encoding:
         ends_session=config.ends_session,
         signals=config.signals,
     )
+    check_known(sessions, encoding)
     if encoding.gap_bounds_ms and sessions.times_ms is None:
         raise DataError(
             "the model that is to be replaced reads gaps, and not all sessions have times: expected timestamps_ms in each"
