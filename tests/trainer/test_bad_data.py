@@ -199,6 +199,30 @@ def test_numbers_out_of_bounds_are_bad_lines(
             load(path, Description())
 
 
+@pytest.mark.parametrize("field", ["session_id", "account_id", "event_id"])
+def test_ids_that_are_floats_too_large_to_differ_are_bad_rows(tmp_path: Path, field: str) -> None:
+    """As a table makes them of whole numbers beside empty cells: smaller ones are the numbers that they were."""
+    path = tmp_path / "data.parquet"
+    frame = pl.DataFrame({"session_id": [1.0, 2.0], "action": ["A", "A"], "label": [0, 1]})
+    frame.with_columns(pl.Series(field, [7.0, 2.0])).write_parquet(path)
+    assert len(load(path).sessions) == len(frame)
+    frame.with_columns(pl.Series(field, [7.0, 2.0**53])).write_parquet(path)
+    with pytest.raises(
+        DataError, match=rf"{field.removesuffix('_id')}\w* is 9007199254740992.0, a float from 2\^53 on"
+    ):
+        load(path)
+
+
+@pytest.mark.parametrize(("hour", "said"), [("", True), ("T00:00:00Z", True), ("T08:00:00Z", False)])
+def test_times_that_are_days_alone_are_told(tmp_path: Path, hour: str, said: bool) -> None:  # noqa: FBT001
+    """They say nothing of gaps within a session."""
+    path = tmp_path / "data.csv"
+    path.write_text(
+        f"session_id,action,label,occurred_at_ms\na,A,0,2026-01-02{hour}\na,A,0,2026-01-02{hour}\n"
+    )
+    assert any("days alone" in line for line in load(path).told) == said
+
+
 def test_times_that_mean_two_things_are_none(tmp_path: Path) -> None:
     """10/09/2025 is a day of October or of September: it is not guessed, and shown."""
     path = tmp_path / "data.csv"

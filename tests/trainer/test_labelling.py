@@ -49,6 +49,23 @@ def test_labels_are_read_as_they_are_written(tmp_path: Path, written: str) -> No
     assert load(path).sessions.labels.tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("meant", ["1.0", "1", 1, 1.0])
+@pytest.mark.parametrize("written", ["1", "1.0"])
+def test_a_description_names_labels_as_it_likes(tmp_path: Path, meant: float | str, written: str) -> None:
+    """A number of TOML, a text of one, with a fraction of 0 or without: the same label."""
+    path = tmp_path / "data.csv"
+    path.write_text(f"session_id,action,label\na,A,{written}\nb,A,2\n")
+    told = described({"attack_values": [meant], "lawful_values": [2]})
+    assert load(path, told).sessions.labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("values", [{"attack_values": ["Y"], "lawful_values": ["y"]}, {"attack_values": [0]}])
+def test_a_label_that_means_two_things_is_refused(values: dict[str, Any]) -> None:
+    """However it is written, and also if one meaning is the default."""
+    with pytest.raises(DataError, match=r"label (y|0) means two things by attack_values, lawful_values"):
+        described(values)
+
+
 def test_a_session_a_row_may_have_a_label_for_each_event(tmp_path: Path) -> None:
     """A list of labels, as of actions; null where nobody knows."""
     path = tmp_path / "data.jsonl"

@@ -18,6 +18,7 @@ from trainer.data.topic import Topic, read_topic
 
 _PLAIN: Final = Description()
 _MANY_NAMES: Final = 20
+DAY_MS: Final = 86_400_000
 
 
 class Loaded(NamedTuple):
@@ -156,6 +157,7 @@ def assembled(
         *_told_of_shared_ids(whole),
         *strange_words(description, actions.names),
         *_told_of_repeats(table, events, actions),
+        *_told_of_days(events, description),
         *_told_of_names(actions),
         *told_of(values, of_signals),
         *(
@@ -257,6 +259,13 @@ def _told_of_shared_ids(sessions: Sessions) -> list[str]:
     """Say how many ids several accounts have, of a session each."""
     again = len(sessions) - len(np.unique(sessions.ids.astype(str)))
     return [f"{again:,} sessions have the id of another account's: each is one of its own"] if again else []
+
+
+def _told_of_days(events: Events, description: Description) -> list[str]:
+    """Say that times are days alone: what happened on one has no gaps and, in a table, no order but that of its rows."""
+    if events.times_ms is None or description.time_unit == "count" or (events.times_ms % DAY_MS).any():
+        return []
+    return ["all times are days alone, without an hour: gaps within a day are 0; name a column that has more"]
 
 
 def _told_of_names(actions: Categories) -> list[str]:
