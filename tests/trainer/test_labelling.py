@@ -49,6 +49,21 @@ def test_labels_are_read_as_they_are_written(tmp_path: Path, written: str) -> No
     assert load(path).sessions.labels.tolist() == [1, 0]
 
 
+def test_columns_may_be_those_of_the_label_file_alone(tmp_path: Path) -> None:
+    """The data keeps the usual names, as a topic does; what neither has is refused."""
+    data, labels = tmp_path / "data.csv", tmp_path / "labels.csv"
+    data.write_text("session_id,action\na,A\nb,A\n")
+    labels.write_text("SID,bad\na,1\nb,0\n")
+    columns = {"session": "SID", "label": "bad"}
+    assert load(data, described({"columns": columns}), labels).sessions.labels.tolist() == [1, 0]
+    misspelt = described({"columns": columns | {"label": "evil"}})
+    labels.write_text("SID,label\na,1\nb,0\n")
+    with pytest.raises(
+        DataError, match=r"no column evil \(for label\), neither in .*data.csv nor in .*labels.csv"
+    ):
+        load(data, misspelt, labels)
+
+
 @pytest.mark.parametrize("meant", ["1.0", "1", 1, 1.0])
 @pytest.mark.parametrize("written", ["1", "1.0"])
 def test_a_description_names_labels_as_it_likes(tmp_path: Path, meant: float | str, written: str) -> None:

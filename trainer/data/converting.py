@@ -188,9 +188,15 @@ def _time_ms(one: pl.Expr, kind: pl.DataType, unit: TimeUnit | None) -> pl.Expr:
         if unit is not None:
             return number
         # Others are ambiguous: 10/09/2025 is a day of October, or of September.
-        dated = pl.when(one.str.contains(r"^\s*\d{4}\D")).then(one)
-        told = dated.str.to_datetime(time_unit="ms", time_zone="UTC", strict=False).dt.epoch("ms")
-        return pl.coalesce(number, told)
+        dated, has_zone = one.str.contains(r"^\s*\d{4}\D"), one.str.contains(r"([Zz]|[+-]\d\d:?\d\d)\s*$")
+        told = (
+            pl.when(dated & form)
+            .then(one)
+            .str.to_datetime(time_unit="ms", time_zone="UTC", strict=False)
+            .dt.epoch("ms")
+            for form in (has_zone, ~has_zone)  # of which a column is taken to have one
+        )
+        return pl.coalesce(number, *told)
     return (one.cast(pl.Float64) / units).round().cast(pl.Int64, strict=False)
 
 
@@ -230,7 +236,9 @@ def _checks(
     check(
         "time",
         some("time", lambda one: one.is_null()),
-        "time is {}: expected numbers, or texts as ISO 8601 has them, 2026-01-31T23:59:59Z",
+        "time is {}: expected numbers, or texts as ISO 8601 has them, 2026-01-31T23:59:59Z"
+        if description.time_unit is None
+        else f"time is {{}}: expected numbers, since a unit is said, {description.time_unit}; leave it out for texts as of ISO 8601",
         said,
     )
     if description.time_unit != "count":

@@ -49,20 +49,30 @@ def load(
     Raises:
         DataError: the source cannot be read, lacks something, or has bad lines that are not to be skipped.
     """
-    elsewhere = LABEL_FIELDS if labels is not None else ()
-    if isinstance(source, Topic):
-        table = read_topic(source, description, elsewhere)
+    key = KEYS[description.labels_of]
+    if isinstance(
+        source, Topic
+    ):  # whose keys are those of the contract: all columns that are named are the labels'
+        table = read_topic(source, description, FIELDS if labels is not None else ())
     else:
-        table = read_table(source, description, elsewhere=elsewhere)
+        table = read_table(source, description, elsewhere=(key, *LABEL_FIELDS) if labels is not None else ())
     told = [*table.told, *_bad(source, table, skip_bad_lines=skip_bad_lines)]
     beside = None
     if labels is not None:
-        key = KEYS[description.labels_of]
         beside = read_table(
             labels, description, (key, *LABEL_FIELDS), (key, "label"), elsewhere=FIELDS, names=table.names
         )
         _bad(labels, beside, skip_bad_lines=False)
-    sessions, more = assembled(str(source), table, beside, description)
+        for field in (key, *LABEL_FIELDS):
+            named = getattr(description.columns, field)
+            if named is not None and named not in {*table.columns, *beside.columns}:
+                raise DataError(
+                    f"there is no column {named} (for {field}), neither in {source} nor in {labels}"
+                )
+    try:
+        sessions, more = assembled(str(source), table, beside, description)
+    except DataError as error:
+        raise DataError("\n  ".join([str(error), *table.told])) from error
     return Loaded(sessions, [*told, *more])
 
 
