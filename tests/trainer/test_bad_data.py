@@ -1,6 +1,8 @@
 """What is wrong with data: each kind is told once, with what was seen, what was expected and what to do."""
 
+import gzip
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,72 @@ def test_a_csv_given_as_json_is_said_once(tmp_path: Path) -> None:
         load(path)
 
 
+_CSV, _JSON = "session_id,action,label\na,Ü,0\n", '{"session_id":"a","action":"Ü","label":0}\n'
+OF_ANOTHER_FORM = [
+    ("data.jsonl", f"[{_JSON}]".encode(), "over several lines, or an array: write each object on a line"),
+    ("data.jsonl", b"{\n}", "over several lines, or an array: write each object on a line"),
+    ("data.jsonl", gzip.compress(_JSON.encode()), "is gzip: name it .gz"),
+    ("data.csv", b"PAR1", "is Parquet: name it .parquet"),
+    ("data.csv", b"PK\x03\x04", "a workbook: unpack it, or write it as CSV"),
+    ("data.csv", _CSV.replace(",", ";").encode(), "it looks as if ';' were between fields; expected commas"),
+    (
+        "data.csv",
+        _CSV.replace(",", "\t").encode(),
+        r"it looks as if '\t' were between fields; expected commas",
+    ),
+    *(
+        (f"data.{form}", text.encode("utf-16"), "is UTF-16: write it as UTF-8")
+        for form, text in [("csv", _CSV), ("jsonl", _JSON)]
+    ),
+    ("data.csv", _CSV.encode("latin-1"), "write it as UTF-8"),
+    ("data.jsonl", _JSON.encode("latin-1"), "it is not UTF-8: write it as UTF-8"),
+    (
+        "data.jsonl",
+        (_JSON.replace("Ü", "A") + _JSON).encode("latin-1"),
+        "line 2: a text is not UTF-8: write the file as UTF-8",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "wanted"), OF_ANOTHER_FORM)
+def test_data_of_another_form_is_named_by_it(tmp_path: Path, name: str, content: bytes, wanted: str) -> None:
+    """What it looks like is said, and what to do."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=re.escape(wanted)):
+        load(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("data.csv", b"\xef\xbb\xbf" + _CSV.encode()),
+        ("data.jsonl", b"\xef\xbb\xbf" + _JSON.encode()),
+        ("data.csv", _CSV.encode() + b"\n\n"),
+        ("data.csv", _CSV.replace("\n", "\r\n").encode() + b"\r\n"),
+        ("data.jsonl", _JSON.encode() + b"\n\n"),
+    ],
+)
+def test_what_programs_put_around_data_is_passed_over(tmp_path: Path, name: str, content: bytes) -> None:
+    """A mark of byte order, and blank lines: no bad lines."""
+    (tmp_path / name).write_bytes(content)
+    assert load(tmp_path / name).sessions.names == ("Ü",)
+
+
+def test_advice_to_programs_is_not_handed_on(tmp_path: Path) -> None:
+    """A row with too many fields is said, without the arguments of the library that found it."""
+    (tmp_path / "data.csv").write_text("session_id,action,label\na,A,0\nb,A,1,7\n")
+    with pytest.raises(DataError, match="more fields") as raised:
+        load(tmp_path / "data.csv")
+    assert "truncate_ragged_lines" not in str(raised.value)
+
+
+def test_what_is_not_read_is_told_with_what_is_missing(tmp_path: Path) -> None:
+    """A column Label is no label, and the message that there is none names it."""
+    (tmp_path / "data.csv").write_text("session_id,action,Label\na,A,0\n")
+    with pytest.raises(DataError, match=r"1 of 1 sessions have no label[^$]*--column label=Label"):
+        load(tmp_path / "data.csv")
+
+
 UNREAD = [
     ("ts", "--column time=ts"),
     ("timestamp_ms", "--column time=timestamp_ms"),
@@ -215,6 +283,38 @@ def test_numbers_out_of_bounds_are_bad_lines(
         path.write_text(f"session_id,action,label,{column}\na,X,1,{value}\nb,Y,0,\n")
         with pytest.raises(DataError, match=f"line 2: {told.format(value)}"):
             load(path, Description())
+
+
+@pytest.mark.parametrize("field", ["session_id", "account_id", "event_id"])
+def test_ids_that_are_floats_too_large_to_differ_are_bad_rows(tmp_path: Path, field: str) -> None:
+    """As a table makes them of whole numbers beside empty cells: smaller ones are the numbers that they were."""
+    path = tmp_path / "data.parquet"
+    frame = pl.DataFrame({"session_id": [1.0, 2.0], "action": ["A", "A"], "label": [0, 1]})
+    frame.with_columns(pl.Series(field, [7.0, 2.0])).write_parquet(path)
+    assert len(load(path).sessions) == len(frame)
+    frame.with_columns(pl.Series(field, [7.0, 2.0**53])).write_parquet(path)
+    with pytest.raises(
+        DataError, match=rf"{field.removesuffix('_id')}\w* is 9007199254740992.0, a float from 2\^53 on"
+    ):
+        load(path)
+
+
+@pytest.mark.parametrize(("hour", "said"), [("", True), ("T00:00:00Z", True), ("T08:00:00Z", False)])
+def test_times_that_are_days_alone_are_told(tmp_path: Path, hour: str, said: bool) -> None:  # noqa: FBT001
+    """They say nothing of gaps within a session."""
+    path = tmp_path / "data.csv"
+    path.write_text(
+        f"session_id,action,label,occurred_at_ms\na,A,0,2026-01-02{hour}\na,A,0,2026-01-02{hour}\n"
+    )
+    assert any("days alone" in line for line in load(path).told) == said
+
+
+def test_times_as_texts_beside_a_unit_are_said(tmp_path: Path) -> None:
+    """A unit is for numbers: the message says which of the two to leave."""
+    path = tmp_path / "data.csv"
+    path.write_text("session_id,action,label,occurred_at_ms\na,A,0,2026-01-02T03:04:05Z\n")
+    with pytest.raises(DataError, match="expected numbers, since a unit is said, s; leave it out for texts"):
+        load(path, described({"time_unit": "s"}))
 
 
 def test_times_that_mean_two_things_are_none(tmp_path: Path) -> None:

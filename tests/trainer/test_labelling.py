@@ -49,6 +49,38 @@ def test_labels_are_read_as_they_are_written(tmp_path: Path, written: str) -> No
     assert load(path).sessions.labels.tolist() == [1, 0]
 
 
+def test_columns_may_be_those_of_the_label_file_alone(tmp_path: Path) -> None:
+    """The data keeps the usual names, as a topic does; what neither has is refused."""
+    data, labels = tmp_path / "data.csv", tmp_path / "labels.csv"
+    data.write_text("session_id,action\na,A\nb,A\n")
+    labels.write_text("SID,bad\na,1\nb,0\n")
+    columns = {"session": "SID", "label": "bad"}
+    assert load(data, described({"columns": columns}), labels).sessions.labels.tolist() == [1, 0]
+    misspelt = described({"columns": columns | {"label": "evil"}})
+    labels.write_text("SID,label\na,1\nb,0\n")
+    with pytest.raises(
+        DataError, match=r"no column evil \(for label\), neither in .*data.csv nor in .*labels.csv"
+    ):
+        load(data, misspelt, labels)
+
+
+@pytest.mark.parametrize("meant", ["1.0", "1", 1, 1.0])
+@pytest.mark.parametrize("written", ["1", "1.0"])
+def test_a_description_names_labels_as_it_likes(tmp_path: Path, meant: float | str, written: str) -> None:
+    """A number of TOML, a text of one, with a fraction of 0 or without: the same label."""
+    path = tmp_path / "data.csv"
+    path.write_text(f"session_id,action,label\na,A,{written}\nb,A,2\n")
+    told = described({"attack_values": [meant], "lawful_values": [2]})
+    assert load(path, told).sessions.labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("values", [{"attack_values": ["Y"], "lawful_values": ["y"]}, {"attack_values": [0]}])
+def test_a_label_that_means_two_things_is_refused(values: dict[str, Any]) -> None:
+    """However it is written, and also if one meaning is the default."""
+    with pytest.raises(DataError, match=r"label (y|0) means two things by attack_values, lawful_values"):
+        described(values)
+
+
 def test_a_session_a_row_may_have_a_label_for_each_event(tmp_path: Path) -> None:
     """A list of labels, as of actions; null where nobody knows."""
     path = tmp_path / "data.jsonl"

@@ -142,6 +142,28 @@ def test_times_are_read_in_any_unit(
     assert sessions.ids.tolist() == ["1"]
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_times_with_a_zone_and_without_are_read_side_by_side(tmp_path: Path, suffix: str) -> None:
+    """Without one they are in UTC, as where none has one."""
+    path, day = tmp_path / f"data{suffix}", "2026-01-02"
+    times = [f"{day}T03:04:05Z", f"{day} 03:04:05", f"{day}T03:04:05.5", f"{day}T05:04:05+02:00", day]
+    frame = pl.DataFrame({"session_id": list("abcde"), "action": "A", "label": 0, "occurred_at_ms": times})
+    frame.write_csv(path) if suffix == ".csv" else frame.write_ndjson(path)
+    read = load(path).sessions.times_ms
+    assert read is not None
+    assert (read - read[0]).tolist() == [0, 0, 500, 0, -(3 * 3_600 + 4 * 60 + 5) * 1_000]
+
+
+def test_numbers_written_as_texts_are_numbers(tmp_path: Path) -> None:
+    """In JSON lines as in CSV: a weight, and where an attack begins."""
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"session_id":"a","actions":["A","B"],"label":1,"weight":"3","attack_from":"1"}')
+    sessions = load(path).sessions
+    assert sessions.targets.tolist() == [0, 1]
+    assert sessions.weights is not None
+    assert sessions.weights.tolist() == [3]
+
+
 def test_times_of_another_zone_are_moments_all_the_same(tmp_path: Path) -> None:
     """A column of times that has a zone is read by the moments that it means."""
     when = pl.Series([1_700_000_000_000]).cast(pl.Datetime("ms", "UTC")).dt.convert_time_zone("Asia/Tokyo")

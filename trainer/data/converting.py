@@ -5,8 +5,8 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
-from trainer.data.description import FIELDS, UNITS_A_MS, USUAL_NAMES, Description, TimeUnit
-from trainer.data.sessions import PARTS, UNLABELLED, DataError
+from trainer.data.description import FIELDS, UNITS_A_MS, USUAL_NAMES, Description, TimeUnit, label_text
+from trainer.data.sessions import PARTS, DataError
 
 MAX_SESSION_ACTIONS: Final = 100_000
 KEPT_KINDS: Final = 20
@@ -68,11 +68,21 @@ def compacted(
     schema = raw.collect_schema()
     listed = {name for name, kind in schema.items() if isinstance(kind, pl.List)}
     _check_types(schema, listed)
+    floats = [
+        name
+        for name in ("session", "account", "event_id")
+        if name in schema and name not in listed and schema[name].is_float()
+    ]
     checks = _checks(schema.names(), listed, description)
+    for name in floats:
+        given = pl.col(f"raw {name}")
+        checks.append(
+            (given.is_finite() & (given.abs() >= _MERGING), _MERGED.format(name), given.cast(pl.String))
+        )
     kind = pl.coalesce([pl.when(condition).then(at) for at, (condition, _, _) in enumerate(checks)])
     shown = pl.coalesce([pl.when(kind == at).then(seen) for at, (_, _, seen) in enumerate(checks)])
     cooked = raw.with_columns(
-        *(pl.col(name).alias(f"raw {name}") for name in _SHOWN_RAW if name in schema),
+        *(pl.col(name).alias(f"raw {name}") for name in (*_SHOWN_RAW, *floats) if name in schema),
         *(
             _each(name, listed, _conversion(name, _inner(schema[name]), description))
             for name in schema.names()
@@ -178,9 +188,15 @@ def _time_ms(one: pl.Expr, kind: pl.DataType, unit: TimeUnit | None) -> pl.Expr:
         if unit is not None:
             return number
         # Others are ambiguous: 10/09/2025 is a day of October, or of September.
-        dated = pl.when(one.str.contains(r"^\s*\d{4}\D")).then(one)
-        told = dated.str.to_datetime(time_unit="ms", time_zone="UTC", strict=False).dt.epoch("ms")
-        return pl.coalesce(number, told)
+        dated, has_zone = one.str.contains(r"^\s*\d{4}\D"), one.str.contains(r"([Zz]|[+-]\d\d:?\d\d)\s*$")
+        told = (
+            pl.when(dated & form)
+            .then(one)
+            .str.to_datetime(time_unit="ms", time_zone="UTC", strict=False)
+            .dt.epoch("ms")
+            for form in (has_zone, ~has_zone)  # of which a column is taken to have one
+        )
+        return pl.coalesce(number, *told)
     return (one.cast(pl.Float64) / units).round().cast(pl.Int64, strict=False)
 
 
@@ -220,7 +236,9 @@ def _checks(
     check(
         "time",
         some("time", lambda one: one.is_null()),
-        "time is {}: expected numbers, or texts as ISO 8601 has them, 2026-01-31T23:59:59Z",
+        "time is {}: expected numbers, or texts as ISO 8601 has them, 2026-01-31T23:59:59Z"
+        if description.time_unit is None
+        else f"time is {{}}: expected numbers, since a unit is said, {description.time_unit}; leave it out for texts as of ISO 8601",
         said,
     )
     if description.time_unit != "count":
@@ -230,8 +248,8 @@ def _checks(
         (description.lawful_values, "lawful_values"),
         (description.unlabelled_values, "unlabelled_values"),
     )
-    allowed = [*(one.lower() for values, _ in meant for one in values), ""]
-    told = "; ".join(f"{', '.join(values)} ({key})" for values, key in meant if values)
+    allowed = [*description.meanings, ""]
+    told = "; ".join(f"{', '.join(map(str, values))} ({key})" for values, key in meant if values)
     check("label", some("label", lambda one: ~one.is_in(allowed)),
           f"label is {{}}: expected one of {told}; a description says what others mean, by these keys",
           pl.col("label").list.join(", ") if "label" in listed else pl.col("label"))  # fmt: skip
@@ -246,13 +264,17 @@ def _checks(
     check("attack_from", pl.col("attack_from") < 0,
           "attack_from is {}: expected 0 for the first action of the session, or more", pl.col("raw attack_from"))  # fmt: skip
     if "label" in names and "action" in listed and "label" not in listed:
-        attack = pl.col("label").is_in([one.lower() for one in description.attack_values])
+        attack = pl.col("label").is_in([label_text(one) for one in description.attack_values])
         inside = pl.col("attack_from").is_between(0, pl.col("action").list.len(), closed="left")
         check("attack_from", pl.col("attack_from").is_not_null() & ~(attack & inside),
               "attack_from is {}: expected the index of an attack's action", pl.col("attack_from"))  # fmt: skip
     return checks
 
 
+_MERGING: Final = 2.0**53
+_MERGED: Final = (
+    "{} is {{}}, a float from 2^53 on, of which several ids may be one: expected texts or whole numbers"
+)
 _NO_TIME: Final = "time is {}: before 2000 or after 2100"
 _SHOWN_RAW: Final = ("time", "weight", "attack_from")
 """Fields whose checks show what was there before it was converted."""
@@ -295,11 +317,5 @@ def _stored(field: str, codes: Mapping[str, pl.Categories], description: Descrip
     if field == "split":
         return one.replace_strict(list(PARTS), range(len(PARTS)), default=None, return_dtype=pl.Int8)
     if field == "label":
-        meant = (
-            (description.attack_values, 1),
-            (description.lawful_values, 0),
-            (description.unlabelled_values, UNLABELLED),
-        )
-        values = {name.lower(): code for names, code in meant for name in names}
-        return one.replace_strict(values, default=None, return_dtype=pl.Int8)
+        return one.replace_strict(description.meanings, default=None, return_dtype=pl.Int8)
     return one

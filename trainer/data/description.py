@@ -11,7 +11,7 @@ import msgspec
 
 from detector.contract.actions import ENDS_SESSION, LARGE_MONEY, MOVES_MONEY
 from detector.core.signals import Kind, Signal, Signals
-from trainer.data.sessions import DataError, LabelsOf
+from trainer.data.sessions import UNLABELLED, DataError, LabelsOf
 
 TimeUnit = Literal["s", "ms", "us", "ns", "count"]
 UNITS_A_MS: Final[dict[TimeUnit, float]] = {"s": 1e-3, "ms": 1.0, "us": 1e3, "ns": 1e6, "count": 1.0}
@@ -80,9 +80,9 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Of times that are numbers, milliseconds if None; "count" for a counter, which is no clock and expires nothing."""
     labels_of: LabelsOf = "session"
     """What a label is given to. A label for each event, of sessions: a session is attacked from its first 1 on."""
-    attack_values: tuple[str, ...] = ("1", "true")
-    lawful_values: tuple[str, ...] = ("0", "false")
-    unlabelled_values: tuple[str, ...] = ()
+    attack_values: tuple[str | float | bool, ...] = ("1", "true")
+    lawful_values: tuple[str | float | bool, ...] = ("0", "false")
+    unlabelled_values: tuple[str | float | bool, ...] = ()
     """Labels that say that nobody knows."""
     unlabelled: Literal["refuse", "lawful", "leave-out"] = "refuse"
     """What has no label at all: an error, lawful since only attacks are labelled, or no example."""
@@ -103,12 +103,37 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return dict(_flat(self.fields))
 
     @property
+    def meanings(self) -> dict[str, int]:
+        """What each value of a label means, as `label_text` writes it.
+
+        Raises:
+            ValueError: one means two things.
+        """
+        made = dict[str, int]()
+        for values, code in (
+            (self.attack_values, 1),
+            (self.lawful_values, 0),
+            (self.unlabelled_values, UNLABELLED),
+        ):
+            for one in map(label_text, values):
+                if made.setdefault(one, code) != code:
+                    raise ValueError(
+                        f"label {one} means two things by attack_values, lawful_values and unlabelled_values: expected it in one"
+                    )
+        return made
+
+    @property
     def label_delay_ms(self) -> int:
         """`label_delay` in milliseconds; 0 without one."""
         if self.label_delay is None:
             return 0
         number, unit = _DURATION.fullmatch(self.label_delay).groups()  # type: ignore[union-attr]  # checked before
         return round(float(number) * _DURATION_MS[unit])
+
+
+def label_text(value: str | float | bool) -> str:  # noqa: FBT001  # a value of a label
+    """Return a label as it is compared: TRUE is true, and 1.0, as a table has it beside empty cells, is 1."""
+    return re.sub(r"^(\d+)\.0+$", r"\1", str(value).lower())
 
 
 def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
@@ -173,6 +198,7 @@ def described(document: Mapping[str, Any], name: str = "the description") -> Des
     try:
         made = msgspec.convert(document, Description)
         read = Signals(made.signals).fields
+        _ = made.meanings
     except ValueError as error:  # of which ValidationError is one
         raise DataError(f"{name}: {error}") from error
     for field in made.columns_of_fields:

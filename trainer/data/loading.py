@@ -19,6 +19,7 @@ from trainer.data.topic import Topic, read_topic
 
 _PLAIN: Final = Description()
 _MANY_NAMES: Final = 20
+DAY_MS: Final = 86_400_000
 
 
 class Loaded(NamedTuple):
@@ -50,7 +51,10 @@ def load(
         DataError: the source cannot be read, lacks something, or has bad lines that are not to be skipped.
     """
     table, beside, told = tables_of(source, description, labels, skip_bad_lines=skip_bad_lines)
-    sessions, more = assembled(str(source), table, beside, description)
+    try:
+        sessions, more = assembled(str(source), table, beside, description)
+    except DataError as error:
+        raise DataError("\n  ".join([str(error), *table.told])) from error
     return Loaded(sessions, [*told, *more])
 
 
@@ -70,21 +74,29 @@ def tables_of(
     Raises:
         DataError: one can't be read, or has bad lines that are not to be skipped.
     """
-    elsewhere = LABEL_FIELDS if labels is not None else ()
-    if isinstance(source, Topic):
-        table = read_topic(source, description, elsewhere)
+    key = KEYS[description.labels_of]
+    if isinstance(
+        source, Topic
+    ):  # its keys are those of the contract: all columns that are named are the labels'
+        table = read_topic(source, description, FIELDS if labels is not None else ())
     else:
+        elsewhere = (key, *LABEL_FIELDS) if labels is not None else ()
         table = read_table(source, description, elsewhere=elsewhere, names=names)
     if names and "event_id" in names:
         table = _with_ids(table)
     told = [*table.told, *_bad(source, table, skip_bad_lines=skip_bad_lines)]
     beside = None
     if labels is not None:
-        key = KEYS[description.labels_of]
         beside = read_table(
             labels, description, (key, *LABEL_FIELDS), (key, "label"), elsewhere=FIELDS, names=table.names
         )
         _bad(labels, beside, skip_bad_lines=False)
+        for field in (key, *LABEL_FIELDS):
+            named = getattr(description.columns, field)
+            if named is not None and named not in {*table.columns, *beside.columns}:
+                raise DataError(
+                    f"there is no column {named} (for {field}), neither in {source} nor in {labels}"
+                )
     return table, beside, told
 
 
@@ -192,6 +204,7 @@ def assembled(
         *_told_of_shared_ids(whole),
         *strange_words(description, actions.names),
         *_told_of_repeats(table, events, actions),
+        *_told_of_days(events, description),
         *_told_of_names(actions),
         *told_of(values, of_signals),
         *(
@@ -293,6 +306,13 @@ def _told_of_shared_ids(sessions: Sessions) -> list[str]:
     """Say how many ids several accounts have, of a session each."""
     again = len(sessions) - len(np.unique(sessions.ids.astype(str)))
     return [f"{again:,} sessions have the id of another account's: each is one of its own"] if again else []
+
+
+def _told_of_days(events: Events, description: Description) -> list[str]:
+    """Say that times are days alone: what happened on one has no gaps and, in a table, no order but that of its rows."""
+    if events.times_ms is None or description.time_unit == "count" or (events.times_ms % DAY_MS).any():
+        return []
+    return ["all times are days alone, without an hour: gaps within a day are 0; name a column that has more"]
 
 
 def _told_of_names(actions: Categories) -> list[str]:

@@ -56,6 +56,29 @@ class Table(NamedTuple):
     told: list[str]
     is_log: bool
     one_a_row: bool
+    columns: Collection[str]
+    """That were read."""
+
+
+_BOM: Final = b"\xef\xbb\xbf"
+_MAGIC: Final = {
+    b"\x1f\x8b": "gzip: name it .gz",
+    b"PAR1": "Parquet: name it .parquet",
+    b"PK\x03\x04": "a ZIP archive, or a workbook: unpack it, or write it as CSV",
+    b"\xff\xfe": "UTF-16: write it as UTF-8",
+    b"\xfe\xff": "UTF-16: write it as UTF-8",
+}
+"""What the first bytes of a file tell, where its name says otherwise."""
+
+
+def _check_form(path: Path) -> None:
+    if path.suffix in {".gz", ".parquet"}:
+        return
+    with path.open("rb") as file:
+        begin = file.read(4)
+    for magic, what in _MAGIC.items():
+        if begin.startswith(magic):
+            raise DataError(f"{path} is {what}")
 
 
 def read_table(
@@ -83,6 +106,7 @@ def read_table(
     try:
         if not path.stat().st_size:
             raise DataError(f"{path} is empty: {EXPECTED}")
+        _check_form(path)
         if path.suffix == ".parquet":
             return _of_frame(pl.scan_parquet(path), path, description, fields, needed, elsewhere, names)
         if path.name.endswith((".csv", ".csv.gz")):
@@ -98,7 +122,9 @@ def read_table(
             f"{path} cannot be read ({error.strerror or error}): expected a file of data"
         ) from error
     except pl.exceptions.PolarsError as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+        seen = str(error).partition("\n\n")[0]  # what follows is advice to programs
+        encoding = "; write it as UTF-8" if "utf-8" in seen.lower() else ""
+        raise DataError(f"{path} cannot be read: {seen}{encoding}") from error
 
 
 def read_lines(
@@ -128,14 +154,8 @@ def read_lines(
     lines = iter(lines)
     first = list(itertools.islice((one for one in lines if one[2].strip()), FIRST_LINES))
     examples = [one for _, _, line in first if isinstance(one := _decoded(line), dict)]
-    if not first:
-        raise DataError(f"{name} is empty: {EXPECTED}")
     if not examples:
-        shown = first[0][2][:60].decode(errors="replace").strip()
-        said = "it looks like CSV: name it .csv" if "," in shown or ";" in shown else "mend it"
-        raise DataError(
-            f"{name} is no JSON lines, its first line is {shown!r}: expected a JSON object a line; {said}"
-        )
+        raise _no_lines(name, [line for _, _, line in first])
     keys = list(dict.fromkeys(key for one in examples for key in one))
     found = resolve(description.columns, keys, fields, elsewhere)
     require(needed, found, keys, name)
@@ -168,8 +188,10 @@ def read_lines(
                     seen |= decoder_of_keys.decode(line)
                 rows.append((number, partition))
                 texts.append(line)
-            except (msgspec.DecodeError, UnicodeError) as error:
+            except msgspec.DecodeError as error:
                 bad.add(str(error), number)
+            except UnicodeError:
+                bad.add("a text is not UTF-8: write the file as UTF-8", number)
         columns = {
             field: _series(list(map(attrgetter(attribute), good))) for field, attribute in attributes.items()
         }
@@ -182,7 +204,22 @@ def read_lines(
             pieces.append(compacted(raw.lazy(), description, codes, bad))
     frame = pl.concat(pieces, how="diagonal") if pieces else pl.DataFrame()
     there |= {field: column for field, column in found.items() if column in seen}
-    return _checked(Table(frame, codes, bad, unread(seen, there), not listed, listed))
+    return _checked(Table(frame, codes, bad, unread(seen, there), not listed, listed, there.values()))
+
+
+def _no_lines(name: str, first: Sequence[bytes]) -> DataError:
+    """Return what is to be said of lines none of which is a JSON object."""
+    if not first:
+        return DataError(f"{name} is empty: {EXPECTED}")
+    shown = first[0][:60].decode(errors="replace").strip()
+    said = "it looks like CSV: name it .csv" if "," in shown or ";" in shown else "mend it"
+    if "\ufffd" in shown:
+        said = "it is not UTF-8: write it as UTF-8"
+    elif shown[:1] == "[" or (shown[:1] == "{" and not first[0].strip().endswith(b"}")):
+        said = "it looks like JSON over several lines, or an array: write each object on a line of its own"
+    return DataError(
+        f"{name} is no JSON lines, its first line is {shown!r}: expected a JSON object a line; {said}"
+    )
 
 
 def lines_of(path: Path) -> Iterator[bytes]:
@@ -196,7 +233,7 @@ def lines_of(path: Path) -> Iterator[bytes]:
         with opened(path) as file:
             while line := file.readline(MAX_LINE_BYTES):
                 number += 1
-                yield line
+                yield line if number > 1 else line.removeprefix(_BOM)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise DataError(
             f"{path}, after line {number}: the gzip data is damaged or cut off ({error}): fetch the file again, or "
@@ -223,6 +260,10 @@ def _of_frame(
 ) -> Table:
     schema = frame.collect_schema()
     columns = schema.names()
+    if len(columns) == 1 and (separator := next((one for one in ";\t|" if one in columns[0]), None)):
+        raise DataError(
+            f"{path} has one column, {columns[0]!r}: it looks as if {separator!r} were between fields; expected commas"
+        )
     found = resolve(description.columns, columns, fields, elsewhere)
     require(needed, found, columns, str(path))
     of_signals = columns_of(description) if "action" in fields else {}
@@ -233,14 +274,19 @@ def _of_frame(
     )
     raw = raw.with_columns(selectors.array().arr.to_list())
     bad = Bad()
-    compact = compacted(
-        raw.with_row_index("row", offset=1 if path.suffix == ".parquet" else 2), description, codes, bad
-    )
+    numbered = raw.with_row_index("row", offset=1 if path.suffix == ".parquet" else 2)
+    if path.suffix != ".parquet":  # blank lines, as at the end
+        numbered = numbered.filter(~pl.all_horizontal(pl.exclude("row").is_null()))
+    compact = compacted(numbered, description, codes, bad)
     listed = isinstance(raw.collect_schema().get("action"), pl.List)
     read = found | {
         field: path if path in schema else path.partition(".")[0] for field, path in of_signals.items()
     }
-    return _checked(Table(compact, codes, bad, unread(columns, read), is_log=False, one_a_row=listed))
+    return _checked(
+        Table(
+            compact, codes, bad, unread(columns, read), is_log=False, one_a_row=listed, columns=read.values()
+        )
+    )
 
 
 def _checked(table: Table) -> Table:
@@ -274,7 +320,7 @@ def _chunks(lines: Iterator[tuple[int, int, bytes]]) -> Iterator[list[tuple[int,
 def _line_type(found: Mapping[str, str], lists: Collection[str]) -> type[msgspec.Struct]:
     """Return the type of a line: the columns that are read, each of which may be missing."""
     number = int | float
-    kinds: dict[str, Any] = {"time": number | str, "attack_from": number, "weight": number}
+    kinds: dict[str, Any] = dict.fromkeys(("time", "attack_from", "weight"), number | str)
 
     def kind(field: str) -> Any:
         one = kinds.get(field, str | int | float | bool)
