@@ -28,12 +28,12 @@ def own_broker() -> Iterator[EmbeddedBroker]:
 
 
 def records(count: int) -> Iterator[Record]:
-    """Yield events of ten sessions."""
+    """Yield events of ten accounts, of one session each."""
     for number in range(count):
         event = SessionEvent(
             event_id=f"e{number}",
             session_id=f"s{number % 10}",
-            account_id="a",
+            account_id=f"a{number % 10}",
             action="LOGIN",
             occurred_at_ms=number,
         )
@@ -85,10 +85,10 @@ def test_a_broker_killed_and_restarted_loses_and_doubles_nothing(own_broker: Emb
         operator.join()
     assert crashed == [1]
     found = consume(own_broker)
-    expected = [(record.event.session_id.encode(), record.value) for record in records(count)]
+    expected = [(record.event.account_id.encode(), record.value) for record in records(count)]
     assert Counter(found) == Counter(expected)
     for number in range(10):
-        key = f"s{number}".encode()
+        key = f"a{number}".encode()
         assert [value for k, value in found if k == key] == [value for k, value in expected if k == key]
 
 
