@@ -12,7 +12,7 @@ from detector.core.decision import Policy
 from detector.core.partition import Partition
 from detector.core.pipeline import Pipeline
 from detector.core.staging import Entry, SessionLimits
-from detector.model.artifact import PACKAGED_MODELS, Model, load_model, packaged_model_path
+from detector.model.artifact import PLAIN_MODELS, Model, load_model, packaged_model_path
 
 _START_MS = 1_790_000_000_000
 _LIMITS = SessionLimits(1_800_000, 2_000_000)
@@ -77,7 +77,7 @@ def filled(live_sessions: int, model: Model, actions: int | None = None) -> Part
 
 def run(repetitions: int, events: int, live: tuple[int, ...]) -> list[Result]:
     """Measure the core of both models, and its cost by live sessions."""
-    results = [_by_batch(name, repetitions, events) for name in PACKAGED_MODELS]
+    results = [_by_batch(name, repetitions, events) for name in PLAIN_MODELS]
     return [*results, _by_sessions(repetitions, events, live), _by_length(repetitions, events)]
 
 

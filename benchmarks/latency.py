@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.results import Ratio, Result, Row, quotients
 from broker import EmbeddedBroker
 from detector.contract.events import SessionEvent, encode_event
-from detector.model.artifact import PACKAGED_MODELS
+from detector.model.artifact import PLAIN_MODELS
 from detector.runtime.config import DetectorConfig
 from detector.runtime.topics import ensure_topics
 
@@ -218,9 +218,7 @@ def _drain(seen: dict[str, _Seen]) -> None:
 def run(repetitions: int, seconds: float) -> list[Result]:
     """Measure both models at each rate, and batch sizes at one of them."""
     cases = {
-        f"{model} model, {rate:,} events/s": (model, rate, 2_000)
-        for model in PACKAGED_MODELS
-        for rate in RATES
+        f"{model} model, {rate:,} events/s": (model, rate, 2_000) for model in PLAIN_MODELS for rate in RATES
     }
     cases |= {
         f"seed model, {BATCH_RATE:,} events/s, batches of at most {size:,}": ("seed", BATCH_RATE, size)
@@ -268,11 +266,11 @@ def run(repetitions: int, seconds: float) -> list[Result]:
             1.6,
             lower_is_better=True,
         )
-        for model in PACKAGED_MODELS
+        for model in PLAIN_MODELS
         for rate in COMPARED_RATES
     ]
     targets = {}
-    for model in PACKAGED_MODELS:
+    for model in PLAIN_MODELS:
         targets[f"{model} model, {BATCH_RATE:,} events/s, p50"] = 15.0
         targets[f"{model} model, {BATCH_RATE:,} events/s, p99"] = 40.0
     how = (

@@ -14,7 +14,7 @@ from kafka.errors import RetriableError
 from benchmarks.results import Ratio, Result, Row, quotients, repeated
 from benchmarks.service import publish
 from broker import EmbeddedBroker
-from detector.model.artifact import PACKAGED_MODELS
+from detector.model.artifact import PLAIN_MODELS
 
 WORKERS = (1, 2, 4, 8)
 _PATIENCE_S = 180.0
@@ -99,7 +99,7 @@ def run(repetitions: int, events: int) -> list[Result]:
         starts = repeated(
             {
                 f"{model} model, start to first score": (lambda model=model: first_score_s(servers, model))
-                for model in PACKAGED_MODELS
+                for model in PLAIN_MODELS
             },  # type: ignore[misc]
             repetitions,
         )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from benchmarks.results import Ratio, Result, Row, quotients, repeated
-from detector.model.artifact import PACKAGED_MODELS, Model, load_model, packaged_model_path
+from detector.model.artifact import PLAIN_MODELS, Model, load_model, packaged_model_path
 
 BATCHES = (1, 16, 64, 256, 1_024, 4_096)
 PEER_BATCH = 1_024
@@ -116,7 +116,7 @@ def roof(weights: Weights, window: int, batch: int) -> Callable[[], object]:
 
 def run(repetitions: int, at_least_s: float) -> list[Result]:
     """Measure both packaged models."""
-    return [_run(name, repetitions, at_least_s) for name in PACKAGED_MODELS]
+    return [_run(name, repetitions, at_least_s) for name in PLAIN_MODELS]
 
 
 def _run(name: str, repetitions: int, at_least_s: float) -> Result:

@@ -13,7 +13,7 @@ from kafka import KafkaAdminClient, KafkaProducer
 from benchmarks.results import Ratio, Result, Row, quotients, repeated
 from broker import EmbeddedBroker
 from detector.contract.events import encode_event
-from detector.model.artifact import PACKAGED_MODELS, load_model, packaged_model_path
+from detector.model.artifact import PLAIN_MODELS, load_model, packaged_model_path
 from detector.runtime.config import DetectorConfig
 from detector.runtime.garbage import relax_garbage_collection
 from detector.runtime.health import Heartbeat
@@ -176,7 +176,7 @@ def run(repetitions: int, events: int, peers_python: str | None) -> list[Result]
             f"{name} model, batches of {size:,}": (
                 lambda name=name, size=size: detector(servers, name, size, count)
             )  # type: ignore[misc]
-            for name in PACKAGED_MODELS
+            for name in PLAIN_MODELS
             for size in BATCHES
         }
         contenders[COLLECTING] = lambda: detector(servers, "default", PEER_BATCH, count, relaxed=False)
@@ -192,7 +192,7 @@ def run(repetitions: int, events: int, peers_python: str | None) -> list[Result]
             quotients(runs[f"{name} model, batches of {size:,}"], runs[f"bare loop, batches of {size:,}"]),
             0.6,
         )
-        for name in PACKAGED_MODELS
+        for name in PLAIN_MODELS
         for size in BATCHES
     ]
     own = runs[f"seed model, batches of {PEER_BATCH:,}"]
@@ -208,7 +208,7 @@ def run(repetitions: int, events: int, peers_python: str | None) -> list[Result]
         )
     )
     rows = [Row(name, "events/s", figures) for name, figures in runs.items()]
-    targets = {f"{name} model, batches of {PEER_BATCH:,}": 60_000.0 for name in PACKAGED_MODELS}
+    targets = {f"{name} model, batches of {PEER_BATCH:,}": 60_000.0 for name in PLAIN_MODELS}
     how = (
         f"One worker on the embedded broker reads {count:,} events, published before, exactly once with state; 2 cores "
         f"shared with the broker; {repetitions} repetitions in turns. The bare loop polls and commits offsets in a "

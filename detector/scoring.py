@@ -31,7 +31,7 @@ _SESSION: Final = "the session to score"
     "--model",
     "path",
     type=click.Path(path_type=Path),
-    help="Model file, or a packaged model: default, seed.  [default: default]",
+    help="Model file, or a packaged model: default, history, seed.  [default: default]",
 )
 @click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), help="[default: the model's own]")
 @click.option(

@@ -44,7 +44,7 @@ class _Summary(msgspec.Struct, kw_only=True):
     type=click.Path(path_type=Path),
     multiple=True,
     required=True,
-    help="Model file, or a packaged model: default, seed. Twice: the one in service, and the other. The same twice "
+    help="Model file, or a packaged model: default, history, seed. Twice: the one in service, and the other. The same twice "
     "compares two thresholds.",
 )
 @click.option(

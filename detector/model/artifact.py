@@ -133,8 +133,10 @@ class Model:
         return scores if self.evidence is None else self.evidence.session_scores(scores)
 
 
-PACKAGED_MODELS = ("default", "seed")
-"""Names of the models in the package: the one trained on realistic traffic, and the notebook's."""
+PLAIN_MODELS = ("default", "seed")
+"""Packaged models that read actions and times alone: the one trained on realistic traffic, and the notebook's."""
+PACKAGED_MODELS = (*PLAIN_MODELS, "history")
+"""Those, and the one that reads what events carry and what their account did before, trained on lives."""
 
 
 def default_model_path() -> Path:

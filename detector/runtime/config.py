@@ -115,7 +115,9 @@ class DetectorConfig:
     replication_factor: int = setting(
         "Replicas of topics created here; -1 takes the broker's default.", -1, minimum=-1
     )
-    model: str = setting("Model file, or the name of a packaged one: default, seed. Empty: default.", "")
+    model: str = setting(
+        "Model file, or the name of a packaged one: default, history, seed. Empty: default.", ""
+    )
     unknown_actions: str = setting(
         "An action that the model does not know goes to the dead letters (dead-letter), or is scored as the unknown "
         "token that the model has learned (token).",

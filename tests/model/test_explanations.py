@@ -19,7 +19,7 @@ from detector.core.explaining import EXACT_ACTIONS, Values, shapley_values
 from detector.core.partition import Partition
 from detector.core.reasons import Score
 from detector.core.staging import Entry, SessionLimits
-from detector.model.artifact import PACKAGED_MODELS, Model, load_model, packaged_model_path
+from detector.model.artifact import PLAIN_MODELS, Model, load_model, packaged_model_path
 from detector.model.scorer import Scorer
 from producer.behaviour import realistic, seed
 from producer.behaviour.interleave import interleave, schedule
@@ -77,7 +77,7 @@ def alerts_of_model(
     return alerts_of(replace(run, **more).over(Partition(), log, ("actions", 0), batch_events))
 
 
-@pytest.mark.parametrize("name", PACKAGED_MODELS)
+@pytest.mark.parametrize("name", PLAIN_MODELS)
 def test_the_packaged_models_give_the_same_reasons_in_every_batch(name: str) -> None:
     """Their alerts, reasons included, are the same in batches of 1, 7 and 2,000 events, bit for bit."""
     model = load_model(packaged_model_path(name))

@@ -52,7 +52,7 @@ def _checked(_: click.Context, __: click.Parameter, path: Path | None) -> Path |
 
 
 @click.command()
-@click.option("--model", required=True, help="Model file, or a packaged model: default, seed.")
+@click.option("--model", required=True, help="Model file, or a packaged model: default, history, seed.")
 @click.option("--preset", type=click.Choice(["realistic", "lives"]), help="Simulated traffic.")
 @data_options
 @click.option(
