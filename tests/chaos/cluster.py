@@ -35,8 +35,6 @@ SETTINGS: dict[str, Any] = {
     "idle_timeout_ms": 120_000,
     "max_future_ms": 30_000,
     "max_sessions": 120,
-    "max_accounts": 320,
-    "account_timeout_ms": 1_200_000,
     "batch_max_events": 60,
     "session_timeout_ms": SESSION_TIMEOUT_MS,
     "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS,
@@ -48,6 +46,8 @@ SETTINGS: dict[str, Any] = {
     "model_watch_ms": 200,
 }
 """Of DetectorConfig: short times, so that a run has time for many faults, and limits that the traffic exceeds."""
+ACCOUNTS: dict[str, Any] = {"max_accounts": 320, "account_timeout_ms": 1_200_000}
+"""Likewise, of models with signals; old versions know no such settings."""
 FEWEST_WORKERS = 2
 MOST_FAILURES = 5
 PATIENCE_S = 120.0
@@ -174,8 +174,8 @@ class Cluster:
             input_topic="chaos-actions",
             alerts_topic="chaos-alerts",
             shadow_model=str(self.challenger_path),
-            shadow_threshold=0.9 if signals else 0.3,
-            **(SETTINGS | settings),
+            shadow_threshold=0.75 if signals else 0.3,
+            **(SETTINGS | (ACCOUNTS if signals else {}) | settings),
         )
         self.partitions = self.config.partitions
         self.start_ms = time.time_ns() // 1_000_000 - _START_BEFORE_MS

@@ -21,7 +21,7 @@ VERSIONS: Final = {"1": None, "2": _EVIDENCE, "3": _WITHOUT_FLOOR}
 """Evidence of the models that may be in service, by their versions."""
 _THRESHOLDS: Mapping[bool, Mapping[str, float]] = {
     False: {"1": 0.45, "2": 0.8, "3": 0.2},
-    True: {"1": 0.95, "2": 0.97, "3": 0.9},
+    True: {"1": 0.8, "2": 0.85, "3": 0.75},
 }
 """Theirs, without signals and with."""
 POISON = Action.CHANGE_PASSWORD.value
