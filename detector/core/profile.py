@@ -88,9 +88,7 @@ class Profile:
     __slots__ = (
         "_bins",
         "_counts",
-        "_first_s",
         "_known",
-        "_last_ms",
         "_sessions",
         "_signals",
         "_since",
@@ -101,8 +99,7 @@ class Profile:
 
     def __init__(self, signals: Signals, packed: bytes = b"") -> None:
         self._signals = signals
-        self._last_ms = self._first_s = self._sessions = 0
-        self.touched_ms = 0
+        self._sessions = self.touched_ms = 0
         self._since = [0] * len(signals.placed[Kind.SINCE])
         self._counts = [(0, 0.0)] * len(signals.placed[Kind.COUNT])
         self._usual = [(0.0, 0.0, 0.0)] * len(signals.placed[Kind.DEVIATION])
@@ -152,8 +149,6 @@ class Profile:
         slot.last_s = max(slot.last_s, at_s)
         if ends:
             slot.flags |= _ENDED
-        self._first_s = self._first_s or at_s
-        self._last_ms = max(self._last_ms, at_ms)
         return bytes(codes)
 
     def block(self, tag: bytes) -> None:
@@ -286,7 +281,7 @@ class Profile:
         """Return it as plain bytes, whose head is a session's."""
         whole, of_slot = _layouts(self._signals)
         numbers = chain(self._since, *self._counts, *self._usual, map(len, self._known))
-        parts = [pack(self._last_ms, self.touched_ms, self._first_s, PROFILE, b"", bytes(self._bins))]
+        parts = [pack(0, self.touched_ms, 0, PROFILE, b"", bytes(self._bins))]
         parts.append(whole.pack(self._sessions, *numbers, len(self._slots)))
         parts += [_KNOWN.pack(*one) for known in self._known for one in known.items()]
         for tag, slot in self._slots.items():
@@ -297,7 +292,7 @@ class Profile:
 
     def _unpack(self, packed: bytes) -> None:
         whole, of_slot = _layouts(self._signals)
-        self._last_ms, self.touched_ms, self._first_s, at, _, _ = head(packed)
+        _, self.touched_ms, _, at, _, _ = head(packed)
         self._bins = list(packed[at : at + HOURS])
         numbers = iter(whole.unpack_from(packed, at + HOURS))
         at += HOURS + whole.size

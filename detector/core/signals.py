@@ -57,7 +57,6 @@ OF_ACTION, OF_GAP, OF_TIME, OF_ACCOUNT, OF_BEGIN = (
 )
 BUILT_IN: Final = (OF_ACTION, OF_GAP, OF_TIME, OF_ACCOUNT, OF_BEGIN)
 """What every event has, in the order of the values before its own fields. `session_begin` is there where one begins."""
-_NUMERIC: Final = {Kind.MAGNITUDE, Kind.DEVIATION}
 _OF_HISTORY: Final = {Kind.DEVIATION, Kind.NOVELTY, Kind.SINCE, Kind.COUNT, Kind.HABIT}
 _BOUNDED: Final = {*_OF_HISTORY, Kind.MAGNITUDE}
 
@@ -90,11 +89,7 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if not self.name:
             raise ValueError("a signal without a name: expected one, for explanations")
         told = f"signal {self.name!r}"
-        if (
-            self.of not in BUILT_IN
-            and self.of != "amount"
-            and not self.of.removeprefix(_FIELD_PREFIX) != self.of
-        ):
+        if self.of not in BUILT_IN and self.of != "amount" and not self.of.startswith(_FIELD_PREFIX):
             raise ValueError(
                 f"{told} is of {self.of!r}: expected amount, attributes.NAME, or one of {BUILT_IN}"
             )
@@ -139,11 +134,6 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Whether it rests on what the account did before."""
         return self.kind in _OF_HISTORY
 
-    @property
-    def is_of_number(self) -> bool:
-        """Whether its field is read as a number."""
-        return self.kind in _NUMERIC
-
     def usual(self, code: int) -> int:
         """Return what stands for a code where the account does as it always does; itself where nothing does.
 
@@ -164,8 +154,7 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def is_about(self, value: str | float) -> bool:
         """Tell whether an event with this value is one of those that since and count are about."""
-        values = self.values
-        return not values or (value if value.__class__ is str else category(value)) in values
+        return not self.values or category(value) in self.values
 
     def level(self, value: str | float) -> int:
         """Return the code of a category among the values."""
