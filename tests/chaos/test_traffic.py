@@ -12,7 +12,7 @@ from detector.model.artifact import load_model
 from detector.runtime.config import DetectorConfig
 from detector.runtime.decoding import EventLimits, decode
 from detector.runtime.replaying import LoggedLine
-from tests.chaos.cluster import SETTINGS
+from tests.chaos.cluster import ACCOUNTS, SETTINGS
 from tests.chaos.traffic import traffic
 from tests.model.models import signals_file
 
@@ -23,7 +23,7 @@ def test_the_traffic_is_bad_enough(tmp_path: Path) -> None:
     """In a short run there are repeats, late events, expiries and evictions, of accounts' profiles too, and dead letters."""
     model = tmp_path / "model.onnx"
     model.write_bytes(signals_file())
-    config, encoding = DetectorConfig(**SETTINGS), load_model(model).encoding
+    config, encoding = DetectorConfig(**SETTINGS, **ACCOUNTS), load_model(model).encoding
     events = EventLimits(config.max_event_bytes, config.max_dead_letter_bytes, config.max_future_ms)
     sessions = config.session_limits
     partitions = [Partition() for _ in range(config.partitions)]
