@@ -1,18 +1,21 @@
 """The whole service on the real broker beside a loop that does nothing, and beside others that do the same work."""
 
 import gc
+import itertools
 import subprocess
 import sys
 import threading
 import time
 import uuid
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from kafka import KafkaAdminClient, KafkaProducer
 
 from benchmarks.results import Ratio, Result, Row, quotients, repeated
 from broker import EmbeddedBroker
-from detector.contract.events import encode_event
+from detector.contract.events import SessionAction, encode_event
 from detector.model.artifact import PLAIN_MODELS, load_model, packaged_model_path
 from detector.runtime.config import DetectorConfig
 from detector.runtime.garbage import relax_garbage_collection
@@ -24,12 +27,18 @@ from detector.runtime.topics import ensure_topics
 from detector.runtime.transaction import Transactor
 from producer.behaviour import seed
 from producer.behaviour.interleave import interleave, schedule
+from producer.behaviour.lives import stream as lives
+from producer.behaviour.lives.hours import DAY_MS
 from producer.behaviour.session import stream
 
 INPUT = "benchmark-actions"
+LIVES = "benchmark-lives"
 BATCHES = (500, 2_000, 5_000)
 PEER_BATCH = 2_000
 LIVE_SESSIONS = 5_000
+CUSTOMERS = 2_000
+BARE_LIVES = f"bare loop on lives, batches of {PEER_BATCH:,}"
+ON_LIVES = ("default", "history")
 COLLECTING = f"default model, batches of {PEER_BATCH:,}, Python's own garbage collection"
 QUIX_BATCHES = f"Quix Streams, a checkpoint every {PEER_BATCH:,} events"
 QUIX_DEFAULT = "Quix Streams, a checkpoint every 5 s (its default)"
@@ -57,15 +66,31 @@ def publish(
     bootstrap_servers: str, events: int, input_topic: str = INPUT, partitions: int = _PARTITIONS
 ) -> int:
     """Publish about so many events of sessions simulated with a fixed seed; return how many."""
+    start_ms = time.time_ns() // 1_000_000 - 3_600_000
+    simulated = seed.sessions(max(1, events // 5), 1)
+    scheduled = schedule(simulated, live_sessions=LIVE_SESSIONS, rng=stream(1, "schedule"))
+    return _publish(bootstrap_servers, interleave(scheduled, start_ms=start_ms), input_topic, partitions)
+
+
+def publish_lives(bootstrap_servers: str, events: int) -> int:
+    """Publish so many events of lives, with their attributes, to `LIVES`; return how many."""
+    days = 1 + events // CUSTOMERS
+    start_ms = time.time_ns() // 1_000_000 // DAY_MS * DAY_MS - days * DAY_MS
+    lived = interleave(
+        lives.sessions(days=days, customers=CUSTOMERS, seed=1, start_ms=start_ms), start_ms=start_ms
+    )
+    return _publish(bootstrap_servers, itertools.islice(lived, events), LIVES, _PARTITIONS)
+
+
+def _publish(
+    bootstrap_servers: str, events: Iterator[SessionAction], input_topic: str, partitions: int
+) -> int:
     admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
     ensure_topics(admin, config_of(bootstrap_servers, 1, input_topic, partitions))
     admin.close()
     producer = KafkaProducer(bootstrap_servers=bootstrap_servers, linger_ms=20, batch_size=256 * 1024)
-    simulated = seed.sessions(max(1, events // 5), 1)
-    scheduled = schedule(simulated, live_sessions=LIVE_SESSIONS, rng=stream(1, "schedule"))
-    start_ms = time.time_ns() // 1_000_000 - 3_600_000
     count = 0
-    for count, event in enumerate(interleave(scheduled, start_ms=start_ms), start=1):
+    for count, event in enumerate(events, start=1):
         producer.send(input_topic, encode_event(event), key=event.account_id.encode())
         if count % 20_000 == 0:
             producer.flush()
@@ -75,9 +100,15 @@ def publish(
 
 
 def detector(
-    bootstrap_servers: str, model: str, batch_events: int, events: int, *, relaxed: bool = True
+    bootstrap_servers: str,
+    model: str,
+    batch_events: int,
+    events: int,
+    *,
+    input_topic: str = INPUT,
+    relaxed: bool = True,
 ) -> float:
-    """Read the topic from its start with one worker; return events a second, from its first batch to its last.
+    """Read a topic from its start with one worker; return events a second, from its first batch to its last.
 
     `relaxed` is how the worker is shipped; without it Python's collector runs as it does by default (ADR 0013).
     """
@@ -86,7 +117,7 @@ def detector(
     if relaxed:
         relax_garbage_collection()
     metrics, stop = DetectorMetrics(), threading.Event()
-    config = config_of(bootstrap_servers, batch_events)
+    config = config_of(bootstrap_servers, batch_events, input_topic)
     worker = Detector(config, load_model(packaged_model_path(model)), metrics, Heartbeat())
     thread = threading.Thread(target=worker.run, args=(stop,))
     thread.start()
@@ -116,9 +147,9 @@ def _wait(deadline_s: float) -> None:
     time.sleep(0.002)
 
 
-def bare(bootstrap_servers: str, batch_events: int, events: int) -> float:
+def bare(bootstrap_servers: str, batch_events: int, events: int, input_topic: str = INPUT) -> float:
     """Poll and commit the offsets in a transaction, with the detector's own clients, and do nothing else."""
-    config = config_of(bootstrap_servers, batch_events)
+    config = config_of(bootstrap_servers, batch_events, input_topic)
     membership = Membership(config, config.group)
     deadline_s, read, began_s = time.monotonic() + _PATIENCE_S, 0, 0.0
     try:
@@ -167,24 +198,28 @@ def run(repetitions: int, events: int, peers_python: str | None) -> list[Result]
     """Measure both models at each batch size in turns with the bare loop, and the peers beside them."""
     with EmbeddedBroker() as broker:
         servers = broker.bootstrap_servers
-        count = publish(servers, events)
-        contenders = {
-            f"bare loop, batches of {size:,}": (lambda size=size: bare(servers, size, count))
-            for size in BATCHES  # type: ignore[misc]
+        count, lived = publish(servers, events), publish_lives(servers, events)
+        contenders: dict[str, Callable[[], float]] = {
+            f"bare loop, batches of {size:,}": partial(bare, servers, size, count) for size in BATCHES
         }
         contenders |= {
-            f"{name} model, batches of {size:,}": (
-                lambda name=name, size=size: detector(servers, name, size, count)
-            )  # type: ignore[misc]
+            f"{name} model, batches of {size:,}": partial(detector, servers, name, size, count)
             for name in PLAIN_MODELS
             for size in BATCHES
         }
-        contenders[COLLECTING] = lambda: detector(servers, "default", PEER_BATCH, count, relaxed=False)
-        contenders["newcomer's script"] = lambda: peer("newcomer.py", sys.executable, servers, 100)
+        contenders[BARE_LIVES] = partial(bare, servers, PEER_BATCH, lived, LIVES)
+        contenders |= {
+            f"{name} model on lives, batches of {PEER_BATCH:,}": partial(
+                detector, servers, name, PEER_BATCH, lived, input_topic=LIVES
+            )
+            for name in ON_LIVES
+        }
+        contenders[COLLECTING] = partial(detector, servers, "default", PEER_BATCH, count, relaxed=False)
+        contenders["newcomer's script"] = partial(peer, "newcomer.py", sys.executable, servers, 100)
         if peers_python is not None:
             some = min(count, 40_000)
-            contenders[QUIX_BATCHES] = lambda: peer("quix.py", peers_python, servers, some, str(PEER_BATCH))
-            contenders[QUIX_DEFAULT] = lambda: peer("quix.py", peers_python, servers, some, "0")
+            contenders[QUIX_BATCHES] = partial(peer, "quix.py", peers_python, servers, some, str(PEER_BATCH))
+            contenders[QUIX_DEFAULT] = partial(peer, "quix.py", peers_python, servers, some, "0")
         runs = repeated(contenders, repetitions)
     ratios = [
         Ratio(
@@ -194,6 +229,14 @@ def run(repetitions: int, events: int, peers_python: str | None) -> list[Result]
         )
         for name in PLAIN_MODELS
         for size in BATCHES
+    ]
+    ratios += [
+        Ratio(
+            f"{name} model by the bare loop, both on lives, batches of {PEER_BATCH:,}",
+            quotients(runs[f"{name} model on lives, batches of {PEER_BATCH:,}"], runs[BARE_LIVES]),
+            0.4 if name == "history" else None,
+        )
+        for name in ON_LIVES
     ]
     own = runs[f"seed model, batches of {PEER_BATCH:,}"]
     for name, target in ((QUIX_BATCHES, 30.0), (QUIX_DEFAULT, 30.0), ("newcomer's script", None)):
@@ -215,6 +258,8 @@ def run(repetitions: int, events: int, peers_python: str | None) -> list[Result]
         "transaction with the same clients. Quix Streams keeps a window a session in its state, scores each event with "
         "the same seed model in onnxruntime and publishes alerts, exactly once, up to 40,000 events, until its last checkpoint is committed. By default "
         "it commits every 5 s, and an alert is readable only then; so it is measured with our batches too. The newcomer's script reads "
-        "with kafka-python and json and calls `model.predict` for each of 100 events."
+        "with kafka-python and json and calls `model.predict` for each of 100 events. Lives are those of "
+        f"{CUSTOMERS:,} customers, {lived:,} events with amounts, devices, networks, countries, recipients and outcomes, "
+        "which the history model reads."
     )
     return [Result("service", "Whole service", how, rows, ratios, targets)]
