@@ -1,5 +1,6 @@
 """All settings of the detector: one frozen object, parsed once from flags and environment variables."""
 
+import hashlib
 import math
 import re
 import uuid
@@ -8,6 +9,9 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from detector.contract.actions import StepUp
 from detector.contract.alerts import ModelReference
 from detector.contract.topics import (
     ACTIONS_TOPIC,
@@ -140,6 +144,21 @@ class DetectorConfig:
         maximum=1,
         decides=True,
     )
+    challenge_threshold: float = setting(
+        "Score that asks for a second factor, once a session; below the one that blocks. 0 asks for none, -1 takes the "
+        "model's own, if it has one.",
+        0.0,
+        minimum=-1,
+        maximum=1,
+        decides=True,
+    )
+    step_up_passed: str = setting(
+        "Action of the event that says that a session passed a second factor. One that the model does not know is not "
+        "scored. Empty: none says so.",
+        "STEP_UP_PASSED",
+        decides=True,
+    )
+    step_up_failed: str = setting("… and that it failed it.", "STEP_UP_FAILED", decides=True)
     shadow_model: str = setting(
         "A challenger, as --model: it scores the same windows, and what it would block goes to the shadow topic, "
         "<alerts-topic>.shadow, only. Empty: none.",
@@ -149,15 +168,26 @@ class DetectorConfig:
         "Score that the challenger blocks at; 0 takes its own.", 0.0, minimum=0, maximum=1
     )
     breaker_max_block_share: float = setting(
-        "The circuit breaker turns blocks into reviews while more sessions of a partition reach the threshold, of "
-        "those that begin; it closes at half of it. A share, below 1: 0.25 is a quarter. 0 switches it off.",
+        "The circuit breaker turns blocks into challenges where more sessions of a partition reach the threshold, of "
+        "those that begin: soon while a model is on probation; later where it takes twice the share to hold back scores "
+        "near the threshold, and three times to hold back all. A share, below 1: 0.25 is a quarter. 0 switches it off.",
         0.25,
         minimum=0,
         maximum=math.nextafter(1, 0),
         decides=True,
     )
-    breaker_min_blocks: int = setting("… and at least so many in its window.", 20, decides=True)
-    breaker_window_ms: int = setting("Its sliding window, of event time.", 600_000, unit="ms", decides=True)
+    breaker_probation_sessions: int = setting(
+        "So many sessions of a partition have to begin before a model, or one under other settings, is off probation.",
+        500,
+        minimum=0,
+        decides=True,
+    )
+    breaker_min_blocks: int = setting(
+        "Off probation the breaker opens if at least so many reach the threshold in its window.",
+        100,
+        decides=True,
+    )
+    breaker_window_ms: int = setting("That window, of event time.", 600_000, unit="ms", decides=True)
     idle_timeout_ms: int = setting(
         "A session without an action for longer has ended.", 1_800_000, unit="ms", decides=True
     )
@@ -266,6 +296,10 @@ class DetectorConfig:
                 told = f"{maximum:.10g}"
                 most = f"at most {told}" if float(told) == maximum else f"less than {told}"
                 yield f"{flag_of(one)} is {value}: expected {most} {unit}".strip()
+        if -1 < self.challenge_threshold < 0:
+            yield (
+                f"--challenge-threshold is {self.challenge_threshold}: expected a score, 0 for none or -1 for the model's own"
+            )
         if self.replication_factor == 0:
             yield "--replication-factor is 0: expected at least 1, or -1 for the broker's default"
         for name, choices in _CHOICES.items():
@@ -315,9 +349,21 @@ class DetectorConfig:
                     f"{flag_of(known[low])} is {getattr(self, low)}: expected less than {flag_of(known[high])}, "
                     f"{getattr(self, high)}; {otherwise}"
                 )
-        if 0 < self.threshold <= self.review_threshold:
+        for flag, value in (
+            ("--challenge-threshold", self.challenge_threshold),
+            ("--review-threshold", self.review_threshold),
+        ):
+            if 0 < self.threshold <= value:
+                yield f"{flag} is {value}: expected less than --threshold, {self.threshold}, or 0"
+        if 0 < self.challenge_threshold <= self.review_threshold:
             yield (
-                f"--review-threshold is {self.review_threshold}: expected less than --threshold, {self.threshold}, or 0"
+                f"--review-threshold is {self.review_threshold}: expected less than --challenge-threshold, "
+                f"{self.challenge_threshold}, or 0"
+            )
+        if self.step_up_passed and self.step_up_passed == self.step_up_failed:
+            yield (
+                f"--step-up-passed and --step-up-failed are both {self.step_up_passed!r}: expected two actions, since one "
+                "clears a session and the other blocks it"
             )
         if self.shadow_threshold and not self.shadow_model:
             yield f"--shadow-threshold is {self.shadow_threshold}: expected --shadow-model, whose scores it is for"
@@ -328,19 +374,34 @@ class DetectorConfig:
                 "of the one and a key of the other"
             )
 
-    def policy(self, threshold: float, model: ModelReference) -> Policy:
+    def policy(
+        self, threshold: float, model: ModelReference, challenge_threshold: float | None = None
+    ) -> Policy:
         """Return what decides with a model.
 
         Args:
             threshold: the model's own, which `--threshold` overrules.
             model: how alerts name it.
+            challenge_threshold: the model's own, if it has one.
         """
-        breaker = BreakerLimits(self.breaker_max_block_share, self.breaker_min_blocks, self.breaker_window_ms)
+        breaker = BreakerLimits(
+            self.breaker_max_block_share,
+            self.breaker_min_blocks,
+            self.breaker_window_ms,
+            self.breaker_probation_sessions,
+        )
+        threshold = self.threshold or threshold
+        # Of the settings those that move everybody's scores, or who is blocked at them.
+        epoch = [model.sha256, threshold, self.unknown_actions, self.idle_timeout_ms]
+        step_ups = {self.step_up_passed: StepUp.PASSED, self.step_up_failed: StepUp.FAILED}
         return Policy(
-            self.threshold or threshold,
+            threshold,
             model,
             self.review_threshold or None,
             breaker if self.breaker_max_block_share else None,
+            challenge_threshold if self.challenge_threshold < 0 else self.challenge_threshold or None,
+            hashlib.blake2b(msgspec.json.encode(epoch), digest_size=8).digest(),
+            {action: step_up for action, step_up in step_ups.items() if action},
         )
 
     def challenger(self, threshold: float, model: ModelReference) -> Policy:
