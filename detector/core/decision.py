@@ -14,7 +14,7 @@ from detector.core.breaker import Breaker, BreakerLimits, BreakerState, Held, fa
 from detector.core.carrying import Weighed
 from detector.core.encoding import Encoding
 from detector.core.session import BLOCKED, CHALLENGED, CLEARED, REACHED, REVIEWED
-from detector.core.staging import NO_STEP_UPS, Candidate
+from detector.core.staging import Candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Policy:
     breaker: BreakerLimits | None = None
     challenge_threshold: float | None = None
     epoch: bytes = b""
-    step_ups: Mapping[str, StepUp] = NO_STEP_UPS
+    step_ups: Mapping[str, StepUp] = field(default_factory=dict)
     is_overruled: bool = True
 
     @property
