@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from detector.contract.accounts import AccountListing, Listing
 from detector.contract.actions import STEP_UP_ACTIONS, StepUp
 from detector.contract.alerts import Alert, encode_alert
+from detector.contract.events import SessionEvent
 from detector.core.decision import Policy, Suppression
 from detector.core.evidence import Evidence
 from detector.core.partition import Partition
@@ -151,9 +152,9 @@ def test_what_the_model_does_not_know_changes_no_score(
         last[alert.session_id] = alert
 
 
-def _with_id(entry: Entry, number: int) -> object:
+def _with_id(entry: Entry, number: int) -> SessionEvent:
     event = event_of(entry)
-    return type(event)(
+    return SessionEvent(
         event_id=f"once-{number}",
         session_id=event.session_id,
         account_id=event.account_id,
