@@ -28,6 +28,7 @@ from trainer.training.calibration import (
     TrainingError,
     Wanted,
     calibrate,
+    choose_challenge_threshold,
     choose_threshold,
 )
 from trainer.training.checkpoint import Checkpoint
@@ -66,6 +67,8 @@ class TrainingConfig:
         calibrated: whether scores are made probabilities.
         bigrams: whether logistic regression on pairs of actions becomes the model where it does better.
         wanted: what decides the threshold.
+        challenge_fpr: share of lawful examples that may be challenged. None takes DEFAULT_CHALLENGE_FPR where the
+            validation part can show it and the threshold is not given, and challenges nobody otherwise.
         base_rate: share of attacks where the model will serve; None for the data's own.
         idle_timeout_ms: of the detector: a session without an action for longer begins anew.
         ends_session: actions after which a session begins anew, if there is no encoding that says so.
@@ -86,6 +89,7 @@ class TrainingConfig:
     calibrated: bool = True
     bigrams: bool = True
     wanted: Wanted = field(default_factory=Wanted)
+    challenge_fpr: float | None = None
     base_rate: float | None = None
     idle_timeout_ms: int = 1_800_000
     ends_session: tuple[str, ...] = ENDS_SESSION
@@ -167,14 +171,25 @@ def train(
     evidence = model.added.evidence
     seen = judge(model.judged, unit)
     chosen = choose_threshold(config.wanted, seen.scores, seen.labels.astype(np.float32), base_rate, unit)
-    if chosen.told:
-        run.told.on_note(chosen.told)
+    challenge_threshold, told = choose_challenge_threshold(
+        config.challenge_fpr, chosen, seen.scores, seen.labels.astype(np.float32), unit
+    )
+    for note in (chosen.told, told):
+        if note:
+            run.told.on_note(note)
 
     run.told.on_stage("evaluating")
     scorer = Scorer(model.graph.SerializeToString())
     test = run.scored(scorer, parts.test).adding_up(evidence)
     source = "the data's own" if config.base_rate is None else "given"
-    figures = evaluate(test, chosen.threshold, base_rate, base_rate_from=source, money=Money.of(config))
+    figures = evaluate(
+        test,
+        chosen.threshold,
+        base_rate,
+        base_rate_from=source,
+        money=Money.of(config),
+        challenge_threshold=challenge_threshold,
+    )
     metadata = ModelMetadata(
         format=FORMAT,
         name=config.name or _NAMES[model.network],
@@ -184,6 +199,7 @@ def train(
         window=encoding.window,
         gap_bounds_ms=list(encoding.gap_bounds_ms),
         threshold=chosen.threshold,
+        challenge_threshold=challenge_threshold,
         training=_recorded(config, learned, model, chosen, base_rate, unit),
         metrics=figures.numbers() | {"parity_error": parity_error},
         data_sha256=data_sha256,
@@ -397,6 +413,7 @@ def _recorded(
         **asdict(learned.plan),
         **asdict(config.weighing),
         **config.wanted._asdict(),
+        "challenge_fpr": config.challenge_fpr,
     }
     return {
         **config.data_parameters,
