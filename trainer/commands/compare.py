@@ -144,7 +144,7 @@ def _parts(options: dict[str, Any], config: TrainingConfig, sessions: int) -> Sp
     if has_data(options):
         return splits_of(options, own_data(options))[0]
     if config.preset == "lives":
-        return lives_parts(sessions, config.schedule.seed, config.signals)
+        return lives_parts(sessions, config.schedule.seed, config.signals, config.idle_timeout_ms)
     return realistic_splits(sessions, config.schedule.seed)
 
 

@@ -8,7 +8,6 @@ import click
 
 from detector.contract.actions import ENDS_SESSION
 from detector.core.signals import Signal
-from detector.core.staging import SessionLimits
 from producer.behaviour.lives.stream import LivesBehaviour
 from trainer.data.observing import LOSS
 from trainer.data.sessions import Splits
@@ -26,8 +25,8 @@ def lives_parts(
     sessions: int,
     seed: int,
     signals: Sequence[Signal],
+    idle_timeout_ms: int,
     left_out: Sequence[str] = (),
-    idle_timeout_ms: int = SessionLimits().idle_timeout_ms,
 ) -> Splits:
     """Simulate lives, and say how many sessions they gave.
 
@@ -35,13 +34,21 @@ def lives_parts(
         sessions: to train on, about.
         seed: of the simulation.
         signals: to compute.
-        left_out: attack families that are in the test part alone.
         idle_timeout_ms: a session without an action for longer begins anew.
+        left_out: attack families that are in the test part alone.
     """
     sample = lived(EDITS_SESSIONS, seed, LivesBehaviour(), ())
     edits = usual_edits(sample, BUILT_IN, ENDS_SESSION, idle_timeout_ms)
     changed = partial(some_edited, edits=edits, share=EDITED, seed=seed)
-    parts = lives_splits(sessions, seed, signals=signals, loss=LOSS, left_out=left_out, changed=changed)
+    parts = lives_splits(
+        sessions,
+        seed,
+        signals=signals,
+        idle_timeout_ms=idle_timeout_ms,
+        loss=LOSS,
+        left_out=left_out,
+        changed=changed,
+    )
     click.echo(
         f"lives of {LIFE_DAYS} days: {len(parts.train):,} sessions to train on, {len(parts.valid):,} for the threshold, "
         f"{len(parts.test):,} for the figures; the {WARM_UP_DAYS} days before them are history alone",

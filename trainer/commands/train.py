@@ -294,6 +294,6 @@ def _splits(
         recorded["left_out"] = ",".join(left_out)
     count, base_rate = options["sessions"], options["base_rate"] or BASE_RATE
     if options["preset"] == "lives":
-        parts = lives_parts(count, seed, signals, left_out, options["idle_timeout_ms"])
+        parts = lives_parts(count, seed, signals, options["idle_timeout_ms"], left_out)
         return parts, base_rate, recorded
     return realistic_splits(count, seed, left_out), base_rate, recorded
