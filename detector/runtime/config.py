@@ -179,6 +179,11 @@ class DetectorConfig:
         unit="ms",
         decides=True,
     )
+    drift_window_ms: int = setting(
+        "Drift is measured over the events of so long: of whole days, or a day's hours are drift.",
+        86_400_000,
+        unit="ms",
+    )
     max_event_bytes: int = setting(
         "A larger event is dead-lettered without being decoded.", 65_536, unit="bytes", decides=True
     )

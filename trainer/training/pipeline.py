@@ -37,6 +37,7 @@ from trainer.training.export import build_graph, canaries, model_file
 from trainer.training.fitting import Fitted, Observer, Plan, fit
 from trainer.training.members import pairs_for, together
 from trainer.training.network import Shape, Tensors, build_network, last_logits
+from trainer.training.reference import reference_of
 from trainer.training.teaching import Teacher
 
 MAX_PARITY_ERROR: Final = 1e-4
@@ -171,9 +172,11 @@ def train(
         run.told.on_note(chosen.told)
 
     run.told.on_stage("evaluating")
-    scorer = Scorer(model.graph.SerializeToString())
+    scorer, source = (
+        Scorer(model.graph.SerializeToString()),
+        "given" if config.base_rate else "the data's own",
+    )
     test = run.scored(scorer, parts.test).adding_up(evidence)
-    source = "the data's own" if config.base_rate is None else "given"
     figures = evaluate(test, chosen.threshold, base_rate, base_rate_from=source, money=Money.of(config))
     metadata = ModelMetadata(
         format=FORMAT,
@@ -195,6 +198,7 @@ def train(
         large_money=config.large_money,
         evidence=evidence,
         signals=encoding.signals.declared,
+        drift=reference_of(test, encoding, chosen.threshold, base_rate),
     )
     return Trained(model_file(model.graph, metadata), metadata, model.parameters, figures, test, parity_error)
 
