@@ -202,14 +202,9 @@ def check_reference(reference: Reference, encoding: Encoding) -> None:
         ValueError: it has others, or shares that are none.
     """
     none = np.zeros(0, np.int64)
+    steps = np.zeros(0, encoding.step_dtype)
     bins = binned(
-        np.zeros(0, encoding.step_dtype),
-        none,
-        none,
-        none,
-        encoding=encoding,
-        threshold=1.0,
-        pairs=reference.pairs,
+        steps, none, none, none.astype(float), encoding=encoding, threshold=1.0, pairs=reference.pairs
     )
     expected = {name: count for name, _, count in bins}
     seen = {name: len(shares) for name, shares in reference.shares.items()}

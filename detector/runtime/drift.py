@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -15,8 +16,9 @@ from detector.runtime.processing import Processed
 class Drift(Collector):
     """How far this worker's traffic lies from what its model was trained on; nothing without a reference."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         self.watch(None, 1)
+        registry.register(self)
 
     def watch(self, watched: Watched | None, window_ms: int) -> None:
         """Begin anew, with a model's reference; an event counts for `window_ms` of event time."""

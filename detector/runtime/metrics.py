@@ -25,9 +25,10 @@ _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 class ScoreDistribution(Collector):
     """A histogram of scores that takes a batch at a time: one by one would cost as much as the scoring."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._counts = np.zeros(len(_SCORE_BUCKETS), np.int64)
         self._sum = 0.0
+        registry.register(self)
 
     def observe(self, scores: Sequence[float]) -> None:
         """Count scores, each in 0 … 1."""
@@ -94,9 +95,8 @@ class DetectorMetrics:
             "lost_offsets", "Input offsets that retention deleted before they were read"
         )
         self.batch_events = histogram("batch_events", "Input records a transaction", _BATCH_BUCKETS)
-        self.score, self.drift = ScoreDistribution(), Drift()
-        for collector in (self.score, self.drift):
-            registry.register(collector)
+        self.score = ScoreDistribution(registry)
+        self.drift = Drift(registry)
         self.stage_seconds = histogram("stage_seconds", "Time by stage of the loop", _STAGE_BUCKETS, "stage")
         self.alert_latency_seconds = histogram(
             "alert_latency_seconds",

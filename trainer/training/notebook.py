@@ -8,7 +8,7 @@ from trainer.data.windows import Weighing
 from trainer.training.calibration import Wanted
 from trainer.training.defaults import Schedule
 from trainer.training.network import Shape
-from trainer.training.pipeline import TrainingConfig
+from trainer.training.config import TrainingConfig
 
 SESSIONS: Final = 11_000
 TEST_SHARE: Final = 0.2
