@@ -30,6 +30,12 @@ MOST_PAIRS: Final = 100
 """Of the commonest, that are told apart."""
 NUMBER_BOUNDS: Final = tuple(2**power for power in range(1, 13))
 SCORE_BOUNDS: Final = (1e-5, 1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3, 0.5, 0.7, 0.9)
+MUCH: Final = 0.2
+"""An index above it is drift …"""
+LEAST_EVENTS: Final = 5_000
+"""… of so many events: of fewer, chance alone makes it large."""
+RARE_FACTOR, RARE_MORE, RARE_LEAST_EVENTS = 3.0, 0.003, 20_000
+"""A rare share is drift above so many times the expected one and so much more, of so many events."""
 SLOTS: Final = 24
 """Steps in which the window slides."""
 _LEAST_SHARE: Final = 1e-4
@@ -224,3 +230,22 @@ def measures(counted: Tally, reference: Reference) -> Iterator[tuple[str, float]
             yield name, float(counts[1] / counts.sum())
         else:
             yield name, stability_index(counts, reference.shares[name])
+
+
+def drifted(measured: Mapping[str, float], expected: Mapping[str, float], events: float) -> list[str]:
+    """Return the distributions and rare shares that have drifted, as the alert rules have it.
+
+    Args:
+        measured: as `measures` yields them.
+        expected: the rare shares of the reference.
+        events: that they rest on.
+    """
+    return [
+        name
+        for name, measure in measured.items()
+        if (
+            events >= RARE_LEAST_EVENTS and measure > RARE_FACTOR * expected[name] + RARE_MORE
+            if name in expected
+            else events >= LEAST_EVENTS and measure > MUCH
+        )
+    ]

@@ -9,7 +9,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from detector.contract.dead_letters import Reason
-from detector.core.drift import RARE, UNKNOWN, DriftWindow, Watched, measures
+from detector.core.drift import RARE, UNKNOWN, DriftWindow, Watched, drifted, measures
 from detector.runtime.processing import Processed
 
 
@@ -45,11 +45,18 @@ class Drift(Collector):
             "detector_drift_expected_share", "… and of those it was trained on", labels=["share"]
         )
         events = GaugeMetricFamily("detector_drift_events", "Events of late, that these rest on")
+        beyond = GaugeMetricFamily(
+            "detector_drifted", "1 where that is beyond what the alert rules take for chance", labels=["of"]
+        )
         if self._watched is not None:
             total, reference = self._window.total, self._watched.reference
+            measured = dict(measures(total, reference))
+            shares = {name: reference.shares[name][1] for name in RARE}
+            changed = drifted(measured, shares, total.events)
             events.add_metric([], total.events)
-            for name, measure in measures(total, reference):
+            for name, measure in measured.items():
                 (share if name in RARE else index).add_metric([name], measure)
-            for name in RARE:
-                expected.add_metric([name], reference.shares[name][1])
-        yield from (index, share, expected, events)
+                beyond.add_metric([name], name in changed)
+            for name, one in shares.items():
+                expected.add_metric([name], one)
+        yield from (index, share, expected, events, beyond)

@@ -12,7 +12,19 @@ from kafka import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from detector.contract.events import SessionAction, encode_event
-from detector.core.drift import RARE, DriftWindow, Reference, Watched, measures
+from detector.core.drift import (
+    LEAST_EVENTS,
+    MUCH,
+    RARE,
+    RARE_FACTOR,
+    RARE_LEAST_EVENTS,
+    RARE_MORE,
+    DriftWindow,
+    Reference,
+    Watched,
+    drifted,
+    measures,
+)
 from detector.model.artifact import Model, default_model_path, load_model
 from detector.runtime.config import DetectorConfig
 from detector.runtime.drift import Drift
@@ -28,11 +40,6 @@ from trainer.data.simulated import BEGIN_MS, after_warm_up, lived
 from trainer.evaluation.scoring import score_with_model
 from trainer.training.reference import reference_of
 
-RULES: Final = {
-    rule["alert"]: rule["expr"]
-    for group in yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8"))["groups"]
-    for rule in group["rules"]
-}
 CUSTOMERS: Final = 800
 WINDOW_MS: Final = 7 * DAY_MS
 IDLE_MS: Final = 1_800_000
@@ -49,8 +56,8 @@ def watched() -> tuple[Model, Watched]:
     return model, Watched(reference_of(scored, model.encoding, model.threshold, 0.0125), model.threshold)
 
 
-def fired(days: int, change: Change = iter, attack_rate: float = 0.01) -> dict[str, set[str]]:
-    """Return the rules of drift that fire on a simulation, and of what, asked at the end of each day."""
+def told(days: int, change: Change = iter, attack_rate: float = 0.01) -> set[str]:
+    """Return what has drifted in a simulation, asked at the end of each day."""
     model, against = watched()
     simulated = lives.sessions(
         days=days,
@@ -60,14 +67,13 @@ def fired(days: int, change: Change = iter, attack_rate: float = 0.01) -> dict[s
         behaviour=LivesBehaviour(attack_rate=attack_rate),
     )
     processor = processor_of(model, DetectorConfig(partitions=1, max_future_ms=0), watched=against)
-    window, day, found = DriftWindow(WINDOW_MS), 0, dict[str, set[str]]()
+    window, day, found = DriftWindow(WINDOW_MS), 0, set[str]()
     for one in replay(_batches(interleave(change(simulated), start_ms=BEGIN_MS)), processor):
         window.add(one.outcome.delta.stream_time_ms, one.outcome.tally)
         if (now := one.outcome.delta.stream_time_ms // DAY_MS) != day:
             day = now
-            for rule, what in _firing(window, against.reference):
-                found.setdefault(rule, set()).add(what)
-    assert window.total.events >= max(_numbers("DetectorDriftOfShares")), "too few for the rules to speak"
+            found |= set(_firing(window, against.reference))
+    assert window.total.events >= RARE_LEAST_EVENTS, "too few to tell anything by"
     return found
 
 
@@ -80,21 +86,12 @@ def _batches(events: Iterable[SessionAction]) -> Iterator[dict[TopicPartition, l
         yield {TopicPartition("in", 0): lines[begin : begin + 1_000]}
 
 
-def _firing(window: DriftWindow, reference: Reference) -> Iterator[tuple[str, str]]:
-    """Yield what the rules of alerts.yml say, by their own numbers."""
-    least, index = _numbers("DetectorDrift")
-    factor, more, least_rare, _ = _numbers("DetectorDriftOfShares")
-    total = window.total
-    for name, measure in measures(total, reference):
-        if name in RARE:
-            if total.events >= least_rare and measure > factor * reference.shares[name][1] + more:
-                yield "DetectorDriftOfShares", name
-        elif total.events >= least and measure > index:
-            yield "DetectorDrift", name
-
-
-def _numbers(rule: str) -> list[float]:
-    return [float(one) for one in re.findall(r"(?<![\w])\d+(?:\.\d+)?(?![\w])", RULES[rule])]
+def _firing(window: DriftWindow, reference: Reference) -> list[str]:
+    measured, expected = (
+        dict(measures(window.total, reference)),
+        {name: reference.shares[name][1] for name in RARE},
+    )
+    return drifted(measured, expected, window.total.events)
 
 
 def other_screens(sessions: Iterator[tuple[int, SimulatedSession]]) -> Iterator[tuple[int, SimulatedSession]]:
@@ -106,19 +103,18 @@ def other_screens(sessions: Iterator[tuple[int, SimulatedSession]]) -> Iterator[
 
 
 def test_thirty_days_without_drift_are_quiet() -> None:
-    """Nothing of a rule fires on other lives than those of the reference, on no day of thirty."""
-    assert fired(30) == {}
+    """Other lives than those of the reference are no drift, on no day of thirty."""
+    assert told(30) == set()
 
 
 def test_another_order_of_screens_is_told() -> None:
-    """As drift of actions one after the other."""
-    assert "pairs" in fired(9, other_screens).get("DetectorDrift", set())
+    """As drift of actions one after the other, and of what the model makes of them."""
+    assert told(9, other_screens) >= {"pairs", "scores"}
 
 
 def test_a_wave_of_fraud_is_told() -> None:
     """As more scores that reach the threshold, which are too few to move a distribution."""
-    found = fired(9, attack_rate=0.1)
-    assert found["DetectorDriftOfShares"] == {"reached_threshold"}
+    assert "reached_threshold" in told(9, attack_rate=0.1)
 
 
 def test_a_new_action_is_told() -> None:
@@ -141,3 +137,15 @@ def test_a_new_action_is_told() -> None:
     share = registry.get_sample_value("detector_drift_share", {"share": "unknown_actions"})
     assert share == pytest.approx(0.02, abs=0.002)
     assert registry.get_sample_value("detector_drift_expected_share", {"share": "unknown_actions"}) == 0
+
+
+def test_the_alert_rules_have_the_same_limits() -> None:
+    """What the console calls drift, an alert rule does."""
+    groups = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8"))["groups"]
+    rules = {rule["alert"]: rule["expr"] for group in groups for rule in group["rules"]}
+
+    def numbers(rule: str) -> list[float]:
+        return [float(one) for one in re.findall(r"\b\d+(?:\.\d+)?\b", rules[rule])]
+
+    assert numbers("DetectorDrift") == [LEAST_EVENTS, MUCH]
+    assert numbers("DetectorDriftOfShares") == [RARE_FACTOR, RARE_MORE, RARE_LEAST_EVENTS, 0]
