@@ -2,12 +2,9 @@
 
 import hashlib
 import math
-import re
 import uuid
-from collections.abc import Iterator
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -16,11 +13,8 @@ from detector.contract.alerts import ModelReference
 from detector.contract.topics import (
     ACTIONS_TOPIC,
     ALERTS_TOPIC,
-    MAX_RECORD_BYTES,
     accounts_topic,
     dead_letter_topic,
-    explanations_topic,
-    redriven_topic,
     shadow_topic,
 )
 from detector.core.breaker import BreakerLimits
@@ -28,6 +22,8 @@ from detector.core.decision import Policy
 from detector.core.staging import SessionLimits
 from detector.model.artifact import UnknownActions, resolve_model_path
 from detector.runtime.decoding import EventLimits
+from detector.runtime.fitting import DEAD_LETTER, wrong_in
+from detector.runtime.settings import setting
 
 _INT32 = 2**31 - 1
 """Largest number of milliseconds that Kafka's protocol has room for."""
@@ -36,63 +32,6 @@ _MAX_PORT = 65_535
 
 class ConfigurationError(ValueError):
     """A setting is out of its bounds, or disarms another. The message says what was seen and what was expected."""
-
-
-DEAD_LETTER, STOP = "dead-letter", "stop"
-"""What becomes of a record that can't be processed, though it is sound."""
-_CHOICES = {
-    "unknown_actions": tuple(UnknownActions),
-    "on_processing_failure": (DEAD_LETTER, STOP),
-    "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
-}
-
-
-def setting(
-    help_text: str,
-    default: Any,
-    *,
-    env: str | None = None,
-    unit: str = "",
-    minimum: float = 1,
-    maximum: float | None = None,
-    decides: bool = False,
-) -> Any:
-    """Declare one setting: a dataclass field that also knows its help text, unit, environment variable and bounds.
-
-    What `decides` on alerts is recorded in the model epochs, under the same name.
-    """
-    metadata = {
-        "help": help_text,
-        "env": env,
-        "unit": unit,
-        "minimum": minimum,
-        "maximum": maximum,
-        "decides": decides,
-    }
-    return field(default=default, metadata=metadata)
-
-
-BELOW = (
-    ("max_future_ms", "idle_timeout_ms", "one event that is so far ahead would end every session"),
-    (
-        "session_timeout_ms",
-        "max_poll_interval_ms",
-        "a worker that is alive would be given up before a dead one",
-    ),
-    ("poll_timeout_ms", "max_poll_interval_ms", "a worker that waits for events would lose its partitions"),
-    (
-        "transaction_timeout_ms",
-        "max_poll_interval_ms",
-        "who waits for a dead worker's transaction would be next",
-    ),
-    ("poll_timeout_ms", "stall_timeout_ms", "a worker that waits for events would end itself"),
-    (
-        "transaction_timeout_ms",
-        "stall_timeout_ms",
-        "who waits for a dead worker's transaction would end itself",
-    ),
-)
-"""Settings of which the first has to be below the second, and what would happen else."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,6 +148,11 @@ class DetectorConfig:
         unit="ms",
         decides=True,
     )
+    drift_window_ms: int = setting(
+        "Drift is measured over the events of so long: of whole days, or a day's hours are drift.",
+        86_400_000,
+        unit="ms",
+    )
     max_event_bytes: int = setting(
         "A larger event is dead-lettered without being decoded.", 65_536, unit="bytes", decides=True
     )
@@ -281,98 +225,8 @@ class DetectorConfig:
         Raises:
             ConfigurationError: a setting is out of bounds, or does not fit another.
         """
-        for wrong in (*self._out_of_bounds(), *self._misnamed(), *self._disarmed()):
+        for wrong in wrong_in(self):
             raise ConfigurationError(wrong)
-
-    def _out_of_bounds(self) -> Iterator[str]:
-        for one in fields(self):
-            value, bounds = getattr(self, one.name), one.metadata
-            minimum, maximum, unit = bounds["minimum"], bounds["maximum"], bounds["unit"]
-            if isinstance(value, bool | str):
-                continue
-            if not minimum <= value < math.inf:  # not a number is in no bounds
-                yield f"{flag_of(one)} is {value}: expected at least {minimum} {unit}".strip()
-            elif maximum is not None and value > maximum:
-                told = f"{maximum:.10g}"
-                most = f"at most {told}" if float(told) == maximum else f"less than {told}"
-                yield f"{flag_of(one)} is {value}: expected {most} {unit}".strip()
-        if -1 < self.challenge_threshold < 0:
-            yield (
-                f"--challenge-threshold is {self.challenge_threshold}: expected a score, 0 for none or -1 for the model's own"
-            )
-        if self.replication_factor == 0:
-            yield "--replication-factor is 0: expected at least 1, or -1 for the broker's default"
-        for name, choices in _CHOICES.items():
-            if (value := getattr(self, name)) not in choices:
-                yield f"--{name.replace('_', '-')} is {value!r}: expected {' or '.join(choices)}"
-
-    def _misnamed(self) -> Iterator[str]:
-        """Tell of names that Kafka does not take, and of topics that are one."""
-        for flag, name in (
-            ("input-topic", self.input_topic),
-            ("alerts-topic", self.alerts_topic),
-            ("group", self.group),
-            ("instance-id", self.instance_id or "none"),
-        ):
-            if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", name) or name in {".", ".."}:
-                yield (
-                    f"--{flag} is {name!r}, which Kafka takes as no name: expected up to 200 of the characters "
-                    "A-Z a-z 0-9 . _ -"
-                )
-        named: dict[str, str] = {}
-        for use, topic in (
-            ("events", self.input_topic),
-            ("alerts", self.alerts_topic),
-            ("dead letters", self.dead_letter_topic),
-            ("redriven dead letters", redriven_topic(self.input_topic)),
-            ("listed accounts", self.accounts_topic),
-            ("live sessions", self.state_topic),
-            ("models", self.models_topic),
-            ("challenger's alerts", self.shadow_topic),
-            ("explanations", explanations_topic(self.alerts_topic)),
-        ):
-            other = named.setdefault(
-                topic.replace(".", "_"), use
-            )  # the same to Kafka's metrics, so it refuses both
-            if other != use:
-                yield (
-                    f"topic {topic} would be that of the {other} and of the {use}: expected topics of their own; "
-                    "change --input-topic, --alerts-topic or --group"
-                )
-
-    def _disarmed(self) -> Iterator[str]:
-        """Tell of settings that make others do nothing, or harm."""
-        known = {one.name: one for one in fields(self)}
-        for low, high, otherwise in BELOW:
-            if getattr(self, low) >= getattr(self, high):
-                yield (
-                    f"{flag_of(known[low])} is {getattr(self, low)}: expected less than {flag_of(known[high])}, "
-                    f"{getattr(self, high)}; {otherwise}"
-                )
-        for flag, value in (
-            ("--challenge-threshold", self.challenge_threshold),
-            ("--review-threshold", self.review_threshold),
-        ):
-            if 0 < self.threshold <= value:
-                yield f"{flag} is {value}: expected less than --threshold, {self.threshold}, or 0"
-        if 0 < self.challenge_threshold <= self.review_threshold:
-            yield (
-                f"--review-threshold is {self.review_threshold}: expected less than --challenge-threshold, "
-                f"{self.challenge_threshold}, or 0"
-            )
-        if self.step_up_passed and self.step_up_passed == self.step_up_failed:
-            yield (
-                f"--step-up-passed and --step-up-failed are both {self.step_up_passed!r}: expected two actions, since one "
-                "clears a session and the other blocks it"
-            )
-        if self.shadow_threshold and not self.shadow_model:
-            yield f"--shadow-threshold is {self.shadow_threshold}: expected --shadow-model, whose scores it is for"
-        if self.max_dead_letter_bytes + self.max_event_bytes > MAX_RECORD_BYTES:
-            yield (
-                f"--max-dead-letter-bytes and --max-event-bytes are {self.max_dead_letter_bytes} and "
-                f"{self.max_event_bytes}: expected at most {MAX_RECORD_BYTES} together, since a dead letter has a value "
-                "of the one and a key of the other"
-            )
 
     def policy(
         self, threshold: float, model: ModelReference, challenge_threshold: float | None = None
@@ -466,13 +320,3 @@ class DetectorConfig:
 
 DECIDING = tuple(one.name for one in fields(DetectorConfig) if one.metadata["decides"])
 """Names of the settings that decide, beside the model and the log."""
-
-
-def flag_of(one: Field[Any]) -> str:
-    """Return the command-line flag of a setting."""
-    return "--" + one.name.replace("_", "-")
-
-
-def environment_variable_of(one: Field[Any]) -> str:
-    """Return the environment variable of a setting: DETECTOR_ and its name, unless it has one of its own."""
-    return one.metadata["env"] or f"DETECTOR_{one.name.upper()}"

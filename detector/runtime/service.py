@@ -110,6 +110,7 @@ class Detector:
         self._processor = self._processor_of(model)
         for wrong in needless(model, self._config):
             _LOG.warning(wrong)
+        self._metrics.drift.watch(model.watched, self._config.drift_window_ms)
         self._metrics.model.info(msgspec.structs.asdict(model.reference))
         for field in model.encoding.signals.fields:
             self._metrics.absent_fields.labels(field)  # at 0 from the start
@@ -119,6 +120,7 @@ class Detector:
             model,
             self._config,
             challenger=self._challenger,
+            watched=model.watched,
             now_ms=self._now_ms,
             timed=self._metrics.timed,
         )
