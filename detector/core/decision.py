@@ -139,7 +139,7 @@ def decide(
                 step_ups[step_up] += 1
                 marked |= CLEARED if step_up is StepUp.PASSED else 0
         if score >= policy.threshold and listing is None:
-            counted.count(candidate.stream_time_ms, blocks=0 if marked & REACHED else 1)
+            counted.count(candidate.stream_time_ms, blocks=0 if marked & (REACHED | BLOCKED) else 1)
             marked |= REACHED
         held = counted.held is Held.ALL or (counted.held is Held.NEAR and score < far)
         verdict = _judge(score, listing, step_up, marked, policy, is_held=held)
