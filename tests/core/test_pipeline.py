@@ -20,7 +20,7 @@ from detector.core.pipeline import Outcome, Pipeline, ProcessingError, Share
 from detector.core.reasons import Score
 from detector.core.session import touched_ms
 from detector.core.shadowing import Challenger
-from detector.core.staging import Entry
+from detector.core.staging import Candidate, Entry, SessionLimits
 from tests.core.strategies import (
     ENCODING,
     EVIDENCE,
@@ -200,3 +200,27 @@ def test_a_batch_that_a_block_cuts_drops_what_has_expired() -> None:
     assert (outcome.expired, outcome.expired_accounts) == (5, 5)
     assert len(partition.sessions) == 3
     assert len(partition.profiles) == 2
+
+
+def test_what_blocks_cost_does_not_grow_with_the_batch() -> None:
+    """Where an account is blocked at every event, as a listed one is, each is scored four times at most, and explained once."""
+    scored, explained = list[int](), list[int]()
+    whole = pipeline(policy=Policy(1e-9, MODEL), encoding=SIGNALLED, limits=SessionLimits())
+
+    def counting(candidates: Sequence[Candidate]) -> list[float]:
+        scored.append(len(candidates))
+        return [0.9] * len(candidates)
+
+    def explaining(decided: Decided) -> Decided:
+        explained.append(len(decided.alerts))
+        return decided
+
+    log = []
+    for number in range(1_000):
+        event = SessionEvent(
+            event_id="e", session_id=f"s{number}", account_id="a", action="LOGIN", occurred_at_ms=number
+        )
+        log.append(Entry(number, number, event, fields=(None, None, None)))
+    _, outcomes = run(replace(whole, score=counting, explain=explaining), log, len(log))
+    assert len(told(outcomes)) == sum(explained) == len(log)
+    assert sum(scored) <= 4 * len(log)
