@@ -10,7 +10,7 @@ import click
 import numpy as np
 from rich.console import Console
 
-from detector.core.encoding import Encoding
+from detector.core.encoding import Encoding, EncodingError
 from detector.core.signals import Signal, Signals
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
 from trainer.commands.lives import lives_parts
@@ -185,7 +185,14 @@ def train(out: Path, *, resume: bool, report: bool, **options: Any) -> None:
         if report:
             for path in write_report(out, trained.metadata, trained.figures, trained.test):
                 click.echo(str(path))
-    except (BackendMissingError, CheckpointError, TrainingError, DataError, ModelRefusedError) as error:
+    except (
+        BackendMissingError,
+        CheckpointError,
+        TrainingError,
+        DataError,
+        EncodingError,
+        ModelRefusedError,
+    ) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt as error:
         raise click.ClickException(
