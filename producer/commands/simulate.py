@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from detector.contract.events import MAX_TIME_MS, encode_event
+from detector.ranges import NumberRange
 from producer.behaviour import realistic as realistic_preset
 from producer.behaviour import seed as seed_preset
 from producer.behaviour.interleave import Timeline, interleave, measure, schedule
@@ -67,7 +68,7 @@ Planned = Callable[[int], Iterator[tuple[int, SimulatedSession]]]
     "--attack-rate",
     metavar="SHARE",
     envvar="PRODUCER_ATTACK_RATE",
-    type=click.FloatRange(min=0, max=1),
+    type=NumberRange(min=0, max=1),
     default=None,
     show_envvar=True,
     help="Attacks among all sessions of the realistic preset, 0 to 1; with --days in the mean.  [default: 0.01]",
@@ -104,7 +105,7 @@ Planned = Callable[[int], Iterator[tuple[int, SimulatedSession]]]
     "--rate",
     metavar="EVENTS_PER_S",
     envvar="PRODUCER_RATE",
-    type=click.FloatRange(min=0, min_open=True),
+    type=NumberRange(min=0, min_open=True),
     default=None,
     show_envvar=True,
     help="Events published a second. Changes when events are published, never their times.  [default: as fast as the broker takes them]",

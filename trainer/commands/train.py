@@ -13,6 +13,7 @@ from rich.console import Console
 from detector.core.encoding import Encoding, EncodingError
 from detector.core.signals import Signal, Signals
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
+from detector.ranges import NumberRange
 from trainer.commands.lives import lives_parts
 from trainer.commands.options import (
     FILE,
@@ -112,7 +113,7 @@ _FROM_DATA = "[default: from the data]"
 @click.option("--batch-size", type=click.IntRange(min=1), help=f"Windows a step.  {_FROM_DATA}")
 @click.option(
     "--learning-rate",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=NumberRange(0, 1, min_open=True),
     help=f"Of Adam, at the start.  [default: {Schedule().learning_rate}; seed preset: {NOTEBOOK.schedule.learning_rate}]",
 )
 @click.option(
@@ -122,14 +123,14 @@ _FROM_DATA = "[default: from the data]"
 )
 @click.option(
     "--target-fpr",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=NumberRange(0, 1, min_open=True),
     help="Lawful sessions that may raise an alarm in their life; sets the threshold.  "
     f"[default: {DEFAULT_TARGET_FPR}; the best F1, where the data cannot show so few]",
 )
-@click.option("--cost-fn", type=click.FloatRange(min=0, min_open=True), help="Cost of a missed attack.")
-@click.option("--cost-fp", type=click.FloatRange(min=0, min_open=True), help="Cost of a false alarm.")
+@click.option("--cost-fn", type=NumberRange(min=0, min_open=True), help="Cost of a missed attack.")
+@click.option("--cost-fp", type=NumberRange(min=0, min_open=True), help="Cost of a false alarm.")
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1, min_open=True), help="Score that blocks, whatever the budget."
+    "--threshold", type=NumberRange(0, 1, min_open=True), help="Score that blocks, whatever the budget."
 )
 @click.option(
     "--idle-timeout-ms",
