@@ -5,6 +5,8 @@ from struct import Struct
 
 _HEAD = Struct("<qqIHB")
 HEAD_BYTES = _HEAD.size
+MAX_STEPS_BYTES = 0xFFFF
+"""Of a session's packed steps, whose size the head has."""
 _FLAGS_AT = _HEAD.size - 1
 ENDED = 2
 """Flag of a session that logged out. Kept until it expires, so that a repeated event is still known as one."""
