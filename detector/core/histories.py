@@ -1,9 +1,7 @@
 """The profiles of the accounts in a batch: unpacked when first met, beside the committed ones, which are not changed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from detector.contract.events import SessionEvent
-from detector.contract.fields import Value
 from detector.core.partition import Delta, LongestIdle, Partition
 from detector.core.profile import Profile, tag_of
 from detector.core.session import profile_key, touched_ms
@@ -45,30 +43,12 @@ class Histories:
         new = sum(one in self.forgotten or one not in self._committed for one in self._earlier)
         self._live = len(self._committed) - len(self.forgotten) + new
 
-    def observe(
-        self,
-        event: SessionEvent,
-        fields: Sequence[Value],
-        now_ms: int,
-        at_ms: int,
-        gap_ms: int | None,
-        *,
-        ends: bool,
-        is_blocked: bool,
-    ) -> bytes:
-        """Return an event's signals, and take note of it; see `Profile.observe`. `now_ms` is stream time."""
-        profile = self._of(event.account_id, now_ms)
-        tag = tag_of(event.session_id)
-        return profile.observe(
-            tag, event.account_id, event.action, at_ms, gap_ms, fields, ends=ends, is_blocked=is_blocked
-        )
-
-    def _of(self, account_id: str, now_ms: int) -> Profile:
+    def of(self, account_id: str, now_ms: int) -> Profile:
+        """Return an account's profile, to take note of an event at this stream time."""
         if not self.signals.remembers:
             return Profile(self.signals)
         key = profile_key(account_id)
-        profile = self._met.pop(key, None)
-        if profile is None:
+        if (profile := self._met.pop(key, None)) is None:
             packed = self._earlier.pop(key, None)
             if packed is None and key not in self.forgotten:
                 packed = self._committed.get(key)

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from detector.contract.fields import FieldReader
+from detector.contract.fields import FieldReader, Value
 
 ABSENT, UNKNOWN, FIRST = 1, 2, 3
 MAX_SIGNALS: Final = 32
@@ -152,14 +152,14 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             case _:
                 return self.codes - 1
 
-    def is_about(self, value: str | float) -> bool:
-        """Tell whether an event with this value is one of those that since and count are about."""
-        return not self.values or category(value) in self.values
-
-    def level(self, value: str | float) -> int:
-        """Return the code of a category among the values."""
-        text, values = category(value), self.values
-        return FIRST + (values.index(text) if text in values else len(values))
+    def told(self, value: Value) -> int:
+        """Return the code of a value, where it alone decides: of a level and a magnitude."""
+        if value is None:
+            return ABSENT
+        if self.kind is Kind.LEVEL:
+            text, values = category(value), self.values
+            return FIRST + (values.index(text) if text in values else len(values))
+        return ABSENT if (numeric := number(value)) is None else self.bucket(numeric)
 
     def bucket(self, number: float) -> int:
         """Return the code of a number between the bounds."""

@@ -17,6 +17,7 @@ from detector.contract.fields import Value
 from detector.core.encoding import Encoding
 from detector.core.histories import Histories
 from detector.core.partition import Delta, LongestIdle, Partition
+from detector.core.profile import tag_of
 from detector.core.session import (
     BLOCKED,
     ENDED,
@@ -199,8 +200,15 @@ def stage(
         staged.clamped += last_ms != occurred_at_ms
         ended = ENDED if action in ends_session else 0
         seen = (
-            histories.observe(
-                event, fields, now_ms, last_ms, gap_ms, ends=ended > 0, is_blocked=before.marks & BLOCKED > 0
+            histories.of(event.account_id, now_ms).observe(
+                tag_of(event.session_id),
+                event.account_id,
+                action,
+                last_ms,
+                gap_ms,
+                fields,
+                ends=ended > 0,
+                is_blocked=before.marks & BLOCKED > 0,
             )
             if signals
             else None

@@ -81,8 +81,8 @@ class Scorer:
         except Exception as error:
             raise GraphError(str(error)) from error
         self._reads = {name: field for name, field in _FIELDS.items() if name in self.inputs}
-        score = self.outputs.get(SCORE_OUTPUT)
-        self.tells_each_step = score is not None and len(score.shape) > 1
+        actions = self.inputs.get(ACTIONS_INPUT)
+        self.tells_each_step = actions is not None and actions.shape[1:] == (None,)
 
     def score(self, windows: NDArray[np.void]) -> NDArray[np.float32]:
         """Score windows.
@@ -96,8 +96,7 @@ class Scorer:
         Raises:
             GraphError: the graph fails, as on a code beyond its vocabulary.
         """
-        # A graph computes as many steps as the longest of a chunk has: among equals nearly none is wasted. Which
-        # windows share a chunk changes no bit of their scores.
+        # Of windows of about equal lengths in a chunk few steps are wasted. Which share one changes no bit of their scores.
         if self.tells_each_step:
             return self._score_shared(windows)
         count = len(windows)
@@ -161,13 +160,14 @@ def _runs(windows: NDArray[np.void]) -> tuple[NDArray[np.intp], NDArray[np.intp]
     Returns:
         the order; in that order, the number of the run that each is of: its last one begins with all others; and lengths.
     """
-    packed = np.ascontiguousarray(windows).view(np.uint8).reshape(len(windows), -1)
-    order = np.argsort(packed.view(np.dtype((np.bytes_, packed.shape[1]))).ravel(), kind="stable")
+    count, size = len(windows), windows.shape[1] * windows.itemsize
+    packed = np.ascontiguousarray(windows).view(np.uint8).reshape(count, size)
+    order = np.argsort(packed.view(np.dtype((np.bytes_, size))).ravel(), kind="stable")
     packed, lengths = packed[order], np.count_nonzero(windows["action"], axis=1)[order]
     differs = packed[1:] != packed[:-1]
-    alike = np.where(differs.any(axis=1), differs.argmax(axis=1), packed.shape[1])
+    alike = np.where(differs.any(axis=1), differs.argmax(axis=1), size)
     goes_on = (alike >= lengths[:-1] * windows.itemsize) & (lengths[:-1] > 0)
-    return order, np.cumsum(np.append(0, ~goes_on)[: len(windows)]), lengths
+    return order, np.cumsum(np.append(0, ~goes_on)[:count]), lengths
 
 
 def _ports(ports: list[Any]) -> dict[str, Port]:
