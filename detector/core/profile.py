@@ -363,11 +363,13 @@ class Profile:
             if before_s + bounds_s[bucket] < until_s:
                 until_s = before_s + bounds_s[bucket]
         for at, place, bounds, half_life_ms in facts.counts:
-            then_s, count = numbers[place : place + 2]
-            bucket = bisect_right(bounds, _decayed(count, at_s - then_s, half_life_ms))
+            count = numbers[place + 1]
+            if count and (after_s := at_s - numbers[place]) > 0:
+                count *= 0.5 ** (after_s * 1_000 / half_life_ms)
+            bucket = bisect_right(bounds, count)
             codes[at] = FIRST + bucket
             if bucket and (bound := bounds[bucket - 1]) > 0:
-                falls_s = then_s + log2(count / bound) * half_life_ms / 1_000 - 2  # what is rounded is far less
+                falls_s = at_s + log2(count / bound) * half_life_ms / 1_000 - 2  # what is rounded is far less
                 if falls_s < until_s:
                     until_s = max(falls_s, at_s + 1)
         self._until_s = until_s
@@ -379,9 +381,11 @@ class Profile:
             if at_s > numbers[place]:
                 numbers[place] = at_s
         for _, place, _, half_life_ms in facts.counts:
-            then_s, count = numbers[place : place + 2]
-            numbers[place] = max(then_s, at_s)
-            numbers[place + 1] = _single(_decayed(count, at_s - then_s, half_life_ms) + 1)
+            count = numbers[place + 1]
+            if (after_s := at_s - numbers[place]) > 0:
+                numbers[place] = at_s
+                count *= 0.5 ** (after_s * 1_000 / half_life_ms)
+            numbers[place + 1] = _single(count + 1)
         self._tell(facts, at_s)
 
     def _novelty(
@@ -467,12 +471,6 @@ class Profile:
             waiting = dict.fromkeys(_VALUE.iter_unpack(packed[at:end]))
             self._slots[tag] = _Slot(first_s, last_s, flags, kept, waiting)
             at = end
-
-
-def _decayed(count: float, after_s: float, half_life_ms: int) -> float:
-    if count and after_s > 0:
-        count *= 0.5 ** (after_s * 1_000 / half_life_ms)
-    return count
 
 
 def _single(value: float) -> float:
