@@ -1,11 +1,23 @@
 """The profiles of the accounts in a batch: unpacked when first met, beside the committed ones, which are not changed."""
 
-from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
 
+from detector.contract.events import SessionEvent
+from detector.contract.fields import Value
 from detector.core.partition import Delta, LongestIdle, Partition
 from detector.core.profile import Profile, tag_of
 from detector.core.session import profile_key, touched_ms
 from detector.core.signals import Signals
+
+
+@dataclass(slots=True, eq=False)
+class _Met:
+    """A profile as it was found, and what it was told since: numbers of events, and how they were observed."""
+
+    profile: Profile
+    found: bytes
+    heard: list[tuple[int, tuple[Any, ...], bool, bool]] = field(default_factory=list)
 
 
 class Histories:
@@ -36,19 +48,68 @@ class Histories:
         self.signals, self._max_accounts, self._timeout_ms = signals, max_accounts, timeout_ms
         self._committed = partition.profiles
         self._earlier = {} if pending is None else dict(pending.profiles)
-        self._met: dict[str, Profile] = {}
+        self._met: dict[str, _Met] = {}
+        self._by_event: list[_Met] = []
+        self._told: list[bytes] = []
+        self._blocking: frozenset[int] = frozenset()
         self.forgotten = set() if pending is None else set(pending.forgotten)
         self.expired = self.evicted = 0
         self._longest_unseen = LongestIdle(self._committed, (self._met, self._earlier, self.forgotten))
         new = sum(one in self.forgotten or one not in self._committed for one in self._earlier)
         self._live = len(self._committed) - len(self.forgotten) + new
 
-    def of(self, account_id: str, now_ms: int) -> Profile:
-        """Return an account's profile, to take note of an event at this stream time."""
+    def observe(
+        self,
+        event: SessionEvent,
+        fields: tuple[Value, ...],
+        now_ms: int,
+        at_ms: int,
+        gap_ms: int | None,
+        *,
+        ends: bool,
+        is_blocked: bool,
+    ) -> bytes:
+        """Return an event's signals, and take note of it; see `Profile.observe`. `now_ms` is stream time."""
+        heard = tag_of(event.session_id), event.account_id, event.action, at_ms, gap_ms, fields
         if not self.signals.remembers:
-            return Profile(self.signals)
+            return Profile(self.signals).observe(*heard)
+        met = self._of(event.account_id, now_ms)
+        met.heard.append((len(self._told), heard, ends, is_blocked))
+        self._by_event.append(met)
+        told = met.profile.observe(*heard, ends=ends, is_blocked=is_blocked)
+        self._told.append(told)
+        return told
+
+    def block(self, blocking: frozenset[int]) -> dict[int, bytes]:
+        """Let these events, and no others, block their sessions: what these have taught is forgotten, from there on.
+
+        Args:
+            blocking: their numbers, in the order in which events were observed, from 0.
+
+        Returns:
+            the signals of later events that have become others by that, by the number.
+        """
+        changed: dict[int, bytes] = {}
+        if self.signals.remembers:
+            for met in {self._by_event[one] for one in blocking ^ self._blocking}:
+                changed |= self._again(met, blocking)
+            self._blocking = blocking
+        return changed
+
+    def _again(self, met: _Met, blocking: frozenset[int]) -> dict[int, bytes]:
+        changed, profile = {}, Profile(self.signals, met.found)
+        for number, heard, ends, is_blocked in met.heard:
+            told = profile.observe(*heard, ends=ends, is_blocked=is_blocked)
+            if number in blocking:
+                profile.block(heard[0])
+            if told != self._told[number]:
+                self._told[number] = changed[number] = told
+        profile.touched_ms, met.profile = met.profile.touched_ms, profile
+        return changed
+
+    def _of(self, account_id: str, now_ms: int) -> _Met:
         key = profile_key(account_id)
-        if (profile := self._met.pop(key, None)) is None:
+        if (met := self._met.pop(key, None)) is None:
             packed = self._earlier.pop(key, None)
             if packed is None and key not in self.forgotten:
                 packed = self._committed.get(key)
@@ -56,12 +117,15 @@ class Histories:
                 self._make_room()
             elif self._is_old(packed, now_ms):
                 packed = None
-            profile = Profile(self.signals, packed or b"")
-        elif now_ms - profile.touched_ms > self._timeout_ms:
-            profile = Profile(self.signals)
-        profile.touched_ms = now_ms
-        self._met[key] = profile  # to the end: in the order of the last touch
-        return profile
+            met = self._begun(packed or b"")
+        elif now_ms - met.profile.touched_ms > self._timeout_ms:
+            met = self._begun(b"")
+        met.profile.touched_ms = now_ms
+        self._met[key] = met  # to the end: in the order of the last touch
+        return met
+
+    def _begun(self, packed: bytes) -> _Met:
+        return _Met(Profile(self.signals, packed), packed)
 
     def expire(self, now_ms: int, most: int) -> None:
         """Drop so many of those that are too old, at most. Those that are left are as good as gone."""
@@ -70,16 +134,9 @@ class Histories:
             self.expired += 1
             most -= 1
 
-    def packed(self, blocked: Iterable[tuple[str, str]]) -> dict[str, bytes]:
-        """Return the profiles as the batch leaves them, in the order of their last touch.
-
-        Args:
-            blocked: account and id of the sessions that the batch has blocked.
-        """
-        for account_id, session_id in blocked:
-            if profile := self._met.get(profile_key(account_id)):  # else there was no room for it
-                profile.block(tag_of(session_id))
-        return self._earlier | {one: profile.packed() for one, profile in self._met.items()}
+    def packed(self) -> dict[str, bytes]:
+        """Return the profiles as the batch leaves them, in the order of their last touch."""
+        return self._earlier | {one: met.profile.packed() for one, met in self._met.items()}
 
     def _is_old(self, packed: bytes, now_ms: int) -> bool:
         return now_ms - touched_ms(packed) > self._timeout_ms

@@ -132,8 +132,8 @@ class _Plan:
         told_by = {of for kind in _OF_VALUES for _, of, _ in placed[kind]}
         noted_by = {of for (_, of, one), _ in facts if of != _BEGIN and (of != _ACTION or not one.values)}
         self.repeats = min(told_by | noted_by, default=_FIELDS) >= _FIELDS
-        self.blank = [0] * (first_usual + 3 * len(usual))
-        self.blank_slot = [0] * (len(self.changes) + 3 * len(usual))
+        self.blank: list[float] = [0] * (first_usual + 3 * len(usual))
+        self.blank_slot: list[float] = [0] * (len(self.changes) + 3 * len(usual))
         self.whole = struct.Struct(
             f"<H{len(since) * 'I'}{len(counts) * 'If'}{len(usual) * 'fff'}{len(novelties) * 'B'}B"
         )
@@ -152,7 +152,9 @@ class _Facts(NamedTuple):
         return cls(
             tuple((at, place, _seconds(one.bounds)) for at, one, place in placed if one.kind is Kind.SINCE),
             tuple(
-                (at, place, one.bounds, one.half_life_ms) for at, one, place in placed if one.kind is Kind.COUNT
+                (at, place, one.bounds, one.half_life_ms)
+                for at, one, place in placed
+                if one.kind is Kind.COUNT
             ),
         )
 
@@ -212,7 +214,9 @@ class Profile:
         self._slots: dict[bytes, _Slot] = {}
         self._codes = bytearray(signals.unread)
         self._values: Sequence[object] = ()
-        self._repeat: tuple[Value, ...] | None = None  # fields of an event like which the next one is told `_told`
+        self._repeat: tuple[Value, ...] | None = (
+            None  # fields of an event like which the next one is told `_told`
+        )
         self._told = b""
         self._from_s = self._until_s = 0.0  # the codes stand for times between these; first for none
         if packed:
@@ -250,48 +254,30 @@ class Profile:
         Returns:
             one byte a signal.
         """
-        begins = gap_ms is None
         at_s = min(at_ms // 1_000 or 1, _MAX_S)
         slot = self._slots.get(tag)
-        if slot is None or begins or len(self._slots) > 1:  # else it is under way, and no other waits, as nearly always
-            slot = self._slot_of(tag, at_s, begins=begins)
-        if is_blocked:
-            slot.flags |= _BLOCKED
-        if ends:
-            slot.flags |= _ENDED
-        if at_s > slot.last_s:
-            slot.last_s = at_s
-        plan = self._plan
-        if not self._from_s <= at_s < self._until_s:
-            self._tell_all(at_s)
-        elif fields == self._repeat and action not in plan.noted_actions:
-            self._from_s = at_s
-            return self._told
+        if slot is None or gap_ms is None or len(self._slots) > 1:  # else it is under way, and no other waits
+            slot = self._slot_of(tag, at_s, begins=gap_ms is None)
+        slot.last_s = max(slot.last_s, at_s)
+        if ends or is_blocked:
+            slot.flags |= ends * _ENDED | is_blocked * _BLOCKED
+        stands = self._from_s <= at_s < self._until_s
         self._from_s = at_s
-        codes, before, stands = self._codes, self._values, plan.repeats
-        self._values = values = (action, gap_ms, at_ms, account_id, "1" if begins else None, *fields)
-        for at, source, one in plan.plain:
-            if (value := values[source]) != before[source]:
-                codes[at] = one.told(value)
-        for place, (at, source, bounds_s) in enumerate(plan.novelties):
-            if (value := values[source]) != before[source]:
-                codes[at] = self._novelty(place, bounds_s, value, slot, at_s)
-        for place, (at, source, _) in enumerate(plan.changes):
-            codes[at] = code = self._change(place, values[source], slot)
-            stands = stands and code in _UNCHANGED
-        for at, source, one, usual, learned in plan.deviations:
-            if (value := values[source]) is None:
-                codes[at] = ABSENT
-            else:
-                codes[at], stands = self._deviation(one, usual, learned, value, slot), False
-        told = bytes(codes)
-        for source, by_category, of_any in plan.noted_by:
+        if stands and fields == self._repeat and action not in self._plan.noted_actions:
+            return self._told
+        if not stands:
+            self._tell_all(at_s)
+        values = (action, gap_ms, at_ms, account_id, "1" if gap_ms is None else None, *fields)
+        repeats = self._tell_event(values, slot, at_s)
+        told = self._told = bytes(self._codes)
+        for source, by_category, of_any in self._plan.noted_by:
             if (value := values[source]) is not None:
                 facts = by_category.get(category(value), of_any) if by_category else of_any
                 if facts:
                     self._note(facts, at_s)
-                    stands = stands and source < _FIELDS
-        self._repeat, self._told = (fields, bytes(codes)) if stands else (None, b"")
+                    self._told = bytes(self._codes)
+                    repeats = repeats and source < _FIELDS
+        self._repeat = fields if repeats else None
         return told
 
     def block(self, tag: bytes) -> None:
@@ -317,7 +303,9 @@ class Profile:
                 del slots[next(iter(slots))]
             slot = _Slot(at_s, at_s, 0, self._plan.blank_slot.copy())
         slots[tag] = slot  # to the end: in the order of the last action
-        self._until_s = 0  # another session's values wait elsewhere, and what was learned changes what is told
+        self._until_s = (
+            0  # another session's values wait elsewhere, and what was learned changes what is told
+        )
         return slot
 
     def _learn(self, slot: _Slot) -> None:
@@ -344,6 +332,26 @@ class Profile:
             if len(known) > plan.most[place]:
                 del known[next(iter(known))]
 
+    def _tell_event(self, values: tuple[Value, ...], slot: _Slot, at_s: int) -> bool:
+        """Tell what rests on an event's values; return whether another one like it would be told the same of them."""
+        plan, codes, before, repeats = self._plan, self._codes, self._values, self._plan.repeats
+        self._values = values
+        for at, source, one in plan.plain:
+            if (value := values[source]) != before[source]:
+                codes[at] = one.told(value)
+        for place, (at, source, bounds_s) in enumerate(plan.novelties):
+            if (value := values[source]) != before[source]:
+                codes[at] = self._novelty(place, bounds_s, value, slot, at_s)
+        for place, (at, source, _) in enumerate(plan.changes):
+            codes[at] = code = self._change(place, values[source], slot)
+            repeats = repeats and code in _UNCHANGED
+        for at, source, one, usual, learned in plan.deviations:
+            if (value := values[source]) is None:
+                codes[at] = ABSENT
+            else:
+                codes[at], repeats = self._deviation(one, usual, learned, value, slot), False
+        return repeats
+
     def _tell_all(self, at_s: int) -> None:
         """Tell what rests on time anew, and leave nothing told of an event's values."""
         self._until_s = inf
@@ -360,8 +368,7 @@ class Profile:
                 continue
             bucket = bisect_right(bounds_s, at_s - before_s)
             codes[at] = FIRST + bucket
-            if before_s + bounds_s[bucket] < until_s:
-                until_s = before_s + bounds_s[bucket]
+            until_s = min(until_s, before_s + bounds_s[bucket])
         for at, place, bounds, half_life_ms in facts.counts:
             count = numbers[place + 1]
             if count and (after_s := at_s - numbers[place]) > 0:
@@ -378,8 +385,7 @@ class Profile:
         """Take note of what happened now."""
         numbers = self._numbers
         for _, place, _ in facts.since:
-            if at_s > numbers[place]:
-                numbers[place] = at_s
+            numbers[place] = max(numbers[place], at_s)
         for _, place, _, half_life_ms in facts.counts:
             count = numbers[place + 1]
             if (after_s := at_s - numbers[place]) > 0:
@@ -388,9 +394,7 @@ class Profile:
             numbers[place + 1] = _single(count + 1)
         self._tell(facts, at_s)
 
-    def _novelty(
-        self, place: int, bounds_s: tuple[float, ...], value: Value, slot: _Slot, at_s: int
-    ) -> int:
+    def _novelty(self, place: int, bounds_s: tuple[float, ...], value: Value, slot: _Slot, at_s: int) -> int:
         if value is None:
             return ABSENT
         hashed, known = value_hash(value), self._known[place]
@@ -444,7 +448,9 @@ class Profile:
         parts = [
             pack(0, self.touched_ms, 0, PROFILE, b"", bytes(self._bins)),
             plan.whole.pack(*self._numbers, *counts, len(self._slots)),
-            struct.pack(f"<{2 * sum(counts)}I", *[each for one in known for pair in one.items() for each in pair]),
+            struct.pack(
+                f"<{2 * sum(counts)}I", *[each for one in known for pair in one.items() for each in pair]
+            ),
         ]
         for tag, slot in self._slots.items():
             parts.append(

@@ -6,7 +6,7 @@ log was cut into batches.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,10 +14,9 @@ from detector.contract.accounts import AccountListing, Listing
 from detector.contract.dead_letters import Reason
 from detector.contract.events import SessionEvent
 from detector.contract.fields import Value
-from detector.core.encoding import Encoding
+from detector.core.encoding import ACTION_BYTES, Encoding
 from detector.core.histories import Histories
 from detector.core.partition import Delta, LongestIdle, Partition
-from detector.core.profile import tag_of
 from detector.core.session import (
     BLOCKED,
     ENDED,
@@ -25,6 +24,7 @@ from detector.core.session import (
     HEAD_BYTES,
     MARKS,
     event_hash,
+    flags,
     head,
     holds,
     pack,
@@ -200,21 +200,14 @@ def stage(
         staged.clamped += last_ms != occurred_at_ms
         ended = ENDED if action in ends_session else 0
         seen = (
-            histories.of(event.account_id, now_ms).observe(
-                tag_of(event.session_id),
-                event.account_id,
-                action,
-                last_ms,
-                gap_ms,
-                fields,
-                ends=ended > 0,
-                is_blocked=before.marks & BLOCKED > 0,
+            histories.observe(
+                event, fields, now_ms, last_ms, gap_ms, ends=ended > 0, is_blocked=before.marks & BLOCKED > 0
             )
             if signals
             else None
         )
         steps = (before.steps + encoding.step(action, gap_ms, seen))[-window_bytes:]
-        number, flags, hashes = before.number + 1, before.marks, (before.hashes + hashed)[-hashes_bytes:]
+        number, marks, hashes = before.number + 1, before.marks, (before.hashes + hashed)[-hashes_bytes:]
         staged.stream_time_ms = stream_time_ms = now_ms
         for one in ahead:  # they were where time has come to now, and are not idle since where it was
             moved = touched.pop(one, None) or committed[one]
@@ -223,12 +216,40 @@ def stage(
         if packed is None:
             live += 1 - _make_room(live, longest_idle, staged, committed, limits)
         touched.pop(session_id, None)  # to the end: `touched` is in the order of the last touch
-        touched[session_id] = pack(last_ms, now_ms, number, flags | ended, b"" if ended else steps, hashes)
+        touched[session_id] = pack(last_ms, now_ms, number, marks | ended, b"" if ended else steps, hashes)
         listing = _listing(event.account_id, staged, partition)
         staged.candidates.append(
-            Candidate(offset, received_at_ms, event, number, steps, now_ms, listing, flags, session_id)
+            Candidate(offset, received_at_ms, event, number, steps, now_ms, listing, marks, session_id)
         )
     return staged
+
+
+def block(staged: Staged, offsets: Collection[int], encoding: Encoding) -> bool:
+    """Forget what sessions have taught their accounts that events at these offsets, and no others, have blocked.
+
+    Returns:
+        whether that changes the windows of later events.
+    """
+    candidates = staged.candidates
+    blocking = [number for number, one in enumerate(candidates) if one.offset in offsets] if offsets else []
+    told = staged.histories.block(frozenset(blocking))
+    width, window_bytes = encoding.step_bytes, encoding.window_bytes
+    keys, windows = {candidates[number].key for number in told}, dict[str, bytes]()
+    for number in range(min(told, default=len(candidates)), len(candidates)):
+        one = candidates[number]
+        if one.key not in keys:
+            continue
+        step = one.steps[-width:]
+        if number in told:
+            step = step[:ACTION_BYTES] + told[number] + step[-1:]
+        before = b"" if one.action_number == 1 else windows.get(one.key, one.steps[:-width])
+        windows[one.key] = (before + step)[-window_bytes:]
+        candidates[number] = one._replace(steps=windows[one.key])
+    for key, steps in windows.items():
+        packed = staged.touched.get(key)
+        if packed is not None and not flags(packed) & ENDED:
+            staged.touched[key] = packed[:HEAD_BYTES] + steps + packed[HEAD_BYTES + len(steps) :]
+    return bool(told)
 
 
 class _Before(NamedTuple):
@@ -248,7 +269,7 @@ def _before(
     packed: bytes, hashed: bytes, occurred_at_ms: int, stream_time_ms: int, idle_ms: int
 ) -> _Before | None:
     """Return what an event goes on with in its session; None if it is a duplicate."""
-    last_ms, touched_at_ms, number, steps_end, hashes_at, flags = head(packed)
+    last_ms, touched_at_ms, number, steps_end, hashes_at, marks = head(packed)
     # By its own clock as well, which need not be where stream time is.
     if stream_time_ms - touched_at_ms > idle_ms or (
         occurred_at_ms - touched_at_ms > idle_ms and occurred_at_ms - last_ms > idle_ms
@@ -257,9 +278,9 @@ def _before(
     if holds(packed, hashes_at, hashed):
         return None
     hashes = packed[hashes_at:]
-    if flags & ENDED:
+    if marks & ENDED:
         return _Before(-1, 0, 0, b"", hashes)
-    return _Before(last_ms, number, flags & MARKS, packed[HEAD_BYTES:steps_end], hashes)
+    return _Before(last_ms, number, marks & MARKS, packed[HEAD_BYTES:steps_end], hashes)
 
 
 def _begun(partition: Partition, histories: Histories, pending: Delta | None) -> Staged:

@@ -116,7 +116,9 @@ def build_graph(
         helper.make_node("Sigmoid", ["logit"], ["risk"]),
         *told,
     ]
-    score = helper.make_tensor_value_info(SCORE_OUTPUT, TensorProto.FLOAT, ["n", "steps"] if masked else ["n"])
+    score = helper.make_tensor_value_info(
+        SCORE_OUTPUT, TensorProto.FLOAT, ["n", "steps"] if masked else ["n"]
+    )
     return checked_model(nodes, inputs, [score], arrays)
 
 
