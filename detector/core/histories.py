@@ -1,23 +1,22 @@
 """The profiles of the accounts in a batch: unpacked when first met, beside the committed ones, which are not changed."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from detector.contract.events import SessionEvent
-from detector.contract.fields import Value
 from detector.core.partition import Delta, LongestIdle, Partition
 from detector.core.profile import Profile, tag_of
 from detector.core.session import profile_key, touched_ms
 from detector.core.signals import Signals
 
 
-@dataclass(slots=True, eq=False)
 class _Met:
-    """A profile as it was found, and what it was told since: numbers of events, and how they were observed."""
+    """A profile as it was found, and as it is by what it was told since: numbers of events, themselves, their signals."""
 
-    profile: Profile
-    found: bytes
-    heard: list[tuple[int, tuple[Any, ...], bool, bool]] = field(default_factory=list)
+    __slots__ = ("found", "heard", "profile")
+
+    def __init__(self, signals: Signals, found: bytes) -> None:
+        self.found, self.profile = found, Profile(signals, found)
+        self.heard: list[tuple[int, tuple[Any, ...], bytes]] = []
 
 
 class Histories:
@@ -50,7 +49,6 @@ class Histories:
         self._earlier = {} if pending is None else dict(pending.profiles)
         self._met: dict[str, _Met] = {}
         self._by_event: list[_Met] = []
-        self._told: list[bytes] = []
         self._blocking: frozenset[int] = frozenset()
         self.forgotten = set() if pending is None else set(pending.forgotten)
         self.expired = self.evicted = 0
@@ -58,26 +56,27 @@ class Histories:
         new = sum(one in self.forgotten or one not in self._committed for one in self._earlier)
         self._live = len(self._committed) - len(self.forgotten) + new
 
-    def observe(
-        self,
-        event: SessionEvent,
-        fields: tuple[Value, ...],
-        now_ms: int,
-        at_ms: int,
-        gap_ms: int | None,
-        *,
-        ends: bool,
-        is_blocked: bool,
-    ) -> bytes:
-        """Return an event's signals, and take note of it; see `Profile.observe`. `now_ms` is stream time."""
-        heard = tag_of(event.session_id), event.account_id, event.action, at_ms, gap_ms, fields
+    def observe(self, event: SessionEvent, now_ms: int, *seen: Any) -> bytes:
+        """Return an event's signals, and take note of it.
+
+        Args:
+            event: itself.
+            now_ms: stream time with it.
+            seen: what else `Profile.observe` needs, from the event's time on.
+        """
+        account_id = event.account_id
+        heard = tag_of(event.session_id), account_id, event.action, *seen
         if not self.signals.remembers:
             return Profile(self.signals).observe(*heard)
-        met = self._of(event.account_id, now_ms)
-        met.heard.append((len(self._told), heard, ends, is_blocked))
-        self._by_event.append(met)
-        told = met.profile.observe(*heard, ends=ends, is_blocked=is_blocked)
-        self._told.append(told)
+        key, by_event = profile_key(account_id), self._by_event
+        if (met := self._met.pop(key, None)) is None or now_ms - met.profile.touched_ms > self._timeout_ms:
+            met = _Met(self.signals, b"" if met else self._found(key, now_ms))
+        self._met[key] = met  # to the end: in the order of the last touch
+        profile = met.profile
+        profile.touched_ms = now_ms
+        told = profile.observe(*heard)
+        met.heard.append((len(by_event), heard, told))
+        by_event.append(met)
         return told
 
     def block(self, blocking: frozenset[int]) -> dict[int, bytes]:
@@ -97,35 +96,27 @@ class Histories:
         return changed
 
     def _again(self, met: _Met, blocking: frozenset[int]) -> dict[int, bytes]:
-        changed, profile = {}, Profile(self.signals, met.found)
-        for number, heard, ends, is_blocked in met.heard:
-            told = profile.observe(*heard, ends=ends, is_blocked=is_blocked)
+        before, touched_ms, changed = met.heard, met.profile.touched_ms, dict[int, bytes]()
+        met.profile, met.heard = Profile(self.signals, met.found), []
+        for number, heard, told in before:
+            now_told = met.profile.observe(*heard)
+            met.heard.append((number, heard, now_told))
             if number in blocking:
-                profile.block(heard[0])
-            if told != self._told[number]:
-                self._told[number] = changed[number] = told
-        profile.touched_ms, met.profile = met.profile.touched_ms, profile
+                met.profile.block(heard[0])
+            if now_told != told:
+                changed[number] = now_told
+        met.profile.touched_ms = touched_ms
         return changed
 
-    def _of(self, account_id: str, now_ms: int) -> _Met:
-        key = profile_key(account_id)
-        if (met := self._met.pop(key, None)) is None:
-            packed = self._earlier.pop(key, None)
-            if packed is None and key not in self.forgotten:
-                packed = self._committed.get(key)
-            if packed is None:
-                self._make_room()
-            elif self._is_old(packed, now_ms):
-                packed = None
-            met = self._begun(packed or b"")
-        elif now_ms - met.profile.touched_ms > self._timeout_ms:
-            met = self._begun(b"")
-        met.profile.touched_ms = now_ms
-        self._met[key] = met  # to the end: in the order of the last touch
-        return met
-
-    def _begun(self, packed: bytes) -> _Met:
-        return _Met(Profile(self.signals, packed), packed)
+    def _found(self, key: str, now_ms: int) -> bytes:
+        packed = self._earlier.pop(key, None)
+        if packed is None and key not in self.forgotten:
+            packed = self._committed.get(key)
+        if packed is None:
+            self._make_room()
+        elif self._is_old(packed, now_ms):
+            packed = None
+        return packed or b""
 
     def expire(self, now_ms: int, most: int) -> None:
         """Drop so many of those that are too old, at most. Those that are left are as good as gone."""

@@ -235,9 +235,8 @@ class Profile:
         at_ms: int,
         gap_ms: int | None,
         fields: tuple[Value, ...],
-        *,
-        ends: bool = False,
-        is_blocked: bool = False,
+        ends: bool = False,  # noqa: FBT001, FBT002  passed on as it is, of every event
+        is_blocked: bool = False,  # noqa: FBT001, FBT002
     ) -> bytes:
         """Return an event's signals, by what was before it, and take note of it.
 

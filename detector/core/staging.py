@@ -200,9 +200,7 @@ def stage(
         staged.clamped += last_ms != occurred_at_ms
         ended = ENDED if action in ends_session else 0
         seen = (
-            histories.observe(
-                event, fields, now_ms, last_ms, gap_ms, ends=ended > 0, is_blocked=before.marks & BLOCKED > 0
-            )
+            histories.observe(event, now_ms, last_ms, gap_ms, fields, ended > 0, before.marks & BLOCKED > 0)
             if signals
             else None
         )
