@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
+from detector.contract.events import MalformedEventError, SessionEvent, decode_event
+
 Value = str | float | None
 _EXACT: Final = 2**53
 _Scalar = str | int | float | bool | None
@@ -24,11 +26,30 @@ class FieldReader:
 
     def __init__(self, paths: Sequence[str]) -> None:
         self._paths = tuple(tuple(path.split(".")) for path in paths)
-        names, expected = _expected(self._paths)
-        self._as_expected = msgspec.json.Decoder(expected)
+        names, fields = _expected(self._paths)
+        self._kind = msgspec.defstruct(
+            "Event", fields, bases=(SessionEvent,), frozen=True, kw_only=True, gc=False
+        )
+        self._events: msgspec.json.Decoder[Any] = msgspec.json.Decoder(self._kind)
+        self._as_expected = msgspec.json.Decoder(_struct(fields))
         self._values = _getter(names)
         self._any = msgspec.json.Decoder(dict[str, msgspec.Raw])
         self._scalar = msgspec.json.Decoder(_Scalar)
+
+    def event(self, value: bytes) -> SessionEvent:
+        """Decode an event as `decode_event` does, and the fields with it where they are as expected.
+
+        Raises:
+            MalformedEventError: as `decode_event`.
+        """
+        try:
+            return decode_event(value, self._events)
+        except MalformedEventError:
+            return decode_event(value)  # it may be for the fields, which are not what makes an event
+
+    def of(self, event: SessionEvent, value: bytes) -> tuple[Value, ...]:
+        """Return a value for each path, None where there is none, of an event that `event` made of `value`."""
+        return _plain(self._values(event)) if event.__class__ is self._kind else self.read(value)
 
     def read(self, value: bytes) -> tuple[Value, ...]:
         """Return a value for each path, None where there is none.
@@ -40,7 +61,7 @@ class FieldReader:
             found = self._values(self._as_expected.decode(value))
         except (msgspec.DecodeError, UnicodeError):
             found = tuple(self._read_apart(value, path) for path in self._paths)
-        return tuple([one if one.__class__ in _AS_THEY_ARE else plain(one) for one in found])
+        return _plain(found)
 
     def _read_apart(self, value: bytes, path: Sequence[str]) -> _Scalar:
         """Read one field where another, or this one, is not what is expected."""
@@ -59,8 +80,18 @@ def _getter(names: Sequence[str]) -> Callable[[Any], tuple[_Scalar, ...]]:
     return lambda struct: tuple(attrgetter(name)(struct) for name in names)
 
 
-def _expected(paths: Sequence[tuple[str, ...]]) -> tuple[list[str], type[msgspec.Struct]]:
-    """Make a type with a field for each path, all of them optional; return the attributes that the paths lead to."""
+def _plain(found: tuple[_Scalar, ...]) -> tuple[Value, ...]:
+    if _AS_THEY_ARE.issuperset(map(type, found)):
+        return found
+    return tuple([plain(one) for one in found])
+
+
+def _struct(fields: Sequence[tuple[str, Any, Any]]) -> type[msgspec.Struct]:
+    return msgspec.defstruct("Fields", fields, frozen=True, gc=False)
+
+
+def _expected(paths: Sequence[tuple[str, ...]]) -> tuple[list[str], list[tuple[str, Any, Any]]]:
+    """Return the attributes that the paths lead to, and the fields of a struct that has them, all of them optional."""
     names = list(dict.fromkeys(path[0] for path in paths))
     fields: list[tuple[str, Any, Any]] = []
     reached: dict[tuple[str, ...], str] = {}
@@ -68,15 +99,15 @@ def _expected(paths: Sequence[tuple[str, ...]]) -> tuple[list[str], type[msgspec
         field = f"field_{index}"
         below = [path[1:] for path in paths if path[0] == name and len(path) > 1]
         if below:
-            found, kind = _expected(below)
+            found, inner = _expected(below)
+            kind = _struct(inner)
             default = msgspec.field(default_factory=kind, name=name)
             fields.append((field, kind, default))
             reached |= {(name, *path): f"{field}.{one}" for path, one in zip(below, found, strict=True)}
         else:
             fields.append((field, _Scalar, msgspec.field(default=None, name=name)))
             reached[name,] = field
-    struct = msgspec.defstruct("Fields", fields, frozen=True, gc=False)
-    return [reached[path] for path in paths], struct
+    return [reached[path] for path in paths], fields
 
 
 def plain(value: Any) -> Value:

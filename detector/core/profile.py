@@ -99,6 +99,7 @@ class _Plan:
             that it is, and of any other.
         deviations: with index, index of the value, and where their numbers lie, in a profile and in a slot.
         most: values of each novelty known at a time.
+        untold: in place of the values of an event, none of which are these.
         blank, blank_slot: numbers of a profile and of a slot without history.
         whole: packs a profile's numbers, how many values of each novelty are known, and how many slots there are.
         slot: packs a slot.
@@ -131,6 +132,7 @@ class _Plan:
         )
         told_by = {of for kind in _OF_VALUES for _, of, _ in placed[kind]}
         noted_by = {of for (_, of, one), _ in facts if of != _BEGIN and (of != _ACTION or not one.values)}
+        self.untold: tuple[object, ...] = (object(),) * (_FIELDS + len(signals.fields))
         self.repeats = min(told_by | noted_by, default=_FIELDS) >= _FIELDS
         self.blank: list[float] = [0] * (first_usual + 3 * len(usual))
         self.blank_slot: list[float] = [0] * (len(self.changes) + 3 * len(usual))
@@ -176,8 +178,6 @@ def _noted(placed: Sequence[tuple[int, Signal, int]]) -> tuple[dict[str, _Facts]
 
 
 _plan_of = lru_cache(64)(_Plan)
-_UNTOLD: Final = object()
-"""Stands for no value of any event: what is told next differs from it."""
 
 
 @lru_cache(16_384)
@@ -213,7 +213,7 @@ class Profile:
         self._plan = plan = _plan_of(signals)
         self._slots: dict[bytes, _Slot] = {}
         self._codes = bytearray(signals.unread)
-        self._values: Sequence[object] = ()
+        self._values = plan.untold
         self._repeat: tuple[Value, ...] | None = (
             None  # fields of an event like which the next one is told `_told`
         )
@@ -267,7 +267,7 @@ class Profile:
         if not stands:
             self._tell_all(at_s)
         values = (action, gap_ms, at_ms, account_id, "1" if gap_ms is None else None, *fields)
-        repeats = self._tell_event(values, slot, at_s)
+        repeats = self._tell_event(values, slot, at_s, anew=not stands)
         told = self._told = bytes(self._codes)
         for source, by_category, of_any in self._plan.noted_by:
             if (value := values[source]) is not None:
@@ -331,15 +331,19 @@ class Profile:
             if len(known) > plan.most[place]:
                 del known[next(iter(known))]
 
-    def _tell_event(self, values: tuple[Value, ...], slot: _Slot, at_s: int) -> bool:
-        """Tell what rests on an event's values; return whether another one like it would be told the same of them."""
+    def _tell_event(self, values: tuple[Value, ...], slot: _Slot, at_s: int, *, anew: bool) -> bool:
+        """Tell what rests on an event's values, and on its time as well if `anew`.
+
+        Returns:
+            whether another event like it would be told the same of them.
+        """
         plan, codes, before, repeats = self._plan, self._codes, self._values, self._plan.repeats
         self._values = values
         for at, source, one in plan.plain:
             if (value := values[source]) != before[source]:
                 codes[at] = one.told(value)
         for place, (at, source, bounds_s) in enumerate(plan.novelties):
-            if (value := values[source]) != before[source]:
+            if (value := values[source]) != before[source] or anew:
                 codes[at] = self._novelty(place, bounds_s, value, slot, at_s)
         for place, (at, source, _) in enumerate(plan.changes):
             codes[at] = code = self._change(place, values[source], slot)
@@ -352,9 +356,8 @@ class Profile:
         return repeats
 
     def _tell_all(self, at_s: int) -> None:
-        """Tell what rests on time anew, and leave nothing told of an event's values."""
+        """Tell what rests on the account's past and on time alone."""
         self._until_s = inf
-        self._values = (_UNTOLD,) * (len(BUILT_IN) + len(self._codes))
         self._tell(self._plan.facts, at_s)
         for at, _, one in self._plan.habits:
             self._codes[at] = self._habit(one, at_s)

@@ -174,7 +174,7 @@ class Signals:
 
     Attributes:
         fields: of the event that are read beside BUILT_IN: `amount`, or `attributes.` and a path.
-        read: returns their values, from an event's JSON.
+        reader: reads their values from an event's JSON, as `read` does alone.
         placed: of each kind the signals, each with its own index and that of its field in the values of an event, BUILT_IN
             ones before its fields.
         unread: the codes of an event of which nothing is known.
@@ -196,7 +196,8 @@ class Signals:
             raise ValueError(
                 f"signals of {within[0][0]} and of {within[0][1]}: expected no field within another"
             )
-        self.read = FieldReader(self.fields).read
+        self.reader = FieldReader(self.fields)
+        self.read = self.reader.read
         places = (*BUILT_IN, *self.fields)
         self.placed = {
             kind: tuple(

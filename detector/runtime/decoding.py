@@ -37,7 +37,10 @@ class EventLimits:
 
 
 def decode(
-    record: Any, knows: Callable[[str], bool], limits: EventLimits
+    record: Any,
+    knows: Callable[[str], bool],
+    limits: EventLimits,
+    event_of: Callable[[bytes], SessionEvent] = decode_event,
 ) -> SessionEvent | AccountListing | DeadLetter:
     """Decode one consumed record. What is an event is one, whatever else it says.
 
@@ -45,6 +48,7 @@ def decode(
         record: a kafka-python ConsumerRecord with raw bytes.
         knows: whether an action is in the model's vocabulary.
         limits: of events.
+        event_of: decodes one.
     """
     value: bytes | None = record.value
     if value is None:
@@ -53,7 +57,7 @@ def decode(
         detail = f"{len(value)} bytes: expected at most {limits.max_event_bytes}"
         return dead_letter(record, Reason.TOO_LARGE, detail, limits)
     try:
-        event = decode_event(value)
+        event = event_of(value)
     except MalformedEventError as error:
         return _decode_other(record, value, limits, str(error))
     if not knows(event.action):

@@ -16,7 +16,8 @@ from kafka import TopicPartition
 
 from detector.client.reading import Batch
 from detector.contract.dead_letters import DeadLetter, Reason
-from detector.contract.events import MAX_TIME_MS, SessionEvent
+from detector.contract.events import MAX_TIME_MS, SessionEvent, decode_event
+from detector.contract.fields import Value
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.pipeline import Outcome, Pipeline, ProcessingError, Share
@@ -127,9 +128,10 @@ class Processor:
     ) -> tuple[list[Entry], list[DeadLetter], int]:
         entries, letters, knows = [], [], self.pipeline.encoding.knows
         signals, otherwise = self.pipeline.encoding.signals, 0
+        event_of = signals.reader.event if signals.fields else decode_event
         for record in records:
             try:
-                decoded = decode(record, knows, self.limits)
+                decoded = decode(record, knows, self.limits, event_of)
             except Exception as error:
                 detail = f"{type(error).__name__}: {error}"
                 if not self.pipeline.isolates:
@@ -144,9 +146,10 @@ class Processor:
             else:
                 vouched = record.timestamp_type != CREATE_TIME
                 received_at_ms = min(max(0, record.timestamp), MAX_TIME_MS)  # a producer may claim any
-                fields = signals.read(record.value) if signals.fields else ()
-                if signals.of_history and isinstance(decoded, SessionEvent):
-                    otherwise += record.key != decoded.account_id.encode()
+                fields: tuple[Value, ...] = ()
+                if signals and isinstance(decoded, SessionEvent):
+                    fields = signals.reader.of(decoded, record.value) if signals.fields else ()
+                    otherwise += signals.of_history and record.key != decoded.account_id.encode()
                 entries.append(Entry(record.offset, received_at_ms, decoded, vouched, fields))
         return entries, letters, otherwise
 
