@@ -163,6 +163,7 @@ def stage(
         UnknownActionError: an action is not in the vocabulary.
     """
     signals, most = encoding.signals, 0 if pending else limits.max_expired
+    reads_signals = bool(signals)
     histories = Histories(partition, signals, limits.max_accounts, limits.account_timeout_ms, pending)
     staged = _begun(partition, histories, pending)
     histories.expire(staged.stream_time_ms, most)
@@ -179,7 +180,7 @@ def stage(
             _list(partition, staged, offset, event, limits)
             continue
         action, occurred_at_ms = event.action, event.occurred_at_ms
-        session_id = session_key(event.account_id, event.session_id) if signals else event.session_id
+        session_id = session_key(event.account_id, event.session_id) if reads_signals else event.session_id
         now_ms = max(stream_time_ms, occurred_at_ms)
         ahead: Sequence[str] = ()
         if not vouched and now_ms - stream_time_ms > limits.max_step_ms:
@@ -201,7 +202,7 @@ def stage(
         ended = ENDED if action in ends_session else 0
         seen = (
             histories.observe(event, now_ms, last_ms, gap_ms, fields, ended > 0, before.marks & BLOCKED > 0)
-            if signals
+            if reads_signals
             else None
         )
         steps = (before.steps + encoding.step(action, gap_ms, seen))[-window_bytes:]

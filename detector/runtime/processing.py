@@ -129,6 +129,7 @@ class Processor:
         entries, letters, knows = [], [], self.pipeline.encoding.knows
         signals, otherwise = self.pipeline.encoding.signals, 0
         event_of = signals.reader.event if signals.fields else decode_event
+        fields_of = signals.reader.of if signals.fields else None
         for record in records:
             try:
                 decoded = decode(record, knows, self.limits, event_of)
@@ -147,9 +148,11 @@ class Processor:
                 vouched = record.timestamp_type != CREATE_TIME
                 received_at_ms = min(max(0, record.timestamp), MAX_TIME_MS)  # a producer may claim any
                 fields: tuple[Value, ...] = ()
-                if signals and isinstance(decoded, SessionEvent):
-                    fields = signals.reader.of(decoded, record.value) if signals.fields else ()
-                    otherwise += signals.of_history and record.key != decoded.account_id.encode()
+                if isinstance(decoded, SessionEvent):
+                    if fields_of is not None:
+                        fields = fields_of(decoded, record.value)
+                    if signals.of_history:
+                        otherwise += record.key != decoded.account_id.encode()
                 entries.append(Entry(record.offset, received_at_ms, decoded, vouched, fields))
         return entries, letters, otherwise
 
