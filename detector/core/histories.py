@@ -1,6 +1,6 @@
 """The profiles of the accounts in a batch: unpacked when first met, beside the committed ones, which are not changed."""
 
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from detector.contract.events import SessionEvent
 from detector.core.partition import Delta, LongestIdle, Partition
@@ -8,15 +8,25 @@ from detector.core.profile import Profile, tag_of
 from detector.core.session import profile_key, touched_ms
 from detector.core.signals import Signals
 
+_GAP_AT: Final = 4
 
-class _Met:
-    """A profile as it was found, and as it is by what it was told since: numbers of events, themselves, their signals."""
 
-    __slots__ = ("found", "heard", "profile")
+class _Heard(NamedTuple):
+    """An event as a profile was told it.
 
-    def __init__(self, signals: Signals, found: bytes) -> None:
-        self.found, self.profile = found, Profile(signals, found)
-        self.heard: list[tuple[int, tuple[Any, ...], bytes]] = []
+    Attributes:
+        number: among all that were observed.
+        session_id: its session's.
+        found: what its account's profile was found as, if it was met with this event; None if it had been met before.
+        seen: arguments of `Profile.observe`.
+        told: its signals.
+    """
+
+    number: int
+    session_id: str
+    found: bytes | None
+    seen: tuple[Any, ...]
+    told: bytes
 
 
 class Histories:
@@ -47,8 +57,9 @@ class Histories:
         self.signals, self._max_accounts, self._timeout_ms = signals, max_accounts, timeout_ms
         self._committed = partition.profiles
         self._earlier = {} if pending is None else dict(pending.profiles)
-        self._met: dict[str, _Met] = {}
-        self._by_event: list[_Met] = []
+        self._met: dict[str, Profile] = {}
+        self._heard: dict[str, list[_Heard]] = {}
+        self._keys: list[str] = []
         self._blocking: frozenset[int] = frozenset()
         self.forgotten = set() if pending is None else set(pending.forgotten)
         self.expired = self.evicted = 0
@@ -64,19 +75,23 @@ class Histories:
             now_ms: stream time with it.
             seen: what else `Profile.observe` needs, from the event's time on.
         """
-        account_id = event.account_id
-        heard = tag_of(event.session_id), account_id, event.action, *seen
+        session_id, account_id = event.session_id, event.account_id
+        arguments = tag_of(session_id), account_id, event.action, *seen
         if not self.signals.remembers:
-            return Profile(self.signals).observe(*heard)
-        key, by_event = profile_key(account_id), self._by_event
-        if (met := self._met.pop(key, None)) is None or now_ms - met.profile.touched_ms > self._timeout_ms:
-            met = _Met(self.signals, b"" if met else self._found(key, now_ms))
-        self._met[key] = met  # to the end: in the order of the last touch
-        profile = met.profile
+            return Profile(self.signals).observe(*arguments)
+        key, found = profile_key(account_id), None
+        if (profile := self._met.pop(key, None)) is None or now_ms - profile.touched_ms > self._timeout_ms:
+            found = b"" if profile else self._found(key, now_ms)
+            profile = Profile(self.signals, found)
+        self._met[key] = profile  # to the end: in the order of the last touch
         profile.touched_ms = now_ms
-        told = profile.observe(*heard)
-        met.heard.append((len(by_event), heard, told))
-        by_event.append(met)
+        told = profile.observe(*arguments)
+        heard = _Heard(len(self._keys), session_id, found, arguments, told)
+        if (before := self._heard.get(key)) is None:
+            self._heard[key] = [heard]
+        else:
+            before.append(heard)
+        self._keys.append(key)
         return told
 
     def block(self, blocking: frozenset[int]) -> dict[int, bytes]:
@@ -90,22 +105,29 @@ class Histories:
         """
         changed: dict[int, bytes] = {}
         if self.signals.remembers:
-            for met in {self._by_event[one] for one in blocking ^ self._blocking}:
-                changed |= self._again(met, blocking)
+            for key in {self._keys[number] for number in blocking ^ self._blocking}:
+                changed |= self._again(key, blocking)
             self._blocking = blocking
         return changed
 
-    def _again(self, met: _Met, blocking: frozenset[int]) -> dict[int, bytes]:
-        before, touched_ms, changed = met.heard, met.profile.touched_ms, dict[int, bytes]()
-        met.profile, met.heard = Profile(self.signals, met.found), []
-        for number, heard, told in before:
-            now_told = met.profile.observe(*heard)
-            met.heard.append((number, heard, now_told))
+    def _again(self, key: str, blocking: frozenset[int]) -> dict[int, bytes]:
+        """Tell an account's events again."""
+        changed, blocked, profile = dict[int, bytes](), set[str](), Profile(self.signals)
+        for at, (number, session_id, found, seen, before) in enumerate(self._heard[key]):
+            if found is not None:
+                profile = Profile(self.signals, found)
+            if seen[_GAP_AT] is None:
+                blocked.discard(session_id)
+            told = profile.observe(*seen[:-1], is_blocked=seen[-1] or session_id in blocked)
             if number in blocking:
-                met.profile.block(heard[0])
-            if now_told != told:
-                changed[number] = now_told
-        met.profile.touched_ms = touched_ms
+                blocked.add(session_id)
+                profile.block(seen[0])
+            if told != before:
+                changed[number] = told
+                self._heard[key][at] = _Heard(number, session_id, found, seen, told)
+        if key in self._met:  # else there was no room for it
+            profile.touched_ms = self._met[key].touched_ms
+            self._met[key] = profile
         return changed
 
     def _found(self, key: str, now_ms: int) -> bytes:
@@ -127,7 +149,7 @@ class Histories:
 
     def packed(self) -> dict[str, bytes]:
         """Return the profiles as the batch leaves them, in the order of their last touch."""
-        return self._earlier | {one: met.profile.packed() for one, met in self._met.items()}
+        return self._earlier | {one: profile.packed() for one, profile in self._met.items()}
 
     def _is_old(self, packed: bytes, now_ms: int) -> bool:
         return now_ms - touched_ms(packed) > self._timeout_ms
