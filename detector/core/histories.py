@@ -1,32 +1,17 @@
 """The profiles of the accounts in a batch: unpacked when first met, beside the committed ones, which are not changed."""
 
-from typing import Any, Final, NamedTuple
-
 from detector.contract.events import SessionEvent
+from detector.contract.fields import Value
 from detector.core.partition import Delta, LongestIdle, Partition
 from detector.core.profile import Profile, tag_of
 from detector.core.session import profile_key, touched_ms
 from detector.core.signals import Signals
 
-_GAP_AT: Final = 4
-
-
-class _Heard(NamedTuple):
-    """An event as a profile was told it.
-
-    Attributes:
-        number: among all that were observed.
-        session_id: its session's.
-        found: what its account's profile was found as, if it was met with this event; None if it had been met before.
-        seen: arguments of `Profile.observe`.
-        told: its signals.
-    """
-
-    number: int
-    session_id: str
-    found: bytes | None
-    seen: tuple[Any, ...]
-    told: bytes
+_Seen = tuple[bytes, str, str, int, int | None, tuple[Value, ...], bool, bool]
+"""Arguments of `Profile.observe`."""
+_Heard = tuple[str, str, bytes | None, _Seen, bytes]
+"""An event as its account's profile was told it: the profile's key, the session's id, what the profile was found as if it
+was met with this event, arguments and signals."""
 
 
 class Histories:
@@ -58,8 +43,7 @@ class Histories:
         self._committed = partition.profiles
         self._earlier = {} if pending is None else dict(pending.profiles)
         self._met: dict[str, Profile] = {}
-        self._heard: dict[str, list[_Heard]] = {}
-        self._keys: list[str] = []
+        self._heard: list[_Heard] = []
         self._blocking: frozenset[int] = frozenset()
         self.forgotten = set() if pending is None else set(pending.forgotten)
         self.expired = self.evicted = 0
@@ -67,31 +51,30 @@ class Histories:
         new = sum(one in self.forgotten or one not in self._committed for one in self._earlier)
         self._live = len(self._committed) - len(self.forgotten) + new
 
-    def observe(self, event: SessionEvent, now_ms: int, *seen: Any) -> bytes:
-        """Return an event's signals, and take note of it.
-
-        Args:
-            event: itself.
-            now_ms: stream time with it.
-            seen: what else `Profile.observe` needs, from the event's time on.
-        """
+    def observe(
+        self,
+        event: SessionEvent,
+        now_ms: int,
+        at_ms: int,
+        gap_ms: int | None,
+        fields: tuple[Value, ...],
+        *,
+        ends: bool,
+        is_blocked: bool,
+    ) -> bytes:
+        """Return an event's signals, and take note of it; see `Profile.observe`. `now_ms` is stream time."""
         session_id, account_id = event.session_id, event.account_id
-        arguments = tag_of(session_id), account_id, event.action, *seen
+        seen = tag_of(session_id), account_id, event.action, at_ms, gap_ms, fields, ends, is_blocked
         if not self.signals.remembers:
-            return Profile(self.signals).observe(*arguments)
+            return Profile(self.signals).observe(*seen)
         key, found = profile_key(account_id), None
         if (profile := self._met.pop(key, None)) is None or now_ms - profile.touched_ms > self._timeout_ms:
             found = b"" if profile else self._found(key, now_ms)
             profile = Profile(self.signals, found)
         self._met[key] = profile  # to the end: in the order of the last touch
         profile.touched_ms = now_ms
-        told = profile.observe(*arguments)
-        heard = _Heard(len(self._keys), session_id, found, arguments, told)
-        if (before := self._heard.get(key)) is None:
-            self._heard[key] = [heard]
-        else:
-            before.append(heard)
-        self._keys.append(key)
+        told = profile.observe(*seen)
+        self._heard.append((key, session_id, found, seen, told))
         return told
 
     def block(self, blocking: frozenset[int]) -> dict[int, bytes]:
@@ -103,31 +86,29 @@ class Histories:
         Returns:
             the signals of later events that have become others by that, by the number.
         """
-        changed: dict[int, bytes] = {}
-        if self.signals.remembers:
-            for key in {self._keys[number] for number in blocking ^ self._blocking}:
-                changed |= self._again(key, blocking)
-            self._blocking = blocking
-        return changed
-
-    def _again(self, key: str, blocking: frozenset[int]) -> dict[int, bytes]:
-        """Tell an account's events again."""
-        changed, blocked, profile = dict[int, bytes](), set[str](), Profile(self.signals)
-        for at, (number, session_id, found, seen, before) in enumerate(self._heard[key]):
+        heard, changed = self._heard, dict[int, bytes]()
+        others = blocking ^ self._blocking if self.signals.remembers else ()
+        again, self._blocking = {heard[number][0]: Profile(self.signals) for number in others}, blocking
+        blocked: set[tuple[str, str]] = set()
+        for number, (key, session_id, found, seen, before) in enumerate(heard if again else ()):
+            if key not in again:
+                continue
             if found is not None:
-                profile = Profile(self.signals, found)
-            if seen[_GAP_AT] is None:
-                blocked.discard(session_id)
-            told = profile.observe(*seen[:-1], is_blocked=seen[-1] or session_id in blocked)
+                again[key] = Profile(self.signals, found)
+            session = key, session_id
+            tag, *_, gap_ms, _, _, was_blocked = seen
+            if gap_ms is None:
+                blocked.discard(session)
+            told = again[key].observe(*seen[:-1], was_blocked or session in blocked)
             if number in blocking:
-                blocked.add(session_id)
-                profile.block(seen[0])
+                blocked.add(session)
+                again[key].block(tag)
             if told != before:
+                heard[number] = key, session_id, found, seen, told
                 changed[number] = told
-                self._heard[key][at] = _Heard(number, session_id, found, seen, told)
-        if key in self._met:  # else there was no room for it
-            profile.touched_ms = self._met[key].touched_ms
-            self._met[key] = profile
+        for key in again.keys() & self._met.keys():  # else there was no room for it
+            again[key].touched_ms = self._met[key].touched_ms
+            self._met[key] = again[key]
         return changed
 
     def _found(self, key: str, now_ms: int) -> bytes:

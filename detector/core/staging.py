@@ -201,7 +201,9 @@ def stage(
         staged.clamped += last_ms != occurred_at_ms
         ended = ENDED if action in ends_session else 0
         seen = (
-            histories.observe(event, now_ms, last_ms, gap_ms, fields, ended > 0, before.marks & BLOCKED > 0)
+            histories.observe(
+                event, now_ms, last_ms, gap_ms, fields, ends=ended > 0, is_blocked=before.marks & BLOCKED > 0
+            )
             if reads_signals
             else None
         )
