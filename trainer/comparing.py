@@ -24,10 +24,11 @@ from trainer.evaluation.report import Section, label_of
 from trainer.evaluation.scoring import Scored, score_sessions
 from trainer.evaluation.thresholds import threshold_for
 from trainer.evaluation.units import Judged, judge
+from trainer.training.config import TrainingConfig
 from trainer.training.defaults import encoding_for
 from trainer.training.fitting import Observer
 from trainer.training.network import Shape
-from trainer.training.pipeline import Trained, TrainingConfig, train
+from trainer.training.pipeline import Trained, train
 
 COMPARED: Final = (
     "roc_auc",

@@ -17,6 +17,7 @@ from detector.contract.alerts import Alert, Decision
 from detector.contract.dead_letters import Reason
 from detector.core.carrying import Carrier, Weighed, weighed
 from detector.core.decision import Decided, Policy, Suppression, decide
+from detector.core.drift import NOTHING, Tally, Watched, tally
 from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
 from detector.core.partition import Delta, Partition
@@ -82,6 +83,7 @@ class Outcome:
         evicted: sessions dropped because there were too many.
         expired_accounts: profiles dropped because their accounts were unseen for too long.
         evicted_accounts: profiles dropped because there were too many.
+        tally: what was scored, counted for drift; nothing unless that is watched.
     """
 
     delta: Delta
@@ -99,6 +101,7 @@ class Outcome:
     evicted: int = 0
     expired_accounts: int = 0
     evicted_accounts: int = 0
+    tally: Tally = NOTHING
 
     def then(self, later: "Outcome") -> "Outcome":
         """Return both as one; the later one's delta holds this one's."""
@@ -119,6 +122,7 @@ class Pipeline:
         verdicts: scores in place of the sessions' own, for a rebuild.
         explain: gives alerts their explanations; none without it.
         challenger: scores the same windows in shadow.
+        watched: what traffic is held against for drift; None counts nothing.
         isolates: whether an entry that can't be processed fails alone, or all of them with it.
         now_ms: the clock, for `detected_at_ms` alone.
         timed: measures each stage, by its name.
@@ -132,6 +136,7 @@ class Pipeline:
     verdicts: Callable[[Sequence[Candidate], list[float]], list[float]] | None = None
     explain: Callable[[Decided], Decided] | None = None
     challenger: Challenger | None = None
+    watched: Watched | None = None
     isolates: bool = True
     now_ms: Callable[[], int] = lambda: 0
     timed: Callable[[str], AbstractContextManager[object]] = lambda _: nullcontext()
@@ -186,7 +191,7 @@ class Pipeline:
         with self.timed("reason"):
             decided = [one if cut else self._explain(one) for cut, one in zip(cuts, decided, strict=True)]
         return [
-            cut or _outcome(*each)
+            cut or _outcome(*each, self._tally(*each[1:3]))
             for cut, each in zip(
                 cuts, zip(shares, staged, scores, decided, in_shadow, strict=True), strict=True
             )
@@ -233,6 +238,11 @@ class Pipeline:
             source=share.source,
             now_ms=self.now_ms,
         )
+
+    def _tally(self, staged: Staged, scores: Weighed) -> Tally:
+        if self.watched is None:
+            return NOTHING
+        return tally(staged.candidates, scores.scores, self.encoding, self.watched)
 
     def _shadow(self, share: Share, staged: Staged, scores: Weighed) -> Shadowed | None:
         if self.challenger is None:
@@ -325,7 +335,12 @@ def _unchanged(share: Share) -> Delta:
 
 
 def _outcome(
-    share: Share, staged: Staged, scores: Weighed, decided: Decided, in_shadow: Shadowed | None
+    share: Share,
+    staged: Staged,
+    scores: Weighed,
+    decided: Decided,
+    in_shadow: Shadowed | None,
+    tallied: Tally,
 ) -> Outcome:
     marks = decided.marks
     if in_shadow is not None:
@@ -364,4 +379,5 @@ def _outcome(
         evicted=staged.evicted,
         expired_accounts=staged.histories.expired,
         evicted_accounts=staged.histories.evicted,
+        tally=tallied,
     )

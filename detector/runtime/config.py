@@ -4,9 +4,8 @@ import math
 import re
 import uuid
 from collections.abc import Iterator
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from detector.contract.alerts import ModelReference
 from detector.contract.topics import (
@@ -24,6 +23,7 @@ from detector.core.decision import Policy
 from detector.core.staging import SessionLimits
 from detector.model.artifact import UnknownActions, resolve_model_path
 from detector.runtime.decoding import EventLimits
+from detector.runtime.settings import flag_of, setting
 
 _INT32 = 2**31 - 1
 """Largest number of milliseconds that Kafka's protocol has room for."""
@@ -41,31 +41,6 @@ _CHOICES = {
     "on_processing_failure": (DEAD_LETTER, STOP),
     "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
 }
-
-
-def setting(
-    help_text: str,
-    default: Any,
-    *,
-    env: str | None = None,
-    unit: str = "",
-    minimum: float = 1,
-    maximum: float | None = None,
-    decides: bool = False,
-) -> Any:
-    """Declare one setting: a dataclass field that also knows its help text, unit, environment variable and bounds.
-
-    What `decides` on alerts is recorded in the model epochs, under the same name.
-    """
-    metadata = {
-        "help": help_text,
-        "env": env,
-        "unit": unit,
-        "minimum": minimum,
-        "maximum": maximum,
-        "decides": decides,
-    }
-    return field(default=default, metadata=metadata)
 
 
 BELOW = (
@@ -178,6 +153,11 @@ class DetectorConfig:
         180 * 24 * 60 * 60 * 1000,
         unit="ms",
         decides=True,
+    )
+    drift_window_ms: int = setting(
+        "Drift is measured over the events of so long: of whole days, or a day's hours are drift.",
+        86_400_000,
+        unit="ms",
     )
     max_event_bytes: int = setting(
         "A larger event is dead-lettered without being decoded.", 65_536, unit="bytes", decides=True
@@ -405,13 +385,3 @@ class DetectorConfig:
 
 DECIDING = tuple(one.name for one in fields(DetectorConfig) if one.metadata["decides"])
 """Names of the settings that decide, beside the model and the log."""
-
-
-def flag_of(one: Field[Any]) -> str:
-    """Return the command-line flag of a setting."""
-    return "--" + one.name.replace("_", "-")
-
-
-def environment_variable_of(one: Field[Any]) -> str:
-    """Return the environment variable of a setting: DETECTOR_ and its name, unless it has one of its own."""
-    return one.metadata["env"] or f"DETECTOR_{one.name.upper()}"

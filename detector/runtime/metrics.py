@@ -12,6 +12,7 @@ from detector.contract.alerts import Decision
 from detector.contract.dead_letters import Reason
 from detector.core.decision import Suppression
 from detector.core.partition import Partition
+from detector.runtime.drift import Drift
 from detector.runtime.processing import Processed
 
 _BATCH_BUCKETS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_000, 5_000, 10_000)
@@ -24,9 +25,10 @@ _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 class ScoreDistribution(Collector):
     """A histogram of scores that takes a batch at a time: one by one would cost as much as the scoring."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._counts = np.zeros(len(_SCORE_BUCKETS), np.int64)
         self._sum = 0.0
+        registry.register(self)
 
     def observe(self, scores: Sequence[float]) -> None:
         """Count scores, each in 0 … 1."""
@@ -93,8 +95,8 @@ class DetectorMetrics:
             "lost_offsets", "Input offsets that retention deleted before they were read"
         )
         self.batch_events = histogram("batch_events", "Input records a transaction", _BATCH_BUCKETS)
-        self.score = ScoreDistribution()
-        registry.register(self.score)
+        self.score = ScoreDistribution(registry)
+        self.drift = Drift(registry)
         self.stage_seconds = histogram("stage_seconds", "Time by stage of the loop", _STAGE_BUCKETS, "stage")
         self.alert_latency_seconds = histogram(
             "alert_latency_seconds",
@@ -157,6 +159,7 @@ class DetectorMetrics:
     def partition_batch(self, processed: Processed) -> None:
         """Count one partition's share of a committed batch."""
         outcome, letters = processed.outcome, processed.letters
+        self.drift.add(processed)
         self.scores.inc(len(outcome.scores))
         self.score.observe(outcome.scores)
         self.events.labels("scored").inc(len(outcome.scores))

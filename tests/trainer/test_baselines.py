@@ -28,8 +28,8 @@ from trainer.data.windows import Weighing, pack
 from trainer.evaluation.baselines import NGrams, fit_boosted, fit_ngrams
 from trainer.evaluation.figures import evaluate
 from trainer.evaluation.scoring import Scored, score_sessions
+from trainer.training.config import TrainingConfig
 from trainer.training.defaults import encoding_for
-from trainer.training.pipeline import TrainingConfig
 
 IDLE_MS = 1_800_000
 

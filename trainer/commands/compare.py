@@ -35,8 +35,8 @@ from trainer.evaluation.report import Section, markdown_table
 from trainer.progress import Terminal
 from trainer.training.backend import BackendMissingError
 from trainer.training.calibration import TrainingError
+from trainer.training.config import TrainingConfig
 from trainer.training.defaults import Schedule
-from trainer.training.pipeline import TrainingConfig
 
 
 @click.command()

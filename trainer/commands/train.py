@@ -43,10 +43,11 @@ from trainer.progress import Terminal
 from trainer.training.backend import BackendMissingError
 from trainer.training.calibration import DEFAULT_TARGET_FPR, TrainingError, Wanted
 from trainer.training.checkpoint import CheckpointError
+from trainer.training.config import TrainingConfig
 from trainer.training.defaults import GAP_BUCKETS, Schedule
 from trainer.training.network import Shape
 from trainer.training.notebook import NOTEBOOK, SESSIONS, TEST_SHARE
-from trainer.training.pipeline import Trained, TrainingConfig
+from trainer.training.pipeline import Trained
 from trainer.training.pipeline import train as train_model
 
 _OF_NOTEBOOK: Final = {
