@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from typing import Final, NamedTuple
 
+from detector.contract.actions import StepUp
 from detector.contract.alerts import Alert, Decision
 from detector.contract.dead_letters import Reason
 from detector.core.carrying import Carrier, Weighed, weighed
@@ -76,6 +77,8 @@ class Outcome:
         agreement: scored events, by the verdicts of champion and challenger.
         suppressed: how often something was not published, by reason.
         trips: how often the circuit breaker opened.
+        step_ups: what came of second factors that sessions were asked for.
+        unscored: events that say what came of one, in an action that the model does not know.
         listings: of accounts.
         duplicates: events ignored.
         clamped: events before their session's last one.
@@ -94,6 +97,8 @@ class Outcome:
     agreement: Counter[Verdicts] = field(default_factory=Counter)
     suppressed: Counter[Suppression] = field(default_factory=Counter)
     trips: int = 0
+    step_ups: Counter[StepUp] = field(default_factory=Counter)
+    unscored: int = 0
     listings: int = 0
     duplicates: int = 0
     clamped: int = 0
@@ -176,7 +181,10 @@ class Pipeline:
         """Return what each share comes to, or after how many entries it is to be cut."""
         encoding, limits = self.encoding, self.limits
         with self.timed("stage"):
-            staged = [stage(one.partition, one.entries, encoding, limits, one.pending) for one in shares]
+            staged = [
+                stage(one.partition, one.entries, encoding, limits, one.pending, self.policy.step_ups)
+                for one in shares
+            ]
         with self.timed("score"):
             scores = [self._weigh(*each) for each in zip(shares, staged, self._score(staged), strict=True)]
         with self.timed("decide"):
@@ -191,7 +199,7 @@ class Pipeline:
         with self.timed("reason"):
             decided = [one if cut else self._explain(one) for cut, one in zip(cuts, decided, strict=True)]
         return [
-            cut or _outcome(*each, self._tally(*each[1:3]))
+            cut or _outcome(*each, self._tally(each[1], each[2]))
             for cut, each in zip(
                 cuts, zip(shares, staged, scores, decided, in_shadow, strict=True), strict=True
             )
@@ -322,11 +330,15 @@ def _until_block(entries: Sequence[Entry], staged: Staged, decided: Decided) -> 
     last = None
     for candidate in staged.candidates:
         offset, session_id = blocked.get(candidate.event.account_id, (candidate.offset, ""))
-        if candidate.offset > offset and (
-            candidate.event.session_id != session_id or candidate.action_number == 1
-        ):
+        if candidate.offset > offset and (candidate.event.session_id != session_id or candidate.begins):
             last = offset if last is None else min(last, offset)
     return None if last is None else sum(one.offset <= last for one in entries)
+
+
+def _of_steps(scores: list[float], staged: Staged) -> list[float]:
+    if not staged.unscored:
+        return scores
+    return [score for one, score in zip(staged.candidates, scores, strict=True) if one.is_step]
 
 
 def _unchanged(share: Share) -> Delta:
@@ -367,10 +379,12 @@ def _outcome(
         delta,
         alerts=decided.alerts,
         shadow_alerts=in_shadow.alerts if in_shadow else [],
-        scores=scores.scores,
+        scores=_of_steps(scores.scores, staged),
         agreement=in_shadow.agreement if in_shadow else Counter(),
         suppressed=decided.suppressed,
         trips=decided.trips,
+        step_ups=decided.step_ups,
+        unscored=staged.unscored,
         failures=staged.failures,
         listings=staged.listings,
         duplicates=staged.duplicates,

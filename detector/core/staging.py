@@ -6,11 +6,13 @@ log was cut into batches.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from detector.contract.accounts import AccountListing, Listing
+from detector.contract.actions import StepUp
 from detector.contract.dead_letters import Reason
 from detector.contract.events import SessionEvent
 from detector.contract.fields import Value
@@ -32,6 +34,7 @@ from detector.core.session import (
     with_touched_ms,
 )
 
+NO_STEP_UPS: Mapping[str, StepUp] = MappingProxyType({})
 LISTED_OVERHEAD_BYTES = 100
 """Counted for each beside its id: the objects and their place in the table."""
 WITNESSES = 16
@@ -95,6 +98,9 @@ class Candidate(NamedTuple):
         listing: its account's.
         marks: that its session had before the batch; 0 if it begins.
         key: what its session is kept under.
+        step_up: what it says of a second factor, if it does.
+        is_step: whether it is a step of its window. What says something of a second factor and is not in the model's
+            vocabulary is none: the window is that of the action before, and so are its score and number.
     """
 
     offset: int
@@ -106,6 +112,13 @@ class Candidate(NamedTuple):
     listing: Listing | None
     marks: int
     key: str
+    step_up: StepUp | None = None
+    is_step: bool = True
+
+    @property
+    def begins(self) -> bool:
+        """Whether its session begins with it, or begins again."""
+        return self.action_number == 1 and self.is_step
 
 
 class Failure(NamedTuple):
@@ -129,6 +142,7 @@ class Staged:
     listed_bytes: int | None = None
     failures: list[Failure] = field(default_factory=list)
     listings: int = 0
+    unscored: int = 0
     duplicates: int = 0
     clamped: int = 0
     expired: int = 0
@@ -141,6 +155,7 @@ def stage(
     encoding: Encoding,
     limits: SessionLimits,
     pending: Delta | None = None,
+    step_ups: Mapping[str, StepUp] = NO_STEP_UPS,
 ) -> Staged:
     """Stage the next events of a partition.
 
@@ -154,10 +169,12 @@ def stage(
 
     Args:
         partition: the committed state; not changed.
-        entries: in the order of the log; every action is in the encoding's vocabulary.
+        entries: in the order of the log; every action is in the encoding's vocabulary, or one of `step_ups`.
         encoding: of the model that will score.
         limits: of sessions.
         pending: what earlier events of the same batch come to; what is returned is that and what these add to it.
+        step_ups: actions that say what came of a second factor. One that is not in the vocabulary keeps its session
+            alive and is no step of it; where there is no session it comes to nothing.
 
     Raises:
         UnknownActionError: an action is not in the vocabulary.
@@ -168,8 +185,11 @@ def stage(
     histories.expire(staged.stream_time_ms, most)
     committed, touched, removed = partition.sessions, staged.touched, staged.removed
     longest_idle = LongestIdle(committed, (touched, removed))
-    window_bytes, hashes_bytes = encoding.window_bytes, encoding.window * EVENT_HASH_BYTES
-    ends_session = encoding.ends_session
+    window_bytes, hashes_bytes, ends_session = (
+        encoding.window_bytes,
+        encoding.window * EVENT_HASH_BYTES,
+        encoding.ends_session,
+    )
     _expire(longest_idle, staged, len(committed), limits, most)
     live = len(committed) - len(removed) + sum(one in removed or one not in committed for one in touched)
     stream_time_ms = staged.stream_time_ms
@@ -191,23 +211,33 @@ def stage(
             if packed is None
             else _before(packed, hashed, occurred_at_ms, stream_time_ms, limits.idle_timeout_ms)
         )
-        if before is None:
-            staged.duplicates += 1
+        step_up = step_ups.get(action)
+        is_step = step_up is None or encoding.names(action)
+        if before is None or not (is_step or before.number):
+            staged.duplicates += before is None
+            staged.unscored += before is not None
             continue
-        staged.expired += before is _EXPIRED
-        last_ms = max(occurred_at_ms, before.last_ms)
-        gap_ms = last_ms - before.last_ms if before.number else None
-        staged.clamped += last_ms != occurred_at_ms
-        ended = ENDED if action in ends_session else 0
-        seen = (
-            histories.observe(
-                event, fields, now_ms, last_ms, gap_ms, ends=ended > 0, is_blocked=before.marks & BLOCKED > 0
+        flags, hashes = before.marks, (before.hashes + hashed)[-hashes_bytes:]
+        if is_step:
+            staged.expired += before is _EXPIRED
+            last_ms = max(occurred_at_ms, before.last_ms)
+            gap_ms = last_ms - before.last_ms if before.number else None
+            staged.clamped += last_ms != occurred_at_ms
+            ended = ENDED if action in ends_session else 0
+            seen = (
+                histories.observe(
+                    event, fields, now_ms, last_ms, gap_ms, ends=ended > 0, is_blocked=flags & BLOCKED > 0
+                )
+                if signals
+                else None
             )
-            if signals
-            else None
-        )
-        steps = (before.steps + encoding.step(action, gap_ms, seen))[-window_bytes:]
-        number, flags, hashes = before.number + 1, before.marks, (before.hashes + hashed)[-hashes_bytes:]
+            number, steps = (
+                before.number + 1,
+                (before.steps + encoding.step(action, gap_ms, seen))[-window_bytes:],
+            )
+        else:
+            staged.unscored += 1
+            last_ms, ended, number, steps = before.last_ms, 0, before.number, before.steps
         staged.stream_time_ms = stream_time_ms = now_ms
         for one in ahead:  # they were where time has come to now, and are not idle since where it was
             moved = touched.pop(one, None) or committed[one]
@@ -219,7 +249,19 @@ def stage(
         touched[session_id] = pack(last_ms, now_ms, number, flags | ended, b"" if ended else steps, hashes)
         listing = _listing(event.account_id, staged, partition)
         staged.candidates.append(
-            Candidate(offset, received_at_ms, event, number, steps, now_ms, listing, flags, session_id)
+            Candidate(
+                offset,
+                received_at_ms,
+                event,
+                number,
+                steps,
+                now_ms,
+                listing,
+                flags,
+                session_id,
+                step_up,
+                is_step,
+            )
         )
     return staged
 

@@ -21,6 +21,7 @@ from detector.contract.alerts import ModelReference
 from detector.core.drift import Watched, check_reference
 from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
+from detector.core.staging import SessionLimits
 from detector.model.metadata import FORMAT, SIGNALS_FORMAT, ModelMetadata, format_of
 from detector.model.scorer import (
     ACTIONS_INPUT,
@@ -87,6 +88,11 @@ class Model:
         return self.metadata.threshold
 
     @property
+    def challenge_threshold(self) -> float | None:
+        """The score that asks for a second factor, if the file says one."""
+        return self.metadata.challenge_threshold
+
+    @property
     def unknown_actions(self) -> UnknownActions:
         """What becomes of an action beyond the vocabulary."""
         return UnknownActions.TOKEN if self.encoding.unknown_token else UnknownActions.DEAD_LETTER
@@ -100,6 +106,11 @@ class Model:
     def evidence(self) -> Evidence | None:
         """How the scores of a session's windows add up; None if they don't."""
         return self.metadata.evidence
+
+    @property
+    def idle_timeout_ms(self) -> int:
+        """After which a session has ended, as the model was trained."""
+        return self.metadata.idle_timeout_ms or SessionLimits().idle_timeout_ms
 
     @property
     def watched(self) -> Watched | None:
@@ -273,6 +284,16 @@ def _metadata(properties: dict[str, str]) -> ModelMetadata:
     if not 0 < metadata.threshold <= 1:
         raise ModelRefusedError(
             f"its threshold is {metadata.threshold}: expected one above 0 and at most 1; train it with such a one"
+        )
+    challenge = metadata.challenge_threshold
+    if challenge is not None and not 0 < challenge < metadata.threshold:
+        raise ModelRefusedError(
+            f"its challenge threshold is {challenge}: expected one above 0 and below its threshold, {metadata.threshold}, or "
+            f"none; {_EXPORT_AGAIN}"
+        )
+    if metadata.idle_timeout_ms is not None and metadata.idle_timeout_ms < 1:
+        raise ModelRefusedError(
+            f"its sessions end after {metadata.idle_timeout_ms} ms without an action: expected 1 or more; {_EXPORT_AGAIN}"
         )
     return metadata
 

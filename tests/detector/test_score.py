@@ -212,3 +212,18 @@ def test_a_history_is_of_one_account_in_order(path: Path, tmp_path: Path, line: 
     ended = score(path, "--history", str(file), *ACTIONS)
     assert ended.exit_code == 2
     assert seen in ended.output
+
+
+@pytest.mark.parametrize(
+    ("threshold", "challenge", "verdict"),
+    [("0.999999", "0.5", "CHALLENGED"), ("0.8", "0.5", "BLOCKED"), ("0.999999", "0.99999", "ALLOWED")],
+)
+def test_a_score_between_the_thresholds_is_challenged(threshold: str, challenge: str, verdict: str) -> None:
+    """As the service does under the same thresholds; without a challenge threshold there is no such answer."""
+    flags = ["--model", "seed", "--threshold", threshold]
+    said = CliRunner().invoke(
+        main, ["score", *flags, "--challenge-threshold", challenge, "LOGIN", "CHANGE_PASSWORD"]
+    )
+    assert said.output.split()[0] == verdict
+    plain = CliRunner().invoke(main, ["score", *flags, "LOGIN", "CHANGE_PASSWORD"]).output.split()[0]
+    assert plain == ("BLOCKED" if verdict == "BLOCKED" else "ALLOWED")

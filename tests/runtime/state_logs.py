@@ -122,6 +122,8 @@ def delta_of(partition: Partition, number: int, batch: tuple[object, ...]) -> De
         profiles[account] = pack(0, stream_time_ms, 1, PROFILE, b"", bytes([number, at]))
     removed = sorted(itertools.islice(partition.sessions, gone))  # type: ignore[call-overload]
     forgotten = sorted(itertools.islice(partition.profiles, gone // 2))  # type: ignore[operator]
-    breaker = BreakerState(is_open=bool(number % 2), counts=((number, 1, 0),))
+    breaker = BreakerState(
+        is_open=bool(number % 2), counts=((number, 1, 0),), epoch=b"of now", evidence=number / 7
+    )
     next_offset = partition.next_offset + 3
     return Delta(next_offset, stream_time_ms, removed, changed, listed, breaker, forgotten, profiles)  # type: ignore[arg-type]
