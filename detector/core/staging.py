@@ -37,6 +37,9 @@ from detector.core.session import (
 NO_STEP_UPS: Mapping[str, StepUp] = MappingProxyType({})
 LISTED_OVERHEAD_BYTES = 100
 """Counted for each beside its id: the objects and their place in the table."""
+MAX_AHEAD_MS = 24 * 60 * 60 * 1000
+"""How far ahead of stream time an account's facts are noted at most: one of the year 9999 would be the latest for good. A
+day, since stream time may be late after a quiet night."""
 WITNESSES = 16
 """Sessions, the last touched ones, whose clocks are asked whether time has made a leap …"""
 QUORUM = 12
@@ -226,7 +229,13 @@ def stage(
             ended = ENDED if action in ends_session else 0
             seen = (
                 histories.observe(
-                    event, fields, now_ms, last_ms, gap_ms, ends=ended > 0, is_blocked=flags & BLOCKED > 0
+                    event,
+                    fields,
+                    now_ms,
+                    min(last_ms, now_ms + MAX_AHEAD_MS),
+                    gap_ms,
+                    ends=ended > 0,
+                    is_blocked=flags & BLOCKED > 0,
                 )
                 if signals
                 else None
@@ -264,6 +273,11 @@ def stage(
             )
         )
     return staged
+
+
+def _noted_ms(at_ms: int, stream_time_ms: int) -> int:
+    """Return when an event happened for its account; as it says where stream time is not known yet."""
+    return min(at_ms, stream_time_ms + MAX_AHEAD_MS) if stream_time_ms else at_ms
 
 
 class _Before(NamedTuple):
