@@ -38,6 +38,9 @@ from detector.core.session import (
 NO_STEP_UPS: Mapping[str, StepUp] = MappingProxyType({})
 LISTED_OVERHEAD_BYTES = 100
 """Counted for each beside its id: the objects and their place in the table."""
+MAX_AHEAD_MS = 24 * 60 * 60 * 1000
+"""How far ahead of stream time an account's facts are noted at most: one of the year 9999 would be the latest for good. A
+day, since stream time may be late after a quiet night."""
 WITNESSES = 16
 """Sessions, the last touched ones, whose clocks are asked whether time has made a leap …"""
 QUORUM = 12
@@ -229,7 +232,13 @@ def stage(
             ended = ENDED if action in ends_session else 0
             seen = (
                 histories.observe(
-                    event, now_ms, last_ms, gap_ms, fields, ends=ended > 0, is_blocked=marks & BLOCKED > 0
+                    event,
+                    now_ms,
+                    _noted_ms(last_ms, now_ms),
+                    gap_ms,
+                    fields,
+                    ends=ended > 0,
+                    is_blocked=marks & BLOCKED > 0,
                 )
                 if reads_signals
                 else None
@@ -298,6 +307,11 @@ def block(staged: Staged, offsets: Collection[int], encoding: Encoding) -> bool:
         if packed is not None and not flags(packed) & ENDED:
             staged.touched[key] = packed[:HEAD_BYTES] + steps + packed[HEAD_BYTES + len(steps) :]
     return bool(told)
+
+
+def _noted_ms(at_ms: int, stream_time_ms: int) -> int:
+    """Return when an event happened for its account; as it says where stream time is not known yet."""
+    return min(at_ms, stream_time_ms + MAX_AHEAD_MS) if stream_time_ms else at_ms
 
 
 class _Before(NamedTuple):
