@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Final, NamedTuple
 
 from detector.contract.actions import StepUp
-from detector.contract.alerts import Alert, Decision
+from detector.contract.alerts import Alert
 from detector.contract.dead_letters import Reason
 from detector.core.carrying import Carrier, Weighed, weighed
 from detector.core.decision import Decided, Policy, Suppression, decide
@@ -24,7 +24,7 @@ from detector.core.evidence import Evidence
 from detector.core.partition import Delta, Partition
 from detector.core.session import CARRIED, SHADOW_CARRIED, with_marks
 from detector.core.shadowing import Challenger, Shadowed, Verdicts, shadowed
-from detector.core.staging import Candidate, Entry, Failure, SessionLimits, Staged, block, stage
+from detector.core.staging import Candidate, Entry, Failure, SessionLimits, Staged, settle, stage
 
 _BATCH_ENTRIES: Final = 2_000
 _ROUNDS: Final = 3
@@ -206,13 +206,13 @@ class Pipeline:
     ) -> tuple[Weighed, Decided] | None:
         """Let accounts forget what blocked sessions have taught them, and score again what they did later in the batch.
 
-        That may block others. It is settled when what is blocked is what was assumed: by the order of the log, each
-        block is then of a session that was told what the blocks before it have left.
+        Likewise what challenged ones teach that have not passed. That may block others. It is settled when what is blocked
+        and challenged is what was assumed: by the order of the log, each is then of a session that was told what those
+        before it have left.
         """
         for _ in range(_ROUNDS):
             with self.timed("stage"):
-                blocking = {one.source.offset for one in decided.alerts if one.decision is Decision.BLOCK}
-                if not block(staged, blocking, self.encoding):
+                if not settle(staged, decided.trust, self.encoding):
                     return scores, decided
             with self.timed("score"):
                 scores = self._weigh(share, staged, *self._score([staged]))

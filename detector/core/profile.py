@@ -13,6 +13,7 @@ would be, or what it rests on has changed (ADR 0035).
 import struct
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
@@ -53,11 +54,19 @@ _DAY_S: Final = 86_400
 _MAX_S: Final = 0xFFFFFFFF  # in the year 2106; later times are all alike
 _MAX_COUNT: Final = 0xFFFF
 _MAX_BIN: Final = 0xFF
-_ENDED, _BLOCKED = 1, 2
+_ENDED, _BLOCKED, _DOUBTED = 1, 2, 4
 
 _UNCHANGED: Final = (ABSENT, FIRST)
 _KNOWN, _VALUE = struct.Struct("<II"), struct.Struct("<BI")
 _to_bytes, _of_bytes = struct.Struct("<f").pack, struct.Struct("<f").unpack
+
+
+class Trust(Enum):
+    """What becomes of what a session teaches its account, from an event on."""
+
+    BLOCKED = "blocked"  # it is forgotten, and so is what comes
+    DOUBTED = "doubted"  # it is not taken over, unless the session is cleared
+    CLEARED = "cleared"
 
 
 @dataclass(slots=True)
@@ -66,7 +75,7 @@ class _Slot:
 
     Attributes:
         first_s: when it began, by its own times; `last_s` its latest action.
-        flags: _ENDED, _BLOCKED.
+        flags: _ENDED, _BLOCKED, _DOUBTED.
         numbers: hash of the last value of each change signal, 0 is none; then of each deviation signal how many
             logarithms there were, their sum and that of their squares.
         values: those that are new to the account, by (index of the signal, hash), in the order in which they came.
@@ -187,13 +196,18 @@ class Profile:
             for _, _, _, _, learned in self._plan.deviations:
                 slot.numbers[learned : learned + 3] = 0, 0, 0
 
+    def doubt(self, tag: bytes, *, is_doubted: bool) -> None:
+        """Let a session teach nothing once it is over, or teach again: it was challenged now, or has passed."""
+        if (slot := self._slots.get(tag)) is not None:
+            slot.flags = slot.flags | _DOUBTED if is_doubted else slot.flags & ~_DOUBTED
+
     def _slot_of(self, tag: bytes, at_s: int, *, begins: bool) -> _Slot:
         slots = self._slots
         for one, waiting in list(slots.items()):
             is_over = waiting.flags & _ENDED or at_s - waiting.last_s > OVER_AFTER_S
             if begins if one == tag else is_over:
                 del slots[one]
-                if not waiting.flags & _BLOCKED:
+                if not waiting.flags & (_BLOCKED | _DOUBTED):
                     self._learn(waiting)
         slot = slots.pop(tag, None)
         if slot is None:

@@ -6,7 +6,7 @@ log was cut into batches.
 """
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from detector.contract.fields import Value
 from detector.core.encoding import ACTION_BYTES, Encoding
 from detector.core.histories import Histories
 from detector.core.partition import Delta, LongestIdle, Partition
+from detector.core.profile import Trust
 from detector.core.session import (
     BLOCKED,
     ENDED,
@@ -278,15 +279,17 @@ def stage(
     return staged
 
 
-def block(staged: Staged, offsets: Collection[int], encoding: Encoding) -> bool:
-    """Forget what sessions have taught their accounts that events at these offsets, and no others, have blocked.
+def settle(staged: Staged, trust: Mapping[int, Trust], encoding: Encoding) -> bool:
+    """Let events, by their offsets, and no others, change what becomes of what their sessions teach their accounts.
 
     Returns:
         whether that changes the windows of later events.
     """
     candidates = staged.candidates
-    blocking = [number for number, one in enumerate(candidates) if one.offset in offsets] if offsets else []
-    told = staged.histories.block(frozenset(blocking))
+    found = enumerate(candidates) if trust else ()
+    told = staged.histories.settle(
+        {number: trust[one.offset] for number, one in found if one.offset in trust}
+    )
     width, window_bytes = encoding.step_bytes, encoding.window_bytes
     keys, windows = {candidates[number].key for number in told}, dict[str, bytes]()
     for number in range(min(told, default=len(candidates)), len(candidates)):
