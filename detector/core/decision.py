@@ -12,6 +12,7 @@ from detector.contract.alerts import Alert, Cause, Decision, ModelReference, Sou
 from detector.core.breaker import Breaker, BreakerLimits, BreakerState
 from detector.core.carrying import Weighed
 from detector.core.encoding import Encoding
+from detector.core.judging import AlertedSessions
 from detector.core.session import BLOCKED, REACHED, REVIEWED
 from detector.core.staging import Candidate
 
@@ -41,6 +42,7 @@ class Suppression(StrEnum):
     ALREADY_BLOCKED = "already_blocked"
     ALREADY_REVIEWED = "already_reviewed"
     ALLOW_LIST = "allow_list"
+    ALREADY_PUBLISHED = "already_published"  # the same event of the same session, which has come again
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Decided:
     Attributes:
         alerts: in the order of the log, without explanations.
         windows: packed steps that each alert was decided on.
+        blocked: deciding offset, account and session of what was blocked, be that published or not.
         suppressed: how often something was not published, by reason.
         marks: of the sessions, those given now among them.
         breaker: after the batch.
@@ -58,6 +61,7 @@ class Decided:
 
     alerts: list[Alert]
     windows: list[bytes]
+    blocked: list[tuple[int, str, str]]
     suppressed: Counter[Suppression]
     marks: dict[str, int]
     breaker: BreakerState
@@ -69,6 +73,7 @@ def decide(
     weighed: Weighed,
     *,
     breaker: BreakerState,
+    alerted: AlertedSessions,
     policy: Policy,
     encoding: Encoding,
     source: tuple[str, int],
@@ -80,6 +85,7 @@ def decide(
         candidates: as staged.
         weighed: their scores, and what was carried over to them.
         breaker: before the batch.
+        alerted: sessions that alerts were published on; takes note of the new ones.
         policy: thresholds, circuit breaker and model.
         encoding: of the model, to name the window's actions.
         source: topic and partition of the events.
@@ -87,6 +93,7 @@ def decide(
     """
     alerts: list[Alert] = []
     windows: list[bytes] = []
+    blocked: list[tuple[int, str, str]] = []
     suppressed: Counter[Suppression] = Counter()
     marks: dict[str, int] = {}
     counted = Breaker(policy.breaker, breaker)
@@ -112,13 +119,18 @@ def decide(
         elif verdict is not None:
             decision, cause = verdict
             marks[session_id] |= BLOCKED if decision is Decision.BLOCK else REVIEWED
-            alerts.append(
-                alert_of(
-                    candidate, score, weighed.before, decision, cause, policy, encoding, source, now_ms()
-                )
+            if decision is Decision.BLOCK:
+                event = candidate.event
+                blocked.append((candidate.offset, event.account_id, event.session_id))
+            alert = alert_of(
+                candidate, score, weighed.before, decision, cause, policy, encoding, source, now_ms()
             )
+            if not alerted.add(alert, candidate.stream_time_ms):
+                suppressed[Suppression.ALREADY_PUBLISHED] += 1
+                continue
+            alerts.append(alert)
             windows.append(candidate.steps)
-    return Decided(alerts, windows, suppressed, marks, counted.state, counted.opened)
+    return Decided(alerts, windows, blocked, suppressed, marks, counted.state, counted.opened)
 
 
 def _judge(

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from detector.contract.events import SessionEvent
 from detector.contract.fields import Value
+from detector.contract.verdicts import Finding, Verdict
 from detector.core.partition import Delta, LongestIdle, Partition
 from detector.core.profile import Profile, tag_of
 from detector.core.session import profile_key, touched_ms
@@ -62,6 +63,27 @@ class Histories:
         return profile.observe(
             tag, event.account_id, event.action, at_ms, gap_ms, fields, ends=ends, is_blocked=is_blocked
         )
+
+    def judge(self, verdict: Verdict, now_ms: int, since_ms: int | None) -> None:
+        """Let an account with a history forget what a fraudulent session has taught it, or learn again from a lawful one.
+
+        Args:
+            verdict: on a session.
+            now_ms: stream time.
+            since_ms: when a fraudulent one began to be so, as far as that is known.
+        """
+        key = profile_key(verdict.account_id)
+        met, packed = self._met.get(key), self._earlier.get(key)
+        if packed is None and key not in self.forgotten:
+            packed = self._committed.get(key)
+        last_ms = met.touched_ms if met else touched_ms(packed) if packed else None
+        if last_ms is None or now_ms - last_ms > self._timeout_ms:
+            return
+        profile, tag = self._of(verdict.account_id, now_ms), tag_of(verdict.session_id)
+        if verdict.verdict is Finding.FRAUD:
+            profile.forget(tag, since_ms)
+        else:
+            profile.clear(tag)
 
     def _of(self, account_id: str, now_ms: int) -> Profile:
         if not self.signals.remembers:

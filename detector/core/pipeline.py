@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from typing import Final, NamedTuple
 
-from detector.contract.alerts import Alert, Decision
+from detector.contract.alerts import Alert
 from detector.contract.dead_letters import Reason
 from detector.core.carrying import Carrier, Weighed, weighed
 from detector.core.decision import Decided, Policy, Suppression, decide
@@ -75,6 +75,7 @@ class Outcome:
         suppressed: how often something was not published, by reason.
         trips: how often the circuit breaker opened.
         listings: of accounts.
+        verdicts: on sessions.
         duplicates: events ignored.
         clamped: events before their session's last one.
         expired: sessions dropped because they were idle for too long.
@@ -92,6 +93,7 @@ class Outcome:
     suppressed: Counter[Suppression] = field(default_factory=Counter)
     trips: int = 0
     listings: int = 0
+    verdicts: int = 0
     duplicates: int = 0
     clamped: int = 0
     expired: int = 0
@@ -181,6 +183,7 @@ class Pipeline:
             decided = [self._explain(one) for one in decided]
         return [
             _until_block(share.entries, staged, decided)
+            or _until_verdict(share.entries, staged)
             or _outcome(share, staged, scores, decided, in_shadow)
             for share, staged, scores, decided, in_shadow in zip(
                 shares, staged, scores, decided, in_shadow, strict=True
@@ -223,6 +226,7 @@ class Pipeline:
             staged.candidates,
             scores,
             breaker=(share.pending or share.partition).breaker,
+            alerted=staged.alerted,
             policy=self.policy,
             encoding=self.encoding,
             source=share.source,
@@ -299,9 +303,8 @@ def _until_block(entries: Sequence[Entry], staged: Staged, decided: Decided) -> 
     What a blocked session has taught its account's profile is forgotten: the next one must find it so.
     """
     blocked: dict[str, tuple[int, str]] = {}
-    for alert in decided.alerts if staged.histories.signals else ():
-        if alert.decision is Decision.BLOCK:
-            blocked.setdefault(alert.account_id, (alert.source.offset, alert.session_id))
+    for offset, account_id, session_id in decided.blocked if staged.histories.signals else ():
+        blocked.setdefault(account_id, (offset, session_id))
     if not blocked:
         return None
     last = None
@@ -312,6 +315,13 @@ def _until_block(entries: Sequence[Entry], staged: Staged, decided: Decided) -> 
         ):
             last = offset if last is None else min(last, offset)
     return None if last is None else sum(one.offset <= last for one in entries)
+
+
+def _until_verdict(entries: Sequence[Entry], staged: Staged) -> int | None:
+    """Return how many entries there are before the verdict at which staging has ended; None if it has not."""
+    if staged.cut_at is None:
+        return None
+    return sum(one.offset < staged.cut_at for one in entries)
 
 
 def _unchanged(share: Share) -> Delta:
@@ -332,16 +342,16 @@ def _outcome(
     scores.keep(touched)
     if in_shadow is not None:
         in_shadow.weighed.keep(touched)
-    blocked = [(one.account_id, one.session_id) for one in decided.alerts if one.decision is Decision.BLOCK]
     delta = Delta(
         share.next_offset,
         staged.stream_time_ms,
         sorted(staged.removed),
         touched,  # in the order of the last touch, still
-        staged.listed,
+        staged.listed.changed,
         decided.breaker,
         sorted(staged.histories.forgotten),
-        staged.histories.packed(blocked),
+        staged.histories.packed((account_id, session_id) for _, account_id, session_id in decided.blocked),
+        staged.alerted.changed,
     )
     return Outcome(
         delta,
@@ -353,6 +363,7 @@ def _outcome(
         trips=decided.trips,
         failures=staged.failures,
         listings=staged.listings,
+        verdicts=staged.verdicts,
         duplicates=staged.duplicates,
         clamped=staged.clamped,
         expired=staged.expired,

@@ -42,7 +42,7 @@ _DAY_S: Final = 86_400
 _MAX_S: Final = 0xFFFFFFFF  # in the year 2106; later times are all alike
 _MAX_COUNT: Final = 0xFFFF
 _MAX_BIN: Final = 0xFF
-_ENDED, _BLOCKED = 1, 2
+_ENDED, _BLOCKED, _CLEARED = 1, 2, 4
 
 _KNOWN, _VALUE = Struct("<II"), Struct("<BI")
 _to_bytes, _of_bytes = Struct("<f").pack, Struct("<f").unpack
@@ -57,7 +57,7 @@ class _Slot:
 
     Attributes:
         first_s: when it began, by its own times; `last_s` its latest action.
-        flags: _ENDED, _BLOCKED.
+        flags: _ENDED, _BLOCKED, and _CLEARED if a verdict has taken that back.
         last: hash of the last value of each change signal; 0 is none.
         numbers: of each deviation signal how many logarithms there were, their sum and that of their squares.
         values: those that are new to the account, by (index of the signal, hash), in the order in which they came.
@@ -139,7 +139,7 @@ class Profile:
         begins = gap_ms is None
         at_s = min(max(at_ms // 1_000, 1), _MAX_S)
         slot = self._slot_of(tag, at_s, begins=begins)
-        if is_blocked:
+        if is_blocked and not slot.flags & _CLEARED:
             slot.flags |= _BLOCKED
         values = (action, gap_ms, at_ms, account_id, "1" if begins else None, *fields)
         codes = bytearray(self._signals.unread)
@@ -155,9 +155,30 @@ class Profile:
         """Forget what a session, blocked now, has taught so far and will teach. What happened stays: its facts."""
         slot = self._slots.get(tag)
         if slot is not None:
-            slot.flags |= _BLOCKED
+            slot.flags = slot.flags & ~_CLEARED | _BLOCKED
             slot.values.clear()
             slot.numbers = [(0, 0.0, 0.0)] * len(slot.numbers)
+
+    def clear(self, tag: bytes) -> None:
+        """Let a session that was blocked teach again, from here on."""
+        if slot := self._slots.get(tag):
+            slot.flags = slot.flags & ~_BLOCKED | _CLEARED
+
+    def forget(self, tag: bytes, since_ms: int | None) -> None:
+        """Forget what a fraudulent session has taught, and will teach: each value that is known since its time or later.
+
+        Args:
+            tag: of the session.
+            since_ms: when it began to be fraudulent; None takes its beginning, if it still waits.
+        """
+        slot = self._slots.get(tag)
+        self.block(tag)
+        if since_ms is None and slot is None:
+            return
+        since_s = since_ms // 1_000 if since_ms is not None else slot.first_s if slot is not None else 0
+        for known in self._known:
+            for hashed in [one for one, first_s in known.items() if first_s >= since_s]:
+                del known[hashed]
 
     def _slot_of(self, tag: bytes, at_s: int, *, begins: bool) -> _Slot:
         slots = self._slots

@@ -11,11 +11,15 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from detector.contract.accounts import AccountListing, Listing
+from detector.contract.control import Control
 from detector.contract.dead_letters import Reason
 from detector.contract.events import SessionEvent
 from detector.contract.fields import Value
+from detector.contract.verdicts import Finding, Verdict
 from detector.core.encoding import Encoding
 from detector.core.histories import Histories
+from detector.core.judging import AlertedSessions
+from detector.core.listed import ListedAccounts, Timed
 from detector.core.partition import Delta, LongestIdle, Partition
 from detector.core.session import (
     BLOCKED,
@@ -32,12 +36,12 @@ from detector.core.session import (
     with_touched_ms,
 )
 
-LISTED_OVERHEAD_BYTES = 100
-"""Counted for each beside its id: the objects and their place in the table."""
 WITNESSES = 16
 """Sessions, the last touched ones, whose clocks are asked whether time has made a leap …"""
 QUORUM = 12
 """… and so many of them have to say so. At 1 wrong clock in 10, chance alone brings that about once in 10^9 events."""
+_BEFORE_ALERT_MS = 24 * 60 * 60 * 1000
+"""What an account has learned within so long before a fraudulent session's alert may be of it, where nothing says more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,10 @@ class SessionLimits:
             transaction would not carry their ids. Those that are left are as good as gone, and go with later batches.
         max_accounts: most profiles of accounts kept for one partition, if the model has signals; the longest unseen goes.
         account_timeout_ms: an account without an event for longer, by stream time, is met as a new one.
+        max_alerted: most sessions with alerts that are remembered for one partition; the one longest not told of goes.
+        alert_memory_ms: for so long, by stream time, since an alert or a verdict was the last to tell of it.
+        fraud_listing_ms: a verdict of fraud denies the account for so long, by stream time; 0 does not.
+        cleared_listing_ms: a verdict of lawful allows it, likewise.
     """
 
     idle_timeout_ms: int = 30 * 60 * 1000
@@ -62,10 +70,14 @@ class SessionLimits:
     max_expired: int = 10_000
     max_accounts: int = 1_000_000
     account_timeout_ms: int = 180 * 24 * 60 * 60 * 1000
+    max_alerted: int = 200_000
+    alert_memory_ms: int = 7 * 24 * 60 * 60 * 1000
+    fraud_listing_ms: int = 0
+    cleared_listing_ms: int = 0
 
 
 class Entry(NamedTuple):
-    """An event or listing, and what its record says of it.
+    """An event or a control record, and what its record says of it.
 
     Attributes:
         offset: where it lies in the log.
@@ -77,7 +89,7 @@ class Entry(NamedTuple):
 
     offset: int
     received_at_ms: int
-    event: SessionEvent | AccountListing
+    event: SessionEvent | Control
     vouched: bool = True
     fields: tuple[Value, ...] = ()
 
@@ -117,17 +129,23 @@ class Failure(NamedTuple):
 
 @dataclass(slots=True)
 class Staged:
-    """What a batch of one partition comes to, before it is scored."""
+    """What a batch of one partition comes to, before it is scored.
+
+    `cut_at` is the offset of a verdict that comes after events of the batch, None if none does: nothing from there on was
+    staged, since what the verdict finds depends on what these events come to.
+    """
 
     stream_time_ms: int
     histories: Histories
+    listed: ListedAccounts
+    alerted: AlertedSessions
+    cut_at: int | None = None
     candidates: list[Candidate] = field(default_factory=list)
     touched: dict[str, bytes] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
-    listed: dict[str, Listing | None] = field(default_factory=dict)
-    listed_bytes: int | None = None
     failures: list[Failure] = field(default_factory=list)
     listings: int = 0
+    verdicts: int = 0
     duplicates: int = 0
     clamped: int = 0
     expired: int = 0
@@ -145,7 +163,7 @@ def stage(
 
     A repeated event id within the session's window is a duplicate: counted, and otherwise ignored. A time
     before the session's last is clamped to it. After an action that ends its session the next one begins a new one. A
-    listing holds for the events after it.
+    listing or verdict holds for the events after it.
 
     Stream time is the highest event time read. An event that nobody vouches for moves it by at most a step; a leap,
     as after a quiet night, takes a quorum: it goes to what QUORUM of the WITNESSES sessions touched last have
@@ -163,8 +181,9 @@ def stage(
     """
     signals, most = encoding.signals, 0 if pending else limits.max_expired
     histories = Histories(partition, signals, limits.max_accounts, limits.account_timeout_ms, pending)
-    staged = _begun(partition, histories, pending)
+    staged = _begun(partition, histories, limits, pending)
     histories.expire(staged.stream_time_ms, most)
+    staged.alerted.expire(staged.stream_time_ms, most)
     committed, touched, removed = partition.sessions, staged.touched, staged.removed
     longest_idle = LongestIdle(committed, (touched, removed))
     window_bytes, hashes_bytes = encoding.window_bytes, encoding.window * EVENT_HASH_BYTES
@@ -174,9 +193,10 @@ def stage(
     stream_time_ms = staged.stream_time_ms
 
     for offset, received_at_ms, event, vouched, fields in entries:
-        if isinstance(event, AccountListing):
-            _list(partition, staged, offset, event, limits)
-            continue
+        if not isinstance(event, SessionEvent):
+            if _control(staged, offset, event, limits):
+                continue
+            break
         action, occurred_at_ms = event.action, event.occurred_at_ms
         session_id = session_key(event.account_id, event.session_id) if signals else event.session_id
         now_ms = max(stream_time_ms, occurred_at_ms)
@@ -216,7 +236,7 @@ def stage(
             live += 1 - _make_room(live, longest_idle, staged, committed, limits)
         touched.pop(session_id, None)  # to the end: `touched` is in the order of the last touch
         touched[session_id] = pack(last_ms, now_ms, number, flags | ended, b"" if ended else steps, hashes)
-        listing = _listing(event.account_id, staged, partition)
+        listing = staged.listed.of(event.account_id, now_ms)
         staged.candidates.append(
             Candidate(offset, received_at_ms, event, number, steps, now_ms, listing, flags, session_id)
         )
@@ -254,15 +274,17 @@ def _before(
     return _Before(last_ms, number, flags & MARKS, packed[HEAD_BYTES:steps_end], hashes)
 
 
-def _begun(partition: Partition, histories: Histories, pending: Delta | None) -> Staged:
-    if pending is None:
-        return Staged(partition.stream_time_ms, histories)
+def _begun(
+    partition: Partition, histories: Histories, limits: SessionLimits, pending: Delta | None
+) -> Staged:
+    before = pending or Delta(partition.next_offset, partition.stream_time_ms, [], {})
     return Staged(
-        pending.stream_time_ms,
+        before.stream_time_ms,
         histories,
-        touched=dict(pending.touched),
-        removed=set(pending.removed),
-        listed=dict(pending.listed),
+        ListedAccounts(partition.listed, partition.listed_bytes, limits.max_listed_bytes, before.listed),
+        AlertedSessions(partition.alerted, limits.max_alerted, limits.alert_memory_ms, before.alerted),
+        touched=dict(before.touched),
+        removed=set(before.removed),
     )
 
 
@@ -298,39 +320,68 @@ def _latest(partition: Partition, staged: Staged) -> Iterator[tuple[str, bytes]]
             yield session_id, packed
 
 
-def _list(
-    partition: Partition, staged: Staged, offset: int, event: AccountListing, limits: SessionLimits
-) -> None:
+def _control(staged: Staged, offset: int, control: Control, limits: SessionLimits) -> bool:
+    """Take over a control record; tell whether that is possible yet."""
+    if isinstance(control, AccountListing):
+        _list(staged, offset, control, limits)
+    elif staged.candidates:
+        staged.cut_at = offset
+    else:
+        _judge(staged, offset, control, limits)
+    return staged.cut_at is None
+
+
+def _list(staged: Staged, offset: int, event: AccountListing, limits: SessionLimits) -> None:
     """Take over a listing. One more than there is room for is refused: an older one must not go without a word."""
-    account_id, before = event.account_id, _listing(event.account_id, staged, partition)
-    if staged.listed_bytes is None:  # counted only where there are listings
-        listed = {**partition.listed, **staged.listed}
-        staged.listed_bytes = sum(_listed_bytes(account, listing) for account, listing in listed.items())
-    total = staged.listed_bytes + _listed_bytes(account_id, event.listing) - _listed_bytes(account_id, before)
-    if total > limits.max_listed_bytes and event.listing is not None and before is None:
-        detail = f"no room for one more listed account: expected at most {limits.max_listed_bytes} bytes a partition"
-        staged.failures.append(Failure(offset, Reason.LISTING_REFUSED, detail))
+    if staged.listed.put(event.account_id, event.listing, staged.stream_time_ms):
+        staged.listings += 1
+    else:
+        staged.failures.append(_no_room(offset, limits))
+
+
+def _judge(staged: Staged, offset: int, verdict: Verdict, limits: SessionLimits) -> None:
+    """Take over a verdict, unless one is known that was decided later."""
+    now_ms, since_ms = staged.stream_time_ms, verdict.first_event_at_ms
+    staged.verdicts += 1
+    alerted_at_ms = staged.alerted.alerted_at_ms(verdict.account_id, verdict.session_id, now_ms)
+    if not staged.alerted.judge(verdict, offset, now_ms):
         return
-    staged.listed_bytes = total
-    staged.listed[account_id] = event.listing
-    staged.listings += 1
+    if since_ms is None and alerted_at_ms is not None:
+        since_ms = max(0, alerted_at_ms - _BEFORE_ALERT_MS)
+    staged.histories.judge(verdict, now_ms, since_ms)
+    if not _list_by_verdict(staged, verdict, limits):
+        staged.failures.append(_no_room(offset, limits))
 
 
-def _listed_bytes(account_id: str, listing: Listing | None) -> int:
-    return 0 if listing is None else len(account_id.encode()) + LISTED_OVERHEAD_BYTES
+def _list_by_verdict(staged: Staged, verdict: Verdict, limits: SessionLimits) -> bool:
+    """List its account for a time, or end what an earlier verdict has listed it as; tell whether there was room."""
+    now_ms, before = staged.stream_time_ms, staged.listed.kept(verdict.account_id)
+    if isinstance(before, Listing) or (before and before.decided_at_ms > verdict.decided_at_ms):
+        return True  # an operator's word stands above a verdict's
+    if verdict.verdict is Finding.FRAUD:
+        listing, lasts_ms = Listing.DENY, limits.fraud_listing_ms
+    else:
+        listing, lasts_ms = Listing.ALLOW, limits.cleared_listing_ms
+    if lasts_ms:
+        timed = Timed(listing, now_ms + lasts_ms, verdict.decided_at_ms)
+        return staged.listed.put(verdict.account_id, timed, now_ms)
+    if before is not None:
+        staged.listed.put(verdict.account_id, None, now_ms)
+    return True
 
 
-def _listing(account_id: str, staged: Staged, partition: Partition) -> Listing | None:
-    if account_id in staged.listed:
-        return staged.listed[account_id]
-    return partition.listed.get(account_id)
+def _no_room(offset: int, limits: SessionLimits) -> Failure:
+    detail = (
+        f"no room for one more listed account: expected at most {limits.max_listed_bytes} bytes a partition"
+    )
+    return Failure(offset, Reason.LISTING_REFUSED, detail)
 
 
 def _expired(packed: bytes, stream_time_ms: int, limits: SessionLimits) -> bool:
     return stream_time_ms - touched_ms(packed) > limits.idle_timeout_ms
 
 
-def _expire(longest_idle: LongestIdle, staged: Staged, limits: SessionLimits, most: int) -> None:
+def _expire(longest_idle: LongestIdle[str, bytes], staged: Staged, limits: SessionLimits, most: int) -> None:
     """Remove what has expired before the batch, so many at most."""
     while (
         staged.expired < most
@@ -343,7 +394,7 @@ def _expire(longest_idle: LongestIdle, staged: Staged, limits: SessionLimits, mo
 
 def _make_room(
     live: int,
-    longest_idle: LongestIdle,
+    longest_idle: LongestIdle[str, bytes],
     staged: Staged,
     committed: dict[str, bytes],
     limits: SessionLimits,

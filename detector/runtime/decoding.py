@@ -1,4 +1,4 @@
-"""Decoding: from a consumed record to an event or an account's listing, or to a dead letter with the reason."""
+"""Decoding: from a consumed record to an event or a control record, or to a dead letter with the reason."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from detector.client.records import Unreadable, Withheld
-from detector.contract.accounts import AccountListing, MalformedListingError, decode_listing, is_listing
+from detector.contract.control import Control, MalformedControlError, decode_control, is_control
 from detector.contract.dead_letters import DeadLetter, Reason, history_of, original_headers
 from detector.contract.events import MalformedEventError, SessionEvent, decode_event
 
@@ -38,7 +38,7 @@ class EventLimits:
 
 def decode(
     record: Any, knows: Callable[[str], bool], limits: EventLimits
-) -> SessionEvent | AccountListing | DeadLetter:
+) -> SessionEvent | Control | DeadLetter:
     """Decode one consumed record. What is an event is one, whatever else it says.
 
     Args:
@@ -66,18 +66,16 @@ def decode(
     return event
 
 
-def _decode_other(
-    record: Any, value: bytes, limits: EventLimits, why_no_event: str
-) -> AccountListing | DeadLetter:
+def _decode_other(record: Any, value: bytes, limits: EventLimits, why_no_event: str) -> Control | DeadLetter:
     if isinstance(value, Unreadable):
         reason = Reason.BATCH_TOO_LARGE if isinstance(value, Withheld) else Reason.DESERIALIZATION
         return dead_letter(record, reason, value.why, limits)
-    if not is_listing(value):
+    if not is_control(value):
         return dead_letter(record, Reason.MALFORMED, why_no_event, limits)
     try:
-        return decode_listing(value)
-    except MalformedListingError as error:
-        return dead_letter(record, Reason.MALFORMED, f"account listing: {error}", limits)
+        return decode_control(value)
+    except MalformedControlError as error:
+        return dead_letter(record, Reason.MALFORMED, str(error), limits)
 
 
 def dead_letter(record: Any, reason: Reason, detail: str, limits: EventLimits) -> DeadLetter:

@@ -60,7 +60,7 @@ def alert_of(window: bytes, number: int = 0, **changes: Any) -> Alert:
 def reasoned(window_of_each: Sequence[bytes], score: Score = hashed, **changes: Any) -> list[Alert]:
     """Give alerts of these windows their reasons, all in one batch."""
     alerts = [alert_of(window, number, **changes) for number, window in enumerate(window_of_each)]
-    decided = Decided(alerts, list(window_of_each), Counter(), {}, BreakerState(), 0)
+    decided = Decided(alerts, list(window_of_each), [], Counter(), {}, BreakerState(), 0)
     return with_reasons(decided, WIDE, score).alerts
 
 
