@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from detector.contract.alerts import Decision, ModelReference
+from detector.contract.alerts import Alert, Cause, Decision
 from detector.contract.verdicts import Finding
 from detector.core.session import session_key
 
@@ -52,9 +52,11 @@ def key_of(account_id: str, session_id: str) -> bytes:
     return hashlib.blake2b(session_key(account_id, session_id).encode(), digest_size=_KEY_BYTES).digest()
 
 
-def model_label(model: ModelReference) -> str:
-    """Return a model's name, and the beginning of its hash: files of one name are told apart."""
-    return f"{model.name}:{model.sha256[:_SHORT_SHA256]}"
+def model_of(alert: Alert) -> str:
+    """Return how the figures name the model that raised an alert, empty if it did not: files of one name are told apart."""
+    if alert.cause is Cause.DENY_LIST:
+        return ""
+    return f"{alert.model.name}:{alert.model.sha256[:_SHORT_SHA256]}"
 
 
 def standings(alerted: Iterable[Alerted], now_ms: int, window_ms: int) -> Counter[Standing]:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Final
 from uuid import UUID
 
-from detector.contract.alerts import Alert, Cause, Decision
+from detector.contract.alerts import Alert, Decision
 from detector.contract.verdicts import Verdict
-from detector.core.alerted import Alerted, key_of, model_label
+from detector.core.alerted import Alerted, key_of, model_of
 from detector.core.partition import LongestIdle
 
 MAX_ALERTS: Final = 8
@@ -58,7 +58,6 @@ class AlertedSessions:
         earlier = () if known is None else known.alerts
         if any(one == number and (was_block or not blocks) for one, was_block in earlier):
             return False
-        counts = alert.cause is not Cause.DENY_LIST
         self._put(
             key,
             Alerted(
@@ -66,7 +65,7 @@ class AlertedSessions:
                 now_ms,
                 now_ms,
                 alert.decision,
-                model_label(alert.model) if counts else "",
+                model_of(alert),
                 (*earlier, (number, blocks))[-MAX_ALERTS:],
                 None if known is None else known.finding,
                 0 if known is None else known.decided_at_ms,
@@ -99,16 +98,19 @@ class AlertedSessions:
         return None if known is None else known.alerted_at_ms
 
     def _of(self, key: bytes, now_ms: int) -> Alerted | None:
-        one = self.changed[key] if key in self.changed else self._committed.get(key)
+        one = self._kept(key)
         return None if one is None or self._is_old(one, now_ms) else one
+
+    def _kept(self, key: bytes) -> Alerted | None:
+        return self.changed[key] if key in self.changed else self._committed.get(key)
 
     def _is_old(self, one: Alerted, now_ms: int) -> bool:
         return now_ms - one.touched_ms > self._timeout_ms
 
     def _put(self, key: bytes, one: Alerted) -> None:
-        before = self.changed.pop(key) if key in self.changed else self._committed.get(key)
-        if before is None:
+        if self._kept(key) is None:
             self._make_room()
+        self.changed.pop(key, None)
         self.changed[key] = one
 
     def _make_room(self) -> None:

@@ -13,6 +13,7 @@ from detector.contract.topics import (
     ACTIONS_TOPIC,
     ALERTS_TOPIC,
     MAX_RECORD_BYTES,
+    VERDICTS_TOPIC,
     accounts_topic,
     dead_letter_topic,
     explanations_topic,
@@ -106,6 +107,10 @@ class DetectorConfig:
     )
     input_topic: str = setting("Topic of the session events.", ACTIONS_TOPIC)
     alerts_topic: str = setting("Topic of the alerts.", ALERTS_TOPIC)
+    verdicts_topic: str = setting(
+        "Topic of the verdicts on sessions, which `relay-verdicts` takes into the input topic.",
+        VERDICTS_TOPIC,
+    )
     create_topics: bool = setting("Create missing topics at the start.", default=True)
     partitions: int = setting(
         "Partitions of topics created here. An input topic that is there counts as what it has.",
@@ -178,6 +183,29 @@ class DetectorConfig:
         180 * 24 * 60 * 60 * 1000,
         unit="ms",
         decides=True,
+    )
+    max_alerted: int = setting(
+        "Most sessions with alerts that are remembered, likewise; the one that nothing was told of for longest goes. Some "
+        "400 bytes each.",
+        200_000,
+        decides=True,
+    )
+    alert_memory_ms: int = setting(
+        "For so long a session is remembered after its last alert or verdict: verdicts on it count, and an alert that comes "
+        "again is not published again.",
+        7 * 24 * 60 * 60 * 1000,
+        unit="ms",
+        decides=True,
+    )
+    fraud_listing_ms: int = setting(
+        "A verdict of fraud denies the account for so long, by event time. 0 does not.",
+        0,
+        unit="ms",
+        minimum=0,
+        decides=True,
+    )
+    cleared_listing_ms: int = setting(
+        "A verdict of lawful allows the account, likewise.", 0, unit="ms", minimum=0, decides=True
     )
     max_event_bytes: int = setting(
         "A larger event is dead-lettered without being decoded.", 65_536, unit="bytes", decides=True
@@ -277,6 +305,7 @@ class DetectorConfig:
         for flag, name in (
             ("input-topic", self.input_topic),
             ("alerts-topic", self.alerts_topic),
+            ("verdicts-topic", self.verdicts_topic),
             ("group", self.group),
             ("instance-id", self.instance_id or "none"),
         ):
@@ -296,6 +325,8 @@ class DetectorConfig:
             ("models", self.models_topic),
             ("challenger's alerts", self.shadow_topic),
             ("explanations", explanations_topic(self.alerts_topic)),
+            ("verdicts", self.verdicts_topic),
+            ("dead letters of verdicts", dead_letter_topic(self.verdicts_topic)),
         ):
             other = named.setdefault(
                 topic.replace(".", "_"), use
@@ -303,7 +334,7 @@ class DetectorConfig:
             if other != use:
                 yield (
                     f"topic {topic} would be that of the {other} and of the {use}: expected topics of their own; "
-                    "change --input-topic, --alerts-topic or --group"
+                    "change --input-topic, --alerts-topic, --verdicts-topic or --group"
                 )
 
     def _disarmed(self) -> Iterator[str]:
@@ -365,6 +396,10 @@ class DetectorConfig:
             self.max_future_ms,
             max_accounts=max(1, self.max_accounts // self.partitions),
             account_timeout_ms=self.account_timeout_ms,
+            max_alerted=max(1, self.max_alerted // self.partitions),
+            alert_memory_ms=self.alert_memory_ms,
+            fraud_listing_ms=self.fraud_listing_ms,
+            cleared_listing_ms=self.cleared_listing_ms,
         )
 
     @property

@@ -9,6 +9,7 @@ from detector.client.records import Unreadable, Withheld
 from detector.contract.control import Control, MalformedControlError, decode_control, is_control
 from detector.contract.dead_letters import DeadLetter, Reason, history_of, original_headers
 from detector.contract.events import MalformedEventError, SessionEvent, decode_event
+from detector.contract.verdicts import MalformedVerdictError, Verdict, decode_verdict
 
 MAX_DETAIL_CHARS = 500
 CREATE_TIME = 0
@@ -66,10 +67,30 @@ def decode(
     return event
 
 
+def decode_verdict_record(record: Any, limits: EventLimits) -> Verdict | DeadLetter:
+    """Decode one record of the verdicts topic."""
+    value: bytes | None = record.value
+    if value is None:
+        return dead_letter(record, Reason.NULL_VALUE, "null value: expected a JSON verdict", limits)
+    if isinstance(value, Unreadable):
+        return _unread(record, value, limits)
+    if len(value) > limits.max_event_bytes:
+        detail = f"{len(value)} bytes: expected at most {limits.max_event_bytes}"
+        return dead_letter(record, Reason.TOO_LARGE, detail, limits)
+    try:
+        return decode_verdict(value)
+    except MalformedVerdictError as error:
+        return dead_letter(record, Reason.MALFORMED, str(error), limits)
+
+
+def _unread(record: Any, value: Unreadable, limits: EventLimits) -> DeadLetter:
+    reason = Reason.BATCH_TOO_LARGE if isinstance(value, Withheld) else Reason.DESERIALIZATION
+    return dead_letter(record, reason, value.why, limits)
+
+
 def _decode_other(record: Any, value: bytes, limits: EventLimits, why_no_event: str) -> Control | DeadLetter:
     if isinstance(value, Unreadable):
-        reason = Reason.BATCH_TOO_LARGE if isinstance(value, Withheld) else Reason.DESERIALIZATION
-        return dead_letter(record, reason, value.why, limits)
+        return _unread(record, value, limits)
     if not is_control(value):
         return dead_letter(record, Reason.MALFORMED, why_no_event, limits)
     try:
