@@ -15,11 +15,13 @@ class Timed(NamedTuple):
     Attributes:
         listing: allowed or denied …
         until_ms: … until then, by stream time.
+        session: that the verdict is on, as alerted sessions are kept under.
         decided_at_ms: when the verdict was decided, by its own clock.
     """
 
     listing: Listing
     until_ms: int
+    session: bytes
     decided_at_ms: int
 
 

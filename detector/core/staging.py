@@ -16,6 +16,7 @@ from detector.contract.dead_letters import Reason
 from detector.contract.events import SessionEvent
 from detector.contract.fields import Value
 from detector.contract.verdicts import Finding, Verdict
+from detector.core.alerted import key_of
 from detector.core.encoding import Encoding
 from detector.core.histories import Histories
 from detector.core.judging import AlertedSessions
@@ -354,19 +355,31 @@ def _judge(staged: Staged, offset: int, verdict: Verdict, limits: SessionLimits)
 
 
 def _list_by_verdict(staged: Staged, verdict: Verdict, limits: SessionLimits) -> bool:
-    """List its account for a time, or end what an earlier verdict has listed it as; tell whether there was room."""
-    now_ms, before = staged.stream_time_ms, staged.listed.kept(verdict.account_id)
-    if isinstance(before, Listing) or (before and before.decided_at_ms > verdict.decided_at_ms):
-        return True  # an operator's word stands above a verdict's
+    """List its account for a time, or end what an earlier one on the session has listed it as; tell whether there was room.
+
+    An operator's word stands above a verdict's, and a fraud of another session above what is lawful in this one.
+    """
+    account_id, now_ms = verdict.account_id, staged.stream_time_ms
+    session, before = key_of(account_id, verdict.session_id), staged.listed.kept(account_id)
+    if isinstance(before, Listing):
+        return True
+    if before is not None and now_ms >= before.until_ms:
+        before = None
     if verdict.verdict is Finding.FRAUD:
         listing, lasts_ms = Listing.DENY, limits.fraud_listing_ms
     else:
         listing, lasts_ms = Listing.ALLOW, limits.cleared_listing_ms
+    if before is not None and before.session != session:
+        stays = before.listing is Listing.DENY and listing is Listing.ALLOW
+    else:
+        stays = before is not None and before.decided_at_ms > verdict.decided_at_ms
+    if stays:
+        return True
     if lasts_ms:
-        timed = Timed(listing, now_ms + lasts_ms, verdict.decided_at_ms)
-        return staged.listed.put(verdict.account_id, timed, now_ms)
-    if before is not None:
-        staged.listed.put(verdict.account_id, None, now_ms)
+        timed = Timed(listing, now_ms + lasts_ms, session, verdict.decided_at_ms)
+        return staged.listed.put(account_id, timed, now_ms)
+    if before is not None and before.session == session:
+        staged.listed.put(account_id, None, now_ms)
     return True
 
 

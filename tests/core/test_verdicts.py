@@ -132,6 +132,18 @@ def test_by_default_no_verdict_lists_an_account() -> None:
     assert not log.partition.listed
 
 
+def test_a_fraud_stands_above_what_is_lawful_in_another_session() -> None:
+    """Only a verdict on the session itself takes back what its fraud has brought upon the account."""
+    log, other = Log(), msgspec.structs.replace(verdict("t", LAWFUL, 2), account_id="account-s")
+    log.read(event("s", "LOGIN", BEGIN_MS), verdict("s", FRAUD), other)
+    assert told(log.read(event("s", "LOGIN", BEGIN_MS, 1))) == [("s", "BLOCK", "deny_list")]
+    log = Log(replace(LIMITS, cleared_listing_ms=0))
+    log.read(event("s", "LOGIN", BEGIN_MS), verdict("s", FRAUD), other)
+    assert log.partition.listed
+    log.read(verdict("s", LAWFUL, 3))
+    assert not log.partition.listed
+
+
 def test_an_expired_listing_makes_room_and_a_full_list_refuses() -> None:
     """One more than there is room for is told of as a failure, and what verdicts listed goes once its time is over."""
     log = Log(replace(LIMITS, max_listed_bytes=120))

@@ -105,7 +105,7 @@ def deltas(most_sessions: int = 6) -> st.SearchStrategy[list[tuple[object, ...]]
             st.integers(0, 2),
             st.dictionaries(
                 st.sampled_from("xyz"),
-                st.sampled_from([Listing.ALLOW, Listing.DENY, Timed(Listing.DENY, 2, 1), None]),
+                st.sampled_from([Listing.ALLOW, Listing.DENY, Timed(Listing.DENY, 2, b"s", 1), None]),
                 max_size=2,
             ),
         ),

@@ -59,7 +59,9 @@ DELTAS = st.builds(
     st.lists(IDS, max_size=4),
     SESSIONS,
     st.dictionaries(
-        IDS, st.sampled_from([Listing.ALLOW, Listing.DENY, Timed(Listing.ALLOW, 2**50, 3), None]), max_size=3
+        IDS,
+        st.sampled_from([Listing.ALLOW, Listing.DENY, Timed(Listing.ALLOW, 2**50, b"s", 3), None]),
+        max_size=3,
     ),
     st.builds(BreakerState, st.booleans(), COUNTS.map(tuple)),
     st.lists(IDS.map(profile_key), max_size=4),
