@@ -26,7 +26,8 @@ from detector.core.encoding import Encoding
 from trainer.data.sessions import Sessions, Splits
 from trainer.evaluation.scoring import score_sessions
 from trainer.training.backend import keras_on
-from trainer.training.pipeline import TrainingConfig, train
+from trainer.training.config import TrainingConfig
+from trainer.training.pipeline import train
 
 CHUNK: Final = 32
 TOGETHER: Final = 64

@@ -20,7 +20,8 @@ from trainer.comparing import compare
 from trainer.data.sessions import Categories, Sessions
 from trainer.data.splitting import split
 from trainer.evaluation.report import markdown_table
-from trainer.training.pipeline import TrainingConfig, train
+from trainer.training.config import TrainingConfig
+from trainer.training.pipeline import train
 
 Chain = NDArray[np.float64]
 SEED: Final = 2_026

@@ -6,12 +6,8 @@ from typing import Any
 
 import click
 
-from detector.runtime.config import (
-    ConfigurationError,
-    DetectorConfig,
-    environment_variable_of,
-    flag_of,
-)
+from detector.runtime.config import ConfigurationError, DetectorConfig
+from detector.runtime.settings import environment_variable_of, flag_of
 
 
 def settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -14,7 +14,8 @@ import demo.cli
 import detector.cli
 import producer.cli
 import trainer.cli
-from detector.runtime.config import BELOW, DECIDING, DetectorConfig, environment_variable_of, flag_of
+from detector.runtime.config import BELOW, DECIDING, DetectorConfig
+from detector.runtime.settings import environment_variable_of, flag_of
 
 TARGET = Path(__file__).with_name("configuration.md")
 COMMANDS_TARGET = Path(__file__).with_name("commands.md")

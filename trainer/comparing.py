@@ -4,10 +4,12 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, NamedTuple
 
 import numpy as np
 
+from detector.core.signals import Kind, Signal
 from detector.model.scorer import Scorer
 from producer.behaviour.attacks import ATTACK_FAMILIES
 from trainer.data.sessions import Sessions, Splits
@@ -22,10 +24,11 @@ from trainer.evaluation.report import Section, label_of
 from trainer.evaluation.scoring import Scored, score_sessions
 from trainer.evaluation.thresholds import threshold_for
 from trainer.evaluation.units import Judged, judge
+from trainer.training.config import TrainingConfig
 from trainer.training.defaults import encoding_for
 from trainer.training.fitting import Observer
 from trainer.training.network import Shape
-from trainer.training.pipeline import Trained, TrainingConfig, train
+from trainer.training.pipeline import Trained, train
 
 COMPARED: Final = (
     "roc_auc",
@@ -51,6 +54,10 @@ class Candidate:
     change: Callable[[TrainingConfig], TrainingConfig]
 
 
+def _without(config: TrainingConfig, kind: Kind) -> TrainingConfig:
+    return replace(config, signals=tuple(one for one in config.signals if one.kind is not kind))
+
+
 CANDIDATES: Final = (
     Candidate("default", lambda config: config),
     Candidate("LSTM 16", lambda config: replace(config, bigrams=False, shape=Shape("lstm", 16, 8))),
@@ -66,7 +73,24 @@ CANDIDATES: Final = (
     Candidate(
         "prefixes weighed alike", lambda config: replace(config, bigrams=False, weighing=Weighing(ramp=0.0))
     ),
+    Candidate("without signals", lambda config: replace(config, signals=())),
+    *(Candidate(f"without {kind}", partial(_without, kind=kind)) for kind in Kind),
 )
+
+
+def candidates_of(config: TrainingConfig) -> list[Candidate]:
+    """Return the default and those candidates that a configuration makes others of: some are of signals."""
+    return [CANDIDATES[0], *(one for one in CANDIDATES[1:] if one.change(config) != config)]
+
+
+def reading(parts: Splits, declared: Sequence[Signal], read: Sequence[Signal]) -> Splits:
+    """Return the parts with some of the signals that were computed for them."""
+    if read == declared:
+        return parts
+    kept = [declared.index(one) for one in read]
+    return Splits(
+        *(part if part.signals is None else replace(part, signals=part.signals[:, kept]) for part in parts)
+    )
 
 
 class Compared(NamedTuple):
@@ -112,7 +136,8 @@ def compare(
     boosted = fit_boosted(parts.train, encoding, config.weighing, idle_ms, seed)
     yield compared(BASELINES[1], "200 trees", score_sessions(boosted.score, encoding, parts.test, idle_ms))
     for candidate in candidates:
-        trained = train(candidate.change(config), parts, observer)
+        changed = candidate.change(config)
+        trained = train(changed, reading(parts, config.signals, changed.signals), observer)
         yield compared(candidate.name, f"{trained.parameters:,}", trained.test, windows_per_s(trained))
 
 
@@ -167,7 +192,7 @@ def _labels(rows: Sequence[Compared]) -> dict[str, str]:
 def verdicts(rows: Sequence[Compared], base_rate: float | None) -> Iterator[str]:
     """Yield a sentence for each network and baseline: whether the network beats it, by paired intervals.
 
-    Of signals one more: baselines don't read them, and so are no measure of what a network makes of the same.
+    Of signals one more: the regression doesn't read them, and so is no measure of what a network makes of the same.
     """
     first = rows[len(BASELINES) :]
     for network in first:
@@ -179,7 +204,7 @@ def verdicts(rows: Sequence[Compared], base_rate: float | None) -> Iterator[str]
             )
             yield f"{network.name} {_verdict(found['pr_auc'])} {baseline.name}: PR-AUC {_said(found['pr_auc'])}"
     if any("signals" in (one.scored.packed.steps.dtype.names or ()) for one in first):
-        yield f"{' and '.join(BASELINES)} read actions and gaps alone, no signals: the network has seen more than they"
+        yield f"{BASELINES[0]} reads actions alone, no signals: the networks and the trees have seen more"
 
 
 def _verdict(difference: Difference) -> str:

@@ -103,6 +103,10 @@ def _models(up: Sequence[Worker], refused: Sequence[Worker]) -> Iterator[Conditi
         which = "; ".join(f"{one.name} goes on with {_model(one)}" for one in refused)
         yield Condition(Severity.WARNING, f"A changed model file was refused: {which}")
 
+    if differs := sorted({name.replace("_", " ") for one in up for name in one.drifted}):
+        text = f"Traffic differs from what the model was trained on: {_listed(differs)}"
+        yield Condition(Severity.WARNING, text)
+
 
 def _model(worker: Worker) -> str:
     labels = worker.model

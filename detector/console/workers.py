@@ -48,6 +48,7 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
         live_sessions: in its memory.
         refused_models: changed model files that it did not take.
         lost_events: input records that retention deleted before they were read.
+        drifted: in what its traffic of late differs from what its model was trained on.
         detail: why it did not answer.
     """
 
@@ -67,6 +68,7 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     recoveries: int = 0
     refused_models: int = 0
     lost_events: int = 0
+    drifted: list[str] = []
     detail: str = ""
 
 
@@ -147,6 +149,7 @@ def _reading(name: str, ready: bool | None, samples: Sequence[Any]) -> Reading: 
         recoveries=total("detector_recoveries_total"),
         refused_models=total("detector_model_reloads_total", outcome="refused"),
         lost_events=total("detector_lost_offsets_total"),
+        drifted=[s.labels["of"] for s in samples if s.name == "detector_drifted" and s.value],
     )
     buckets = [s for s in samples if s.name == "detector_alert_latency_seconds_bucket"]
     return Reading(worker, {float(one.labels["le"]): one.value for one in buckets})

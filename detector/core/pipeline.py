@@ -17,6 +17,7 @@ from detector.contract.alerts import Alert
 from detector.contract.dead_letters import Reason
 from detector.core.carrying import Carrier, Weighed, weighed
 from detector.core.decision import Decided, Policy, Suppression, decide
+from detector.core.drift import NOTHING, Tally, Watched, tally
 from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
 from detector.core.partition import Delta, Partition
@@ -82,6 +83,7 @@ class Outcome:
         evicted: sessions dropped because there were too many.
         expired_accounts: profiles dropped because their accounts were unseen for too long.
         evicted_accounts: profiles dropped because there were too many.
+        tally: what was scored, counted for drift; nothing unless that is watched.
     """
 
     delta: Delta
@@ -100,6 +102,7 @@ class Outcome:
     evicted: int = 0
     expired_accounts: int = 0
     evicted_accounts: int = 0
+    tally: Tally = NOTHING
 
     def then(self, later: "Outcome") -> "Outcome":
         """Return both as one; the later one's delta holds this one's."""
@@ -120,6 +123,7 @@ class Pipeline:
         verdicts: scores in place of the sessions' own, for a rebuild.
         explain: gives alerts their explanations; none without it.
         challenger: scores the same windows in shadow.
+        watched: what traffic is held against for drift; None counts nothing.
         isolates: whether an entry that can't be processed fails alone, or all of them with it.
         now_ms: the clock, for `detected_at_ms` alone.
         timed: measures each stage, by its name.
@@ -133,6 +137,7 @@ class Pipeline:
     verdicts: Callable[[Sequence[Candidate], list[float]], list[float]] | None = None
     explain: Callable[[Decided], Decided] | None = None
     challenger: Challenger | None = None
+    watched: Watched | None = None
     isolates: bool = True
     now_ms: Callable[[], int] = lambda: 0
     timed: Callable[[str], AbstractContextManager[object]] = lambda _: nullcontext()
@@ -183,8 +188,12 @@ class Pipeline:
             decided = [self._explain(one) for one in decided]
         return [
             _until_block(share.entries, staged, decided)
+<<<<<<< HEAD
             or _until_verdict(share.entries, staged)
             or _outcome(share, staged, scores, decided, in_shadow)
+=======
+            or _outcome(share, staged, scores, decided, in_shadow, self._tally(staged, scores))
+>>>>>>> main
             for share, staged, scores, decided, in_shadow in zip(
                 shares, staged, scores, decided, in_shadow, strict=True
             )
@@ -232,6 +241,11 @@ class Pipeline:
             source=share.source,
             now_ms=self.now_ms,
         )
+
+    def _tally(self, staged: Staged, scores: Weighed) -> Tally:
+        if self.watched is None:
+            return NOTHING
+        return tally(staged.candidates, scores.scores, self.encoding, self.watched)
 
     def _shadow(self, share: Share, staged: Staged, scores: Weighed) -> Shadowed | None:
         if self.challenger is None:
@@ -330,7 +344,12 @@ def _unchanged(share: Share) -> Delta:
 
 
 def _outcome(
-    share: Share, staged: Staged, scores: Weighed, decided: Decided, in_shadow: Shadowed | None
+    share: Share,
+    staged: Staged,
+    scores: Weighed,
+    decided: Decided,
+    in_shadow: Shadowed | None,
+    tallied: Tally,
 ) -> Outcome:
     marks = decided.marks
     if in_shadow is not None:
@@ -370,4 +389,5 @@ def _outcome(
         evicted=staged.evicted,
         expired_accounts=staged.histories.expired,
         evicted_accounts=staged.histories.evicted,
+        tally=tallied,
     )

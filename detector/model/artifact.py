@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.contract.alerts import ModelReference
+from detector.core.drift import Watched, check_reference
 from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
 from detector.model.metadata import FORMAT, SIGNALS_FORMAT, ModelMetadata, format_of
@@ -99,6 +100,11 @@ class Model:
     def evidence(self) -> Evidence | None:
         """How the scores of a session's windows add up; None if they don't."""
         return self.metadata.evidence
+
+    @property
+    def watched(self) -> Watched | None:
+        """What traffic is held against for drift; None where the file says nothing of it."""
+        return Watched(self.metadata.drift, self.threshold) if self.metadata.drift else None
 
     def treating(self, unknown_actions: UnknownActions) -> "Model":
         """Return the same model with another treatment of unknown actions.
@@ -217,6 +223,11 @@ def _load(data: bytes, unknown_actions: UnknownActions) -> Model:
     encoding = _encoding(metadata, unknown_actions)
     _check_ports(scorer, encoding)
     _check_tables(scorer, encoding, rows=len(encoding.vocabulary) + metadata.unknown_token)
+    if metadata.drift is not None:
+        try:
+            check_reference(metadata.drift, encoding)
+        except ValueError as error:
+            raise ModelRefusedError(f"its metadata has {error}; {_EXPORT_AGAIN}") from error
     model = Model(metadata, hashlib.sha256(data).hexdigest(), encoding, scorer)
     _check_canaries(model)
     return model

@@ -3,6 +3,7 @@
 import msgspec
 
 from detector.contract.actions import ENDS_SESSION, LARGE_MONEY, MOVES_MONEY
+from detector.core.drift import Reference
 from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
 from detector.core.signals import Signal
@@ -75,6 +76,8 @@ class ModelMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """Those of them that move a lot."""
     signals: tuple[Signal, ...] = ()
     """What the model reads beside action and gap, in the order of the graph's input."""
+    drift: Reference | None = None
+    """What traffic is held against; decides nothing. None in files of before it was recorded."""
 
 
 def format_of(metadata: ModelMetadata) -> int:

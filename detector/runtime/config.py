@@ -4,9 +4,8 @@ import math
 import re
 import uuid
 from collections.abc import Iterator
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from detector.contract.alerts import ModelReference
 from detector.contract.topics import (
@@ -25,6 +24,7 @@ from detector.core.decision import Policy
 from detector.core.staging import SessionLimits
 from detector.model.artifact import UnknownActions, resolve_model_path
 from detector.runtime.decoding import EventLimits
+from detector.runtime.settings import flag_of, setting
 
 _INT32 = 2**31 - 1
 """Largest number of milliseconds that Kafka's protocol has room for."""
@@ -42,31 +42,6 @@ _CHOICES = {
     "on_processing_failure": (DEAD_LETTER, STOP),
     "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
 }
-
-
-def setting(
-    help_text: str,
-    default: Any,
-    *,
-    env: str | None = None,
-    unit: str = "",
-    minimum: float = 1,
-    maximum: float | None = None,
-    decides: bool = False,
-) -> Any:
-    """Declare one setting: a dataclass field that also knows its help text, unit, environment variable and bounds.
-
-    What `decides` on alerts is recorded in the model epochs, under the same name.
-    """
-    metadata = {
-        "help": help_text,
-        "env": env,
-        "unit": unit,
-        "minimum": minimum,
-        "maximum": maximum,
-        "decides": decides,
-    }
-    return field(default=default, metadata=metadata)
 
 
 BELOW = (
@@ -184,6 +159,7 @@ class DetectorConfig:
         unit="ms",
         decides=True,
     )
+<<<<<<< HEAD
     max_alerted: int = setting(
         "Most sessions with alerts that are remembered, likewise; the one that nothing was told of for longest goes. Some "
         "400 bytes each.",
@@ -206,6 +182,12 @@ class DetectorConfig:
     )
     cleared_listing_ms: int = setting(
         "A verdict of lawful allows the account, likewise.", 0, unit="ms", minimum=0, decides=True
+=======
+    drift_window_ms: int = setting(
+        "Drift is measured over the events of so long: of whole days, or a day's hours are drift.",
+        86_400_000,
+        unit="ms",
+>>>>>>> main
     )
     max_event_bytes: int = setting(
         "A larger event is dead-lettered without being decoded.", 65_536, unit="bytes", decides=True
@@ -440,13 +422,3 @@ class DetectorConfig:
 
 DECIDING = tuple(one.name for one in fields(DetectorConfig) if one.metadata["decides"])
 """Names of the settings that decide, beside the model and the log."""
-
-
-def flag_of(one: Field[Any]) -> str:
-    """Return the command-line flag of a setting."""
-    return "--" + one.name.replace("_", "-")
-
-
-def environment_variable_of(one: Field[Any]) -> str:
-    """Return the environment variable of a setting: DETECTOR_ and its name, unless it has one of its own."""
-    return one.metadata["env"] or f"DETECTOR_{one.name.upper()}"

@@ -14,6 +14,7 @@ from detector.contract.dead_letters import Reason
 from detector.core.alerted import WINDOWS_MS, Standing, standings
 from detector.core.decision import Suppression
 from detector.core.partition import Partition
+from detector.runtime.drift import Drift
 from detector.runtime.processing import Processed
 
 _BATCH_BUCKETS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_000, 5_000, 10_000)
@@ -125,7 +126,12 @@ class DetectorMetrics:
             "lost_offsets", "Input offsets that retention deleted before they were read"
         )
         self.batch_events = histogram("batch_events", "Input records a transaction", _BATCH_BUCKETS)
+<<<<<<< HEAD
         self.score, self.judged = ScoreDistribution(registry), Judged(registry)
+=======
+        self.score = ScoreDistribution(registry)
+        self.drift = Drift(registry)
+>>>>>>> main
         self.stage_seconds = histogram("stage_seconds", "Time by stage of the loop", _STAGE_BUCKETS, "stage")
         self.alert_latency_seconds = histogram(
             "alert_latency_seconds",
@@ -188,6 +194,7 @@ class DetectorMetrics:
     def partition_batch(self, processed: Processed) -> None:
         """Count one partition's share of a committed batch."""
         outcome, letters = processed.outcome, processed.letters
+        self.drift.add(processed)
         self.scores.inc(len(outcome.scores))
         self.score.observe(outcome.scores)
         self.events.labels("scored").inc(len(outcome.scores))

@@ -17,6 +17,7 @@ from kafka import TopicPartition
 from detector.client.reading import Batch
 from detector.contract.dead_letters import DeadLetter, Reason
 from detector.contract.events import MAX_TIME_MS, SessionEvent
+from detector.core.drift import Watched
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.pipeline import Outcome, Pipeline, ProcessingError, Share
@@ -192,6 +193,7 @@ def processor_of(
     config: DetectorConfig,
     *,
     challenger: Challenger | None = None,
+    watched: Watched | None = None,
     explains: bool = True,
     now_ms: Callable[[], int] = lambda: 0,
     timed: Callable[[str], AbstractContextManager[object]] = lambda _: nullcontext(),
@@ -202,6 +204,7 @@ def processor_of(
         model: scores.
         config: all settings.
         challenger: scores the same windows in shadow.
+        watched: what traffic is held against for drift; nothing is counted without.
         explains: whether alerts are given their explanations.
         now_ms: the clock, for `detected_at_ms` alone; by default it is 0.
         timed: measures each stage, by its name.
@@ -217,6 +220,7 @@ def processor_of(
         if explains
         else None,
         challenger=challenger,
+        watched=watched,
         isolates=config.on_processing_failure == DEAD_LETTER,
         now_ms=now_ms,
         timed=timed,

@@ -115,6 +115,7 @@ class Detector:
                 policy.threshold,
                 policy.review_threshold,
             )
+        self._metrics.drift.watch(model.watched, self._config.drift_window_ms)
         self._metrics.model.info(msgspec.structs.asdict(model.reference))
         for field in model.encoding.signals.fields:
             self._metrics.absent_fields.labels(field)  # at 0 from the start
@@ -124,6 +125,7 @@ class Detector:
             model,
             self._config,
             challenger=self._challenger,
+            watched=model.watched,
             now_ms=self._now_ms,
             timed=self._metrics.timed,
         )

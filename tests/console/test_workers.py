@@ -188,7 +188,7 @@ def test_the_worst_is_told_first() -> None:
     """What keeps sessions from being judged or blocked comes before what does not, and says how much of all it is."""
     workers = [
         worker("a", lost_events=1_200, breakers_open=1),
-        worker("b", ready=False),
+        worker("b", ready=False, drifted=["reached_threshold", "gaps"]),
         *(Worker(name=f"c{n}", up=False, detail="ConnectError") for n in range(5)),
     ]
     told = conditions(workers, stands_still=True, refused=[], lost=workers[:1])
@@ -201,6 +201,7 @@ def test_the_worst_is_told_first() -> None:
             "5 of 7 workers are not answering: c0 (ConnectError), c1 (ConnectError), c2 (ConnectError) and 2 more",
         ),
         ("warning", "1 of 7 workers is not ready: b"),
+        ("warning", "Traffic differs from what the model was trained on: gaps, reached threshold"),
     ]
 
 

@@ -12,7 +12,8 @@ import yaml
 
 from broker.container import IMAGE
 from detector.cli import run
-from detector.runtime.config import DetectorConfig, environment_variable_of
+from detector.runtime.config import DetectorConfig
+from detector.runtime.settings import environment_variable_of
 from detector.runtime.topics import specifications
 from producer.commands.simulate import simulate
 from tests.deploy.compose import ROOT, environment_of, services

@@ -37,7 +37,7 @@ def exposed() -> dict[str, set[str]]:
     for one in ("detector_model", "detector_shadow_model"):
         labels[one] = {"name", "version", "sha256"}  # an Info's labels are given with its value
     return {
-        family.name + suffix: labels.get(family.name, set())
+        family.name + suffix: labels.get(family.name, set(getattr(family, "_labelnames", ())))
         for family in metrics.registry.collect()
         for suffix in SUFFIXES[family.type]
     }

@@ -13,7 +13,8 @@ import yaml
 
 from detector.cli import run
 from detector.connection import KafkaSecurity
-from detector.runtime.config import DetectorConfig, environment_variable_of
+from detector.runtime.config import DetectorConfig
+from detector.runtime.settings import environment_variable_of
 from detector.runtime.transaction import _CLOSE_TIMEOUT_S, _FLUSH_TIMEOUT_S
 from tests.deploy.compose import ROOT
 from tests.deploy.test_compose import settings

@@ -18,7 +18,8 @@ from detector.cli import main
 from detector.contract.alerts import decode_alert
 from detector.core.evidence import Evidence
 from detector.model.artifact import load_model, packaged_model_path
-from detector.runtime.config import DetectorConfig, environment_variable_of, flag_of
+from detector.runtime.config import DetectorConfig
+from detector.runtime.settings import environment_variable_of, flag_of
 from tests.conftest import CreateTopic, UniqueName
 from tests.model.models import changed_file
 

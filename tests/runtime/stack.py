@@ -24,9 +24,10 @@ from detector.contract.alerts import Alert, decode_alert
 from detector.contract.dead_letters import DeadLetter
 from detector.contract.topics import MAX_RECORD_BYTES
 from detector.model.artifact import load_model, resolve_model_path
-from detector.runtime.config import DetectorConfig, flag_of
+from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import Processed, processor_of
 from detector.runtime.replaying import batches_of_topic, replay
+from detector.runtime.settings import flag_of
 from detector.runtime.topics import ensure_topics
 
 PATIENCE_S = 150.0

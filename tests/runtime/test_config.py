@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.runtime.config import BELOW, ConfigurationError, DetectorConfig, flag_of
+from detector.runtime.config import BELOW, ConfigurationError, DetectorConfig
+from detector.runtime.settings import flag_of
 
 FLOATS = [one.name for one in fields(DetectorConfig) if isinstance(one.default, float)]
 NAMES = st.text("ab.-_", min_size=1, max_size=6).filter(lambda name: name not in {".", ".."})

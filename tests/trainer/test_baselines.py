@@ -1,6 +1,7 @@
 """What a network has to beat, and how it is told whether it does."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,15 +9,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from detector.core.signals import Kind, Signal
-from trainer.comparing import BASELINES, Compared, folded, split_in_folds, table, verdicts
-from trainer.data.sessions import Session, Sessions
+from detector.core.signals import FIRST, Kind, Signal
+from trainer.comparing import (
+    BASELINES,
+    Compared,
+    candidates_of,
+    folded,
+    reading,
+    split_in_folds,
+    table,
+    verdicts,
+)
+from trainer.data.declared import DEFAULT_SIGNALS
+from trainer.data.sessions import Session, Sessions, Splits
 from trainer.data.simulated import simulate
 from trainer.data.splitting import split
 from trainer.data.windows import Weighing, pack
 from trainer.evaluation.baselines import NGrams, fit_boosted, fit_ngrams
 from trainer.evaluation.figures import evaluate
 from trainer.evaluation.scoring import Scored, score_sessions
+from trainer.training.config import TrainingConfig
 from trainer.training.defaults import encoding_for
 
 IDLE_MS = 1_800_000
@@ -80,6 +92,38 @@ def test_trees_learn() -> None:
     assert np.median(scored.highest()[attack]) > np.quantile(scored.highest()[~attack], 0.9)
 
 
+def test_trees_read_signals() -> None:
+    """Where nothing but a signal tells attacks from lawful sessions, they are told apart."""
+    sessions = chains(400, 3, 4)
+    amount = Signal(name="size", kind=Kind.MAGNITUDE, of="amount", bounds=(1.0,))
+    encoding = encoding_for(sessions, 4, signals=(amount,))
+    told = (FIRST + (sessions.targets == 1)).astype(np.uint8)[:, np.newaxis]
+    sessions = replace(sessions, signals=told)
+    boosted = fit_boosted(sessions, encoding, Weighing(), IDLE_MS, 1)
+    scored = score_sessions(boosted.score, encoding, sessions, IDLE_MS)
+    attack = scored.labels == 1
+    assert scored.highest()[attack].min() > scored.highest()[~attack].max()
+
+
+def test_an_ablation_is_trained_on_the_signals_that_are_left() -> None:
+    """One of each kind that is declared, with the columns of the others; without signals there is none to take away."""
+    kinds = {one.kind for one in DEFAULT_SIGNALS}
+    config = TrainingConfig(signals=DEFAULT_SIGNALS)
+    names = [one.name for one in candidates_of(config)]
+    assert {name for name in names if name.removeprefix("without ") in kinds} == {
+        f"without {one}" for one in kinds
+    }
+    assert not {one.name for one in candidates_of(TrainingConfig())} & {
+        f"without {one}" for one in (*Kind, "signals")
+    }
+    sessions = chains(5, 2, 4)
+    columns = np.tile(np.arange(len(DEFAULT_SIGNALS), dtype=np.uint8), (len(sessions.actions), 1))
+    parts = Splits(*[replace(sessions, signals=columns)] * 3)
+    left = reading(parts, DEFAULT_SIGNALS, DEFAULT_SIGNALS[3:5]).test.signals
+    assert left is not None
+    assert left[0].tolist() == [3, 4]
+
+
 def _compared(name: str, shift: float, *signals: Signal) -> Compared:
     """A model that scores attacks higher by `shift`."""
     sessions = chains(400, 3, 4)
@@ -99,14 +143,12 @@ def test_a_network_that_does_not_beat_the_baselines_is_told() -> None:
     assert "-0." in second
 
 
-def test_that_baselines_read_no_signals_is_told_where_the_network_does() -> None:
+def test_that_the_regression_reads_no_signals_is_told_where_the_network_does() -> None:
     """One line more, so that nobody takes the gain of signals for that of the network."""
     baselines = [_compared(name, 0.2) for name in BASELINES]
     amount = Signal(name="size", kind=Kind.MAGNITUDE, of="amount", bounds=(1.0,))
     *_, last = verdicts([*baselines, _compared("network", 0.3, amount)], None)
-    assert last.startswith(
-        "logistic regression on n-grams and gradient-boosted trees read actions and gaps alone"
-    )
+    assert last.startswith("logistic regression on n-grams reads actions alone")
     assert not any("alone" in line for line in verdicts([*baselines, _compared("network", 0.3)], None))
 
 

@@ -231,7 +231,7 @@ def test_edited_attacks_have_the_signals_of_their_accounts_history() -> None:
     """What is scored again as it was has the signals that it had; with another device it has others."""
     device = Signal(name="device", kind=Kind.NOVELTY, of="attributes.device", bounds=(86_400_000,))
     whole = lived(2_000, 5, LivesBehaviour(attack_rate=0.1), (device.of,))
-    observed = after_warm_up(whole, (device,), keeps_fields=True)
+    observed = after_warm_up(whole, (device,), IDLE_MS, keeps_fields=True)
     attacks = observed.take(np.flatnonzero(observed.labels == 1))
     encoding = Encoding(observed.names, 3, signals=(device,))
 

@@ -86,7 +86,7 @@ def test_an_account_long_unseen_is_a_new_one() -> None:
 def test_a_changed_attack_is_seen_in_its_accounts_history() -> None:
     """Unchanged, it has the very signals that it had, whatever else its account did meanwhile."""
     whole = lived(1_000, 3, LivesBehaviour(attack_rate=0.1), Signals(DEFAULT_SIGNALS).fields)
-    seen = after_warm_up(whole, DEFAULT_SIGNALS, keeps_fields=True)
+    seen = after_warm_up(whole, DEFAULT_SIGNALS, IDLE_MS, keeps_fields=True)
     attacks = np.flatnonzero(seen.labels == 1)[:50]
     encoding = Encoding(whole.names, 4, signals=DEFAULT_SIGNALS)
     alone = Sessions.of(list(seen.take(attacks).rows()))

@@ -228,7 +228,8 @@ def test_both_models_are_told_of(trained: tuple[Path, Path], tmp_path: Path) -> 
 def test_compare_gives_the_spread_over_seeds(tmp_path: Path) -> None:
     """Of two trainings on the same sessions: a row for each baseline and the network, a mean within its lowest and highest.
 
-    The regression knows no seed and has no spread; the network's differ by it.
+    The regression knows no seed and has no spread; the network's differ by it. Whether the network beats each baseline
+    is said of each run.
     """
     data = tmp_path / "shop.jsonl.gz"
     drawn = _shop(500)
@@ -238,6 +239,8 @@ def test_compare_gives_the_spread_over_seeds(tmp_path: Path) -> None:
     done = _trainer("compare", "--data", str(data), "--seeds", "2", "--window", "6", "--steps", "40")
     assert done.returncode == 0, done.stderr
     header, _, *lines = done.stdout.splitlines()
+    lines, told = [[one for one in lines if one.startswith("|") is is_row] for is_row in (True, False)]
+    assert [line.partition(":")[0] for line in told] == ["run 1", "run 1", "run 2", "run 2"]
     assert header.startswith("| mean of 2 runs, lowest to highest | ROC-AUC | PR-AUC |")
     rows = {name: figures for name, *figures in (line.strip("| ").split(" | ") for line in lines)}
     assert list(rows) == [*BASELINES, "default"]

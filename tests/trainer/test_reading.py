@@ -104,7 +104,7 @@ def test_every_form_gives_the_same_sessions(
     assert rows_of(loaded.sessions) == expected
 
 
-TIMES = [
+TIMES: list[tuple[list[Any], dict[str, str]]] = [
     ([1_700_000_000, 1_700_000_001], {"time_unit": "s"}),
     ([1_700_000_000.0, 1_700_000_001.0], {"time_unit": "s"}),
     ([1_700_000_000_000, 1_700_000_001_000], {}),
@@ -117,8 +117,15 @@ TIMES = [
 ]
 
 
-@pytest.mark.parametrize(("values", "said"), TIMES)
-@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+@pytest.mark.parametrize(
+    ("values", "said", "suffix"),
+    [
+        (values, said, suffix)
+        for values, said in TIMES
+        for suffix in (".csv", ".parquet", ".jsonl")
+        if suffix != ".jsonl" or not isinstance(values[0], datetime)  # which JSON has none of
+    ],
+)
 def test_times_are_read_in_any_unit(
     tmp_path: Path, values: list[Any], said: dict[str, str], suffix: str
 ) -> None:
@@ -132,8 +139,6 @@ def test_times_are_read_in_any_unit(
             frame.write_csv(path)
         case ".parquet":
             frame.write_parquet(path)
-        case _ if isinstance(values[0], datetime):
-            pytest.skip("JSON has no times")
         case _:
             frame.write_ndjson(path)
     sessions = load(path, described({"columns": {"time": "when"}, **said})).sessions

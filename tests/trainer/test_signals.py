@@ -12,9 +12,10 @@ from detector.model.metadata import SIGNALS_FORMAT
 from trainer.data.sessions import Session, Sessions, Splits
 from trainer.data.windows import every_window, pack
 from trainer.training.calibration import TrainingError
+from trainer.training.config import TrainingConfig
 from trainer.training.defaults import Schedule
 from trainer.training.network import Shape
-from trainer.training.pipeline import Trained, TrainingConfig, train
+from trainer.training.pipeline import Trained, train
 
 DAY_MS = 86_400_000
 DEVICE = Signal(name="device", kind=Kind.NOVELTY, of="attributes.device", bounds=(7 * DAY_MS,))

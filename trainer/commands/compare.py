@@ -6,6 +6,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from trainer.commands.lives import lives_parts
 from trainer.commands.options import (
     data_options,
     description_of,
@@ -16,21 +17,32 @@ from trainer.commands.options import (
     splits_of,
     words_of,
 )
-from trainer.comparing import CANDIDATES, folded, leave_one_out, split_in_folds, table, verdicts
+from trainer.comparing import (
+    CANDIDATES,
+    candidates_of,
+    folded,
+    leave_one_out,
+    split_in_folds,
+    table,
+    verdicts,
+)
 from trainer.comparing import compare as compare_models
-from trainer.data.sessions import DataError
+from trainer.data.declared import DEFAULT_SIGNALS
+from trainer.data.sessions import DataError, Splits
 from trainer.data.simulated import BASE_RATE, realistic_splits
 from trainer.evaluation.report import Section, markdown_table
 from trainer.progress import Terminal
 from trainer.training.backend import BackendMissingError
 from trainer.training.calibration import TrainingError
+from trainer.training.config import TrainingConfig
 from trainer.training.defaults import Schedule
-from trainer.training.pipeline import TrainingConfig
 
 
 @click.command()
 @click.option(
-    "--preset", type=click.Choice(["realistic"]), help="Simulated traffic; what is there without data."
+    "--preset",
+    type=click.Choice(["realistic", "lives"]),
+    help="Simulated traffic.  [default: realistic, without data]",
 )
 @data_options
 @click.option(
@@ -38,7 +50,7 @@ from trainer.training.pipeline import TrainingConfig
     type=click.IntRange(min=1_000),
     default=30_000,
     show_default=True,
-    help="Realistic sessions to train on.",
+    help="Simulated sessions to train on.",
 )
 @click.option(
     "--folds",
@@ -77,11 +89,12 @@ def compare(
     """Train and evaluate models, ablations and baselines on the same sessions; print Markdown tables.
 
     Baselines are logistic regression on how often each action and each pair of actions came, and gradient-boosted trees
-    on the window; neither reads signals. A network that does not beat both is not worth its trouble: the lines below the
+    on the window and its signals. A network that does not beat both is not worth its trouble: the lines below the
     table say so.
     """
     own = has_data(options)
-    if (own and families) or (folds and not own) or (seeds and (folds or families)):
+    lives = options["preset"] == "lives"
+    if ((own or lives) and families) or (folds and not own) or (seeds and (folds or families)):
         raise click.UsageError(
             "--leave-one-out is of the realistic preset, --folds of data, --seeds of either: expected one of the three"
         )
@@ -90,16 +103,17 @@ def compare(
         refuse_ignored("--folds", ("split_by", "test_share"))
     if families:
         refuse_ignored("--leave-one-out", ("only",))
-    chosen = [one for one in CANDIDATES if one.name in (only or (["default"] if own else [one.name]))]
     try:
         config = TrainingConfig(
             schedule=Schedule(seed=seed, steps=steps),
             window=window,
             base_rate=options["base_rate"] or (None if own else BASE_RATE),
             **words_of(options),
-            signals=description_of(options).signals,
-            preset="data" if own else "realistic",
+            signals=DEFAULT_SIGNALS if lives else description_of(options).signals,
+            preset="data" if own else options["preset"] or "realistic",
         )
+        wanted = only or (["default"] if own else [one.name for one in CANDIDATES])
+        chosen = [one for one in candidates_of(config) if one.name in wanted]
         with Terminal(Console(stderr=True)) as progress:
             if families:
                 _print(leave_one_out(config, sessions, seed))
@@ -114,15 +128,24 @@ def compare(
                 )
                 runs = ((config, parts) for parts in each)
             else:
-                whole = splits_of(options, own_data(options))[0] if own else realistic_splits(sessions, seed)
+                whole = _parts(options, config, sessions)
                 seeded = (replace(config.schedule, seed=seed + more) for more in range(seeds or 1))
                 runs = ((replace(config, schedule=one), whole) for one in seeded)
             found = [list(compare_models(*run, chosen, progress)) for run in runs]
         _print(folded(found) if len(found) > 1 else table(found[0]))
-        for line in verdicts(found[0], config.base_rate) if len(found) == 1 else ():
-            click.echo(line)
+        for number, rows in enumerate(found, 1):
+            for line in verdicts(rows, config.base_rate):
+                click.echo(f"run {number}: {line}" if len(found) > 1 else line)
     except (BackendMissingError, TrainingError, DataError) as error:
         raise click.ClickException(str(error)) from error
+
+
+def _parts(options: dict[str, Any], config: TrainingConfig, sessions: int) -> Splits:
+    if has_data(options):
+        return splits_of(options, own_data(options))[0]
+    if config.preset == "lives":
+        return lives_parts(sessions, config.schedule.seed, config.signals, config.idle_timeout_ms)
+    return realistic_splits(sessions, config.schedule.seed)
 
 
 def _print(section: Section) -> None:

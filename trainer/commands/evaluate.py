@@ -175,7 +175,10 @@ def _part(options: dict[str, Any], model: Model) -> tuple[Sessions, Sessions | N
     if options["preset"] == "lives":
         whole = lived(options["sessions"], options["seed"], LivesBehaviour(), model.encoding.signals.fields)
         edits = tries_edits(options)
-        return after_warm_up(whole, model.metadata.signals, keeps_fields=edits), whole if edits else None
+        idle_ms = _recorded(model).idle_timeout_ms
+        return after_warm_up(
+            whole, model.metadata.signals, idle_ms, keeps_fields=edits
+        ), whole if edits else None
     if options["preset"] == "realistic":
         attacks = round(options["sessions"] * TEST_ATTACKS / (TEST_LAWFUL + TEST_ATTACKS))
         return simulate(options["sessions"] - attacks, attacks, options["seed"]), None

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,11 +10,10 @@ import click
 import numpy as np
 from rich.console import Console
 
-from detector.contract.actions import ENDS_SESSION
 from detector.core.encoding import Encoding
 from detector.core.signals import Signal, Signals
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
-from producer.behaviour.lives.stream import LivesBehaviour
+from trainer.commands.lives import lives_parts
 from trainer.commands.options import (
     FILE,
     data_options,
@@ -29,31 +27,26 @@ from trainer.commands.options import (
 )
 from trainer.commands.tables import show
 from trainer.data.declared import DEFAULT_SIGNALS
-from trainer.data.observing import LOSS, told_of_signals
+from trainer.data.observing import told_of_signals
 from trainer.data.sessions import DataError, Splits
 from trainer.data.simulated import (
     BASE_RATE,
-    LIFE_DAYS,
     REALISTIC_SESSIONS,
-    WARM_UP_DAYS,
-    lived,
-    lives_splits,
     realistic_splits,
     seed_preset,
 )
 from trainer.data.windows import Weighing
-from trainer.evaluation.course import BUILT_IN
-from trainer.evaluation.evasion import some_edited, usual_edits
 from trainer.evaluation.report import write_report
 from trainer.evaluation.units import labels_by
 from trainer.progress import Terminal
 from trainer.training.backend import BackendMissingError
 from trainer.training.calibration import DEFAULT_TARGET_FPR, TrainingError, Wanted
 from trainer.training.checkpoint import CheckpointError
+from trainer.training.config import TrainingConfig
 from trainer.training.defaults import GAP_BUCKETS, Schedule
 from trainer.training.network import Shape
 from trainer.training.notebook import NOTEBOOK, SESSIONS, TEST_SHARE
-from trainer.training.pipeline import Trained, TrainingConfig
+from trainer.training.pipeline import Trained
 from trainer.training.pipeline import train as train_model
 
 _OF_NOTEBOOK: Final = {
@@ -62,10 +55,6 @@ _OF_NOTEBOOK: Final = {
 }
 """Options that the preset seed takes; all else of it is as in the notebook."""
 _FROM_DATA = "[default: from the data]"
-EDITED: Final = 0.3
-"""Of the attacks trained on, those that do what attackers can do otherwise."""
-EDITS_SESSIONS: Final = 5_000
-"""In whose words edits are."""
 
 
 @click.command()
@@ -306,14 +295,6 @@ def _splits(
         recorded["left_out"] = ",".join(left_out)
     count, base_rate = options["sessions"], options["base_rate"] or BASE_RATE
     if options["preset"] == "lives":
-        sample = lived(EDITS_SESSIONS, seed, LivesBehaviour(), ())
-        edits = usual_edits(sample, BUILT_IN, ENDS_SESSION, options["idle_timeout_ms"])
-        changed = partial(some_edited, edits=edits, share=EDITED, seed=seed)
-        parts = lives_splits(count, seed, signals=signals, loss=LOSS, left_out=left_out, changed=changed)
-        click.echo(
-            f"lives of {LIFE_DAYS} days: {len(parts.train):,} sessions to train on, {len(parts.valid):,} for the threshold, "
-            f"{len(parts.test):,} for the figures; the {WARM_UP_DAYS} days before them are history alone",
-            err=True,
-        )
+        parts = lives_parts(count, seed, signals, options["idle_timeout_ms"], left_out)
         return parts, base_rate, recorded
     return realistic_splits(count, seed, left_out), base_rate, recorded

@@ -11,7 +11,6 @@ from detector.contract.actions import Action
 from detector.contract.fields import Value
 from detector.core.encoding import Encoding
 from detector.core.signals import Signal, Signals
-from detector.core.staging import SessionLimits
 from producer.behaviour import realistic, seed
 from producer.behaviour.attacks import ATTACK_FAMILIES
 from producer.behaviour.lives import stream as lives
@@ -20,7 +19,6 @@ from producer.behaviour.lives.hours import DAY_MS
 from producer.behaviour.lives.stream import LivesBehaviour
 from producer.behaviour.realistic import RealisticBehaviour
 from producer.behaviour.session import SimulatedSession
-from trainer.data.declared import DEFAULT_SIGNALS
 from trainer.data.observing import Loss, with_signals
 from trainer.data.sessions import DataError, Session, Sessions, Splits, together_in
 
@@ -137,18 +135,23 @@ def lived(
 
 
 def after_warm_up(
-    whole: Sessions, signals: Sequence[Signal], loss: Loss | None = None, *, keeps_fields: bool = False
+    whole: Sessions,
+    signals: Sequence[Signal],
+    idle_timeout_ms: int,
+    loss: Loss | None = None,
+    *,
+    keeps_fields: bool = False,
 ) -> Sessions:
     """Return the sessions of lives after the warm-up, with the signals that rest on all days before.
 
     Args:
         whole: of `lived`.
         signals: to compute.
+        idle_timeout_ms: a session without an action for longer has ended.
         loss: of histories.
         keeps_fields: whether signals are to be computed again, of sessions that are changed.
     """
     encoding = Encoding([action.value for action in Action], 1, signals=signals)
-    idle_timeout_ms = SessionLimits().idle_timeout_ms
     observed = with_signals(whole, encoding, idle_timeout_ms, loss, keeps_fields=keeps_fields)
     begins_ms = observed.times_ms[observed.starts[:-1]]  # type: ignore[index]  # all have times
     return observed.take(np.flatnonzero(begins_ms >= BEGIN_MS + WARM_UP_DAYS * DAY_MS))
@@ -181,7 +184,8 @@ def lives_splits(
     sessions: int,
     seed: int,
     *,
-    signals: Sequence[Signal] = DEFAULT_SIGNALS,
+    signals: Sequence[Signal],
+    idle_timeout_ms: int,
     loss: Loss | None = None,
     left_out: Sequence[str] = (),
     changed: Callable[[Iterator[Session]], Iterator[Session]] = iter,
@@ -192,6 +196,7 @@ def lives_splits(
         sessions: to train on, about; those for the threshold and the figures come on top, in proportion.
         seed: of all three.
         signals: to compute.
+        idle_timeout_ms: a session without an action for longer has ended.
         loss: of the histories that are trained on.
         left_out: attack families that are in the test part alone.
         changed: may change the sessions that are trained on.
@@ -204,9 +209,15 @@ def lives_splits(
     fields, seen = Signals(signals).fields, LivesBehaviour(schemes=schemes)
     raised = replace(seen, attack_rate=RAISED_RATE)
     return Splits(
-        after_warm_up(lived(sessions, 1_000 * seed + 1, raised, fields, changed), signals, loss),
-        after_warm_up(lived(VALID_LIVES * sessions, 1_000 * seed + 2, seen, fields), signals),
-        after_warm_up(lived(TEST_LIVES * sessions, 1_000 * seed + 3, LivesBehaviour(), fields), signals),
+        after_warm_up(
+            lived(sessions, 1_000 * seed + 1, raised, fields, changed), signals, idle_timeout_ms, loss
+        ),
+        after_warm_up(
+            lived(VALID_LIVES * sessions, 1_000 * seed + 2, seen, fields), signals, idle_timeout_ms
+        ),
+        after_warm_up(
+            lived(TEST_LIVES * sessions, 1_000 * seed + 3, LivesBehaviour(), fields), signals, idle_timeout_ms
+        ),
     )
 
 

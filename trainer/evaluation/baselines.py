@@ -62,7 +62,8 @@ def window_features(windows: NDArray[np.void], encoding: Encoding) -> NDArray[np
     """Return what a fraud team would compute from a window, without its order: shape (n, features).
 
     For each action: how often, how many actions ago last, and the gap bucket before the last one; then the length, and
-    mean, smallest and largest gap bucket, and the last action with its gap.
+    mean, smallest and largest gap bucket, and the last action with its gap; of each signal the last code, the smallest
+    and the largest.
     """
     actions, gaps = windows["action"].astype(np.int64), windows["gap"].astype(np.float32)
     real = actions > 0
@@ -78,6 +79,10 @@ def window_features(windows: NDArray[np.void], encoding: Encoding) -> NDArray[np
         np.where(timed, gaps, np.inf).min(axis=1, initial=255),
         np.where(timed, gaps, 0).max(axis=1, initial=0),
     ]
+    if encoding.signals:
+        signals = windows["signals"].astype(np.float32)
+        lowest = np.where(real[..., np.newaxis], signals, np.inf).min(axis=1, initial=255)
+        columns += [*signals[rows, last].T, *lowest.T, *signals.max(axis=1).T]
     for code in range(1, min(len(encoding.vocabulary), _MOST_FEATURES) + 1):
         is_it = actions == code
         latest = np.where(is_it, places, -1).max(axis=1)

@@ -21,7 +21,7 @@ MOST_ATTACKS: Final = 2_000
 LOOKS: Final = 3
 PADDING: Final = 30
 _AMOUNT: Final = "amount"
-ABOUT_IDLE_MS: Final = 60_000
+MINUTE_MS: Final = 60_000
 
 
 _NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -118,8 +118,10 @@ def usual_edits(sessions: Sessions, money: Money, ends: Sequence[str], idle_time
         three = tuple(itertools.islice(itertools.cycle(looks), LOOKS))
         edits.append(Edit(name=f"{', '.join(three)} put in", insert=three))
     edits += [Edit(name=f"all pauses times {factor:g}", gap_factor=factor) for factor in (0.5, 2.0, 4.0)]
-    waits_ms = (idle_timeout_ms // 3, idle_timeout_ms - ABOUT_IDLE_MS, idle_timeout_ms + ABOUT_IDLE_MS)
-    edits += [Edit(name=f"one pause of {ms / 60_000:g} minutes", wait_ms=ms) for ms in waits_ms if ms > 0]
+    waits_ms = {10 * MINUTE_MS, 31 * MINUTE_MS, idle_timeout_ms - MINUTE_MS, idle_timeout_ms + MINUTE_MS}
+    edits += [
+        Edit(name=f"one pause of {ms / MINUTE_MS:g} minutes", wait_ms=ms) for ms in sorted(waits_ms) if ms > 0
+    ]
     small = sorted(money.moves - money.large)
     edits += [Edit(name=f"{name} put in", insert=(name,)) for name in small[:1]]
     edits += [

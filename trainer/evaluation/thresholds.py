@@ -58,8 +58,25 @@ def threshold_of_best_f1(
     attack = labels == 1
     clipped = np.clip(highest, np.float32(1e-7), np.float32(1 - 1e-7))
     curve = Ranking.of(attack, clipped).curve(float(attack.mean()) if base_rate is None else base_rate)
-    scores = curve.thresholds.astype(np.float64)
+    return _between(curve.thresholds.astype(np.float64), int(np.argmax(curve.f1)))
+
+
+def threshold_of_expected_f1(highest: NDArray[np.float32]) -> float:
+    """Return the threshold with the best F1 by the scores alone, which must be probabilities.
+
+    Where attacks are few, which of them score high is luck; how many there are to expect among the scores is less so. It
+    lies at half of the F1 that it expects (Lipton, Elkan and Narayanaswamy 2014, "Thresholding Classifiers to Maximize F1
+    Score").
+    """
+    scores = np.sort(np.clip(highest.astype(np.float64), 1e-7, 1 - 1e-7))[::-1]
+    caught = np.cumsum(scores)
+    last = np.append(scores[:-1] != scores[1:], np.True_)  # a threshold lies below all that score the same
+    expected = np.where(last, 2 * caught / (np.arange(1, len(scores) + 1) + caught[-1]), 0)
+    return _between(scores, int(np.argmax(expected)))
+
+
+def _between(scores: NDArray[np.float64], best: int) -> float:
+    """Return what lies midway, in logits, between a score and the next below; scores fall."""
     logits = np.append(np.log(scores) - np.log1p(-scores), -np.inf)
-    best = int(np.argmax(curve.f1))
     below = max(logits[best + 1], logits[best] - 2)
     return float(1 / (1 + np.exp(-(logits[best] + below) / 2)))

@@ -8,13 +8,22 @@ from numpy.typing import NDArray
 from trainer.data.sessions import LabelsOf
 from trainer.evaluation.curves import Curve, Ranking
 from trainer.evaluation.intervals import area_interval, exceeds
-from trainer.evaluation.thresholds import threshold_for, threshold_of_best_f1, threshold_of_least_cost
+from trainer.evaluation.thresholds import (
+    threshold_for,
+    threshold_of_best_f1,
+    threshold_of_expected_f1,
+    threshold_of_least_cost,
+)
 
 DEFAULT_TARGET_FPR: Final = 1e-3
 ALARMS_THAT_SHOW: Final = 10
 """False alarms that a budget should allow the validation part: of fewer, the next data has half or twice as many."""
 WORSE_F1: Final = 0.05
 """What the default budget may cost in F1 before the best F1 is taken in its place."""
+FEW_ATTACKS: Final = 60
+"""Of fewer, which of them score high is luck: the scores themselves say better where the best F1 is."""
+SAME_RATE: Final = 0.01
+"""How near the base rate has to be to the validation part's own for its scores to be its probabilities."""
 LEAST_GAIN: Final = 1.05
 """How many times the share of lawful examples that of attacks has to be: below, nearly everybody is blocked alike."""
 _CONVERGED: Final = 1e-9
@@ -160,10 +169,15 @@ def choose_threshold(
         by = "cost"
         threshold = threshold_of_least_cost(highest, labels, base_rate, wanted.cost_fn, wanted.cost_fp)
     elif wanted.target_fpr is None and len(lawful) * DEFAULT_TARGET_FPR < ALARMS_THAT_SHOW:
-        by, threshold = "f1", threshold_of_best_f1(highest, labels, base_rate)
+        few = attack.sum() < FEW_ATTACKS and abs(base_rate - attack.mean()) < SAME_RATE
+        threshold = (
+            threshold_of_expected_f1(highest) if few else threshold_of_best_f1(highest, labels, base_rate)
+        )
+        by = "expected_f1" if few else "f1"
         told = (
             f"{len(lawful):,} lawful validation {unit}s are too few to show {DEFAULT_TARGET_FPR:.2%} false alarms, of which "
-            f"they would have {len(lawful) * DEFAULT_TARGET_FPR:.4g}, not {ALARMS_THAT_SHOW}: the threshold is that of the best F1 there; "
+            f"they would have {len(lawful) * DEFAULT_TARGET_FPR:.4g}, not {ALARMS_THAT_SHOW}: the threshold is that of the best F1 "
+            f"{'that their scores let expect' if few else 'there'}; "
             "--target-fpr asks for another"
         )
     else:

@@ -6,9 +6,9 @@ from detector.contract.actions import Action
 from detector.core.encoding import Encoding
 from trainer.data.windows import Weighing
 from trainer.training.calibration import Wanted
+from trainer.training.config import TrainingConfig
 from trainer.training.defaults import Schedule
 from trainer.training.network import Shape
-from trainer.training.pipeline import TrainingConfig
 
 SESSIONS: Final = 11_000
 TEST_SHARE: Final = 0.2

@@ -2,41 +2,40 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
 
-from detector.contract.actions import ENDS_SESSION, LARGE_MONEY, MOVES_MONEY
 from detector.core.encoding import Encoding
-from detector.core.signals import Signal
 from detector.model.metadata import FORMAT, ModelMetadata
 from detector.model.scorer import Scorer
 from trainer.data.sessions import DataError, LabelsOf, Sessions, Splits, sha256_of, together_in
-from trainer.data.windows import Examples, Weighing, check_known, examples, pack, windows_ending_at
+from trainer.data.windows import Examples, examples, pack, windows_ending_at
 from trainer.evaluation.course import Money
 from trainer.evaluation.figures import Figures, evaluate
 from trainer.evaluation.scoring import Scored, score_sessions
 from trainer.evaluation.units import judge, labels_by
-from trainer.training.backend import Device, keras_on, versions
+from trainer.training.backend import keras_on, versions
 from trainer.training.bigrams import MOST_ACTIONS, bigram_graph, fit_bigrams, mean_of
 from trainer.training.calibration import (
     Chosen,
     Line,
     TrainingError,
-    Wanted,
     calibrate,
     choose_threshold,
 )
 from trainer.training.checkpoint import Checkpoint
-from trainer.training.defaults import GAP_BUCKETS, Schedule, encoding_for, plan_for
+from trainer.training.config import TrainingConfig, encoding_of
+from trainer.training.defaults import plan_for
 from trainer.training.evidence import Added, Windows, fit_evidence
 from trainer.training.export import build_graph, canaries, model_file
 from trainer.training.fitting import Fitted, Observer, Plan, fit
 from trainer.training.members import pairs_for, together
-from trainer.training.network import Shape, Tensors, build_network, last_logits
+from trainer.training.network import Tensors, build_network, last_logits
+from trainer.training.reference import reference_of
 from trainer.training.teaching import Teacher
 
 MAX_PARITY_ERROR: Final = 1e-4
@@ -48,54 +47,6 @@ BIGRAMS: Final = "bigrams"
 _NAMES: Final = {RECURRENT: "session-lstm", BIGRAMS: "session-bigrams"}
 _PARITY_WINDOWS: Final = 4_096
 _VALID_WINDOWS: Final = 20_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingConfig:
-    """One training run; the same one twice on the same data gives the same file, byte for byte, on one machine.
-
-    Attributes:
-        shape: of each network.
-        schedule: of each fit.
-        members: networks whose logits' mean is the model's. None takes one where the validation part can show
-            DEFAULT_TARGET_FPR, and otherwise MEMBERS, each without a fold of the data that then judges it.
-        window: actions that the model reads; None for as many as 95 % of the training sessions have, 24 at most.
-        gap_buckets: of equal ratio between the 0.5th and 99.5th percentile of the gaps; 0 uses no time.
-        signals: to read beside action and gap.
-        encoding: the steps to read, as those of a model that this one is to take the place of; None chooses them.
-        calibrated: whether scores are made probabilities.
-        bigrams: whether logistic regression on pairs of actions becomes the model where it does better.
-        wanted: what decides the threshold.
-        base_rate: share of attacks where the model will serve; None for the data's own.
-        idle_timeout_ms: of the detector: a session without an action for longer begins anew.
-        ends_session: actions after which a session begins anew, if there is no encoding that says so.
-        moves_money: actions that move money, and `large_money` much of it, for figures.
-        name: in alerts; the kind of model if empty.
-        device: to train on; only the CPU gives the same bytes again.
-        data_parameters: how the data came to be, for the record in the model file.
-    """
-
-    shape: Shape = field(default_factory=Shape)
-    schedule: Schedule = field(default_factory=Schedule)
-    members: int | None = None
-    weighing: Weighing = field(default_factory=Weighing)
-    window: int | None = None
-    gap_buckets: int = GAP_BUCKETS
-    signals: tuple[Signal, ...] = ()
-    encoding: Encoding | None = None
-    calibrated: bool = True
-    bigrams: bool = True
-    wanted: Wanted = field(default_factory=Wanted)
-    base_rate: float | None = None
-    idle_timeout_ms: int = 1_800_000
-    ends_session: tuple[str, ...] = ENDS_SESSION
-    moves_money: tuple[str, ...] = MOVES_MONEY
-    large_money: tuple[str, ...] = LARGE_MONEY
-    device: Device = "cpu"
-    preset: str = "data"
-    name: str = ""
-    version: str = "1"
-    data_parameters: dict[str, int | float | str] = field(default_factory=dict)
 
 
 class Trained(NamedTuple):
@@ -146,7 +97,7 @@ def train(
         CheckpointError: a checkpoint is of another run.
     """
     keras = keras_on(config.device, config.schedule.seed)
-    run = _Run(config, _encoding(config, parts.train), observer or Observer())
+    run = _Run(config, encoding_of(config, parts.train), observer or Observer())
     for note in run.notes(parts.train):
         run.told.on_note(note)
     _check_weights(parts)
@@ -172,8 +123,8 @@ def train(
 
     run.told.on_stage("evaluating")
     scorer = Scorer(model.graph.SerializeToString())
-    test = run.scored(scorer, parts.test).adding_up(evidence)
     source = "the data's own" if config.base_rate is None else "given"
+    test = run.scored(scorer, parts.test).adding_up(evidence)
     figures = evaluate(test, chosen.threshold, base_rate, base_rate_from=source, money=Money.of(config))
     metadata = ModelMetadata(
         format=FORMAT,
@@ -195,6 +146,7 @@ def train(
         large_money=config.large_money,
         evidence=evidence,
         signals=encoding.signals.declared,
+        drift=reference_of(test, encoding, chosen.threshold, base_rate),
     )
     return Trained(model_file(model.graph, metadata), metadata, model.parameters, figures, test, parity_error)
 
@@ -370,22 +322,6 @@ def _check_weights(parts: Splits) -> None:
                 raise DataError(
                     f"the weights of {int(of.sum()):,} {name} sum to 0: expected some above 0 of each kind in each part"
                 )
-
-
-def _encoding(config: TrainingConfig, sessions: Sessions) -> Encoding:
-    encoding = config.encoding or encoding_for(
-        sessions,
-        config.window,
-        config.gap_buckets,
-        ends_session=config.ends_session,
-        signals=config.signals,
-    )
-    check_known(sessions, encoding)
-    if encoding.gap_bounds_ms and sessions.times_ms is None:
-        raise DataError(
-            "the model that is to be replaced reads gaps, and not all sessions have times: expected timestamps_ms in each"
-        )
-    return encoding
 
 
 def _recorded(
