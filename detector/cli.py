@@ -37,7 +37,7 @@ from detector.runtime.garbage import relax_garbage_collection
 from detector.runtime.health import HealthServer, Heartbeat, Watchdog
 from detector.runtime.metrics import DetectorMetrics
 from detector.runtime.model_watch import ModelWatch
-from detector.runtime.processing import Absences, challenger_of, processor_of
+from detector.runtime.processing import Absences, challenger_of, needless, processor_of
 from detector.runtime.pseudonyms import KeyRefusedError, Pseudonyms
 from detector.runtime.recovery import TRANSACTION_FAILURES, StateRefusedError, TopicsUnfitError
 from detector.runtime.redriving import REDRIVABLE, Redriver
@@ -72,12 +72,8 @@ def run(**given: Any) -> None:
         handler.addFilter(Repeats())
     logging.getLogger("kafka").setLevel(max(logging.WARNING, logging.getLevelName(config.log_level)))
     model = _load(config.model_path, config.unknown_actions)  # before anything is consumed
-    threshold = config.threshold or model.threshold
-    if config.review_threshold >= threshold:
-        raise click.UsageError(
-            f"--review-threshold is {config.review_threshold}: expected less than the model's threshold, {threshold:g}, "
-            "or 0; nothing would be reviewed"
-        )
+    for wrong in needless(model, config):
+        raise click.UsageError(wrong)
     challenger = _challenger(config, model)
     pseudonyms = _pseudonyms(config)
     stop = stop_on_signals()
@@ -91,7 +87,7 @@ def run(**given: Any) -> None:
         model.reference.name,
         model.reference.version,
         model.reference.sha256[:12],
-        threshold,
+        config.threshold or model.threshold,
         config.group,
     )
     if (signals := model.encoding.signals).of_history:

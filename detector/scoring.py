@@ -35,6 +35,11 @@ _SESSION: Final = "the session to score"
 )
 @click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), help="[default: the model's own]")
 @click.option(
+    "--challenge-threshold",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Score that asks for a second factor.  [default: none]",
+)
+@click.option(
     "--gaps-s",
     "gaps",
     help="Seconds before each action but the first, such as 12,40,6; for a model that reads times.  "
@@ -71,6 +76,7 @@ def score(
     *,
     path: Path | None,
     threshold: float | None,
+    challenge_threshold: float | None,
     gaps: str | None,
     amounts: str | None,
     attributes: tuple[str, ...],
@@ -80,7 +86,7 @@ def score(
     as_json: bool,
     actions: tuple[str, ...],
 ) -> None:
-    """Score one session, given its ACTIONS in order, and say BLOCKED or ALLOWED.
+    """Score one session, given its ACTIONS in order, and say BLOCKED, CHALLENGED or ALLOWED.
 
     Signals are computed as in service, over the history and then the session.
     """
@@ -99,7 +105,8 @@ def score(
     if begins:
         click.echo(f"{actions[begins - 1]} ends a session: scored are the actions after it", err=True)
     risk = model.session_scores(steps)[-1]
-    verdict = "BLOCKED" if risk >= limit else "ALLOWED"
+    is_challenged = challenge_threshold is not None and risk >= challenge_threshold
+    verdict = "BLOCKED" if risk >= limit else "CHALLENGED" if is_challenged else "ALLOWED"
     reasons = _reasons(model, steps) if why else []
     if as_json:
         answer = {

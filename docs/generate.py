@@ -14,7 +14,8 @@ import demo.cli
 import detector.cli
 import producer.cli
 import trainer.cli
-from detector.runtime.config import BELOW, DECIDING, DetectorConfig
+from detector.runtime.config import DECIDING, DetectorConfig
+from detector.runtime.fitting import BELOW
 from detector.runtime.settings import environment_variable_of, flag_of
 
 TARGET = Path(__file__).with_name("configuration.md")
@@ -102,7 +103,17 @@ def _fitting() -> Iterator[tuple[str, ...]]:
     flags = {one.name: f"`{flag_of(one)}`" for one in fields(DetectorConfig)}
     for low, high, otherwise in BELOW:
         yield flags[low], f"less than {flags[high]}", otherwise
-    yield "`--review-threshold`", "less than `--threshold`, or the model's own", "nothing would be reviewed"
+    yield (
+        "`--challenge-threshold`",
+        "less than `--threshold`, or the model's own",
+        "nothing would be challenged",
+    )
+    yield "`--review-threshold`", "less than both", "nothing would be reviewed"
+    yield (
+        "`--step-up-passed`, `--step-up-failed`",
+        "two actions",
+        "one clears a session, the other blocks it",
+    )
     yield "`--shadow-threshold`", "given only with `--shadow-model`", "it would be of nothing"
     yield (
         "`--max-dead-letter-bytes`",

@@ -16,6 +16,7 @@ from detector.contract.labels import LabelsRefusedError
 from detector.contract.topics import ACTIONS_TOPIC
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
 from detector.options import config_of, settings
+from detector.runtime.config import ConfigurationError
 from detector.runtime.recovery import TopicsUnfitError
 from detector.runtime.replaying import batches_of_file, batches_of_topic
 from detector.runtime.topics import fitted
@@ -64,6 +65,9 @@ class _Summary(msgspec.Struct, kw_only=True):
 @settings(
     "bootstrap_servers",
     "unknown_actions",
+    "challenge_threshold",
+    "step_up_passed",
+    "step_up_failed",
     "idle_timeout_ms",
     "max_sessions",
     "max_accounts",
@@ -107,6 +111,8 @@ def backtest_command(
             outcome = backtest(
                 batches, sides, config, labels, advance=lambda count: progress.advance(task, count)
             )
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from error
     except (LabelsRefusedError, TopicsUnfitError, KafkaError, OSError) as error:
         raise click.ClickException(str(error)) from error
     if outcome.told:

@@ -1,7 +1,7 @@
 """What two models make of the same history: who is newly blocked, and who no longer. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -34,6 +34,7 @@ class Group(msgspec.Struct, kw_only=True):
         label: 1 for attacks, 0 for lawful sessions, None without a label.
         sessions: how many the label file has; None without labels, as sessions without alerts are not counted.
         blocked: by each model.
+        challenged: by each model, those that it blocks later among them.
         newly: blocked by the second alone.
         no_longer: blocked by the first alone.
         earlier: blocked by both, by the second at an earlier action.
@@ -44,6 +45,7 @@ class Group(msgspec.Struct, kw_only=True):
     label: int | None = None
     sessions: int | None = None
     blocked: tuple[int, int] = (0, 0)
+    challenged: tuple[int, int] = (0, 0)
     newly: int = 0
     no_longer: int = 0
     earlier: int = 0
@@ -93,7 +95,10 @@ def first_blocks(alerts: Iterable[Alert]) -> dict[str, Blocked]:
 
 
 def compare(
-    first: Mapping[str, Blocked], second: Mapping[str, Blocked], labels: Mapping[str, SessionLabel]
+    first: Mapping[str, Blocked],
+    second: Mapping[str, Blocked],
+    labels: Mapping[str, SessionLabel],
+    challenged: tuple[Collection[str], Collection[str]] = ((), ()),
 ) -> Comparison:
     """Compare what two models blocked.
 
@@ -101,6 +106,7 @@ def compare(
         first: blocks of the model in service, by session.
         second: blocks of the other one.
         labels: the truth by session, as far as it is known.
+        challenged: sessions, by each model.
     """
     groups: dict[tuple[str, int | None], Group] = {}
     sizes: dict[tuple[str, int | None], int] = defaultdict(int)
@@ -108,11 +114,22 @@ def compare(
         sizes[label.type, label.label] += 1
     for kind, size in sizes.items():
         groups[kind] = Group(name=kind[0] or _UNNAMED[kind[1]], label=kind[1], sessions=size)
-    newly, no_longer = [], []
-    for session in first.keys() | second.keys():
+
+    def group_of(session: str) -> Group:
         known = labels.get(session)
         kind = (known.type, known.label) if known else (UNLABELLED, None)
-        group = groups.setdefault(kind, Group(name=kind[0], label=kind[1]))
+        return groups.setdefault(kind, Group(name=kind[0], label=kind[1]))
+
+    for session in {*challenged[0], *challenged[1]}:
+        group = group_of(session)
+        one, other = (
+            number + (session in of_model)
+            for number, of_model in zip(group.challenged, challenged, strict=True)
+        )
+        group.challenged = one, other
+    newly, no_longer = [], []
+    for session in first.keys() | second.keys():
+        group = group_of(session)
         before, after = first.get(session), second.get(session)
         group.blocked = (group.blocked[0] + (before is not None), group.blocked[1] + (after is not None))
         if before is None and after is not None:
@@ -142,6 +159,10 @@ def _total(name: str, label: int, groups: Sequence[Group]) -> Group:
         label=label,
         sessions=sum(group.sessions or 0 for group in groups),
         blocked=(sum(group.blocked[0] for group in groups), sum(group.blocked[1] for group in groups)),
+        challenged=(
+            sum(group.challenged[0] for group in groups),
+            sum(group.challenged[1] for group in groups),
+        ),
         newly=sum(group.newly for group in groups),
         no_longer=sum(group.no_longer for group in groups),
         earlier=sum(group.earlier for group in groups),

@@ -33,8 +33,10 @@ def show(outcome: Backtest, names: tuple[str, str]) -> None:
         console.print(
             f"{total.name}, {total.sessions:,}: "
             + ", ".join(
-                f"{side} blocks {number:,} ({number / (total.sessions or 1):.2%})"
-                for side, number in zip("AB", total.blocked, strict=True)
+                f"{side} {does} {number:,} ({number / (total.sessions or 1):.2%})"
+                for does, numbers in (("challenges", total.challenged), ("blocks", total.blocked))
+                for side, number in zip("AB", numbers, strict=True)
+                if does == "blocks" or any(numbers)
             )
         )
     _list(console, "newly blocked", comparison.newly)
@@ -49,14 +51,16 @@ def _table(comparison: Comparison) -> Table:
     table = Table()
     for column in ("sessions", "label"):
         table.add_column(column, no_wrap=True)
-    for column in ("of", "A blocks", "B blocks", "newly", "no longer", "earlier", "later"):
+    asks = any(any(group.challenged) for group in comparison.groups)
+    asked = ("A challenges", "B challenges") if asks else ()
+    for column in ("of", *asked, "A blocks", "B blocks", "newly", "no longer", "earlier", "later"):
         table.add_column(column, justify="right", no_wrap=True)
     for group in comparison.groups:
         table.add_row(
             printable(group.name),
             _LABELS[group.label],
             "" if group.sessions is None else f"{group.sessions:,}",
-            *(f"{number:,}" for number in group.blocked),
+            *(f"{number:,}" for number in (*(group.challenged if asks else ()), *group.blocked)),
             f"+{group.newly:,}",
             f"-{group.no_longer:,}",
             f"{group.earlier:,}",

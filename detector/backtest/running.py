@@ -90,18 +90,20 @@ def backtest(
     Args:
         batches: of the log, as `replaying.batches_of_file` or `batches_of_topic` yields them.
         sides: the one in service, and the other.
-        config: limits of sessions and events, for both.
+        config: limits of sessions and events, and who is challenged, for both.
         labels: the truth by session, as far as it is known.
         advance: told of each batch's number of records.
         clock_s: a monotonic clock, in seconds.
 
     Raises:
+        ConfigurationError: a side's threshold is not above the one that challenges.
         KafkaError, OSError: the log can't be read on.
     """
     began_s, events = clock_s(), 0
     begin_ms: int | None = None
     partitions: tuple[dict[TopicPartition, Partition], ...] = ({}, {})
     blocks: tuple[dict[str, Blocked], ...] = ({}, {})
+    challenged: tuple[set[str], set[str]] = (set(), set())
     cases: tuple[dict[str, Case], ...] = ({}, {})
     absences = Absences(), Absences()
     # What each model wants is compared, not what the circuit breaker would leave of it.
@@ -112,14 +114,15 @@ def backtest(
         for side in sides
     ]
     for batch in batches:
-        for processor, live, found, kept, absent in zip(
-            processors, partitions, blocks, cases, absences, strict=True
+        for processor, live, found, asked, kept, absent in zip(
+            processors, partitions, blocks, challenged, cases, absences, strict=True
         ):
             for processed in replay([batch], processor, live):
                 absent.add(processed)
                 alerts = processed.outcome.alerts
                 for session, block in first_blocks(alerts).items():
                     found.setdefault(session, block)
+                asked |= {one.session_id for one in alerts if one.decision is Decision.CHALLENGE}
                 for alert in alerts:
                     if alert.decision is Decision.BLOCK and alert.session_id not in kept:
                         kept[alert.session_id] = case_of(alert, window_of(alert, processor.pipeline.encoding))
@@ -129,7 +132,7 @@ def backtest(
         events += count
         advance(count)
     end_ms = max((partition.stream_time_ms for partition in partitions[0].values()), default=0)
-    comparison = compare(blocks[0], blocks[1], labels)
+    comparison = compare(blocks[0], blocks[1], labels, challenged)
     return Backtest(
         comparison=replace(
             comparison,

@@ -82,7 +82,7 @@ def _absent(workers: Sequence[Worker]) -> Iterator[Condition]:
 def _unscored(up: Sequence[Worker], *, stands_still: bool, lost: Sequence[Worker]) -> Iterator[Condition]:
     if opened := sum(one.breakers_open for one in up):
         of = sum(one.partitions for one in up)
-        text = f"Circuit breaker open: blocks are held back as reviews on {opened} of {of} partitions"
+        text = f"Circuit breaker open: blocks are held back as challenges on {opened} of {of} partitions"
         yield Condition(Severity.CRITICAL, text)
     if stands_still:
         yield Condition(Severity.CRITICAL, "Events wait and none is scored: the workers stand still")

@@ -42,7 +42,7 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
         model: labels of `detector_model_info`.
         shadow: the challenger beside it, if there is one.
         partitions: that it holds.
-        breakers_open: of them, those whose blocks are held back as reviews.
+        breakers_open: of them, those whose blocks are held back as challenges.
         lag: input records it has not read yet.
         events: input records it has committed.
         live_sessions: in its memory.

@@ -26,5 +26,16 @@ MOVES_MONEY = (Action.TRANSFER_SMALL.value, Action.TRANSFER_LARGE.value)
 LARGE_MONEY = (Action.TRANSFER_LARGE.value,)
 """What the built-in actions mean, and those of model files that don't say."""
 
+
+class StepUp(StrEnum):
+    """What came of a second factor that a session was asked for."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+
+
+STEP_UP_ACTIONS = {"STEP_UP_PASSED": StepUp.PASSED, "STEP_UP_FAILED": StepUp.FAILED}
+"""How the events are called that tell it, unless the settings say otherwise."""
+
 ACTION_CODES: dict[str, int] = {action.value: code for code, action in enumerate(Action, start=1)}
 """Code of each action: LOGIN 1, VIEW_BALANCE 2, … LOGOUT 8."""

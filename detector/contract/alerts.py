@@ -17,6 +17,7 @@ class Decision(StrEnum):
     """What to do with the session. What is to be allowed is not published."""
 
     BLOCK = "BLOCK"
+    CHALLENGE = "CHALLENGE"  # ask for a second factor
     REVIEW = "REVIEW"
 
 
@@ -26,6 +27,7 @@ class Cause(StrEnum):
     SCORE = "score"
     CIRCUIT_BREAKER = "circuit_breaker"  # it would be a block, were there not too many
     DENY_LIST = "deny_list"
+    STEP_UP_FAILED = "step_up_failed"
 
 
 class ModelReference(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,7 +18,8 @@ class ModelEpoch(msgspec.Struct, frozen=True, kw_only=True):
         model: which one.
         threshold: that blocks.
         review_threshold: that is published for review; null reviews nothing.
-        breaker_max_block_share: of the circuit breaker, as are the two after it; 0 is none.
+        challenge_threshold: that asks for a second factor; null asks for none.
+        breaker_max_block_share: of the circuit breaker, as are all that are called so; 0 is none.
         partitions: that the input had; it and what follows are settings of the same names; null in epochs of before they were recorded.
     """
 
@@ -32,6 +33,10 @@ class ModelEpoch(msgspec.Struct, frozen=True, kw_only=True):
     breaker_min_blocks: int
     breaker_window_ms: int
     partitions: int | None = None
+    challenge_threshold: float | None = None
+    breaker_probation_sessions: int | None = None
+    step_up_passed: str | None = None
+    step_up_failed: str | None = None
     idle_timeout_ms: int | None = None
     max_sessions: int | None = None
     max_accounts: int | None = None

@@ -24,7 +24,7 @@ class Alerted(NamedTuple):
         alerted_at_ms: stream time at its last alert.
         decision: of that alert.
         model: that scored it, as the figures name it; empty if the score did not matter.
-        alerts: ids of its last alerts, and whether each was a block.
+        alerts: ids of its last alerts, and what each decided.
         finding: of the verdict that holds; None as long as there is none.
         decided_at_ms: when that was decided, by its own clock.
     """
@@ -34,7 +34,7 @@ class Alerted(NamedTuple):
     alerted_at_ms: int
     decision: Decision
     model: str
-    alerts: tuple[tuple[bytes, bool], ...] = ()
+    alerts: tuple[tuple[bytes, Decision], ...] = ()
     finding: Finding | None = None
     decided_at_ms: int = 0
 

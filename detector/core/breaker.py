@@ -1,17 +1,40 @@
-"""The circuit breaker: blocks become reviews while too many of a partition's sessions reach the threshold.
+"""The circuit breaker: blocks become challenges while a model, or the traffic, gives no reason to believe in them.
 
-A model that has gone bad must not lock every customer out. What is counted is what the model wants, not what is
-done: sessions begun and sessions that reached the threshold, once each, over a sliding window of stream time. So the
-breaker closes when the model, or the traffic, is itself again, and not because it held the blocks back. The counts
-are part of the partition's state: every worker, and a replay, sees the breaker open and close at the same event.
+What is counted is what the model wants, not what is done: sessions begun and sessions that reached the threshold, once
+each. So the breaker does not close because it held blocks back. A model that a partition has not seen before, or one
+under other settings, is on probation: a sequential test (Page's cumulative sum, Biometrika 1954) of the share of
+sessions that reach the threshold opens the breaker within some ten sessions of one that blocks everybody. A model that
+has stood it blocks on in a wave of attacks, however sure it must be of what share: ADR 0036. All of it is part of the
+partition's state: every worker, and a replay, sees the breaker open and close at the same event.
 """
 
 from collections import deque
 from dataclasses import dataclass
-from typing import NamedTuple
+from enum import IntEnum
+from math import log
+from typing import Final, NamedTuple
 
 SLOTS = 10
 """Steps in which the window slides: counts leave it a tenth of it at a time."""
+FAR_ODDS: Final = 10
+"""A score is far above the threshold if the odds of an attack are so many times those at the threshold."""
+USUAL: Final = 0.4
+"""What share of the largest a model on probation is expected to reach at most: attacks, and its false alarms."""
+_EVIDENCE: Final = log(10_000)
+"""Log-likelihood ratio at which the probation's test opens the breaker: odds of 10,000 to 1."""
+_MOST_EVIDENCE: Final = 4 * _EVIDENCE
+"""More is not remembered, so that a wave in the probation is forgiven after some hundreds of sessions."""
+_NEAR, _ALL = 2, 3
+"""By how many times the largest share scores near the threshold are held back in steady state, and all of them."""
+
+
+class Held(IntEnum):
+    """Which blocks are held back."""
+
+    NONE = 0
+    NEAR = 1
+    """Those of scores that are not far above the threshold."""
+    ALL = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,53 +42,85 @@ class BreakerLimits:
     """When the breaker opens.
 
     Attributes:
-        max_block_share: sessions that reach the threshold, of those that begin. It closes again at half of it, so
-            that it does not flutter.
-        min_blocks: it takes that many in the window, however few began.
-        window_ms: of stream time.
+        max_block_share: sessions that reach the threshold, of those that begin, above 0 and below 1. On probation more
+            opens it soon. In steady state it takes more than twice as much to hold back scores near the threshold, and
+            three times to hold back all of them; it closes again at half of that, so that it does not flutter.
+        min_blocks: in steady state it takes that many in the window, however few began.
+        window_ms: of stream time, in steady state.
+        probation_sessions: so many have to begin before a model is believed.
     """
 
     max_block_share: float
     min_blocks: int
     window_ms: int
+    probation_sessions: int = 0
 
 
 class BreakerState(NamedTuple):
     """What a partition knows of its breaker.
 
     Attributes:
-        is_open: blocks are reviews now.
+        is_open: blocks are challenges now, or some.
         counts: (begin of the slot in stream time, sessions begun, sessions that reached the threshold), in order.
+        epoch: of what decides.
+        awaited: sessions that have to begin yet before it is off probation.
+        evidence: against it, a log-likelihood ratio; while there is any it stays on probation.
+        holds_all: all blocks are challenges.
     """
 
     is_open: bool = False
     counts: tuple[tuple[int, int, int], ...] = ()
+    epoch: bytes = b""
+    awaited: int = 0
+    evidence: float = 0.0
+    holds_all: bool = False
+
+    @property
+    def on_probation(self) -> bool:
+        """Whether what decides is not believed yet."""
+        return self.awaited > 0 or self.evidence > 0
+
+
+def far_above(threshold: float) -> float:
+    """Return the score from which on one is far above the threshold: its odds are FAR_ODDS times as high."""
+    return FAR_ODDS * threshold / (1 + (FAR_ODDS - 1) * threshold)
 
 
 class Breaker:
     """Carries a state over a batch. Without limits it stays closed and counts nothing.
 
+    Args:
+        limits: when it opens.
+        state: where it was.
+        epoch: of what decides. Another than the state's begins with nothing: its probation.
+
     Attributes:
         opened: how often it opened since it was made.
     """
 
-    def __init__(self, limits: BreakerLimits | None, state: BreakerState) -> None:
+    def __init__(self, limits: BreakerLimits | None, state: BreakerState, epoch: bytes = b"") -> None:
+        if limits is None:
+            state = BreakerState()
+        elif state.epoch != epoch:
+            state = BreakerState(epoch=epoch, awaited=limits.probation_sessions)
         self._limits = limits
-        self._is_open = state.is_open and limits is not None
-        self._counts = deque(state.counts if limits is not None else ())
-        self._begun = sum(begun for _, begun, _ in self._counts)
+        self._epoch, self._awaited, self._evidence = state.epoch, state.awaited, state.evidence
+        self._held = Held.ALL if state.holds_all else Held.NEAR if state.is_open else Held.NONE
+        self._counts = deque(state.counts)
+        self._sessions = sum(begun for _, begun, _ in self._counts)
         self._blocks = sum(blocks for _, _, blocks in self._counts)
         self.opened = 0
 
     @property
     def state(self) -> BreakerState:
         """Where it is now."""
-        return BreakerState(self._is_open, tuple(self._counts))
+        held, counts = self._held, tuple(self._counts)
+        return BreakerState(held > 0, counts, self._epoch, self._awaited, self._evidence, held is Held.ALL)
 
     @property
-    def is_open(self) -> bool:
-        """Whether it is open at the event last counted."""
-        return self._is_open
+    def held(self) -> Held:
+        """Which blocks are held back at the event last counted."""
+        return self._held
 
     def count(self, stream_time_ms: int, *, begun: int = 0, blocks: int = 0) -> None:
         """Move on to an event, and count what it brought.
@@ -84,17 +139,41 @@ class Breaker:
             at_ms = stream_time_ms - stream_time_ms % slot_ms
             before = self._counts.pop() if self._counts and self._counts[-1][0] >= at_ms else (at_ms, 0, 0)
             self._counts.append((before[0], before[1] + begun, before[2] + blocks))
-            self._begun += begun
+            self._sessions += begun
             self._blocks += blocks
-        share = limits.max_block_share * self._begun
-        if self._is_open:
-            self._is_open = 2 * self._blocks > share
-        elif self._blocks >= limits.min_blocks and self._blocks > share:
-            self._is_open = True
-            self.opened += 1
+        on_probation = self._awaited > 0 or self._evidence > 0
+        held = self._tested(limits, begun, blocks) if on_probation else self._weighed(limits)
+        self.opened += held > self._held
+        self._held = held
+
+    def _tested(self, limits: BreakerLimits, begun: int, blocks: int) -> Held:
+        """Take an event into the probation's test."""
+        self._awaited = max(0, self._awaited - begun)
+        largest, usual = limits.max_block_share, USUAL * limits.max_block_share
+        reached, not_reached = log(largest / usual), log((1 - largest) / (1 - usual))
+        # A session is taken for one that does not reach the threshold until it does.
+        evidence = self._evidence + begun * not_reached + blocks * (reached - not_reached)
+        self._evidence = min(max(0.0, evidence), _MOST_EVIDENCE)
+        is_open = self._evidence > 0 if self._held else self._evidence >= _EVIDENCE
+        return Held.ALL if is_open else Held.NONE
+
+    def _weighed(self, limits: BreakerLimits) -> Held:
+        """Hold the window's share against that of a believed model."""
+
+        def is_beyond(times: int, *, is_held: bool) -> bool:
+            most = times * limits.max_block_share * self._sessions
+            return (
+                2 * self._blocks > most
+                if is_held
+                else self._blocks >= limits.min_blocks and self._blocks > most
+            )
+
+        if is_beyond(_ALL, is_held=self._held is Held.ALL):
+            return Held.ALL
+        return Held.NEAR if is_beyond(_NEAR, is_held=self._held > 0) else Held.NONE
 
     def _slide(self, stream_time_ms: int, limits: BreakerLimits) -> None:
         while self._counts and self._counts[0][0] <= stream_time_ms - limits.window_ms:
             _, begun, blocks = self._counts.popleft()
-            self._begun -= begun
+            self._sessions -= begun
             self._blocks -= blocks

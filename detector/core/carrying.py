@@ -75,22 +75,26 @@ def weighed(
     """
     if carrier is None:
         return Weighed(window_scores)
-    weigh, flag, key = carrier.evidence.weigh, carrier.flag, carrier.key
+    weigh, standing = carrier.evidence.weigh, carrier.evidence.standing
+    flag, key = carrier.flag, carrier.key
     scores: list[float] = []
     before: dict[int, float] = {}
     after: dict[str, float] = {}
     for candidate, window_score in zip(candidates, window_scores, strict=True):
         session_id, number = candidate.key, candidate.action_number
-        if number == 1:
+        if number == 1 and candidate.is_step:
             value = 0.0
         elif session_id in after:
             value = after[session_id]
         else:
             value = carried(sessions[session_id], flag, key)
-        before[candidate.offset] = value
         score = window_score
-        if 0 <= window_score <= 1:
-            score, value = weigh(window_score, value, number)
+        if candidate.is_step:
+            before[candidate.offset] = value
+            if 0 <= window_score <= 1:
+                score, value = weigh(window_score, value, number)
+        elif 0 <= window_score <= 1:
+            score = standing(window_score, value, number)
         scores.append(score)
         after[session_id] = value
     return Weighed(scores, before, after, carrier)

@@ -2,18 +2,19 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from msgspec import UNSET
 
 from detector.contract.accounts import Listing
+from detector.contract.actions import StepUp
 from detector.contract.alerts import Alert, Cause, Decision, ModelReference, SourcePosition, alert_id
-from detector.core.breaker import Breaker, BreakerLimits, BreakerState
+from detector.core.breaker import Breaker, BreakerLimits, BreakerState, Held, far_above
 from detector.core.carrying import Weighed
 from detector.core.encoding import Encoding
 from detector.core.judging import AlertedSessions
-from detector.core.session import BLOCKED, REACHED, REVIEWED
+from detector.core.session import BLOCKED, CHALLENGED, CLEARED, REACHED, REVIEWED
 from detector.core.staging import Candidate
 
 
@@ -24,25 +25,50 @@ class Policy:
     Attributes:
         threshold: above 0, at most 1.
         model: which one scores.
-        review_threshold: a score at or above it, and below `threshold`, is published for review. None reviews nothing.
-        breaker: when blocks become reviews; None lets all of them through.
-        obeys_lists: whether a listed account overrules the score.
+        challenge_threshold: a score at or above it, and below `threshold`, asks for a second factor. None asks for none.
+        review_threshold: a score at or above it, and below both, is published for review. None reviews nothing.
+        breaker: when blocks become challenges; None lets all of them through.
+        epoch: of what decides: the breaker has another one stand its probation.
+        step_ups: actions that say what came of a second factor.
+        is_overruled: whether a listed account, or a failed second factor, overrules the score.
     """
 
     threshold: float
     model: ModelReference
     review_threshold: float | None = None
     breaker: BreakerLimits | None = None
-    obeys_lists: bool = True
+    challenge_threshold: float | None = None
+    epoch: bytes = b""
+    step_ups: Mapping[str, StepUp] = field(default_factory=dict)
+    is_overruled: bool = True
+
+    @property
+    def lowest(self) -> float:
+        """The lowest score that comes to anything."""
+        thresholds = self.threshold, self.challenge_threshold, self.review_threshold
+        return min(one for one in thresholds if one is not None)
 
 
 class Suppression(StrEnum):
     """Why a score that reached a threshold was not published."""
 
     ALREADY_BLOCKED = "already_blocked"
+    ALREADY_CHALLENGED = "already_challenged"
     ALREADY_REVIEWED = "already_reviewed"
+    CLEARED = "cleared"  # its second factor was passed
     ALLOW_LIST = "allow_list"
     ALREADY_PUBLISHED = "already_published"  # the same event of the same session, which has come again
+
+
+_MARKS = {Decision.BLOCK: BLOCKED, Decision.CHALLENGE: CHALLENGED, Decision.REVIEW: REVIEWED}
+_OF_A_BLOCK = ((BLOCKED, Suppression.ALREADY_BLOCKED),)
+_OF_A_CHALLENGE = (*_OF_A_BLOCK, (CLEARED, Suppression.CLEARED), (CHALLENGED, Suppression.ALREADY_CHALLENGED))
+_SUPPRESSIONS = {
+    Decision.BLOCK: _OF_A_BLOCK,
+    Decision.CHALLENGE: _OF_A_CHALLENGE,
+    Decision.REVIEW: (*_OF_A_CHALLENGE, (REVIEWED, Suppression.ALREADY_REVIEWED)),
+}
+"""By which of a session's marks something is not published, the first that holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +78,27 @@ class Decided:
     Attributes:
         alerts: in the order of the log, without explanations.
         windows: packed steps that each alert was decided on.
-        blocked: deciding offset, account and session of what was blocked, be that published or not.
         suppressed: how often something was not published, by reason.
         marks: of the sessions, those given now among them.
         breaker: after the batch.
         trips: how often the circuit breaker opened.
+        step_ups: what came of second factors that sessions were asked for.
+        judged: what was decided on, be that published or known from before.
     """
 
     alerts: list[Alert]
     windows: list[bytes]
-    blocked: list[tuple[int, str, str]]
     suppressed: Counter[Suppression]
     marks: dict[str, int]
     breaker: BreakerState
     trips: int
+    step_ups: Counter[StepUp] = field(default_factory=Counter)
+    judged: list[tuple[Candidate, Decision]] = field(default_factory=list)
+
+    @property
+    def blocked(self) -> list[Candidate]:
+        """Events that blocked their sessions."""
+        return [candidate for candidate, decision in self.judged if decision is Decision.BLOCK]
 
 
 def decide(
@@ -79,7 +112,10 @@ def decide(
     source: tuple[str, int],
     now_ms: Callable[[], int],
 ) -> Decided:
-    """Decide on each scored event, in order. A session is reviewed once and blocked once, until it ends or expires.
+    """Decide on each scored event, in order.
+
+    A session is reviewed once, challenged once and blocked once, until it ends or expires. What came of a second factor
+    counts once, for a session that was challenged: whoever sends it unasked gains nothing by it.
 
     Args:
         candidates: as staged.
@@ -93,35 +129,39 @@ def decide(
     """
     alerts: list[Alert] = []
     windows: list[bytes] = []
-    blocked: list[tuple[int, str, str]] = []
+    judged: list[tuple[Candidate, Decision]] = []
     suppressed: Counter[Suppression] = Counter()
     marks: dict[str, int] = {}
-    counted = Breaker(policy.breaker, breaker)
-    lowest = (
-        policy.threshold
-        if policy.review_threshold is None
-        else min(policy.review_threshold, policy.threshold)
-    )
+    step_ups: Counter[StepUp] = Counter()
+    counted = Breaker(policy.breaker, breaker, policy.epoch)
+    lowest, far = policy.lowest, far_above(policy.threshold)
     for candidate, score in zip(candidates, weighed.scores, strict=True):
-        session_id, listing = candidate.key, candidate.listing if policy.obeys_lists else None
-        if candidate.action_number == 1:  # a session that begins, or begins again, has no marks
+        session_id, listing = candidate.key, candidate.listing if policy.is_overruled else None
+        step_up = candidate.step_up
+        if candidate.begins:  # a session that begins, or begins again, has no marks
             marks[session_id] = 0
             counted.count(candidate.stream_time_ms, begun=1)
-        if score < lowest and listing is None:
+        if score < lowest and listing is None and step_up is None:
             continue
         marked = marks.setdefault(session_id, candidate.marks)
+        if step_up is not None:
+            if marked & (BLOCKED | CHALLENGED | CLEARED) != CHALLENGED:
+                step_up = None  # nobody asked
+            else:
+                step_ups[step_up] += 1
+                marked |= CLEARED if step_up is StepUp.PASSED else 0
         if score >= policy.threshold and listing is None:
-            counted.count(candidate.stream_time_ms, blocks=0 if marked & REACHED else 1)
-            marks[session_id] |= REACHED
-        verdict = _judge(score, listing, marked, policy, breaker_is_open=counted.is_open)
+            counted.count(candidate.stream_time_ms, blocks=0 if marked & (REACHED | BLOCKED) else 1)
+            marked |= REACHED
+        held = counted.held is Held.ALL or (counted.held is Held.NEAR and score < far)
+        verdict = _judge(score, listing, step_up, marked, policy, is_held=held)
+        marks[session_id] = marked
         if isinstance(verdict, Suppression):
             suppressed[verdict] += 1
         elif verdict is not None:
             decision, cause = verdict
-            marks[session_id] |= BLOCKED if decision is Decision.BLOCK else REVIEWED
-            if decision is Decision.BLOCK:
-                event = candidate.event
-                blocked.append((candidate.offset, event.account_id, event.session_id))
+            marks[session_id] |= _MARKS[decision]
+            judged.append((candidate, decision))
             alert = alert_of(
                 candidate, score, weighed.before, decision, cause, policy, encoding, source, now_ms()
             )
@@ -130,30 +170,39 @@ def decide(
                 continue
             alerts.append(alert)
             windows.append(candidate.steps)
-    return Decided(alerts, windows, blocked, suppressed, marks, counted.state, counted.opened)
+    return Decided(alerts, windows, suppressed, marks, counted.state, counted.opened, step_ups, judged)
 
 
 def _judge(
-    score: float, listing: Listing | None, marked: int, policy: Policy, *, breaker_is_open: bool
+    score: float,
+    listing: Listing | None,
+    step_up: StepUp | None,
+    marked: int,
+    policy: Policy,
+    *,
+    is_held: bool,
 ) -> tuple[Decision, Cause] | Suppression | None:
     """Return what is to be published of a scored event, why it is not, or None if there is nothing."""
-    reviewed = policy.review_threshold is not None and score >= policy.review_threshold
+    failed = step_up is StepUp.FAILED and policy.is_overruled
     if listing is Listing.ALLOW:
-        return Suppression.ALLOW_LIST if reviewed or score >= policy.threshold else None
+        return Suppression.ALLOW_LIST if failed or score >= policy.lowest else None
     if listing is Listing.DENY:
         decision, cause = Decision.BLOCK, Cause.DENY_LIST
+    elif failed:
+        decision, cause = Decision.BLOCK, Cause.STEP_UP_FAILED
     elif score >= policy.threshold:
         decision, cause = (
-            (Decision.REVIEW, Cause.CIRCUIT_BREAKER) if breaker_is_open else (Decision.BLOCK, Cause.SCORE)
+            (Decision.CHALLENGE, Cause.CIRCUIT_BREAKER) if is_held else (Decision.BLOCK, Cause.SCORE)
         )
-    elif reviewed:
+    elif policy.challenge_threshold is not None and score >= policy.challenge_threshold:
+        decision, cause = Decision.CHALLENGE, Cause.SCORE
+    elif policy.review_threshold is not None and score >= policy.review_threshold:
         decision, cause = Decision.REVIEW, Cause.SCORE
     else:
         return None
-    if marked & BLOCKED:
-        return Suppression.ALREADY_BLOCKED
-    if marked & REVIEWED and decision is Decision.REVIEW:
-        return Suppression.ALREADY_REVIEWED
+    for mark, suppression in _SUPPRESSIONS[decision]:
+        if marked & mark:
+            return suppression
     return decision, cause
 
 
@@ -168,10 +217,14 @@ def alert_of(
     source: tuple[str, int],
     detected_at_ms: int,
 ) -> Alert:
-    """Return the alert of a scored event, without explanation."""
+    """Return the alert of a scored event, without explanation. One of no step says the score as it stood."""
     event = candidate.event
     topic, partition = source
-    by_review = cause is Cause.SCORE and decision is Decision.REVIEW
+    threshold = policy.threshold
+    if cause is Cause.SCORE and decision is Decision.CHALLENGE:
+        threshold = policy.challenge_threshold or threshold
+    elif cause is Cause.SCORE and decision is Decision.REVIEW:
+        threshold = policy.review_threshold or threshold
     return Alert(
         alert_id=alert_id(event.session_id, event.event_id),
         decision=decision,
@@ -179,7 +232,7 @@ def alert_of(
         account_id=event.account_id,
         score=score,
         carried=before.get(candidate.offset, UNSET),
-        threshold=policy.review_threshold or policy.threshold if by_review else policy.threshold,
+        threshold=threshold,
         action=event.action,
         event_id=event.event_id,
         action_number=candidate.action_number,

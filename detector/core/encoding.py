@@ -119,6 +119,10 @@ class Encoding:
         """Tell whether `action` can be encoded: it is in the vocabulary, or there is a token for those that aren't."""
         return self.unknown_token or action in self._codes
 
+    def names(self, action: str) -> bool:
+        """Tell whether `action` is in the vocabulary."""
+        return action in self._codes
+
     def step(self, action: str, gap_ms: int | None, signals: bytes | None = None) -> bytes:
         """Encode one action.
 

@@ -63,11 +63,17 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             carried: what the action before left; 0 for a session's first.
             action_number: of the action in its session, from 1.
         """
-        clipped = MIN_SCORE if window_score < MIN_SCORE else min(window_score, _MAX_SCORE)
-        logit = log(clipped / (1 - clipped))
+        logit = _logit(window_score)
         carried += self.logit_weight * logit + self.drift
         if self.floor is not None and carried < self.floor:
             carried = self.floor
+        return self._score(logit, carried, action_number), carried
+
+    def standing(self, window_score: float, carried: float, action_number: int) -> float:
+        """Return the session's score as it stands after an action, from what that action left."""
+        return self._score(_logit(window_score), carried, action_number)
+
+    def _score(self, logit: float, carried: float, action_number: int) -> float:
         before = carried if self.scale_actions is None else carried / (1 + action_number / self.scale_actions)
         sum_ = self.bias + self.window_weight * logit + before
         if sum_ >= 0:
@@ -76,7 +82,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             odds = exp(sum_)
             risk = odds / (1 + odds)
         (score,) = _of_bytes(_to_bytes(risk))
-        return score, carried
+        return float(score)
 
     def in_session(self, window_scores: Iterable[float], carried: float, action_number: int) -> list[float]:
         """Return what the session's score would be, had the window that ends with an action each of these scores."""
@@ -89,3 +95,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             score, carried = self.weigh(window_score, carried, number)
             scores.append(score)
         return scores
+
+
+def _logit(window_score: float) -> float:
+    clipped = MIN_SCORE if window_score < MIN_SCORE else min(window_score, _MAX_SCORE)
+    return log(clipped / (1 - clipped))

@@ -13,6 +13,7 @@ from detector.contract.verdicts import Verdict
 from detector.core.alerted import Alerted, key_of, model_of
 from detector.core.partition import LongestIdle
 
+_GRAVITY: Final = {one: -rank for rank, one in enumerate(Decision)}
 MAX_ALERTS: Final = 8
 """Alerts of a session that are known: its last ones. It has more only if it ended and began again."""
 
@@ -52,11 +53,11 @@ class AlertedSessions:
             most -= 1
 
     def add(self, alert: Alert, now_ms: int) -> bool:
-        """Take note of an alert; tell whether it is a new one. A block is new after a lesser alert of the same id."""
+        """Take note of an alert; tell whether it is a new one. A graver one of the same id is."""
         key, number = key_of(alert.account_id, alert.session_id), UUID(alert.alert_id).bytes
-        blocks, known = alert.decision is Decision.BLOCK, self._of(key, now_ms)
+        decision, known = alert.decision, self._of(key, now_ms)
         earlier = () if known is None else known.alerts
-        if any(one == number and (was_block or not blocks) for one, was_block in earlier):
+        if any(one == number and _GRAVITY[was] >= _GRAVITY[decision] for one, was in earlier):
             return False
         self._put(
             key,
@@ -64,9 +65,9 @@ class AlertedSessions:
                 alert.source.offset,
                 now_ms,
                 now_ms,
-                alert.decision,
+                decision,
                 model_of(alert),
-                (*earlier, (number, blocks))[-MAX_ALERTS:],
+                (*earlier, (number, decision))[-MAX_ALERTS:],
                 None if known is None else known.finding,
                 0 if known is None else known.decided_at_ms,
             ),
@@ -92,9 +93,9 @@ class AlertedSessions:
         )
         return True
 
-    def alerted_at_ms(self, account_id: str, session_id: str, now_ms: int) -> int | None:
-        """Return stream time at a session's last alert, None if none is known."""
-        known = self._of(key_of(account_id, session_id), now_ms)
+    def alerted_at_ms(self, verdict: Verdict, now_ms: int) -> int | None:
+        """Return stream time at the last alert of a verdict's session, None if none is known."""
+        known = self._of(key_of(verdict.account_id, verdict.session_id), now_ms)
         return None if known is None else known.alerted_at_ms
 
     def _of(self, key: bytes, now_ms: int) -> Alerted | None:

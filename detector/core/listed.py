@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from detector.contract.accounts import Listing
+from detector.contract.verdicts import Finding, Verdict
+from detector.core.alerted import key_of
 
 OVERHEAD_BYTES: Final = 100
 """Counted for each beside its id: the objects and their place in the table."""
@@ -83,6 +85,34 @@ class ListedAccounts:
                 return False
         self._bytes += more
         self.changed[account_id] = listed
+        return True
+
+    def judge(self, verdict: Verdict, now_ms: int, lasts_ms: int) -> bool:
+        """List a verdict's account for so long, or end what an earlier one on the session has listed it as.
+
+        An operator's word stands above a verdict's, and a fraud of another session above what is lawful in this one.
+
+        Returns:
+            whether there was room.
+        """
+        account_id, before = verdict.account_id, self.kept(verdict.account_id)
+        session = key_of(account_id, verdict.session_id)
+        listing = Listing.DENY if verdict.verdict is Finding.FRAUD else Listing.ALLOW
+        if isinstance(before, Listing):
+            return True
+        if before is None or now_ms >= before.until_ms:
+            before = None
+        elif before.session != session:
+            if before.listing is Listing.DENY and listing is Listing.ALLOW:
+                return True
+        elif before.decided_at_ms > verdict.decided_at_ms:
+            return True
+        if lasts_ms:
+            return self.put(
+                account_id, Timed(listing, now_ms + lasts_ms, session, verdict.decided_at_ms), now_ms
+            )
+        if before is not None and before.session == session:
+            self.put(account_id, None, now_ms)
         return True
 
     def _drop_what_is_over(self, now_ms: int) -> None:

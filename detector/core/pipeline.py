@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from typing import Final, NamedTuple
 
+from detector.contract.actions import StepUp
 from detector.contract.alerts import Alert
 from detector.contract.dead_letters import Reason
 from detector.core.carrying import Carrier, Weighed, weighed
@@ -75,6 +76,8 @@ class Outcome:
         agreement: scored events, by the verdicts of champion and challenger.
         suppressed: how often something was not published, by reason.
         trips: how often the circuit breaker opened.
+        step_ups: what came of second factors that sessions were asked for.
+        unscored: events that say what came of one, in an action that the model does not know.
         listings: of accounts.
         verdicts: on sessions.
         duplicates: events ignored.
@@ -94,6 +97,8 @@ class Outcome:
     agreement: Counter[Verdicts] = field(default_factory=Counter)
     suppressed: Counter[Suppression] = field(default_factory=Counter)
     trips: int = 0
+    step_ups: Counter[StepUp] = field(default_factory=Counter)
+    unscored: int = 0
     listings: int = 0
     verdicts: int = 0
     duplicates: int = 0
@@ -177,7 +182,10 @@ class Pipeline:
         """Return what each share comes to, or after how many entries it is to be cut."""
         encoding, limits = self.encoding, self.limits
         with self.timed("stage"):
-            staged = [stage(one.partition, one.entries, encoding, limits, one.pending) for one in shares]
+            staged = [
+                stage(one.partition, one.entries, encoding, limits, one.pending, self.policy.step_ups)
+                for one in shares
+            ]
         with self.timed("score"):
             scores = [self._weigh(*each) for each in zip(shares, staged, self._score(staged), strict=True)]
         with self.timed("decide"):
@@ -188,12 +196,8 @@ class Pipeline:
             decided = [self._explain(one) for one in decided]
         return [
             _until_block(share.entries, staged, decided)
-<<<<<<< HEAD
             or _until_verdict(share.entries, staged)
-            or _outcome(share, staged, scores, decided, in_shadow)
-=======
             or _outcome(share, staged, scores, decided, in_shadow, self._tally(staged, scores))
->>>>>>> main
             for share, staged, scores, decided, in_shadow in zip(
                 shares, staged, scores, decided, in_shadow, strict=True
             )
@@ -317,16 +321,14 @@ def _until_block(entries: Sequence[Entry], staged: Staged, decided: Decided) -> 
     What a blocked session has taught its account's profile is forgotten: the next one must find it so.
     """
     blocked: dict[str, tuple[int, str]] = {}
-    for offset, account_id, session_id in decided.blocked if staged.histories.signals else ():
-        blocked.setdefault(account_id, (offset, session_id))
+    for one in decided.blocked if staged.histories.signals else ():
+        blocked.setdefault(one.event.account_id, (one.offset, one.event.session_id))
     if not blocked:
         return None
     last = None
     for candidate in staged.candidates:
         offset, session_id = blocked.get(candidate.event.account_id, (candidate.offset, ""))
-        if candidate.offset > offset and (
-            candidate.event.session_id != session_id or candidate.action_number == 1
-        ):
+        if candidate.offset > offset and (candidate.event.session_id != session_id or candidate.begins):
             last = offset if last is None else min(last, offset)
     return None if last is None else sum(one.offset <= last for one in entries)
 
@@ -336,6 +338,12 @@ def _until_verdict(entries: Sequence[Entry], staged: Staged) -> int | None:
     if staged.cut_at is None:
         return None
     return sum(one.offset < staged.cut_at for one in entries)
+
+
+def _of_steps(scores: list[float], staged: Staged) -> list[float]:
+    if not staged.unscored:
+        return scores
+    return [score for one, score in zip(staged.candidates, scores, strict=True) if one.is_step]
 
 
 def _unchanged(share: Share) -> Delta:
@@ -369,17 +377,19 @@ def _outcome(
         staged.listed.changed,
         decided.breaker,
         sorted(staged.histories.forgotten),
-        staged.histories.packed((account_id, session_id) for _, account_id, session_id in decided.blocked),
+        staged.histories.packed((one.event.account_id, one.event.session_id) for one in decided.blocked),
         staged.alerted.changed,
     )
     return Outcome(
         delta,
         alerts=decided.alerts,
         shadow_alerts=in_shadow.alerts if in_shadow else [],
-        scores=scores.scores,
+        scores=_of_steps(scores.scores, staged),
         agreement=in_shadow.agreement if in_shadow else Counter(),
         suppressed=decided.suppressed,
         trips=decided.trips,
+        step_ups=decided.step_ups,
+        unscored=staged.unscored,
         failures=staged.failures,
         listings=staged.listings,
         verdicts=staged.verdicts,

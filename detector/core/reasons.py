@@ -48,7 +48,11 @@ MIN_ODDS_RATIO = 1.5
 MAX_NAMED_PARTS = 3
 """Of an action, the weightiest."""
 _ALERTS_A_CALL = 64
-_BREAKER_IS_OPEN = "review instead of block: the circuit breaker is open"
+_TOLD = {
+    Cause.CIRCUIT_BREAKER: "challenge instead of block: the circuit breaker is open",
+    Cause.STEP_UP_FAILED: "the second factor that the session was asked for failed",
+}
+"""Of alerts that are told and not explained."""
 _DENIED = "the account is on the deny list"
 
 
@@ -78,16 +82,14 @@ def with_reasons(
 ) -> Decided:
     """Give each alert of a batch its reasons. The windows of up to _ALERTS_A_CALL alerts are scored in one call.
 
-    What an open circuit breaker turned into reviews is only told so: such reviews come in masses, and holding up
-    everybody else for them would help nobody.
+    What an open circuit breaker turned into challenges is only told so: such come in masses, and holding up everybody
+    else for them would help nobody. A failed second factor is no doing of the model's; what was, its challenge tells.
     """
     alerts = [
-        msgspec.structs.replace(one, explanation=[_BREAKER_IS_OPEN])
-        if one.cause is Cause.CIRCUIT_BREAKER
-        else one
+        msgspec.structs.replace(one, explanation=[_TOLD[one.cause]]) if one.cause in _TOLD else one
         for one in decided.alerts
     ]
-    asked = [at for at, one in enumerate(alerts) if one.cause is not Cause.CIRCUIT_BREAKER]
+    asked = [at for at, one in enumerate(alerts) if one.cause not in _TOLD]
     for begin in range(0, len(asked), _ALERTS_A_CALL):
         part = asked[begin : begin + _ALERTS_A_CALL]
         cases = [case_of(alerts[at], decided.windows[at]) for at in part]

@@ -6,13 +6,16 @@ from struct import Struct
 _HEAD = Struct("<qqIHB")
 HEAD_BYTES = _HEAD.size
 _FLAGS_AT = _HEAD.size - 1
+_LATER_MARKS_AT = 19
 ENDED = 2
 """Flag of a session that logged out. Kept until it expires, so that a repeated event is still known as one."""
 BLOCKED, REVIEWED, REACHED = 1, 4, 8
 """Marks of a session: a BLOCK was published, a REVIEW was, its score has reached the blocking threshold."""
+CHALLENGED, CLEARED = 256, 512
+"""Marks of a session: a CHALLENGE was published, and it was passed."""
 SHADOWED = 16
 """Mark of a session: a challenger in shadow would have blocked it."""
-MARKS = BLOCKED | REVIEWED | REACHED | SHADOWED
+MARKS = BLOCKED | REVIEWED | REACHED | SHADOWED | CHALLENGED | CLEARED
 CARRIED, SHADOW_CARRIED = 32, 64
 """Flags of a session: behind its steps lies what its model carries over, and behind that what a challenger does."""
 PROFILE = 128
@@ -22,6 +25,8 @@ CARRIED_BYTES = _CARRIED.size
 MODEL_BYTES = 8
 """Of a model's SHA-256, to know whose a carried value is: another model's is none."""
 EVENT_HASH_BYTES = 8
+MAX_ACTIONS = 2**28 - 1
+"""So far a session's actions are counted: the marks that the flags' byte has no room for lie above them."""
 
 
 def session_key(account_id: str, session_id: str) -> str:
@@ -51,12 +56,17 @@ def pack(last_ms: int, touched_ms: int, actions: int, flags: int, steps: bytes, 
     Args:
         last_ms: event time of its last action.
         touched_ms: stream time of its partition when the last action was read; never runs backwards in the log.
-        actions: how many actions it had so far.
+        actions: how many actions it had so far; beyond MAX_ACTIONS they are not counted.
         flags: its marks, and ENDED.
         steps: packed steps of its last actions, at most a window.
         event_hashes: hashes of its last event ids, EVENT_HASH_BYTES each, at most as many as a window has steps.
     """
-    return _HEAD.pack(last_ms, touched_ms, actions, len(steps), flags) + steps + event_hashes
+    counted = min(actions, MAX_ACTIONS)
+    return (
+        _HEAD.pack(last_ms, touched_ms, counted | flags >> 8 << 28, len(steps), flags & 255)
+        + steps
+        + event_hashes
+    )
 
 
 def head(packed: bytes) -> tuple[int, int, int, int, int, int]:
@@ -66,11 +76,13 @@ def head(packed: bytes) -> tuple[int, int, int, int, int, int]:
     whole hashes, so that a detector that knows of none takes it for those of two old events and drops it in time.
     """
     last_ms, touched_ms, actions, steps_bytes, flags = _HEAD.unpack_from(packed)
-    steps_end = HEAD_BYTES + steps_bytes
-    if flags < CARRIED:
-        return last_ms, touched_ms, actions, steps_end, steps_end, flags
-    carried_bytes = (flags & (CARRIED | SHADOW_CARRIED)).bit_count() * CARRIED_BYTES
-    return last_ms, touched_ms, actions, steps_end, steps_end + carried_bytes, flags
+    steps_end = hashes_at = HEAD_BYTES + steps_bytes
+    if flags >= CARRIED:
+        hashes_at += (flags & (CARRIED | SHADOW_CARRIED)).bit_count() * CARRIED_BYTES
+    if actions > MAX_ACTIONS:
+        flags |= actions >> 28 << 8
+        actions &= MAX_ACTIONS
+    return last_ms, touched_ms, actions, steps_end, hashes_at, flags
 
 
 def carried(packed: bytes, flag: int, model: bytes) -> float:
@@ -122,7 +134,7 @@ def with_touched_ms(packed: bytes, touched_ms: int) -> bytes:
 
 
 def flags(packed: bytes) -> int:
-    """Read the flags without unpacking the rest."""
+    """Read the flags without unpacking the rest; not the marks CHALLENGED and CLEARED."""
     return packed[_FLAGS_AT]
 
 
@@ -133,4 +145,7 @@ def is_profile(packed: bytes) -> bool:
 
 def with_marks(packed: bytes, marks: int) -> bytes:
     """Return the packed session with these marks, and those that it has."""
-    return packed[:_FLAGS_AT] + bytes([packed[_FLAGS_AT] | marks]) + packed[_FLAGS_AT + 1 :]
+    marked = bytearray(packed)
+    marked[_FLAGS_AT] |= marks & 255
+    marked[_LATER_MARKS_AT] |= marks >> 8 << 4
+    return bytes(marked)

@@ -80,8 +80,10 @@ def shadowed(
     agreement: Counter[Verdicts] = Counter()
     marks: dict[str, int] = {}
     for candidate, score, champion_score in zip(candidates, weighed.scores, champion_scores, strict=True):
+        if not candidate.is_step:
+            continue
         session_id = candidate.key
-        if candidate.action_number == 1:  # a session that begins, or begins again, has no marks
+        if candidate.begins:  # a session that begins, or begins again, has no marks
             marks[session_id] = 0
         reached = policy.threshold <= score <= 1
         agreement[Verdicts(champion_score >= champion.threshold, reached)] += 1

@@ -5,22 +5,23 @@ transaction fails leaves nothing behind. Which window an event gets depends on t
 log was cut into batches.
 """
 
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from detector.contract.accounts import AccountListing, Listing
+from detector.contract.actions import StepUp
 from detector.contract.control import Control
 from detector.contract.dead_letters import Reason
 from detector.contract.events import SessionEvent
 from detector.contract.fields import Value
 from detector.contract.verdicts import Finding, Verdict
-from detector.core.alerted import key_of
+from detector.core.clocks import leap, others_than
 from detector.core.encoding import Encoding
 from detector.core.histories import Histories
 from detector.core.judging import AlertedSessions
-from detector.core.listed import ListedAccounts, Timed
+from detector.core.listed import ListedAccounts
 from detector.core.partition import Delta, LongestIdle, Partition
 from detector.core.session import (
     BLOCKED,
@@ -37,10 +38,7 @@ from detector.core.session import (
     with_touched_ms,
 )
 
-WITNESSES = 16
-"""Sessions, the last touched ones, whose clocks are asked whether time has made a leap …"""
-QUORUM = 12
-"""… and so many of them have to say so. At 1 wrong clock in 10, chance alone brings that about once in 10^9 events."""
+NO_STEP_UPS: Mapping[str, StepUp] = MappingProxyType({})
 _BEFORE_ALERT_MS = 24 * 60 * 60 * 1000
 """What an account has learned within so long before a fraudulent session's alert may be of it, where nothing says more."""
 
@@ -107,6 +105,9 @@ class Candidate(NamedTuple):
         listing: its account's.
         marks: that its session had before the batch; 0 if it begins.
         key: what its session is kept under.
+        step_up: what it says of a second factor, if it does.
+        is_step: whether it is a step of its window. What says something of a second factor and is not in the model's
+            vocabulary is none: the window is that of the action before, and so are its score and number.
     """
 
     offset: int
@@ -118,6 +119,13 @@ class Candidate(NamedTuple):
     listing: Listing | None
     marks: int
     key: str
+    step_up: StepUp | None = None
+    is_step: bool = True
+
+    @property
+    def begins(self) -> bool:
+        """Whether its session begins with it, or begins again."""
+        return self.action_number == 1 and self.is_step
 
 
 class Failure(NamedTuple):
@@ -147,6 +155,7 @@ class Staged:
     failures: list[Failure] = field(default_factory=list)
     listings: int = 0
     verdicts: int = 0
+    unscored: int = 0
     duplicates: int = 0
     clamped: int = 0
     expired: int = 0
@@ -159,6 +168,7 @@ def stage(
     encoding: Encoding,
     limits: SessionLimits,
     pending: Delta | None = None,
+    step_ups: Mapping[str, StepUp] = NO_STEP_UPS,
 ) -> Staged:
     """Stage the next events of a partition.
 
@@ -172,10 +182,12 @@ def stage(
 
     Args:
         partition: the committed state; not changed.
-        entries: in the order of the log; every action is in the encoding's vocabulary.
+        entries: in the order of the log; every action is in the encoding's vocabulary, or one of `step_ups`.
         encoding: of the model that will score.
         limits: of sessions.
         pending: what earlier events of the same batch come to; what is returned is that and what these add to it.
+        step_ups: actions that say what came of a second factor. One that is not in the vocabulary keeps its session
+            alive and is no step of it; where there is no session it comes to nothing.
 
     Raises:
         UnknownActionError: an action is not in the vocabulary.
@@ -183,12 +195,13 @@ def stage(
     signals, most = encoding.signals, 0 if pending else limits.max_expired
     histories = Histories(partition, signals, limits.max_accounts, limits.account_timeout_ms, pending)
     staged = _begun(partition, histories, limits, pending)
-    histories.expire(staged.stream_time_ms, most)
-    staged.alerted.expire(staged.stream_time_ms, most)
     committed, touched, removed = partition.sessions, staged.touched, staged.removed
     longest_idle = LongestIdle(committed, (touched, removed))
-    window_bytes, hashes_bytes = encoding.window_bytes, encoding.window * EVENT_HASH_BYTES
-    ends_session = encoding.ends_session
+    window_bytes, hashes_bytes, ends_session = (
+        encoding.window_bytes,
+        encoding.window * EVENT_HASH_BYTES,
+        encoding.ends_session,
+    )
     _expire(longest_idle, staged, limits, most)
     live = len(committed) - len(removed) + sum(one in removed or one not in committed for one in touched)
     stream_time_ms = staged.stream_time_ms
@@ -203,7 +216,13 @@ def stage(
         now_ms = max(stream_time_ms, occurred_at_ms)
         ahead: Sequence[str] = ()
         if not vouched and now_ms - stream_time_ms > limits.max_step_ms:
-            now_ms, ahead = _leap(partition, staged, session_id, occurred_at_ms, limits)
+            now_ms, ahead = leap(
+                others_than(session_id, committed, touched, removed),
+                stream_time_ms,
+                occurred_at_ms,
+                limits.idle_timeout_ms,
+                limits.max_step_ms,
+            )
         packed = touched.get(session_id) or (None if session_id in removed else committed.get(session_id))
         hashed = event_hash(event.event_id)
         before = (
@@ -211,23 +230,33 @@ def stage(
             if packed is None
             else _before(packed, hashed, occurred_at_ms, stream_time_ms, limits.idle_timeout_ms)
         )
-        if before is None:
-            staged.duplicates += 1
+        step_up = step_ups.get(action)
+        is_step = step_up is None or encoding.names(action)
+        if before is None or not (is_step or before.number):
+            staged.duplicates += before is None
+            staged.unscored += before is not None
             continue
-        staged.expired += before is _EXPIRED
-        last_ms = max(occurred_at_ms, before.last_ms)
-        gap_ms = last_ms - before.last_ms if before.number else None
-        staged.clamped += last_ms != occurred_at_ms
-        ended = ENDED if action in ends_session else 0
-        seen = (
-            histories.observe(
-                event, fields, now_ms, last_ms, gap_ms, ends=ended > 0, is_blocked=before.marks & BLOCKED > 0
+        flags, hashes = before.marks, (before.hashes + hashed)[-hashes_bytes:]
+        if is_step:
+            staged.expired += before is _EXPIRED
+            last_ms = max(occurred_at_ms, before.last_ms)
+            gap_ms = last_ms - before.last_ms if before.number else None
+            staged.clamped += last_ms != occurred_at_ms
+            ended = ENDED if action in ends_session else 0
+            seen = (
+                histories.observe(
+                    event, fields, now_ms, last_ms, gap_ms, ends=ended > 0, is_blocked=flags & BLOCKED > 0
+                )
+                if signals
+                else None
             )
-            if signals
-            else None
-        )
-        steps = (before.steps + encoding.step(action, gap_ms, seen))[-window_bytes:]
-        number, flags, hashes = before.number + 1, before.marks, (before.hashes + hashed)[-hashes_bytes:]
+            number, steps = (
+                before.number + 1,
+                (before.steps + encoding.step(action, gap_ms, seen))[-window_bytes:],
+            )
+        else:
+            staged.unscored += 1
+            last_ms, ended, number, steps = before.last_ms, 0, before.number, before.steps
         staged.stream_time_ms = stream_time_ms = now_ms
         for one in ahead:  # they were where time has come to now, and are not idle since where it was
             moved = touched.pop(one, None) or committed[one]
@@ -239,7 +268,19 @@ def stage(
         touched[session_id] = pack(last_ms, now_ms, number, flags | ended, b"" if ended else steps, hashes)
         listing = staged.listed.of(event.account_id, now_ms)
         staged.candidates.append(
-            Candidate(offset, received_at_ms, event, number, steps, now_ms, listing, flags, session_id)
+            Candidate(
+                offset,
+                received_at_ms,
+                event,
+                number,
+                steps,
+                now_ms,
+                listing,
+                flags,
+                session_id,
+                step_up,
+                is_step,
+            )
         )
     return staged
 
@@ -279,7 +320,7 @@ def _begun(
     partition: Partition, histories: Histories, limits: SessionLimits, pending: Delta | None
 ) -> Staged:
     before = pending or Delta(partition.next_offset, partition.stream_time_ms, [], {})
-    return Staged(
+    begun = Staged(
         before.stream_time_ms,
         histories,
         ListedAccounts(partition.listed, partition.listed_bytes, limits.max_listed_bytes, before.listed),
@@ -287,38 +328,9 @@ def _begun(
         touched=dict(before.touched),
         removed=set(before.removed),
     )
-
-
-def _leap(
-    partition: Partition, staged: Staged, key: str, occurred_at_ms: int, limits: SessionLimits
-) -> tuple[int, list[str]]:
-    """Return stream time with an event that is ahead of it by more than a step.
-
-    Also returned, if it moves: the other sessions that were ahead of it, in the order of their last touch.
-    """
-    before_ms = staged.stream_time_ms
-    others = itertools.islice((one for one in _latest(partition, staged) if one[0] != key), WITNESSES - 1)
-    clocks_ms = {
-        session_id: head(packed)[0]
-        # What has expired may be in memory still or not, by how the log was cut.
-        for session_id, packed in itertools.takewhile(
-            lambda one: not _expired(one[1], before_ms, limits), others
-        )
-    }
-    ahead = {one: at_ms for one, at_ms in clocks_ms.items() if at_ms - before_ms > limits.max_step_ms}
-    if len(ahead) + 1 < QUORUM:
-        return before_ms, []
-    return sorted([occurred_at_ms, *ahead.values()])[-QUORUM], list(ahead)[::-1]
-
-
-def _latest(partition: Partition, staged: Staged) -> Iterator[tuple[str, bytes]]:
-    """Walk the sessions as the batch has left them so far, the last touched first."""
-    yield from reversed(staged.touched.items())
-    for session_id, packed in reversed(partition.sessions.items()):
-        if session_id not in staged.touched:
-            if session_id in staged.removed:
-                return  # and so are all that were touched before it
-            yield session_id, packed
+    for table in (begun.histories, begun.alerted):
+        table.expire(begun.stream_time_ms, 0 if pending else limits.max_expired)
+    return begun
 
 
 def _control(staged: Staged, offset: int, control: Control, limits: SessionLimits) -> bool:
@@ -344,43 +356,17 @@ def _judge(staged: Staged, offset: int, verdict: Verdict, limits: SessionLimits)
     """Take over a verdict, unless one is known that was decided later."""
     now_ms, since_ms = staged.stream_time_ms, verdict.first_event_at_ms
     staged.verdicts += 1
-    alerted_at_ms = staged.alerted.alerted_at_ms(verdict.account_id, verdict.session_id, now_ms)
+    alerted_at_ms = staged.alerted.alerted_at_ms(verdict, now_ms)
     if not staged.alerted.judge(verdict, offset, now_ms):
         return
     if since_ms is None and alerted_at_ms is not None:
         since_ms = max(0, alerted_at_ms - _BEFORE_ALERT_MS)
     staged.histories.judge(verdict, now_ms, since_ms)
-    if not _list_by_verdict(staged, verdict, limits):
+    is_fraud = verdict.verdict is Finding.FRAUD
+    if not staged.listed.judge(
+        verdict, now_ms, limits.fraud_listing_ms if is_fraud else limits.cleared_listing_ms
+    ):
         staged.failures.append(_no_room(offset, limits))
-
-
-def _list_by_verdict(staged: Staged, verdict: Verdict, limits: SessionLimits) -> bool:
-    """List its account for a time, or end what an earlier one on the session has listed it as; tell whether there was room.
-
-    An operator's word stands above a verdict's, and a fraud of another session above what is lawful in this one.
-    """
-    account_id, now_ms = verdict.account_id, staged.stream_time_ms
-    session, before = key_of(account_id, verdict.session_id), staged.listed.kept(account_id)
-    if isinstance(before, Listing):
-        return True
-    if before is not None and now_ms >= before.until_ms:
-        before = None
-    if verdict.verdict is Finding.FRAUD:
-        listing, lasts_ms = Listing.DENY, limits.fraud_listing_ms
-    else:
-        listing, lasts_ms = Listing.ALLOW, limits.cleared_listing_ms
-    if before is not None and before.session != session:
-        stays = before.listing is Listing.DENY and listing is Listing.ALLOW
-    else:
-        stays = before is not None and before.decided_at_ms > verdict.decided_at_ms
-    if stays:
-        return True
-    if lasts_ms:
-        timed = Timed(listing, now_ms + lasts_ms, session, verdict.decided_at_ms)
-        return staged.listed.put(account_id, timed, now_ms)
-    if before is not None and before.session == session:
-        staged.listed.put(account_id, None, now_ms)
-    return True
 
 
 def _no_room(offset: int, limits: SessionLimits) -> Failure:

@@ -87,6 +87,11 @@ class Model:
         return self.metadata.threshold
 
     @property
+    def challenge_threshold(self) -> float | None:
+        """The score that asks for a second factor, if the file says one."""
+        return self.metadata.challenge_threshold
+
+    @property
     def unknown_actions(self) -> UnknownActions:
         """What becomes of an action beyond the vocabulary."""
         return UnknownActions.TOKEN if self.encoding.unknown_token else UnknownActions.DEAD_LETTER
@@ -273,6 +278,12 @@ def _metadata(properties: dict[str, str]) -> ModelMetadata:
     if not 0 < metadata.threshold <= 1:
         raise ModelRefusedError(
             f"its threshold is {metadata.threshold}: expected one above 0 and at most 1; train it with such a one"
+        )
+    challenge = metadata.challenge_threshold
+    if challenge is not None and not 0 < challenge < metadata.threshold:
+        raise ModelRefusedError(
+            f"its challenge threshold is {challenge}: expected one above 0 and below its threshold, {metadata.threshold}, or "
+            f"none; {_EXPORT_AGAIN}"
         )
     return metadata
 

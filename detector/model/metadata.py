@@ -55,6 +55,8 @@ class ModelMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """Lower bounds of the gap buckets; empty where the model uses no time."""
     threshold: float
     """The score that blocks."""
+    challenge_threshold: float | None = None
+    """The score that asks for a second factor, below the one that blocks; None where the training chose none."""
     training: dict[str, int | float | str]
     """Parameters of the training, the seed among them."""
     metrics: dict[str, float]

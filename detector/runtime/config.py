@@ -1,22 +1,21 @@
 """All settings of the detector: one frozen object, parsed once from flags and environment variables."""
 
+import hashlib
 import math
-import re
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import msgspec
+
+from detector.contract.actions import StepUp
 from detector.contract.alerts import ModelReference
 from detector.contract.topics import (
     ACTIONS_TOPIC,
     ALERTS_TOPIC,
-    MAX_RECORD_BYTES,
     VERDICTS_TOPIC,
     accounts_topic,
     dead_letter_topic,
-    explanations_topic,
-    redriven_topic,
     shadow_topic,
 )
 from detector.core.breaker import BreakerLimits
@@ -24,7 +23,8 @@ from detector.core.decision import Policy
 from detector.core.staging import SessionLimits
 from detector.model.artifact import UnknownActions, resolve_model_path
 from detector.runtime.decoding import EventLimits
-from detector.runtime.settings import flag_of, setting
+from detector.runtime.fitting import DEAD_LETTER, wrong_in
+from detector.runtime.settings import setting
 
 _INT32 = 2**31 - 1
 """Largest number of milliseconds that Kafka's protocol has room for."""
@@ -33,38 +33,6 @@ _MAX_PORT = 65_535
 
 class ConfigurationError(ValueError):
     """A setting is out of its bounds, or disarms another. The message says what was seen and what was expected."""
-
-
-DEAD_LETTER, STOP = "dead-letter", "stop"
-"""What becomes of a record that can't be processed, though it is sound."""
-_CHOICES = {
-    "unknown_actions": tuple(UnknownActions),
-    "on_processing_failure": (DEAD_LETTER, STOP),
-    "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
-}
-
-
-BELOW = (
-    ("max_future_ms", "idle_timeout_ms", "one event that is so far ahead would end every session"),
-    (
-        "session_timeout_ms",
-        "max_poll_interval_ms",
-        "a worker that is alive would be given up before a dead one",
-    ),
-    ("poll_timeout_ms", "max_poll_interval_ms", "a worker that waits for events would lose its partitions"),
-    (
-        "transaction_timeout_ms",
-        "max_poll_interval_ms",
-        "who waits for a dead worker's transaction would be next",
-    ),
-    ("poll_timeout_ms", "stall_timeout_ms", "a worker that waits for events would end itself"),
-    (
-        "transaction_timeout_ms",
-        "stall_timeout_ms",
-        "who waits for a dead worker's transaction would end itself",
-    ),
-)
-"""Settings of which the first has to be below the second, and what would happen else."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,6 +88,21 @@ class DetectorConfig:
         maximum=1,
         decides=True,
     )
+    challenge_threshold: float = setting(
+        "Score that asks for a second factor, once a session; below the one that blocks. 0 asks for none, -1 takes the "
+        "model's own, if it has one.",
+        0.0,
+        minimum=-1,
+        maximum=1,
+        decides=True,
+    )
+    step_up_passed: str = setting(
+        "Action of the event that says that a session passed a second factor. One that the model does not know is not "
+        "scored. Empty: none says so.",
+        "STEP_UP_PASSED",
+        decides=True,
+    )
+    step_up_failed: str = setting("… and that it failed it.", "STEP_UP_FAILED", decides=True)
     shadow_model: str = setting(
         "A challenger, as --model: it scores the same windows, and what it would block goes to the shadow topic, "
         "<alerts-topic>.shadow, only. Empty: none.",
@@ -129,15 +112,26 @@ class DetectorConfig:
         "Score that the challenger blocks at; 0 takes its own.", 0.0, minimum=0, maximum=1
     )
     breaker_max_block_share: float = setting(
-        "The circuit breaker turns blocks into reviews while more sessions of a partition reach the threshold, of "
-        "those that begin; it closes at half of it. A share, below 1: 0.25 is a quarter. 0 switches it off.",
+        "The circuit breaker turns blocks into challenges where more sessions of a partition reach the threshold, of "
+        "those that begin: soon while a model is on probation; later where it takes twice the share to hold back scores "
+        "near the threshold, and three times to hold back all. A share, below 1: 0.25 is a quarter. 0 switches it off.",
         0.25,
         minimum=0,
         maximum=math.nextafter(1, 0),
         decides=True,
     )
-    breaker_min_blocks: int = setting("… and at least so many in its window.", 20, decides=True)
-    breaker_window_ms: int = setting("Its sliding window, of event time.", 600_000, unit="ms", decides=True)
+    breaker_probation_sessions: int = setting(
+        "So many sessions of a partition have to begin before a model, or one under other settings, is off probation.",
+        500,
+        minimum=0,
+        decides=True,
+    )
+    breaker_min_blocks: int = setting(
+        "Off probation the breaker opens if at least so many reach the threshold in its window.",
+        100,
+        decides=True,
+    )
+    breaker_window_ms: int = setting("That window, of event time.", 600_000, unit="ms", decides=True)
     idle_timeout_ms: int = setting(
         "A session without an action for longer has ended.", 1_800_000, unit="ms", decides=True
     )
@@ -159,7 +153,6 @@ class DetectorConfig:
         unit="ms",
         decides=True,
     )
-<<<<<<< HEAD
     max_alerted: int = setting(
         "Most sessions with alerts that are remembered, likewise; the one that nothing was told of for longest goes. Some "
         "400 bytes each.",
@@ -182,12 +175,11 @@ class DetectorConfig:
     )
     cleared_listing_ms: int = setting(
         "A verdict of lawful allows the account, likewise.", 0, unit="ms", minimum=0, decides=True
-=======
+    )
     drift_window_ms: int = setting(
         "Drift is measured over the events of so long: of whole days, or a day's hours are drift.",
         86_400_000,
         unit="ms",
->>>>>>> main
     )
     max_event_bytes: int = setting(
         "A larger event is dead-lettered without being decoded.", 65_536, unit="bytes", decides=True
@@ -261,99 +253,37 @@ class DetectorConfig:
         Raises:
             ConfigurationError: a setting is out of bounds, or does not fit another.
         """
-        for wrong in (*self._out_of_bounds(), *self._misnamed(), *self._disarmed()):
+        for wrong in wrong_in(self):
             raise ConfigurationError(wrong)
 
-    def _out_of_bounds(self) -> Iterator[str]:
-        for one in fields(self):
-            value, bounds = getattr(self, one.name), one.metadata
-            minimum, maximum, unit = bounds["minimum"], bounds["maximum"], bounds["unit"]
-            if isinstance(value, bool | str):
-                continue
-            if not minimum <= value < math.inf:  # not a number is in no bounds
-                yield f"{flag_of(one)} is {value}: expected at least {minimum} {unit}".strip()
-            elif maximum is not None and value > maximum:
-                told = f"{maximum:.10g}"
-                most = f"at most {told}" if float(told) == maximum else f"less than {told}"
-                yield f"{flag_of(one)} is {value}: expected {most} {unit}".strip()
-        if self.replication_factor == 0:
-            yield "--replication-factor is 0: expected at least 1, or -1 for the broker's default"
-        for name, choices in _CHOICES.items():
-            if (value := getattr(self, name)) not in choices:
-                yield f"--{name.replace('_', '-')} is {value!r}: expected {' or '.join(choices)}"
-
-    def _misnamed(self) -> Iterator[str]:
-        """Tell of names that Kafka does not take, and of topics that are one."""
-        for flag, name in (
-            ("input-topic", self.input_topic),
-            ("alerts-topic", self.alerts_topic),
-            ("verdicts-topic", self.verdicts_topic),
-            ("group", self.group),
-            ("instance-id", self.instance_id or "none"),
-        ):
-            if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", name) or name in {".", ".."}:
-                yield (
-                    f"--{flag} is {name!r}, which Kafka takes as no name: expected up to 200 of the characters "
-                    "A-Z a-z 0-9 . _ -"
-                )
-        named: dict[str, str] = {}
-        for use, topic in (
-            ("events", self.input_topic),
-            ("alerts", self.alerts_topic),
-            ("dead letters", self.dead_letter_topic),
-            ("redriven dead letters", redriven_topic(self.input_topic)),
-            ("listed accounts", self.accounts_topic),
-            ("live sessions", self.state_topic),
-            ("models", self.models_topic),
-            ("challenger's alerts", self.shadow_topic),
-            ("explanations", explanations_topic(self.alerts_topic)),
-            ("verdicts", self.verdicts_topic),
-            ("dead letters of verdicts", dead_letter_topic(self.verdicts_topic)),
-        ):
-            other = named.setdefault(
-                topic.replace(".", "_"), use
-            )  # the same to Kafka's metrics, so it refuses both
-            if other != use:
-                yield (
-                    f"topic {topic} would be that of the {other} and of the {use}: expected topics of their own; "
-                    "change --input-topic, --alerts-topic, --verdicts-topic or --group"
-                )
-
-    def _disarmed(self) -> Iterator[str]:
-        """Tell of settings that make others do nothing, or harm."""
-        known = {one.name: one for one in fields(self)}
-        for low, high, otherwise in BELOW:
-            if getattr(self, low) >= getattr(self, high):
-                yield (
-                    f"{flag_of(known[low])} is {getattr(self, low)}: expected less than {flag_of(known[high])}, "
-                    f"{getattr(self, high)}; {otherwise}"
-                )
-        if 0 < self.threshold <= self.review_threshold:
-            yield (
-                f"--review-threshold is {self.review_threshold}: expected less than --threshold, {self.threshold}, or 0"
-            )
-        if self.shadow_threshold and not self.shadow_model:
-            yield f"--shadow-threshold is {self.shadow_threshold}: expected --shadow-model, whose scores it is for"
-        if self.max_dead_letter_bytes + self.max_event_bytes > MAX_RECORD_BYTES:
-            yield (
-                f"--max-dead-letter-bytes and --max-event-bytes are {self.max_dead_letter_bytes} and "
-                f"{self.max_event_bytes}: expected at most {MAX_RECORD_BYTES} together, since a dead letter has a value "
-                "of the one and a key of the other"
-            )
-
-    def policy(self, threshold: float, model: ModelReference) -> Policy:
+    def policy(
+        self, threshold: float, model: ModelReference, challenge_threshold: float | None = None
+    ) -> Policy:
         """Return what decides with a model.
 
         Args:
             threshold: the model's own, which `--threshold` overrules.
             model: how alerts name it.
+            challenge_threshold: the model's own, if it has one.
         """
-        breaker = BreakerLimits(self.breaker_max_block_share, self.breaker_min_blocks, self.breaker_window_ms)
+        breaker = BreakerLimits(
+            self.breaker_max_block_share,
+            self.breaker_min_blocks,
+            self.breaker_window_ms,
+            self.breaker_probation_sessions,
+        )
+        threshold = self.threshold or threshold
+        # Of the settings those that move everybody's scores, or who is blocked at them.
+        epoch = [model.sha256, threshold, self.unknown_actions, self.idle_timeout_ms]
+        step_ups = {self.step_up_passed: StepUp.PASSED, self.step_up_failed: StepUp.FAILED}
         return Policy(
-            self.threshold or threshold,
+            threshold,
             model,
             self.review_threshold or None,
             breaker if self.breaker_max_block_share else None,
+            challenge_threshold if self.challenge_threshold < 0 else self.challenge_threshold or None,
+            hashlib.blake2b(msgspec.json.encode(epoch), digest_size=8).digest(),
+            {action: step_up for action, step_up in step_ups.items() if action},
         )
 
     def challenger(self, threshold: float, model: ModelReference) -> Policy:

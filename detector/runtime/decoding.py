@@ -1,6 +1,6 @@
 """Decoding: from a consumed record to an event or a control record, or to a dead letter with the reason."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -38,7 +38,7 @@ class EventLimits:
 
 
 def decode(
-    record: Any, knows: Callable[[str], bool], limits: EventLimits
+    record: Any, knows: Callable[[str], bool], limits: EventLimits, step_ups: Container[str] = ()
 ) -> SessionEvent | Control | DeadLetter:
     """Decode one consumed record. What is an event is one, whatever else it says.
 
@@ -46,6 +46,7 @@ def decode(
         record: a kafka-python ConsumerRecord with raw bytes.
         knows: whether an action is in the model's vocabulary.
         limits: of events.
+        step_ups: actions that say what came of a second factor, which the model need not know.
     """
     value: bytes | None = record.value
     if value is None:
@@ -57,7 +58,7 @@ def decode(
         event = decode_event(value)
     except MalformedEventError as error:
         return _decode_other(record, value, limits, str(error))
-    if not knows(event.action):
+    if not knows(event.action) and event.action not in step_ups:
         detail = f"action {event.action[:64]!r}: expected one of the model's vocabulary"
         return dead_letter(record, Reason.UNKNOWN_ACTION, detail, limits)
     ahead_ms = event.occurred_at_ms - record.timestamp

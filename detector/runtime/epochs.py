@@ -26,7 +26,11 @@ Epochs = Mapping[TopicPartition, Sequence[ModelEpoch]]
 def epoch_of(source: TopicPartition, from_offset: int, policy: Policy, config: DetectorConfig) -> ModelEpoch:
     """Return the epoch that begins where a policy decides from `from_offset` on."""
     settings = {name: getattr(config, name) for name in DECIDING}
-    settings |= {"threshold": policy.threshold, "review_threshold": policy.review_threshold}
+    settings |= {
+        "threshold": policy.threshold,
+        "challenge_threshold": policy.challenge_threshold,
+        "review_threshold": policy.review_threshold,
+    }
     return ModelEpoch(
         topic=source.topic,
         partition=source.partition,
@@ -114,6 +118,8 @@ def spans(epochs: Sequence[ModelEpoch]) -> Iterator[tuple[int, float, ModelEpoch
 def _config_of(epoch: ModelEpoch, config: DetectorConfig) -> DetectorConfig:
     recorded = {name: getattr(epoch, name) for name in DECIDING}
     settings = {name: value for name, value in recorded.items() if value is not None}
-    review = epoch.review_threshold or 0.0
-    # One above the threshold, which a model may bring with it, reviews nothing.
-    return replace(config, **settings | {"review_threshold": review if review < epoch.threshold else 0.0})
+    challenge, review = epoch.challenge_threshold or 0.0, epoch.review_threshold or 0.0
+    # What begins where a weightier decision does, as a model may bring it with it, decides nothing.
+    challenge = challenge if challenge < epoch.threshold else 0.0
+    review = review if review < (challenge or epoch.threshold) else 0.0
+    return replace(config, **settings | {"challenge_threshold": challenge, "review_threshold": review})

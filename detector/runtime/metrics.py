@@ -1,7 +1,7 @@
 """Metrics of the service. No ids as labels: what is high in cardinality or personal stays out."""
 
 from collections import Counter as Counts
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from detector.contract.actions import StepUp
 from detector.contract.alerts import Decision
 from detector.contract.dead_letters import Reason
 from detector.core.alerted import WINDOWS_MS, Standing, standings
@@ -99,8 +100,14 @@ class DetectorMetrics:
         self.suppressed = counter(
             "suppressed", "Scores at or above a threshold that were not published", "reason"
         )
-        self.breaker_open = gauge("breaker_open", "1 while blocks are turned into reviews", "partition")
+        self.breaker_open = gauge("breaker_open", "1 while blocks are turned into challenges", "partition")
+        self.breaker_probation = gauge(
+            "breaker_probation", "1 while the model that decides is on probation", "partition"
+        )
         self.breaker_trips = counter("breaker_trips", "How often the circuit breaker opened")
+        self.step_ups = counter(
+            "step_ups", "Second factors that sessions were asked for, by what came of them", "outcome"
+        )
         self.shadow_alerts = counter("shadow_alerts", "Sessions that the challenger would have blocked")
         self.shadow_scores = counter(
             "shadow_scores",
@@ -126,12 +133,8 @@ class DetectorMetrics:
             "lost_offsets", "Input offsets that retention deleted before they were read"
         )
         self.batch_events = histogram("batch_events", "Input records a transaction", _BATCH_BUCKETS)
-<<<<<<< HEAD
         self.score, self.judged = ScoreDistribution(registry), Judged(registry)
-=======
-        self.score = ScoreDistribution(registry)
         self.drift = Drift(registry)
->>>>>>> main
         self.stage_seconds = histogram("stage_seconds", "Time by stage of the loop", _STAGE_BUCKETS, "stage")
         self.alert_latency_seconds = histogram(
             "alert_latency_seconds",
@@ -165,21 +168,20 @@ class DetectorMetrics:
             "model_reloads", "Changed model files, by what became of them", "outcome"
         )
         # Known labels exist from the start, at 0: a rate sees no increase in a series' first value.
-        self.transactions.labels("committed")
-        for reason in Reason:
-            self.dead_letters.labels(reason.value)
-        for decision in Decision:
-            self.alerts.labels(decision.value)
-        self.model_reloads.labels("loaded")
-        self.model_reloads.labels("refused")
-        for kind in ("retry", "rejoin", "restore"):
-            self.recoveries.labels(kind)
-        for kind in ("delta", "snapshot"):
-            self.state_bytes.labels(kind)
-        for suppression in Suppression:
-            self.suppressed.labels(suppression.value)
-        for outcome in ("scored", "duplicate", "listing", "verdict", "dead_letter"):
-            self.events.labels(outcome)
+        known: tuple[tuple[Counter, Iterable[str]], ...] = (
+            (self.transactions, ("committed",)),
+            (self.dead_letters, Reason),
+            (self.alerts, Decision),
+            (self.step_ups, StepUp),
+            (self.suppressed, Suppression),
+            (self.model_reloads, ("loaded", "refused")),
+            (self.recoveries, ("retry", "rejoin", "restore")),
+            (self.state_bytes, ("delta", "snapshot")),
+            (self.events, ("scored", "unscored", "duplicate", "listing", "verdict", "dead_letter")),
+        )
+        for family, labels in known:
+            for label in labels:
+                family.labels(label)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -198,6 +200,7 @@ class DetectorMetrics:
         self.scores.inc(len(outcome.scores))
         self.score.observe(outcome.scores)
         self.events.labels("scored").inc(len(outcome.scores))
+        self.events.labels("unscored").inc(outcome.unscored)
         self.events.labels("duplicate").inc(outcome.duplicates)
         self.events.labels("listing").inc(outcome.listings)
         self.events.labels("verdict").inc(outcome.verdicts)
@@ -213,6 +216,8 @@ class DetectorMetrics:
         for suppression, count in outcome.suppressed.items():
             self.suppressed.labels(suppression.value).inc(count)
         self.breaker_trips.inc(outcome.trips)
+        for step_up, count in outcome.step_ups.items():
+            self.step_ups.labels(step_up.value).inc(count)
         for alert in outcome.alerts:
             self.alerts.labels(alert.decision.value).inc()
         for letter in letters:
@@ -228,9 +233,16 @@ class DetectorMetrics:
         self.live_accounts.labels(number).set(len(partition.profiles))
         self.listed_accounts.labels(number).set(len(partition.listed))
         self.breaker_open.labels(number).set(partition.breaker.is_open)
+        self.breaker_probation.labels(number).set(partition.breaker.on_probation)
 
     def forget(self, partition: int) -> None:
         """Stop exposing a partition that is another worker's now."""
         self.judged.partitions.pop(partition, None)
-        for one in (self.live_sessions, self.live_accounts, self.breaker_open, self.listed_accounts):
+        for one in (
+            self.live_sessions,
+            self.live_accounts,
+            self.breaker_open,
+            self.breaker_probation,
+            self.listed_accounts,
+        ):
             one.remove(str(partition))

@@ -25,8 +25,9 @@ from detector.core.reasons import with_reasons
 from detector.core.shadowing import Challenger
 from detector.core.staging import Entry
 from detector.model.artifact import Model
-from detector.runtime.config import DEAD_LETTER, DetectorConfig
+from detector.runtime.config import DetectorConfig
 from detector.runtime.decoding import CREATE_TIME, EventLimits, dead_letter, decode
+from detector.runtime.fitting import DEAD_LETTER
 from detector.runtime.recovery import Origin
 
 Refused = Mapping[Origin, str]
@@ -128,9 +129,10 @@ class Processor:
     ) -> tuple[list[Entry], list[DeadLetter], int]:
         entries, letters, knows = [], [], self.pipeline.encoding.knows
         signals, otherwise = self.pipeline.encoding.signals, 0
+        step_ups = self.pipeline.policy.step_ups
         for record in records:
             try:
-                decoded = decode(record, knows, self.limits)
+                decoded = decode(record, knows, self.limits, step_ups)
             except Exception as error:
                 detail = f"{type(error).__name__}: {error}"
                 if not self.pipeline.isolates:
@@ -213,7 +215,7 @@ def processor_of(
     pipeline = Pipeline(
         encoding=model.encoding,
         score=memo.of,
-        policy=config.policy(model.threshold, model.reference),
+        policy=config.policy(model.threshold, model.reference, model.challenge_threshold),
         limits=config.session_limits,
         evidence=model.evidence,
         explain=partial(with_reasons, encoding=model.encoding, score=memo, evidence=model.evidence)
@@ -226,3 +228,25 @@ def processor_of(
         timed=timed,
     )
     return Processor(pipeline, config.event_limits)
+
+
+def needless(model: Model, config: DetectorConfig) -> list[str]:
+    """Return what is to be said of thresholds that do nothing under a model: a weightier decision begins below them."""
+    policy, said = config.policy(model.threshold, model.reference, model.challenge_threshold), []
+    if config.challenge_threshold < 0 and model.challenge_threshold is None:
+        said.append(
+            f"--challenge-threshold is {config.challenge_threshold:g}, and model {model.reference.name} has none of its own: "
+            "expected one trained with --challenge-fpr, or a score; nothing would be challenged"
+        )
+    above = policy.threshold
+    for name, decided, threshold in (
+        ("challenge", "challenged", policy.challenge_threshold),
+        ("review", "reviewed", policy.review_threshold),
+    ):
+        if threshold is not None and threshold >= above:
+            said.append(
+                f"--{name}-threshold is {threshold:g}: expected less than {above:g}, where a weightier decision begins, or "
+                f"0; nothing would be {decided}"
+            )
+        above = min(above, threshold or above)
+    return said

@@ -32,7 +32,11 @@ from detector.runtime.recovery import Origin
 _LOG = logging.getLogger(__name__)
 _FOREVER_MS = 2**63
 _FAILURES = {Reason.PROCESSING, Reason.PRODUCTION}
-_VERDICTS: Mapping[Decision | None, float] = {Decision.BLOCK: 1.0, Decision.REVIEW: 0.5}
+_VERDICTS: Mapping[Decision | None, float] = {
+    Decision.BLOCK: 1.0,
+    Decision.CHALLENGE: 0.75,
+    Decision.REVIEW: 0.5,
+}
 """Scores that lead to what was decided, under thresholds of the same."""
 
 Tell = Callable[..., None]
@@ -46,7 +50,8 @@ class _Published:
     Attributes:
         offsets: decisions by deciding offset, of those that the input still holds.
         models: that the last alert of each session was of, by the session's key among those with alerts.
-        earlier: of alerts whose deciding event retention deleted: the last of each session, a block before a review.
+        earlier: of alerts whose deciding event retention deleted: of each session the last that no weightier one was
+            before.
         next_offset: the input was read up to there at least.
         complete_from_ms: alerts older than that may have been deleted by retention; 0 if none was.
     """
@@ -157,7 +162,9 @@ def _silent(processor: Processor, published: _Published) -> Processor:
                 _VERDICTS[Decision.BLOCK],
                 pipeline.policy.model,
                 _VERDICTS[Decision.REVIEW],
-                obeys_lists=False,
+                challenge_threshold=_VERDICTS[Decision.CHALLENGE],
+                step_ups=pipeline.policy.step_ups,
+                is_overruled=False,
             ),
             explain=None,
             challenger=None,
@@ -188,6 +195,8 @@ def _verdicts(
             continue
         if score >= policy.threshold:
             decided[one.offset] = Decision.BLOCK
+        elif policy.challenge_threshold is not None and score >= policy.challenge_threshold:
+            decided[one.offset] = Decision.CHALLENGE
         elif policy.review_threshold is not None and score >= policy.review_threshold:
             decided[one.offset] = Decision.REVIEW
 
@@ -197,7 +206,7 @@ def _verdicts(
         if (
             known is None
             and earlier is not None
-            and candidate.action_number == 1
+            and candidate.begins
             and candidate.event.occurred_at_ms - earlier.occurred_at_ms <= pipeline.limits.idle_timeout_ms
         ):
             return earlier.decision
@@ -238,7 +247,7 @@ def _published(
             if alert.source.offset >= begin:
                 published.offsets[alert.source.offset] = alert.decision
                 published.models[key_of(alert.account_id, alert.session_id)] = model_of(alert)
-            elif alert.decision is Decision.BLOCK or _is_all_there_is(alert, published.earlier):
+            elif _is_all_there_is(alert, published.earlier):
                 published.earlier[alert.account_id, alert.session_id] = alert
         tell("rebuilding %s[%d]: %d alerts read", *source, count)
     if cut and all(target.partition in oldest_ms for target in cut):
@@ -266,10 +275,10 @@ def _failed(
     return failed
 
 
-def _is_all_there_is(review: Alert, earlier: Mapping[tuple[str, str], Alert]) -> bool:
-    """Tell whether no block of the review's session is known."""
-    known = earlier.get((review.account_id, review.session_id))
-    return known is None or known.decision is Decision.REVIEW
+def _is_all_there_is(alert: Alert, earlier: Mapping[tuple[str, str], Alert]) -> bool:
+    """Tell whether no weightier alert of the session is known."""
+    known = earlier.get((alert.account_id, alert.session_id))
+    return known is None or _VERDICTS[known.decision] <= _VERDICTS[alert.decision]
 
 
 def _bounds(

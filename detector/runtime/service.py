@@ -29,7 +29,7 @@ from detector.runtime.link import KafkaLink
 from detector.runtime.membership import Records
 from detector.runtime.metrics import DetectorMetrics
 from detector.runtime.outputs import epoch_record, output_records, state_record
-from detector.runtime.processing import Absences, Processed, Processor, processor_of
+from detector.runtime.processing import Absences, Processed, Processor, needless, processor_of
 from detector.runtime.rebuilding import rebuild
 from detector.runtime.recovery import (
     BatchAbortedError,
@@ -108,13 +108,8 @@ class Detector:
         """Let a model decide from here on."""
         self._model = model
         self._processor = self._processor_of(model)
-        policy = self._processor.pipeline.policy
-        if policy.review_threshold is not None and policy.review_threshold >= policy.threshold:
-            _LOG.warning(
-                "scores from %s on block, so the review threshold of %s reviews nothing: expected less",
-                policy.threshold,
-                policy.review_threshold,
-            )
+        for wrong in needless(model, self._config):
+            _LOG.warning(wrong)
         self._metrics.drift.watch(model.watched, self._config.drift_window_ms)
         self._metrics.model.info(msgspec.structs.asdict(model.reference))
         for field in model.encoding.signals.fields:
@@ -303,9 +298,10 @@ class Detector:
         if trips:
             _LOG.error(
                 "%s[%d]: the circuit breaker opened: too many sessions reach the threshold of model %s. Until it "
-                "closes they are published for review and not blocked; see 'Circuit breaker' in docs/operations.md",
+                "closes %s are challenged and not blocked; see 'Circuit breaker' in docs/operations.md",
                 *source,
                 self._model.reference.name,
+                "they" if partition.breaker.holds_all else "those near the threshold",
             )
         if (was_open or trips) and not partition.breaker.is_open:
             _LOG.warning("%s[%d]: the circuit breaker closed: sessions are blocked again", *source)

@@ -22,7 +22,9 @@ from detector.core.listed import Listed
 from detector.core.partition import Delta
 from detector.runtime.recovery import StateRefusedError
 
-FORMAT = 3
+FORMAT = 4
+CHAINED = (3, FORMAT)
+"""Format 3 knows of no probation and of no challenges: its breakers begin anew."""
 OLD_FORMATS = (1, 2)
 """Without a chain: what they hold is believed. Format 1 has neither listed accounts nor circuit breakers."""
 MAX_RECORD_BYTES = 512 * 1024
@@ -165,14 +167,17 @@ def decode_state(value: bytes, encoding: bytes) -> StateRecord | OldRecord:
         StateRefusedError: damaged, of another format, or made with another encoding.
     """
     form = value[0] if value else None
-    if form != FORMAT and form not in OLD_FORMATS:
-        seen, expected = value[:1].hex() or "none", ", ".join(f"{one:02x}" for one in (*OLD_FORMATS, FORMAT))
+    if form not in (*OLD_FORMATS, *CHAINED):
+        seen, expected = (
+            value[:1].hex() or "none",
+            ", ".join(f"{one:02x}" for one in (*OLD_FORMATS, *CHAINED)),
+        )
         raise StateRefusedError(f"state record of format {seen}, expected one of {expected}")
     payload = value[_PREFIX_BYTES:]
     if zlib.crc32(payload).to_bytes(4, "big") != value[1:_PREFIX_BYTES]:
         raise StateRefusedError(f"damaged state record of {len(value)} bytes: its checksum does not match")
     try:
-        record = (_DECODER if form == FORMAT else _OLD_DECODER).decode(payload)
+        record = (_DECODER if form in CHAINED else _OLD_DECODER).decode(payload)
     except msgspec.DecodeError as error:
         raise StateRefusedError(f"damaged state record of {len(value)} bytes: {error}") from error
     if record.encoding != encoding:

@@ -46,8 +46,15 @@ SETTINGS: dict[str, Any] = {
     "model_watch_ms": 200,
 }
 """Of DetectorConfig: short times, so that a run has time for many faults, and limits that the traffic exceeds."""
-ACCOUNTS: dict[str, Any] = {"max_accounts": 320, "account_timeout_ms": 1_200_000}
-"""Likewise, of models with signals; old versions know no such settings."""
+ACCOUNTS: dict[str, Any] = {
+    "max_accounts": 320,
+    "account_timeout_ms": 1_200_000,
+    "challenge_threshold": 0.7,
+    "breaker_max_block_share": 0.6,
+    "breaker_probation_sessions": 40,
+    "breaker_min_blocks": 20,
+}
+"""Likewise, of models with signals; old versions know no such settings. The breaker opens now and then."""
 FEWEST_WORKERS = 2
 MOST_FAILURES = 5
 PATIENCE_S = 120.0

@@ -18,7 +18,7 @@ from tests.chaos.cluster import Cluster, Worker, until
 from tests.chaos.models import VERSIONS
 from tests.runtime.stack import read_committed
 
-_UNREAD_FORMAT = "state record of format 03"
+_UNREAD_FORMAT = "state record of format 04"
 """What a worker of the old version says of a state log of the new one."""
 _REBUILT = re.compile(r"rebuilt \S+\[(\d+)\] from offsets \d+ to (\d+)")
 _SPOILT = (

@@ -10,7 +10,9 @@ from kafka import TopicPartition
 from detector.client.reading import Batch
 from detector.contract.alerts import Alert
 from detector.contract.dead_letters import DeadLetter
+from detector.core.breaker import BreakerState
 from detector.core.partition import Partition
+from detector.core.session import BLOCKED, HEAD_BYTES, REACHED, head, pack
 from detector.model.artifact import Model
 from detector.runtime import epochs
 from detector.runtime.processing import Processed, Processor, challenger_of, processor_of
@@ -53,15 +55,21 @@ class _Watching:
         refused: Refused,
         rebuilds: Sequence[tuple[TopicPartition, int]],
         expected: Expected,
+        forgotten: set[tuple[TopicPartition, int]],
     ) -> None:
         self._processor = processor
         self._refused = refused
         self._rebuilds = rebuilds
         self._expected = expected
+        self._forgotten = forgotten
 
     def process(self, batch: Batch, partitions: Mapping[TopicPartition, Partition]) -> list[Processed]:
         """Process as the detector must have done, one partition's records at a time."""
         ((source, records),) = batch.items()
+        for rebuilt in self._rebuilds:
+            if rebuilt[0] == source and rebuilt[1] <= records[0].offset and rebuilt not in self._forgotten:
+                self._forgotten.add(rebuilt)
+                _forget(partitions[source])
         for record in records:
             if (source, record.offset) in self._refused:
                 self._expected.needless += not self._comes_to_something(batch, partitions, source, record)
@@ -89,6 +97,16 @@ class _Watching:
         )
 
 
+def _forget(partition: Partition) -> None:
+    """Forget what a rebuild does, where an epoch begins: the breaker, and who reached the threshold without a block."""
+    partition.breaker = BreakerState()
+    for key, packed in partition.sessions.items():
+        last_ms, touched_ms, actions, steps_end, _, marks = head(packed)
+        if marks & (BLOCKED | REACHED) == REACHED:
+            bare = pack(last_ms, touched_ms, actions, marks & ~REACHED, packed[HEAD_BYTES:steps_end], b"")
+            partition.sessions[key] = bare + packed[steps_end:]
+
+
 def expect(cluster: Cluster, challenging: Model, refused: Refused) -> Expected:
     """Return what must have come of a cluster's log.
 
@@ -99,9 +117,10 @@ def expect(cluster: Cluster, challenging: Model, refused: Refused) -> Expected:
     """
     config, notes, expected = cluster.config, cluster.notes, Expected()
     challenger = challenger_of(challenging, config)
+    forgotten: set[tuple[TopicPartition, int]] = set()
 
     def watching(*arguments: Any, **named: Any) -> _Watching:
-        return _Watching(processor_of(*arguments, **named), refused, notes.rebuilds, expected)
+        return _Watching(processor_of(*arguments, **named), refused, notes.rebuilds, expected, forgotten)
 
     with patch.object(epochs, "processor_of", watching):
         for made in epochs.replay_epochs(

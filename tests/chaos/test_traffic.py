@@ -5,6 +5,7 @@ from pathlib import Path
 
 from kafka.partitioner.default import murmur2
 
+from detector.contract.actions import STEP_UP_ACTIONS
 from detector.contract.dead_letters import DeadLetter, Reason
 from detector.core.partition import Delta, Partition
 from detector.core.staging import Entry, stage
@@ -32,13 +33,15 @@ def test_the_traffic_is_bad_enough(tmp_path: Path) -> None:
     for offset in range(10_000):
         key, value = next(records)
         number = (murmur2(key) & 0x7FFFFFFF) % len(partitions)
-        decoded = decode(LoggedLine("actions", number, offset, NOW_MS, key, value), encoding.knows, events)
+        decoded = decode(
+            LoggedLine("actions", number, offset, NOW_MS, key, value), encoding.knows, events, STEP_UP_ACTIONS
+        )
         if isinstance(decoded, DeadLetter):
             counted[decoded.reason.value] += 1
             continue
         assert value is not None
         entry = Entry(offset, NOW_MS, decoded, fields=encoding.signals.read(value))
-        staged = stage(partitions[number], [entry], encoding, sessions)
+        staged = stage(partitions[number], [entry], encoding, sessions, step_ups=STEP_UP_ACTIONS)
         histories = staged.histories
         delta = Delta(
             offset + 1,
@@ -55,12 +58,14 @@ def test_the_traffic_is_bad_enough(tmp_path: Path) -> None:
         counted["clamped"] += staged.clamped
         counted["expired"] += staged.expired
         counted["evicted"] += staged.evicted
+        counted["step-ups"] += staged.unscored
     accounts = {"expired accounts", "evicted accounts"}
     wanted = {
         "duplicates",
         "clamped",
         "expired",
         "evicted",
+        "step-ups",
         Reason.MALFORMED,
         Reason.UNKNOWN_ACTION,
     } | accounts

@@ -46,6 +46,8 @@ def traffic(seed: int, start_ms: int) -> Iterator[tuple[bytes, bytes | None]]:
             sent = msgspec.structs.replace(event, occurred_at_ms=late_ms)
         elif draw < 0.06 and recent:  # a session id used again
             sent = msgspec.structs.replace(event, session_id=rng.choice(recent).session_id)
+        elif draw < 0.065:  # of a second factor, asked for or not: the breaker asks
+            sent = msgspec.structs.replace(event, action=rng.choice(["STEP_UP_PASSED", "STEP_UP_FAILED"]))
         elif draw < 0.07:  # an action no model knows
             sent = msgspec.structs.replace(event, action="FLY")
         elif draw < 0.08:

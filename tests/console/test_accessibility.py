@@ -25,6 +25,7 @@ _RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", 
 _ALERTS = [
     alert("blocked", account_id="one"),
     alert("reviewed", decision=Decision.REVIEW, account_id="one"),
+    alert("challenged", decision=Decision.CHALLENGE, account_id="one"),
     alert("denied", cause=Cause.DENY_LIST, scores=[]),
     explainable("explained", load_model(packaged_model_path("default"))),
 ]

@@ -304,10 +304,17 @@ def test_what_overruled_the_score_is_said(page: Chrome, commit: Commit) -> None:
     commit(
         alert("denied", cause=Cause.DENY_LIST, explanation=["the account is on the deny list"], **bare),
         alert(
-            "held back by it", decision=Decision.REVIEW, cause=Cause.CIRCUIT_BREAKER, explanation=[], **bare
+            "held back by it",
+            decision=Decision.CHALLENGE,
+            cause=Cause.CIRCUIT_BREAKER,
+            explanation=[],
+            **bare,
         ),
+        alert("failed", cause=Cause.STEP_UP_FAILED, action="STEP_UP_FAILED", **bare),
     )
-    wait_for(shows(page, "denied", "held back by it"), "the alerts")
+    wait_for(shows(page, "denied", "held back by it", "failed"), "the alerts")
+    told = f"step up failed: STEP_UP_FAILED after {', '.join(reversed(WINDOW))}"
+    assert told in texts(page, ".row .actions")  # it is no step of the window
     page.find_element(By.ID, "search").send_keys("deny list")
     assert shown(page) == ["denied"]
     open_alert(page, "denied")
@@ -317,7 +324,7 @@ def test_what_overruled_the_score_is_said(page: Chrome, commit: Commit) -> None:
     assert [one.text.split("\n")[1] for one in find(page, ".timeline .step:not(.head)")] == WINDOW
     page.find_element(By.ID, "search").send_keys(Keys.CONTROL, "a", Keys.DELETE)
     open_alert(page, "held back by it")
-    assert "REVIEW" in text(page, ".headline")
+    assert "CHALLENGE" in text(page, ".headline")
     assert "by circuit breaker" in text(page, ".headline")
 
 
@@ -404,7 +411,7 @@ def test_what_is_wrong_is_said_first(browser: Chrome, kafka: Broker, topic: str,
             metrics.shadow_model.info({"name": "next", "version": "8", "sha256": "cd" * 32})
             metrics.shadow_scores.labels("reached", "below").inc(3)
             metrics.breaker_open.labels("1").set(1)  # the last: a reading may come at any time
-            said = "Critical Circuit breaker open: blocks are held back as reviews on 1 of 2 partitions"
+            said = "Critical Circuit breaker open: blocks are held back as challenges on 1 of 2 partitions"
             wait_for(lambda: texts(browser, ".condition") == [said], "the breaker")
             assert "3 the deciding model’s only" in text(browser, "#shadow")  # noqa: RUF001
             metrics.breaker_open.labels("1").set(0)

@@ -111,7 +111,6 @@ def test_real_workers_tell_what_is_wrong(kafka: Broker, unique_name: UniqueName,
         partitions=2,
         metrics_port=0,
         shadow_model="seed",
-        breaker_min_blocks=5,
         model_watch_ms=100,
     )
     with stack.worker("--model", str(path)) as first:
@@ -125,7 +124,7 @@ def test_real_workers_tell_what_is_wrong(kafka: Broker, unique_name: UniqueName,
             assert figures.conditions == [
                 Condition(
                     Severity.CRITICAL,
-                    "Circuit breaker open: blocks are held back as reviews on 2 of 2 partitions",
+                    "Circuit breaker open: blocks are held back as challenges on 2 of 2 partitions",
                 ),
                 Condition(Severity.WARNING, models(figures)),
             ]
@@ -193,7 +192,7 @@ def test_the_worst_is_told_first() -> None:
     ]
     told = conditions(workers, stands_still=True, refused=[], lost=workers[:1])
     assert [(one.severity.value, one.text) for one in told] == [
-        ("critical", "Circuit breaker open: blocks are held back as reviews on 1 of 8 partitions"),
+        ("critical", "Circuit breaker open: blocks are held back as challenges on 1 of 8 partitions"),
         ("critical", "Events wait and none is scored: the workers stand still"),
         ("critical", "Events were deleted before they were read: 1,200"),
         (

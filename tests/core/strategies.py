@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from detector.contract.accounts import AccountListing, Listing
-from detector.contract.actions import Action
+from detector.contract.actions import STEP_UP_ACTIONS, Action
 from detector.contract.alerts import Alert, ModelReference
 from detector.contract.control import Control
 from detector.contract.events import SessionEvent
@@ -56,7 +56,15 @@ FIELDS = st.tuples(
 """Values of what SIGNALS read: channel, amount, device."""
 MODEL = ModelReference(name="sum", version="1", sha256="0" * 64)
 POLICY = Policy(threshold=0.5, model=MODEL)
-GUARDED = Policy(0.6, MODEL, review_threshold=0.4, breaker=BreakerLimits(0.4, 2, window_ms=100_000))
+GUARDED = Policy(
+    0.6,
+    MODEL,
+    review_threshold=0.3,
+    breaker=BreakerLimits(0.3, 2, window_ms=100_000, probation_sessions=12),
+    challenge_threshold=0.45,
+    epoch=b"guarded",
+    step_ups=STEP_UP_ACTIONS,
+)
 """All guard rails at once, set so that random logs meet all of them."""
 EVIDENCE = Evidence(window_weight=0.5, bias=0.1, logit_weight=0.4, drift=-0.1, floor=-1.5, scale_actions=6)
 EVIDENCES = st.sampled_from([None, EVIDENCE, Evidence(window_weight=0, bias=0, logit_weight=1, drift=0.2)])
@@ -131,8 +139,12 @@ def controls(draw: st.DrawFn, account_id: str, session_id: str, now_ms: int) -> 
 
 
 @st.composite
-def logs(draw: st.DrawFn, *, listings: bool = False) -> list[Entry]:
-    """Draw entries with repeated ids, times that jump both ways, gaps between offsets and, on demand, control records."""
+def logs(draw: st.DrawFn, *, listings: bool = False, step_ups: bool = False) -> list[Entry]:
+    """Draw entries with repeated ids, times that jump both ways, gaps between offsets and, on demand, control records.
+
+    And on demand what says of second factors what came of them.
+    """
+    actions = [*ACTIONS, *STEP_UP_ACTIONS] if step_ups else ACTIONS
     count = draw(st.integers(1, 60))
     offsets = itertools.accumulate(draw(st.lists(st.integers(1, 3), min_size=count, max_size=count)))
     events = []
@@ -149,7 +161,7 @@ def logs(draw: st.DrawFn, *, listings: bool = False) -> list[Entry]:
             event_id=f"e{draw(st.integers(0, 40))}",
             session_id=session,
             account_id=f"account-{session}",
-            action=draw(st.sampled_from(ACTIONS)),
+            action=draw(st.sampled_from(actions)),
             occurred_at_ms=now_ms,
         )
         events.append(Entry(offset, now_ms, event))

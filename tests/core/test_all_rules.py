@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from detector.contract.accounts import Listing
+from detector.contract.actions import STEP_UP_ACTIONS
 from detector.contract.alerts import encode_alert
 from detector.contract.events import SessionEvent
 from detector.core.decision import Policy
@@ -60,7 +61,7 @@ def crowded(draw: st.DrawFn) -> list[Entry]:
             event_id=f"e{draw(st.integers(0, 60))}",
             session_id=f"s{session}",
             account_id=account,
-            action=draw(st.sampled_from(ACTIONS)),
+            action=draw(st.sampled_from([*ACTIONS, *STEP_UP_ACTIONS])),
             occurred_at_ms=at_ms,
         )
         entries.append(Entry(number * 2, now_ms, event, vouched, draw(FIELDS)))
@@ -90,11 +91,11 @@ def told(outcomes: Sequence[Outcome]) -> tuple[object, ...]:
         [one for outcome in outcomes for one in outcome.scores],
         sum((outcome.suppressed for outcome in outcomes), Counter()),
         sum((outcome.agreement for outcome in outcomes), Counter()),
+        sum((outcome.step_ups for outcome in outcomes), Counter()),
         *(
             sum(getattr(one, name) for one in outcomes)
-            for name in ("trips", "listings", "verdicts", "duplicates")
+            for name in ("trips", "listings", "verdicts", "duplicates", "clamped", "unscored")
         ),
-        sum(outcome.clamped for outcome in outcomes),
     )
 
 

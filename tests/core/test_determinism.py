@@ -46,7 +46,7 @@ def encoded(found: list[Alert]) -> list[bytes]:
 
 
 @settings(max_examples=400)
-@given(logs(listings=True), st.integers(1, 60), st.integers(1, 60), EVIDENCES)
+@given(logs(listings=True, step_ups=True), st.integers(1, 60), st.integers(1, 60), EVIDENCES)
 def test_any_cut_into_batches_gives_the_same_alerts(
     log: Log, one: int, other: int, evidence: Evidence | None
 ) -> None:
@@ -55,7 +55,7 @@ def test_any_cut_into_batches_gives_the_same_alerts(
 
 
 @settings(max_examples=400)
-@given(logs(listings=True), st.data(), EVIDENCES)
+@given(logs(listings=True, step_ups=True), st.data(), EVIDENCES)
 def test_a_partition_handed_over_anywhere_goes_on_the_same(
     log: Log, data: st.DataObject, evidence: Evidence | None
 ) -> None:

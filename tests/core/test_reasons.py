@@ -60,7 +60,7 @@ def alert_of(window: bytes, number: int = 0, **changes: Any) -> Alert:
 def reasoned(window_of_each: Sequence[bytes], score: Score = hashed, **changes: Any) -> list[Alert]:
     """Give alerts of these windows their reasons, all in one batch."""
     alerts = [alert_of(window, number, **changes) for number, window in enumerate(window_of_each)]
-    decided = Decided(alerts, list(window_of_each), [], Counter(), {}, BreakerState(), 0)
+    decided = Decided(alerts, list(window_of_each), Counter(), {}, BreakerState(), 0)
     return with_reasons(decided, WIDE, score).alerts
 
 
@@ -145,7 +145,7 @@ def test_reasons_depend_on_nothing_but_the_window(drawn: list[bytes]) -> None:
 
 @given(windows(40))
 def test_what_overruled_the_score_comes_first(window: bytes) -> None:
-    """The deny list is named before the reasons; what the breaker held back has only the breaker, and costs nothing."""
+    """The deny list is named before the reasons; what is none of the model's doing has only that, and costs nothing."""
 
     def refusing(_: NDArray[np.void]) -> NDArray[np.float32]:
         raise AssertionError("scored")
@@ -153,8 +153,10 @@ def test_what_overruled_the_score_comes_first(window: bytes) -> None:
     plain, denied = reasoned([window])[0], reasoned([window], cause=Cause.DENY_LIST)[0]
     assert denied.explanation == ["the account is on the deny list", *plain.explanation]
     (held_back,) = reasoned([window], refusing, cause=Cause.CIRCUIT_BREAKER)
-    assert held_back.explanation == ["review instead of block: the circuit breaker is open"]
-    assert held_back.scores == []
+    assert held_back.explanation == ["challenge instead of block: the circuit breaker is open"]
+    (failed,) = reasoned([window], refusing, cause=Cause.STEP_UP_FAILED)
+    assert failed.explanation == ["the second factor that the session was asked for failed"]
+    assert held_back.scores == failed.scores == []
 
 
 @given(logs(), st.integers(1, 60))

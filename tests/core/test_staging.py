@@ -13,7 +13,7 @@ from detector.contract.events import SessionEvent
 from detector.core.encoding import Encoding, UnknownActionError
 from detector.core.listed import OVERHEAD_BYTES
 from detector.core.partition import Delta, Partition
-from detector.core.session import touched_ms
+from detector.core.session import ENDED, MARKS, MAX_ACTIONS, head, pack, touched_ms, with_marks
 from detector.core.staging import Entry, SessionLimits, Staged, stage
 from tests.core.strategies import ENCODING, logs
 
@@ -215,3 +215,25 @@ def test_listed_accounts_are_bounded_and_none_goes_without_a_word(
     assert [(one.offset, one.reason) for one in found] == [
         (offset, Reason.LISTING_REFUSED) for offset in refused
     ]
+
+
+_MARKS = st.sets(st.sampled_from([1 << bit for bit in range(12) if MARKS >> bit & 1])).map(sum)
+
+
+@given(
+    st.integers(1, 2**33),
+    _MARKS,
+    _MARKS,
+    st.sampled_from([0, ENDED]),
+    st.binary(max_size=9),
+    st.binary(max_size=9),
+)
+def test_a_session_is_packed_with_all_its_marks(
+    actions: int, marks: int, more: int, ended: int, steps: bytes, hashes: bytes
+) -> None:
+    """Those beside its number of actions change neither it nor each other; beyond what there is room for it stays."""
+    packed = pack(5, 7, actions, marks | ended, steps, hashes)
+    last_ms, touched_at_ms, number, steps_end, hashes_at, flags = head(packed)
+    assert (last_ms, touched_at_ms, number, flags) == (5, 7, min(actions, MAX_ACTIONS), marks | ended)
+    assert (packed[steps_end - len(steps) : steps_end], packed[hashes_at:]) == (steps, hashes)
+    assert head(with_marks(packed, more)) == (5, 7, number, steps_end, hashes_at, marks | more | ended)

@@ -23,8 +23,9 @@ from detector.core.pipeline import Outcome, Share
 from detector.core.profile import OVER_AFTER_S, Profile, tag_of
 from detector.core.signals import ABSENT, FIRST, Kind, Signal, Signals
 from detector.core.staging import Entry, SessionLimits
+from tests.core.guarded import event, events, score
 from tests.core.strategies import SIGNALLED, SOURCE, pipeline
-from tests.core.test_guard_rails import REVIEWING, event, events, score
+from tests.core.test_guard_rails import REVIEWING
 
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
 BEGIN_MS = 1_790_000_000_000

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.contract.events import SessionEvent
+from detector.core.clocks import QUORUM, WITNESSES
 from detector.core.partition import Delta, Partition
 from detector.core.session import touched_ms
-from detector.core.staging import QUORUM, WITNESSES, Candidate, Entry, SessionLimits, stage
+from detector.core.staging import Candidate, Entry, SessionLimits, stage
 from tests.core.strategies import ENCODING, event_of
 
 IDLE_MS, STEP_MS = 60_000, 5_000

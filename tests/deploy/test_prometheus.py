@@ -18,7 +18,7 @@ LOADED = 'sum(increase(detector_model_reloads_total{outcome="loaded"}[5m]))'
 SHOWN = [
     'sum(rate(detector_events_total{outcome="dead_letter"}[1m]))',
     'sum(increase(detector_alerts_total{decision="BLOCK"}[5m]))',
-    'sum(increase(detector_alerts_total{decision="REVIEW"}[5m]))',
+    'sum(increase(detector_alerts_total{decision="CHALLENGE"}[5m]))',
     LOADED,
     'sum(increase(detector_model_reloads_total{outcome="refused"}[5m]))',
     "sum(increase(detector_breaker_trips_total[5m]))",

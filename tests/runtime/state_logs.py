@@ -127,7 +127,9 @@ def delta_of(partition: Partition, number: int, batch: tuple[object, ...]) -> De
         profiles[account] = pack(0, stream_time_ms, 1, PROFILE, b"", bytes([number, at]))
     removed = sorted(itertools.islice(partition.sessions, gone))  # type: ignore[call-overload]
     forgotten = sorted(itertools.islice(partition.profiles, gone // 2))  # type: ignore[operator]
-    breaker = BreakerState(is_open=bool(number % 2), counts=((number, 1, 0),))
+    breaker = BreakerState(
+        is_open=bool(number % 2), counts=((number, 1, 0),), epoch=b"of now", evidence=number / 7
+    )
     next_offset = partition.next_offset + 3
     told_last = itertools.islice(partition.alerted, gone // 2)  # type: ignore[operator]
     alerted: dict[bytes, Alerted | None] = dict.fromkeys(told_last)
@@ -135,5 +137,7 @@ def delta_of(partition: Partition, number: int, batch: tuple[object, ...]) -> De
         key = b"%d" % one
         alerted.pop(key, None)
         told = partition.next_offset + at
-        alerted[key] = Alerted(told, stream_time_ms, stream_time_ms, Decision.BLOCK, "m", ((b"i", True),))
+        alerted[key] = Alerted(
+            told, stream_time_ms, stream_time_ms, Decision.BLOCK, "m", ((b"i", Decision.BLOCK),)
+        )
     return Delta(next_offset, stream_time_ms, removed, changed, listed, breaker, forgotten, profiles, alerted)  # type: ignore[arg-type]

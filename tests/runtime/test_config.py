@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.runtime.config import BELOW, ConfigurationError, DetectorConfig
+from detector.runtime.config import ConfigurationError, DetectorConfig
+from detector.runtime.fitting import BELOW
 from detector.runtime.settings import flag_of
 
 FLOATS = [one.name for one in fields(DetectorConfig) if isinstance(one.default, float)]
@@ -57,6 +58,19 @@ def test_of_two_settings_one_has_to_be_below_the_other(low: str, high: str, othe
         (
             {"threshold": 0.5, "review_threshold": 0.5},
             "--review-threshold is 0.5: expected less than --threshold",
+        ),
+        (
+            {"threshold": 0.5, "challenge_threshold": 0.5},
+            "--challenge-threshold is 0.5: expected less than --threshold",
+        ),
+        (
+            {"challenge_threshold": 0.4, "review_threshold": 0.4},
+            "--review-threshold is 0.4: expected less than --challenge-threshold",
+        ),
+        ({"challenge_threshold": -0.5}, "--challenge-threshold is -0.5: expected a score, 0 for none or -1"),
+        (
+            {"step_up_passed": "SAME", "step_up_failed": "SAME"},
+            "--step-up-passed and --step-up-failed are both 'SAME'",
         ),
         ({"shadow_threshold": 0.5}, "expected --shadow-model"),
         ({"max_dead_letter_bytes": 12 * 1024 * 1024}, "--max-dead-letter-bytes and --max-event-bytes"),

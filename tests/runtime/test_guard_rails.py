@@ -20,7 +20,7 @@ from detector.model.artifact import load_model, packaged_model_path
 from detector.runtime.processing import processor_of
 from detector.runtime.replaying import batches_of_topic, replay
 from tests.model.models import metadata, random_weights, with_canaries
-from tests.runtime.stack import PATIENCE_S, Stack, alerts_in, without_clock
+from tests.runtime.stack import PATIENCE_S, Stack, alerts_in, exposed, without_clock
 from trainer.training.export import build_graph, model_file
 
 NOW_MS = 1_790_000_000_000
@@ -55,14 +55,19 @@ def write_bad_model(path: Path) -> None:
     path.write_bytes(model_file(graph, with_canaries(graph, metadata())))
 
 
-def test_a_bad_model_is_held_back_through_a_crash_and_recovers(
-    make_stack: Callable[..., Stack], tmp_path: Path
-) -> None:
-    """A model that blocks everybody locks few out: the breaker opens, is open after a crash, and closes once mended."""
+def test_a_bad_model_is_held_back_through_a_crash(make_stack: Callable[..., Stack], tmp_path: Path) -> None:
+    """A model that blocks everybody locks nine customers of a partition out, through a crash in its probation.
+
+    The model that replaces it is on probation, and blocks what it should.
+    """
     write_bad_model(tmp_path / "bad.onnx")
     stack = make_stack(partitions=1)
-    bad = ("--model", str(tmp_path / "bad.onnx"), "--batch-max-events", "50")
-    stack.publish(sessions(0, 200))
+    bad = ("--model", str(tmp_path / "bad.onnx"), "--batch-max-events", "7")
+    stack.publish(sessions(0, 5))
+    worker = stack.start(*bad)
+    stack.wait_until_processed()
+    worker.kill()  # with half of the evidence in the state
+    stack.publish(sessions(5, 200))
     worker = stack.start(*bad)
     worker.wait_until_logged("circuit breaker opened")
     worker.kill()
@@ -70,8 +75,8 @@ def test_a_bad_model_is_held_back_through_a_crash_and_recovers(
         stack.publish(sessions(200, 400))
         stack.wait_until_processed()
         assert "circuit breaker closed" not in again.log.read_text()
-    spans: dict[TopicPartition, Span] = {TopicPartition(stack.config.input_topic, 0): (0, 400 * 3)}
     of_bad = list(stack.alerts())
+    spans: dict[TopicPartition, Span] = {TopicPartition(stack.config.input_topic, 0): (0, 400 * 3)}
     stack.publish(sessions(400, 1_000))
     with stack.worker() as mended:
         stack.wait_until_processed()
@@ -86,16 +91,89 @@ def test_a_bad_model_is_held_back_through_a_crash_and_recovers(
     expected += alerts_in(replay(after(stack, 400 * 3), good_model, partitions))
     found = stack.alerts()
     assert without_clock(found) == without_clock(expected)
+    assert not partitions[TopicPartition(stack.config.input_topic, 0)].breaker.on_probation
 
     assert len(of_bad) == 400  # one for each session
-    assert sum(alert.decision is Decision.BLOCK for alert in of_bad) == 19
-    assert all(alert.cause is Cause.CIRCUIT_BREAKER for alert in of_bad[19:])
-    of_good = found[400:]
-    first = next(at for at, alert in enumerate(of_good) if alert.decision is Decision.BLOCK)
-    assert {alert.decision for alert in of_good[first:]} == {Decision.BLOCK}
-    # Open while the bad model's sessions are more than an eighth of the window: ten minutes, 300 sessions.
-    assert 400 < int(of_good[first].session_id[1:]) <= 400 + 310
-    assert len(of_good) == 60  # each tenth session, reviewed or blocked
+    assert [alert.decision for alert in of_bad] == [Decision.BLOCK] * 9 + [Decision.CHALLENGE] * 391
+    assert all(alert.cause is Cause.CIRCUIT_BREAKER for alert in of_bad[9:])
+    assert [alert.decision for alert in found[400:]] == [Decision.BLOCK] * 60  # each tenth session
+
+
+def test_a_wave_is_blocked_by_a_proven_model_through_a_crash(make_stack: Callable[..., Stack]) -> None:
+    """Three of ten sessions are attacks, twenty of them in a row: all are blocked, whoever reads on."""
+    stack = make_stack(partitions=1)
+    stack.publish(sessions(0, 600))
+    with stack.worker():
+        stack.wait_until_processed()
+    wave = [*range(600, 620), *(number for number in range(620, 1_600) if number % 10 < 3)]
+    attacks = set(wave)
+    stack.publish(
+        [
+            one
+            for number in range(600, 1_600)
+            for one in session(number, ATTACK if number in attacks else NORMAL)
+        ]
+    )
+    worker = stack.start("--batch-max-events", "200")
+    worker.wait_until_logged("holding partitions")
+    worker.kill()
+    with stack.worker():
+        stack.wait_until_processed()
+    found = stack.alerts()
+    assert {alert.decision for alert in found} == {Decision.BLOCK}
+    assert {f"s{number}" for number in wave} <= {alert.session_id for alert in found}
+    assert without_clock(found) == without_clock(stack.expected()[0])
+
+
+def test_second_factors_clear_and_block_exactly_once_through_a_crash(
+    make_stack: Callable[..., Stack],
+) -> None:
+    """A challenge, and what came of it in the log: passed, failed, or told of sessions that nobody asked."""
+    threshold, challenge = 0.999_999, 0.01
+    settings = (
+        "--threshold",
+        str(threshold),
+        "--challenge-threshold",
+        str(challenge),
+        "--batch-max-events",
+        "3",
+    )
+    stack = make_stack(partitions=2, threshold=threshold, challenge_threshold=challenge, metrics_port=0)
+    asked = ["LOGIN", "CHANGE_PASSWORD", "ADD_RECIPIENT"]
+    published = {
+        "passed": [*asked, "STEP_UP_PASSED", "TRANSFER_SMALL"],
+        "failed": [*asked, "STEP_UP_FAILED", "TRANSFER_SMALL"],
+        "ahead": ["LOGIN", "STEP_UP_PASSED", *asked[1:]],
+        "lawful": ["LOGIN", "STEP_UP_PASSED", "VIEW_BALANCE", "STEP_UP_FAILED"],
+    }
+    numbers = {name: range(10 * at, 10 * at + 5) for at, name in enumerate(published)}
+    logs = [list(session(number, actions)) for name, actions in published.items() for number in numbers[name]]
+    stack.publish([one for log in logs for one in log[:3]])
+    worker = stack.start(*settings)
+    stack.wait_until_processed()
+    worker.kill()
+    stack.publish([one for log in logs for one in [*log[3:], log[-1]]])  # the last comes twice
+    with stack.worker(*settings) as again:
+        stack.wait_until_processed()
+        step_ups = {one.labels["outcome"]: one.value for one in exposed(again, "detector_step_ups_total")}
+        events = {one.labels["outcome"]: one.value for one in exposed(again, "detector_events_total")}
+    found = stack.alerts()
+    assert without_clock(found) == without_clock(stack.expected()[0])
+    told: dict[str, list[tuple[str, str]]] = {}
+    for alert in found:
+        told.setdefault(alert.session_id, []).append((alert.decision.value, alert.cause.value))
+    challenged = ("CHALLENGE", "score")
+    assert told == {
+        **{f"s{number}": [challenged] for number in (*numbers["passed"], *numbers["ahead"])},
+        **{f"s{number}": [challenged, ("BLOCK", "step_up_failed")] for number in numbers["failed"]},
+    }
+    assert step_ups == {"passed": 5, "failed": 5}
+    assert (events["unscored"], events["duplicate"], events["dead_letter"]) == (
+        15,
+        20,
+        0,
+    )  # ten by the worker before
+    assert stack.read(stack.config.dead_letter_topic) == []
 
 
 def after(stack: Stack, offset: int) -> Iterator[Batch]:

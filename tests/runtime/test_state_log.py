@@ -12,7 +12,7 @@ from detector.contract.accounts import Listing
 from detector.contract.alerts import Decision
 from detector.contract.verdicts import Finding
 from detector.core.alerted import Alerted
-from detector.core.breaker import BreakerState
+from detector.core.breaker import Breaker, BreakerLimits, BreakerState
 from detector.core.listed import Timed
 from detector.core.partition import Delta, Partition
 from detector.core.session import PROFILE, pack, profile_key
@@ -40,7 +40,9 @@ ALERTED = st.builds(
     st.integers(0, 2**60),
     st.sampled_from(Decision),
     IDS,
-    st.lists(st.tuples(st.binary(min_size=16, max_size=16), st.booleans()), max_size=2).map(tuple),
+    st.lists(st.tuples(st.binary(min_size=16, max_size=16), st.sampled_from(Decision)), max_size=2).map(
+        tuple
+    ),
     st.sampled_from([None, *Finding]),
     st.integers(0, 2**60),
 )
@@ -63,7 +65,15 @@ DELTAS = st.builds(
         st.sampled_from([Listing.ALLOW, Listing.DENY, Timed(Listing.ALLOW, 2**50, b"s", 3), None]),
         max_size=3,
     ),
-    st.builds(BreakerState, st.booleans(), COUNTS.map(tuple)),
+    st.builds(
+        BreakerState,
+        st.booleans(),
+        COUNTS.map(tuple),
+        st.binary(max_size=8),
+        st.integers(0, 2**40),
+        st.floats(0, 100),
+        st.booleans(),
+    ),
     st.lists(IDS.map(profile_key), max_size=4),
     PROFILES,
     st.dictionaries(st.binary(min_size=16, max_size=16), st.none() | ALERTED, max_size=3).map(told),
@@ -117,9 +127,11 @@ def test_listed_accounts_and_alerted_sessions_are_cut_too() -> None:
     partition = Partition(7)
     for number in range(3_000):
         partition.list(f"a{number:0250d}", Listing.DENY)
-        one = Alerted(number, 1, 1, Decision.BLOCK, "m" * 100, ((bytes(16), True),))
+        one = Alerted(number, 1, 1, Decision.BLOCK, "m" * 100, ((bytes(16), Decision.BLOCK),))
         partition.tell(b"%016d" % number, one)
-    partition.breaker = BreakerState(is_open=True, counts=((60_000, 3, 2),))
+    partition.breaker = BreakerState(
+        is_open=True, counts=((60_000, 3, 2),), epoch=b"of now", awaited=7, evidence=0.1 + 0.2, holds_all=True
+    )
     values = state_values(partition)
     assert len(values) > 2
     assert max(map(len, values)) <= MAX_RECORD_BYTES + _HEAD_BYTES
@@ -170,10 +182,23 @@ def test_a_log_of_an_old_format_is_gone_on_with(form: int) -> None:
             assert replayed([one for one in log.log if one != log.log[lost]])[0].next_offset == 10
 
 
+def test_the_format_of_before_probations_is_read() -> None:
+    """A record of format 3 gives its sessions, and a breaker whose model is unknown: it goes on probation."""
+    (value,) = delta_values(Delta(1, 0, [], {"s": pack(0, 9, 1, 0, b"", b"")}))
+    fields = msgspec.msgpack.decode(value[5:])
+    fields[6] = [True, [[60_000, 3, 2]]]  # the breaker, as it was then
+    payload = msgspec.msgpack.encode(fields)
+    restored, _ = replayed([(0, bytes([3]) + zlib.crc32(payload).to_bytes(4, "big") + payload)])
+    assert list(restored.sessions) == ["s"]
+    assert restored.breaker == BreakerState(is_open=True, counts=((60_000, 3, 2),))
+    limits = BreakerLimits(0.25, 100, 600_000, 500)
+    assert Breaker(limits, restored.breaker, b"of now").state == BreakerState(epoch=b"of now", awaited=500)
+
+
 def test_a_format_of_the_future_is_refused_by_name() -> None:
     """A state of a newer detector is not guessed at."""
     (value,) = delta_values(Delta(1, 0, [], {}))
-    with pytest.raises(StateRefusedError, match="format 04, expected one of 01, 02, 03"):
+    with pytest.raises(StateRefusedError, match="format 05, expected one of 01, 02, 03, 04"):
         decode_state(bytes([FORMAT + 1]) + value[1:], ENCODING)
 
 

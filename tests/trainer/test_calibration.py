@@ -13,6 +13,7 @@ from trainer.training.calibration import (
     Wanted,
     calibrate,
     calibrated_loss,
+    choose_challenge_threshold,
     choose_threshold,
     logits_of,
 )
@@ -221,3 +222,43 @@ def test_the_calibrated_loss_forgives_being_too_sure(slope: float, shift: float)
     assert loss < 0.5 * chance
     assert calibrated_loss(-logits, labels, weights) == pytest.approx(chance)
     assert calibrated_loss(np.where(labels == 1, np.nan, logits), labels, weights) == np.inf
+
+
+def test_a_challenge_has_a_budget_of_its_own() -> None:
+    """Of 20,000 lawful sessions a hundredth is asked for a second factor, those that are blocked among them."""
+    scores, labels = _sessions(20_000, 500)
+    chosen = choose_threshold(Wanted(), scores, labels, 0.005)
+    for asked, share in ((None, 0.01), (0.05, 0.05)):
+        found, told = choose_challenge_threshold(asked, chosen, scores, labels)
+        assert found is not None
+        assert found < chosen.threshold
+        assert (scores[labels == 0] >= found).mean() == pytest.approx(share)
+        assert not told
+
+
+def test_a_challenge_that_the_data_cannot_show_is_told_or_left_out() -> None:
+    """Of 80 lawful sessions one is the nearest to 0.5 %, and that is said; without being asked for there is none."""
+    scores, labels = _sessions(80, 20)
+    chosen = choose_threshold(Wanted(threshold=0.99), scores, labels, 0.5)
+    assert choose_challenge_threshold(None, chosen, scores, labels) == (None, "")
+    found, told = choose_challenge_threshold(0.005, chosen, scores, labels)
+    assert found is not None
+    assert (scores[labels == 0] >= found).sum() == 1
+    assert (
+        "80 lawful validation sessions cannot show 0.50% challenged: the nearest that they can, 1.25%" in told
+    )
+
+
+def test_no_challenge_lies_above_the_block() -> None:
+    """Where more are blocked than may be challenged there is none, which is told to who asked; a given threshold asks none."""
+    scores, labels = _sessions(20_000, 500)
+    chosen = choose_threshold(Wanted(target_fpr=0.02), scores, labels, 0.005)
+    assert choose_challenge_threshold(None, chosen, scores, labels) == (None, "")
+    found, told = choose_challenge_threshold(0.01, chosen, scores, labels)
+    assert found is None
+    assert told.startswith(
+        "--challenge-fpr 0.01 challenges nobody: as many lawful sessions are blocked already"
+    )
+    given = choose_threshold(Wanted(threshold=0.999), scores, labels, 0.005)
+    assert choose_challenge_threshold(None, given, scores, labels) == (None, "")
+    assert choose_challenge_threshold(0.01, given, scores, labels)[0] is not None

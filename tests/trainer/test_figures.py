@@ -94,6 +94,39 @@ def test_blocks_count_by_when_they_come() -> None:
     assert figures.seconds_until_block_median == pytest.approx(np.median([1, 2, 4, 5]))
 
 
+def test_what_a_second_factor_adds_is_what_it_stops_before_the_money() -> None:
+    """Challenged or blocked before the last large transfer, over all and by family, and how many lawful ones are asked."""
+    rows = [
+        _attack("blocked before", DRAIN, [0, 0.9, 0, 0, 0]),
+        _attack("challenged before, blocked after", [*DRAIN, "VIEW"], [0, 0.3, 0, 0, 0, 0.9]),
+        _attack("challenged on it", DRAIN, [0, 0, 0, 0, 0.3]),
+        _attack("never", DRAIN, [0, 0, 0, 0, 0.1]),
+        _lawful("quiet", [0.1, 0.2]),
+        _lawful("asked", [0.1, 0.3]),
+        _lawful("blocked", [0.9]),
+        _lawful("quiet, too", [0.1]),
+    ]
+    figures = evaluate(_scored(rows), 0.5, challenge_threshold=0.25)
+    numbers = figures.numbers()
+    assert (numbers["challenge_threshold"], numbers["lawful_challenged"]) == (0.25, 0.5)
+    assert (numbers["recall"], numbers["stopped"]) == (0.5, 0.75)
+    assert numbers["blocked_before_last_large"] == pytest.approx(0.25)
+    assert (numbers["stopped_before_last_large"], numbers["stopped_by_last_large"]) == (0.5, 0.75)
+    family = figures.by_family["f"]
+    assert (family.before_money, family.stopped_before_money) == (0.25, 0.5)
+    (table,) = [one for one in sections(figures) if one.header[0] == "attack family"]
+    assert table.header[-2:] == ("before the last large transfer", "challenged or blocked before it")
+    assert [row[-2:] for row in table.rows] == [("25.0%", "50.0%")]
+    plain = evaluate(_scored(rows), 0.5)
+    assert not {"lawful_challenged", "stopped"} & plain.numbers().keys()
+    assert all(
+        len(row) == len(one.header)
+        for found in (plain, figures)
+        for one in sections(found)
+        for row in one.rows
+    )
+
+
 def test_attacks_of_several_sessions_are_blocked_before_the_money_or_not() -> None:
     """By a block in any of their sessions, if it is before their first large transfer; those of one do not count."""
     rows = []

@@ -33,6 +33,8 @@ from trainer.evaluation.figures import differences
 from trainer.evaluation.figures import evaluate as evaluate_scores
 from trainer.evaluation.report import difference_section, escape_section, write_report
 from trainer.evaluation.scoring import OnPart, Scored, score_with_model
+from trainer.evaluation.thresholds import threshold_for
+from trainer.evaluation.units import judge
 from trainer.progress import Terminal
 
 _PARTS: Final = {
@@ -74,6 +76,16 @@ def _checked(_: click.Context, __: click.Parameter, path: Path | None) -> Path |
     help="Part of the data to evaluate on.",
 )
 @click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), help="[default: the model's own]")
+@click.option(
+    "--challenge-threshold",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="[default: the model's own, if it has one]",
+)
+@click.option(
+    "--challenge-fpr",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="In its place the score that challenges this share of the lawful sessions evaluated on.",
+)
 @click.option(
     "--unit", type=click.Choice(get_args(LabelsOf)), help="What an example is.  [default: what is labelled]"
 )
@@ -128,6 +140,7 @@ def evaluate(model: str, *, at_k: Sequence[int], as_json: bool, **options: Any) 
             at_k=at_k,
             money=Money.of(loaded.metadata),
             part="simulated" if options["preset"] else _PARTS[options["part"]],
+            challenge_threshold=_challenge_threshold(options, loaded, scored),
         )
         found: dict[str, Any] = msgspec.to_builtins(figures, str_keys=True)
         tables = []
@@ -155,11 +168,23 @@ def evaluate(model: str, *, at_k: Sequence[int], as_json: bool, **options: Any) 
 
 def _check(options: dict[str, Any]) -> None:
     """Refuse options that the sessions to evaluate on leave without a meaning."""
+    if options["challenge_threshold"] and options["challenge_fpr"]:
+        raise click.UsageError(
+            "--challenge-threshold and --challenge-fpr each decide who is challenged: expected one of them"
+        )
     if options["preset"] is not None:
         refuse_ignored("simulated traffic", ("part",))
     elif options["part"] == "all":
         refuse_ignored("--split all", SPLIT_OPTIONS)
     refuse_ignored_by_source(options, ("seed", "sessions"))
+
+
+def _challenge_threshold(options: dict[str, Any], model: Model, scored: Scored) -> float | None:
+    if options["challenge_fpr"] is None:
+        given: float | None = options["challenge_threshold"]
+        return given or model.challenge_threshold
+    judged = judge(scored, "session")
+    return threshold_for(judged.scores[~judged.labels], options["challenge_fpr"])
 
 
 def _loaded(model: str) -> Model:

@@ -40,7 +40,7 @@ from trainer.evaluation.report import write_report
 from trainer.evaluation.units import labels_by
 from trainer.progress import Terminal
 from trainer.training.backend import BackendMissingError
-from trainer.training.calibration import DEFAULT_TARGET_FPR, TrainingError, Wanted
+from trainer.training.calibration import DEFAULT_CHALLENGE_FPR, DEFAULT_TARGET_FPR, TrainingError, Wanted
 from trainer.training.checkpoint import CheckpointError
 from trainer.training.config import TrainingConfig
 from trainer.training.defaults import GAP_BUCKETS, Schedule
@@ -52,6 +52,7 @@ from trainer.training.pipeline import train as train_model
 _OF_NOTEBOOK: Final = {
     *("preset", "seed", "steps", "batch_size", "learning_rate", "name", "version", "device"),
     *Wanted._fields,
+    "challenge_fpr",
 }
 """Options that the preset seed takes; all else of it is as in the notebook."""
 _FROM_DATA = "[default: from the data]"
@@ -126,6 +127,12 @@ _FROM_DATA = "[default: from the data]"
     type=click.FloatRange(0, 1, min_open=True),
     help="Lawful sessions that may raise an alarm in their life; sets the threshold.  "
     f"[default: {DEFAULT_TARGET_FPR}; the best F1, where the data cannot show so few]",
+)
+@click.option(
+    "--challenge-fpr",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Lawful sessions that may be asked for a second factor in their life; sets the challenge threshold.  "
+    f"[default: {DEFAULT_CHALLENGE_FPR}; none, where the data cannot show so few]",
 )
 @click.option("--cost-fn", type=click.FloatRange(min=0, min_open=True), help="Cost of a missed attack.")
 @click.option("--cost-fp", type=click.FloatRange(min=0, min_open=True), help="Cost of a false alarm.")
@@ -247,6 +254,7 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
         name=options["name"] or config.name,
         version=options["version"],
         device=options["device"],
+        challenge_fpr=options["challenge_fpr"],
     )
     if is_notebook:
         return config, seed_preset(SESSIONS, seed, TEST_SHARE)

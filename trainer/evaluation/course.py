@@ -114,6 +114,17 @@ class Course:
             rates["several_blocked_before_large"] = self.before_first_large[known], self.ends_several[known]
         return rates
 
+    def stops(self, known: NDArray[np.int64]) -> dict[str, tuple[Flags, Flags]]:
+        """Return what a second factor stops of some of the sessions, where this is the course until it is asked for."""
+        attack, blocked, has_money = self.attack[known], self.blocked[known], self.has_money[known]
+        rates = {"lawful_challenged": (blocked & ~attack, ~attack), "stopped": (blocked & attack, attack)}
+        if has_money.any():
+            rates |= {
+                "stopped_before_last_large": (self.before_last_large[known], has_money),
+                "stopped_by_last_large": (self.by_last_large[known], has_money),
+            }
+        return rates
+
 
 def _over_sessions(
     scored: Scored, blocks: NDArray[np.int64], first: NDArray[np.int64], first_large: NDArray[np.int64]

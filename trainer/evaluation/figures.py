@@ -43,6 +43,8 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     """Alerts among the sessions: recall of a family, false-alarm rate of a lawful kind. Its interval is Wilson's."""
     before_money: float | None = None
     """Of the attacks that move money, those blocked before their last large transfer; None where there are none."""
+    stopped_before_money: float | None = None
+    """… those challenged or blocked before it; None where nothing is challenged, too."""
 
 
 class AtK(msgspec.Struct, frozen=True):
@@ -69,6 +71,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     base_rate_from: str
     threshold: float
     best_f1_threshold: float
+    challenge_threshold: float | None = None
+    """The score that asks for a second factor; None where none does."""
     smallest_rate: float
     """One of the lawful examples: no smaller share of false alarms can be told."""
     estimates: dict[str, Estimate]
@@ -78,7 +82,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     model of whole sessions `served_recall` and `served_false_alarm_rate` by scores after each action, and of
     sessions `blocked_after_N` actions of the attacker and, of attacks that move money, `blocked_before_last_large`
     transfer, `blocked_by_last_large`, `blocked_before_any_money`; of attacks of several sessions
-    `several_blocked_before_large`, where the data says which sessions are of one attack. Intervals are of 95 %, by a bootstrap over accounts
+    `several_blocked_before_large`, where the data says which sessions are of one attack. Where a score challenges,
+    `lawful_challenged`, `stopped`, `stopped_before_last_large` and `stopped_by_last_large`: challenged or blocked, as if
+    no attacker passed the second factor. Intervals are of 95 %, by a bootstrap over accounts
     (sessions, without accounts), and at least as wide as Wilson's of a rate, as what follows from any two rates in
     Wilson's, and as what so many of the rarer kind can tell of an area."""
     at_k: dict[int, AtK]
@@ -122,6 +128,7 @@ def evaluate(
     at_k: Sequence[int] = (),
     money: Money = BUILT_IN,
     part: str = "held out",
+    challenge_threshold: float | None = None,
 ) -> Figures:
     """Evaluate a model's scores.
 
@@ -134,6 +141,7 @@ def evaluate(
         at_k: how many of the highest to give precision and recall of.
         money: the actions that move it.
         part: which of the data the examples are, in words.
+        challenge_threshold: the score that asks for a second factor, if one does.
 
     Raises:
         DataError: the examples are not of both kinds, or are to be accounts and there are none.
@@ -144,6 +152,10 @@ def evaluate(
     course = Course.of(scored, threshold, money) if judged.unit == "session" else None
     blocked = judged.scores >= threshold if course is None else course.blocked[judged.index]
     more = _as_served(scored, judged.unit, threshold) | ({} if course is None else course.rates(judged.index))
+    challenged = None
+    if course is not None and challenge_threshold is not None:
+        challenged = Course.of(scored, challenge_threshold, money)
+        more |= challenged.stops(judged.index)
     measure, rates = _measure(judged, rate, blocked, more)
     curve = Ranking.of(attack, judged.scores).curve(rate)
     brier, ece = _calibration(judged, curve.odds)
@@ -158,6 +170,7 @@ def evaluate(
         base_rate_from="the examples' own" if base_rate is None else base_rate_from,
         threshold=threshold,
         best_f1_threshold=curve.best_f1()[1],
+        challenge_threshold=challenge_threshold if challenged else None,
         smallest_rate=1 / int((~attack).sum()),
         estimates=_estimates(judged, measure, rates, curve, rate),
         at_k={k: AtK(*curve.first(k)) for k in at_k},
@@ -165,7 +178,7 @@ def evaluate(
         ece=ece,
         actions_until_block_median=float(np.median(number)) if len(number) else None,
         seconds_until_block_median=float(np.median(seconds)) if len(seconds) else None,
-        **({} if course is None else _by_kind(scored, judged, course)),
+        **({} if course is None else _by_kind(scored, judged, course, challenged)),
     )
 
 
@@ -331,11 +344,14 @@ def _largest(name: str) -> float:
     return 1000.0 if name == "alerts_per_1000" else 1.0
 
 
-def _by_kind(scored: Scored, judged: Judged, course: Course) -> dict[str, dict[str, Group]]:
+def _by_kind(
+    scored: Scored, judged: Judged, course: Course, challenged: Course | None
+) -> dict[str, dict[str, Group]]:
     sessions, known = scored.sessions, judged.index
     attack, blocked = judged.labels, course.blocked[known]
     types, lengths = sessions.types.take(known), sessions.lengths[known]
-    before = course.before_last_large[known], course.has_money[known]
+    courses = (course,) if challenged is None else (course, challenged)
+    before = course.has_money[known], *(one.before_last_large[known] for one in courses)
     return {
         "by_family": dict(_groups(types, attack, blocked, before)),
         "by_lawful_kind": dict(_groups(types, ~attack, blocked)),
@@ -355,20 +371,22 @@ def _quarters(lengths: NDArray[np.int64], lawful: Flags) -> Categories:
 
 
 def _groups(
-    categories: Categories, counted: Flags, blocked: Flags, before: tuple[Flags, Flags] | None = None
+    categories: Categories, counted: Flags, blocked: Flags, before: tuple[Flags, ...] = ()
 ) -> Iterator[tuple[str, Group]]:
     for code, name in enumerate(categories.names):
         chosen = (categories.codes == code) & counted
         if name and chosen.any():
             count, alerts = int(chosen.sum()), int(blocked[chosen].sum())
-            in_time, with_money = (0, 0) if before is None else (int(one[chosen].sum()) for one in before)
+            with_money, *in_time = (int(one[chosen].sum()) for one in before or (np.zeros_like(chosen),))
+            shares = [one / with_money for one in in_time] if with_money else []
             yield (
                 name,
                 Group(
                     sessions=count,
                     alerts=alerts,
                     share=Estimate(alerts / count, *wilson(alerts, count)),
-                    before_money=in_time / with_money if with_money else None,
+                    before_money=shares[0] if shares else None,
+                    stopped_before_money=shares[1] if len(shares) > 1 else None,
                 ),
             )
 

@@ -43,6 +43,10 @@ _LABELS: Final = {
     "blocked_before_last_large": "blocked before the last large transfer",
     "blocked_by_last_large": "blocked on that transfer at the latest",
     "blocked_before_any_money": "blocked before any transfer",
+    "lawful_challenged": "lawful {unit}s challenged or blocked",
+    "stopped": "attacks challenged or blocked",
+    "stopped_before_last_large": "challenged or blocked before the last large transfer",
+    "stopped_by_last_large": "challenged or blocked on that transfer at the latest",
     "several_blocked_before_large": "attacks of several sessions blocked before their first large transfer",
 }
 
@@ -97,6 +101,8 @@ def model_card(
     others = " and a token for others" if metadata.unknown_token else ""
     adds_up = ", and adds up what they come to" if metadata.evidence else ""
     signals = ", and the signals below" if metadata.signals else ""
+    challenge = metadata.challenge_threshold
+    challenges = "" if challenge is None else f", asks for a second factor from {challenge:.6g} on"
     told = metadata.training
     data = f"Simulated by the preset {metadata.preset}"
     if "source" in told:
@@ -105,7 +111,7 @@ def model_card(
     yield Text(
         "p",
         f"{_KINDS.get(str(told.get('model')), '')}Scores the last {metadata.window} actions of a session, {times}{signals}, after "
-        f"every action{adds_up}; blocks at {metadata.threshold:.6g}. Vocabulary of {len(metadata.vocabulary):,} actions{others}.",
+        f"every action{adds_up}; blocks at {metadata.threshold:.6g}{challenges}. Vocabulary of {len(metadata.vocabulary):,} actions{others}.",
     )
     yield Text("h2", "Data")
     yield Text("p", f"{data}. SHA-256 {metadata.data_sha256}.")
@@ -182,7 +188,7 @@ def sections(figures: Figures) -> Iterator[Section]:
     if figures.at_k:
         ranks = [(f"{k:,}", f"{at.precision:.2%}", f"{at.recall:.2%}") for k, at in figures.at_k.items()]
         yield Section((f"{figures.unit}s with the highest scores", "precision", "recall"), ranks)
-    money = "before the last large transfer"
+    money = "before the last large transfer", "challenged or blocked before it"
     for title, share, groups in (
         ("attack family", "blocked", figures.by_family),
         ("lawful kind", "false alarms", figures.by_lawful_kind),
@@ -190,10 +196,10 @@ def sections(figures: Figures) -> Iterator[Section]:
         ("length of a lawful session", "false alarms", figures.by_length),
     ):
         if groups:
-            timed = any(group.before_money is not None for group in groups.values())
-            rows = [row if timed else row[:-1] for row in group_rows(groups)]
-            header = (title, "sessions", share, "95 % interval", money)
-            yield Section(header if timed else header[:-1], rows)
+            told = [(one.before_money, one.stopped_before_money) for one in groups.values()]
+            columns = 4 + max(2 - one.count(None) for one in told)
+            header = (title, "sessions", share, "95 % interval", *money)
+            yield Section(header[:columns], [row[:columns] for row in group_rows(groups)])
 
 
 def difference_section(found: Mapping[str, Difference], unit: LabelsOf) -> Section:
@@ -230,6 +236,8 @@ def figure_rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
     yield f"{figures.unit}s", f"{figures.attacks:,} attacks, {lawful:,} lawful", ""
     yield "share of attacks assumed", f"{figures.base_rate:.4g}, {figures.base_rate_from}", ""
     yield "threshold", f"{figures.threshold:.6g}", ""
+    if figures.challenge_threshold is not None:
+        yield "challenge threshold", f"{figures.challenge_threshold:.6g}", ""
     for name, one in figures.estimates.items():
         label, shown = label_of(name, figures.unit), _shown(name)
         if name == "best_f1":
@@ -264,7 +272,9 @@ def _shown(name: str) -> str:
 def group_rows(groups: Mapping[str, Group]) -> Iterator[tuple[str, ...]]:
     """Yield a row for each group."""
     for name, group in groups.items():
-        before = "" if group.before_money is None else f"{group.before_money:.1%}"
+        before, stopped = (
+            "" if one is None else f"{one:.1%}" for one in (group.before_money, group.stopped_before_money)
+        )
         share = group.share
         yield (
             name,
@@ -272,6 +282,7 @@ def group_rows(groups: Mapping[str, Group]) -> Iterator[tuple[str, ...]]:
             f"{share.value:.2%} ({group.alerts:,})",
             f"{share.low:.2%} to {share.high:.2%}",
             before,
+            stopped,
         )
 
 

@@ -16,6 +16,7 @@ from trainer.evaluation.thresholds import (
 )
 
 DEFAULT_TARGET_FPR: Final = 1e-3
+DEFAULT_CHALLENGE_FPR: Final = 1e-2
 ALARMS_THAT_SHOW: Final = 10
 """False alarms that a budget should allow the validation part: of fewer, the next data has half or twice as many."""
 WORSE_F1: Final = 0.05
@@ -210,6 +211,46 @@ def choose_threshold(
             raise TrainingError(told_by_chance)
         chosen = chosen._replace(told=told or told_by_chance)
     return chosen
+
+
+def choose_challenge_threshold(
+    asked: float | None,
+    chosen: Chosen,
+    highest: NDArray[np.float32],
+    labels: NDArray[np.float32],
+    unit: LabelsOf = "session",
+) -> tuple[float | None, str]:
+    """Choose the score that asks for a second factor, as the threshold is chosen by a budget.
+
+    Args:
+        asked: share of lawful examples that may be challenged in their life, those that are blocked among them. None is
+            DEFAULT_CHALLENGE_FPR where the validation part can show it and the threshold is not given, and no challenge
+            otherwise.
+        chosen: the threshold, below which it lies.
+        highest: of the validation part's examples.
+        labels: 1 for an attack.
+        unit: what they are.
+
+    Returns:
+        the score, None if there is none below the threshold; and in words what of the budget can't be kept.
+    """
+    lawful = highest[labels != 1]
+    if asked is None and (chosen.by == "given" or len(lawful) * DEFAULT_CHALLENGE_FPR < ALARMS_THAT_SHOW):
+        return None, ""
+    share, least = asked or DEFAULT_CHALLENGE_FPR, 1 / len(lawful)
+    found = threshold_for(lawful, max(share, least))
+    if found >= chosen.threshold:
+        told = (
+            f"--challenge-fpr {share:g} challenges nobody: as many lawful {unit}s are blocked already, at "
+            f"{chosen.threshold:.6g}"
+        )
+        return None, told if asked else ""
+    if share < least:
+        return found, (
+            f"{len(lawful):,} lawful validation {unit}s cannot show {share:.2%} challenged: the nearest that they can, "
+            f"{least:.2%}, was taken"
+        )
+    return found, ""
 
 
 def _by_chance(chosen: Chosen, curve: Curve, unit: LabelsOf) -> str:

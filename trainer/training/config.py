@@ -29,6 +29,8 @@ class TrainingConfig:
         calibrated: whether scores are made probabilities.
         bigrams: whether logistic regression on pairs of actions becomes the model where it does better.
         wanted: what decides the threshold.
+        challenge_fpr: share of lawful examples that may be challenged. None takes DEFAULT_CHALLENGE_FPR where the
+            validation part can show it and the threshold is not given, and challenges nobody otherwise.
         base_rate: share of attacks where the model will serve; None for the data's own.
         idle_timeout_ms: of the detector: a session without an action for longer begins anew.
         ends_session: actions after which a session begins anew, if there is no encoding that says so.
@@ -49,6 +51,7 @@ class TrainingConfig:
     calibrated: bool = True
     bigrams: bool = True
     wanted: Wanted = field(default_factory=Wanted)
+    challenge_fpr: float | None = None
     base_rate: float | None = None
     idle_timeout_ms: int = 1_800_000
     ends_session: tuple[str, ...] = ENDS_SESSION

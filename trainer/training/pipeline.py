@@ -25,6 +25,7 @@ from trainer.training.calibration import (
     Line,
     TrainingError,
     calibrate,
+    choose_challenge_threshold,
     choose_threshold,
 )
 from trainer.training.checkpoint import Checkpoint
@@ -118,14 +119,25 @@ def train(
     evidence = model.added.evidence
     seen = judge(model.judged, unit)
     chosen = choose_threshold(config.wanted, seen.scores, seen.labels.astype(np.float32), base_rate, unit)
-    if chosen.told:
-        run.told.on_note(chosen.told)
+    challenge_threshold, told = choose_challenge_threshold(
+        config.challenge_fpr, chosen, seen.scores, seen.labels.astype(np.float32), unit
+    )
+    for note in (chosen.told, told):
+        if note:
+            run.told.on_note(note)
 
     run.told.on_stage("evaluating")
     scorer = Scorer(model.graph.SerializeToString())
     source = "the data's own" if config.base_rate is None else "given"
     test = run.scored(scorer, parts.test).adding_up(evidence)
-    figures = evaluate(test, chosen.threshold, base_rate, base_rate_from=source, money=Money.of(config))
+    figures = evaluate(
+        test,
+        chosen.threshold,
+        base_rate,
+        base_rate_from=source,
+        money=Money.of(config),
+        challenge_threshold=challenge_threshold,
+    )
     metadata = ModelMetadata(
         format=FORMAT,
         name=config.name or _NAMES[model.network],
@@ -135,6 +147,7 @@ def train(
         window=encoding.window,
         gap_bounds_ms=list(encoding.gap_bounds_ms),
         threshold=chosen.threshold,
+        challenge_threshold=challenge_threshold,
         training=_recorded(config, learned, model, chosen, base_rate, unit),
         metrics=figures.numbers() | {"parity_error": parity_error},
         data_sha256=data_sha256,
@@ -333,6 +346,7 @@ def _recorded(
         **asdict(learned.plan),
         **asdict(config.weighing),
         **config.wanted._asdict(),
+        "challenge_fpr": config.challenge_fpr,
     }
     return {
         **config.data_parameters,

@@ -65,7 +65,9 @@ export function setReading(now) {
 }
 
 function insert(alert) {
-  const before = alert.window.slice(0, -1).reverse();
+  // A second factor that the model does not know is no step of the window.
+  const isStep = alert.cause !== "step_up_failed" || alert.window.at(-1) === alert.action;
+  const before = alert.window.slice(0, isStep ? -1 : undefined).reverse();
   const row = element("a", { class: "row", href: href(alert) },
     chip(alert),
     element("span", { class: "who" }, alert.session_id),
