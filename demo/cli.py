@@ -23,6 +23,7 @@ from demo.view import LiveView, PlainView, View, table
 from detector.contract.alerts import Alert
 from detector.contract.labels import SessionLabel, labels_of
 from detector.contract.topics import ACTIONS_TOPIC, ALERTS_TOPIC
+from detector.ranges import NumberRange
 from detector.runtime.subscription import subscribe
 
 _METRICS_EVERY_S = 0.5
@@ -32,8 +33,8 @@ _RATE_OVER_S = 3.0
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--sessions", type=click.IntRange(min=1), default=1_100, help="Sessions to simulate.")
 @click.option("--seed", type=int, default=42, help="Seed of the simulation.")
-@click.option("--rate", type=click.FloatRange(min=1), default=400.0, help="Events published a second.")
-@click.option("--time-limit", type=click.FloatRange(min=1), default=180.0, help="Longest run, in seconds.")
+@click.option("--rate", type=NumberRange(min=1), default=400.0, help="Events published a second.")
+@click.option("--time-limit", type=NumberRange(min=1), default=180.0, help="Longest run, in seconds.")
 def main(*, sessions: int, seed: int, rate: float, time_limit: float) -> None:
     """Send simulated sessions through Kafka and the detector, and show the block alerts as they arrive.
 

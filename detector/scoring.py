@@ -3,6 +3,7 @@
 import itertools
 import math
 import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -13,12 +14,17 @@ import msgspec
 from detector.client.reading import opened
 from detector.contract.events import MalformedEventError, SessionEvent, decode_event
 from detector.contract.fields import Value
+from detector.core.decision import Policy
 from detector.core.encoding import Encoding, UnknownActionError
+from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
+from detector.core.pipeline import Pipeline
 from detector.core.reasons import Case, reasons_of
 from detector.core.staging import Entry, SessionLimits, stage
 from detector.model.artifact import Model, ModelRefusedError, load_model, resolve_model_path
+from detector.ranges import NumberRange
 
+_LONGEST_MS: Final = 10**12
 _FOREVER_MS: Final = 10**15
 _LIMITS: Final = SessionLimits(idle_timeout_ms=_FOREVER_MS, account_timeout_ms=_FOREVER_MS)
 """Whatever the gaps: it is said to be one session."""
@@ -33,7 +39,7 @@ _SESSION: Final = "the session to score"
     type=click.Path(path_type=Path),
     help="Model file, or a packaged model: default, history, seed.  [default: default]",
 )
-@click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), help="[default: the model's own]")
+@click.option("--threshold", type=NumberRange(0, 1, min_open=True), help="[default: the model's own]")
 @click.option(
     "--challenge-threshold",
     type=click.FloatRange(0, 1, min_open=True),
@@ -64,7 +70,7 @@ _SESSION: Final = "the session to score"
 )
 @click.option(
     "--after-s",
-    type=click.FloatRange(min=0, max=1e9),
+    type=NumberRange(min=0, max=1e9),
     default=86_400,
     show_default=True,
     help="Seconds from the last event of the history to the first action.",
@@ -88,7 +94,7 @@ def score(
 ) -> None:
     """Score one session, given its ACTIONS in order, and say BLOCKED, CHALLENGED or ALLOWED.
 
-    Signals are computed as in service, over the history and then the session.
+    Signals are computed as in service, over the history and then the session: what would be blocked teaches nothing.
     """
     try:
         model = load_model(resolve_model_path(path or "default"))
@@ -98,7 +104,10 @@ def score(
     fields = _fields(model, amounts, attributes, len(actions))
     before = [] if history is None else _history(history, model.encoding)
     try:
-        steps = _steps(actions, _times_ms(gaps, len(actions)), fields, before, after_s, model.encoding)
+        partition = _partition(model, limit, before)
+        steps = _steps(
+            actions, _times_ms(gaps, len(actions)), fields, before, after_s, partition, model.encoding
+        )
     except UnknownActionError as error:
         raise click.UsageError(f"{error}: expected {', '.join(model.encoding.vocabulary)}") from error
     begins = len(actions) - len(steps) // model.encoding.step_bytes
@@ -121,12 +130,25 @@ def score(
         click.echo("\n  ".join([f"{verdict}  risk {risk:.6f}, threshold {limit:g}", *reasons]))
 
 
+def _partition(model: Model, threshold: float, entries: Sequence[Entry]) -> Partition:
+    """Return what is left of some events: what the detector has of them, whose threshold it is."""
+    memo = ScoreMemo(model.encoding, model.score)
+    policy = Policy(threshold, model.reference)
+    pipeline = Pipeline(
+        encoding=model.encoding, score=memo.of, policy=policy, limits=_LIMITS, evidence=model.evidence
+    )
+    partition = Partition()
+    deque(pipeline.over(partition, entries, ("history", 0)), maxlen=0)
+    return partition
+
+
 def _steps(
     actions: Sequence[str],
     times_ms: Sequence[int],
     fields: Sequence[tuple[Value, ...]],
     before: Sequence[Entry],
     after_s: float,
+    partition: Partition,
     encoding: Encoding,
 ) -> bytes:
     """Return the steps of the session that the last action lies in, staged behind what the account did before."""
@@ -150,7 +172,7 @@ def _steps(
         )
         for at, (action, time_ms, of_action) in enumerate(zip(actions, times_ms, fields, strict=True))
     ]
-    candidates = stage(Partition(), [*before, *entries], encoding, _LIMITS).candidates[-len(actions) :]
+    candidates = stage(partition, entries, encoding, _LIMITS).candidates
     session = candidates[-candidates[-1].action_number :]
     return b"".join(one.steps[-encoding.step_bytes :] for one in session)
 
@@ -197,6 +219,8 @@ def _fields(
             raise click.UsageError(
                 f"--attribute {one}: the amount is no attribute: expected --amounts {values}"
             )
+        if _ATTRIBUTE + name in given:
+            raise click.UsageError(f"--attribute {one}: {name} was given before: expected each once")
         given[_ATTRIBUTE + name] = values
     if unread := sorted(given.keys() - set(readable)):
         expected = ", ".join(one.removeprefix(_ATTRIBUTE) for one in readable) or "actions and times alone"
@@ -255,9 +279,9 @@ def _times_ms(gaps: str | None, actions: int) -> list[int]:
         times_ms = [round(1000 * at_s) for at_s in itertools.accumulate(seconds, initial=0.0)]
     except (ValueError, OverflowError):
         seconds, times_ms = [], []
-    if len(times_ms) != actions or min(seconds, default=0.0) < 0:
+    if len(times_ms) != actions or min(seconds, default=0.0) < 0 or times_ms[-1] > _LONGEST_MS:
         raise click.UsageError(
             f"--gaps-s is {gaps!r}: expected {actions - 1} numbers of seconds of 0 or more, separated by commas, one "
-            "for each action but the first"
+            "for each action but the first, and 1e9 together at most"
         )
     return times_ms

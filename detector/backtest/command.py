@@ -16,6 +16,7 @@ from detector.contract.labels import LabelsRefusedError
 from detector.contract.topics import ACTIONS_TOPIC
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
 from detector.options import config_of, settings
+from detector.ranges import NumberRange
 from detector.runtime.config import ConfigurationError
 from detector.runtime.recovery import TopicsUnfitError
 from detector.runtime.replaying import batches_of_file, batches_of_topic
@@ -51,7 +52,7 @@ class _Summary(msgspec.Struct, kw_only=True):
 @click.option(
     "--threshold",
     "thresholds",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=NumberRange(0, 1, min_open=True),
     multiple=True,
     help="Score that blocks; once for both, or twice.  [default: each model's own]",
 )

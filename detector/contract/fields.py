@@ -4,6 +4,8 @@ A field that is not there, or no text, number or truth value, counts as absent; 
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import permutations
 from operator import attrgetter
 from typing import Any, Final
 
@@ -20,15 +22,20 @@ class FieldReader:
 
     Args:
         paths: `amount`, or `attributes.` and names, a dot between them.
+
+    Raises:
+        ValueError: one lies within another.
     """
 
     def __init__(self, paths: Sequence[str]) -> None:
         self._paths = tuple(tuple(path.split(".")) for path in paths)
-        names, expected = _expected(self._paths)
+        for one, other in permutations(paths, 2):
+            if other.startswith(f"{one}."):
+                raise ValueError(f"fields {one} and {other}: expected no field within another")
+        names, expected = _expected(self._paths, _Scalar)
         self._as_expected = msgspec.json.Decoder(expected)
         self._values = _getter(names)
-        self._any = msgspec.json.Decoder(dict[str, msgspec.Raw])
-        self._scalar = msgspec.json.Decoder(_Scalar)
+        self._apart = _Apart(self._paths)
 
     def read(self, value: bytes) -> tuple[Value, ...]:
         """Return a value for each path, None where there is none.
@@ -37,30 +44,54 @@ class FieldReader:
             value: of an event that was decoded, so valid JSON.
         """
         try:
-            found = self._values(self._as_expected.decode(value))
+            found: tuple[_Scalar, ...] = self._values(self._as_expected.decode(value))
         except (msgspec.DecodeError, UnicodeError):
-            found = tuple(self._read_apart(value, path) for path in self._paths)
+            apart = self._apart.read(value)
+            found = tuple(apart.get(path) for path in self._paths)
         return tuple([one if one.__class__ in _AS_THEY_ARE else plain(one) for one in found])
 
-    def _read_apart(self, value: bytes, path: Sequence[str]) -> _Scalar:
-        """Read one field where another, or this one, is not what is expected."""
+
+class _Apart:
+    """Reads the fields of an object each by itself, where one of them is not what is expected.
+
+    Args:
+        paths: of them, none within another.
+    """
+
+    def __init__(self, paths: Sequence[tuple[str, ...]]) -> None:
+        below: dict[str, list[tuple[str, ...]]] = {}
+        for name, *path in paths:
+            below.setdefault(name, []).append(tuple(path))
+        self._below = {name: _Apart(under) if any(under) else None for name, under in below.items()}
+        names, expected = _expected([(name,) for name in below], msgspec.Raw)
+        self._object = msgspec.json.Decoder(expected)
+        self._values = _getter(names)
+        self._scalar = msgspec.json.Decoder(_Scalar)
+
+    def read(self, value: bytes) -> dict[tuple[str, ...], _Scalar]:
+        """Return those that can be read."""
+        found: dict[tuple[str, ...], _Scalar] = {}
         try:
-            for name in path[:-1]:
-                value = self._any.decode(value)[name]
-            scalar: _Scalar = self._scalar.decode(self._any.decode(value)[path[-1]])
-        except (msgspec.DecodeError, UnicodeError, KeyError):
-            return None
-        return scalar
+            values = self._values(self._object.decode(value))
+        except (msgspec.DecodeError, UnicodeError):
+            return found
+        for (name, below), raw in zip(self._below.items(), values, strict=True):
+            if raw is not None and below is not None:
+                found |= {(name, *path): one for path, one in below.read(raw).items()}
+            elif raw is not None:
+                with suppress(msgspec.DecodeError, UnicodeError):
+                    found[name,] = self._scalar.decode(raw)
+        return found
 
 
-def _getter(names: Sequence[str]) -> Callable[[Any], tuple[_Scalar, ...]]:
+def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
     if len(names) > 1:
         return attrgetter(*names)
     return lambda struct: tuple(attrgetter(name)(struct) for name in names)
 
 
-def _expected(paths: Sequence[tuple[str, ...]]) -> tuple[list[str], type[msgspec.Struct]]:
-    """Make a type with a field for each path, all of them optional; return the attributes that the paths lead to."""
+def _expected(paths: Sequence[tuple[str, ...]], kind: Any) -> tuple[list[str], type[msgspec.Struct]]:
+    """Make a type with a field of a kind for each path, all of them optional; return the attributes that the paths lead to."""
     names = list(dict.fromkeys(path[0] for path in paths))
     fields: list[tuple[str, Any, Any]] = []
     reached: dict[tuple[str, ...], str] = {}
@@ -68,12 +99,12 @@ def _expected(paths: Sequence[tuple[str, ...]]) -> tuple[list[str], type[msgspec
         field = f"field_{index}"
         below = [path[1:] for path in paths if path[0] == name and len(path) > 1]
         if below:
-            found, kind = _expected(below)
-            default = msgspec.field(default_factory=kind, name=name)
-            fields.append((field, kind, default))
+            found, under = _expected(below, kind)
+            default = msgspec.field(default_factory=under, name=name)
+            fields.append((field, under, default))
             reached |= {(name, *path): f"{field}.{one}" for path, one in zip(below, found, strict=True)}
         else:
-            fields.append((field, _Scalar, msgspec.field(default=None, name=name)))
+            fields.append((field, kind, msgspec.field(default=None, name=name)))
             reached[name,] = field
     struct = msgspec.defstruct("Fields", fields, frozen=True, gc=False)
     return [reached[path] for path in paths], struct

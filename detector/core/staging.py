@@ -39,8 +39,6 @@ from detector.core.session import (
 )
 
 NO_STEP_UPS: Mapping[str, StepUp] = MappingProxyType({})
-_BEFORE_ALERT_MS = 24 * 60 * 60 * 1000
-"""What an account has learned within so long before a fraudulent session's alert may be of it, where nothing says more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +50,9 @@ class SessionLimits:
         max_sessions: most sessions kept for one partition; beyond it the longest idle is evicted.
         max_step_ms: how far one event may move stream time, where its time is nobody's but its producer's.
         max_listed_bytes: most listed accounts of one partition, some 120,000 whose ids are UUIDs; one more is refused.
-        max_expired: most sessions that a batch drops for being expired. After a quiet night all have, and one
-            transaction would not carry their ids. Those that are left are as good as gone, and go with later batches.
+        max_expired: most sessions that a batch drops for being expired, or more than there is room for since a setting
+            changed. After a quiet night all have, and one transaction would not carry their ids. Those that are left are
+            as good as gone, and go with later batches. As many accounts.
         max_accounts: most profiles of accounts kept for one partition, if the model has signals; the longest unseen goes.
         account_timeout_ms: an account without an event for longer, by stream time, is met as a new one.
         max_alerted: most sessions with alerts that are remembered for one partition; the one longest not told of goes.
@@ -202,7 +201,7 @@ def stage(
         encoding.window * EVENT_HASH_BYTES,
         encoding.ends_session,
     )
-    _expire(longest_idle, staged, limits, most)
+    _expire(longest_idle, staged, len(committed), limits, most)
     live = len(committed) - len(removed) + sum(one in removed or one not in committed for one in touched)
     stream_time_ms = staged.stream_time_ms
 
@@ -354,13 +353,11 @@ def _list(staged: Staged, offset: int, event: AccountListing, limits: SessionLim
 
 def _judge(staged: Staged, offset: int, verdict: Verdict, limits: SessionLimits) -> None:
     """Take over a verdict, unless one is known that was decided later."""
-    now_ms, since_ms = staged.stream_time_ms, verdict.first_event_at_ms
+    now_ms = staged.stream_time_ms
     staged.verdicts += 1
-    alerted_at_ms = staged.alerted.alerted_at_ms(verdict, now_ms)
+    since_ms = staged.alerted.since_ms(verdict, now_ms)
     if not staged.alerted.judge(verdict, offset, now_ms):
         return
-    if since_ms is None and alerted_at_ms is not None:
-        since_ms = max(0, alerted_at_ms - _BEFORE_ALERT_MS)
     staged.histories.judge(verdict, now_ms, since_ms)
     is_fraud = verdict.verdict is Finding.FRAUD
     if not staged.listed.judge(
@@ -380,15 +377,18 @@ def _expired(packed: bytes, stream_time_ms: int, limits: SessionLimits) -> bool:
     return stream_time_ms - touched_ms(packed) > limits.idle_timeout_ms
 
 
-def _expire(longest_idle: LongestIdle[str, bytes], staged: Staged, limits: SessionLimits, most: int) -> None:
-    """Remove what has expired before the batch, so many at most."""
-    while (
-        staged.expired < most
-        and (oldest := longest_idle.peek())
-        and _expired(oldest[1], staged.stream_time_ms, limits)
-    ):
+def _expire(
+    longest_idle: LongestIdle[str, bytes], staged: Staged, live: int, limits: SessionLimits, most: int
+) -> None:
+    """Remove what has expired before the batch, and what there is no room for any more, so many at most."""
+    while len(staged.removed) < most and (oldest := longest_idle.peek()):
+        if _expired(oldest[1], staged.stream_time_ms, limits):
+            staged.expired += 1
+        elif live - len(staged.removed) > limits.max_sessions:
+            staged.evicted += 1
+        else:
+            return
         staged.removed.add(oldest[0])
-        staged.expired += 1
 
 
 def _make_room(

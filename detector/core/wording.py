@@ -12,6 +12,7 @@ _TO = "–"  # noqa: RUF001  the dash of ranges
 _THINGS = {OF_ACCOUNT: "account", OF_BEGIN: "session", OF_GAP: "gap", OF_TIME: "time"}
 _SINCE = "since "
 _TOLD_TIMES = 1.5
+_LARGEST_EXPONENT = 700  # a double holds no more
 
 
 def told(signal: Signal, code: int) -> str:
@@ -65,7 +66,7 @@ def _deviation(signal: Signal, at: int) -> str:
     """Tell how far from the usual, and how many times it that is at least: no account's spread is below LEAST_SPREAD."""
     thing, (low, high) = _thing(signal), _bounds(signal, at)
     if low is not None and low >= 0:
-        times = exp(LEAST_SPREAD * low)
+        times = exp(min(LEAST_SPREAD * low, _LARGEST_EXPONENT))
         at_least = f", {times:.2g} times it or more" if times >= _TOLD_TIMES else ""
         return f"{thing} {_range(low, high)} deviations above the usual{at_least}"
     if high is not None and high <= 0:

@@ -21,6 +21,7 @@ from detector.contract.alerts import ModelReference
 from detector.core.drift import Watched, check_reference
 from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
+from detector.core.staging import SessionLimits
 from detector.model.metadata import FORMAT, SIGNALS_FORMAT, ModelMetadata, format_of
 from detector.model.scorer import (
     ACTIONS_INPUT,
@@ -105,6 +106,11 @@ class Model:
     def evidence(self) -> Evidence | None:
         """How the scores of a session's windows add up; None if they don't."""
         return self.metadata.evidence
+
+    @property
+    def idle_timeout_ms(self) -> int:
+        """After which a session has ended, as the model was trained."""
+        return self.metadata.idle_timeout_ms or SessionLimits().idle_timeout_ms
 
     @property
     def watched(self) -> Watched | None:
@@ -284,6 +290,10 @@ def _metadata(properties: dict[str, str]) -> ModelMetadata:
         raise ModelRefusedError(
             f"its challenge threshold is {challenge}: expected one above 0 and below its threshold, {metadata.threshold}, or "
             f"none; {_EXPORT_AGAIN}"
+        )
+    if metadata.idle_timeout_ms is not None and metadata.idle_timeout_ms < 1:
+        raise ModelRefusedError(
+            f"its sessions end after {metadata.idle_timeout_ms} ms without an action: expected 1 or more; {_EXPORT_AGAIN}"
         )
     return metadata
 

@@ -78,6 +78,8 @@ class ModelMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """Those of them that move a lot."""
     signals: tuple[Signal, ...] = ()
     """What the model reads beside action and gap, in the order of the graph's input."""
+    idle_timeout_ms: int | None = None
+    """A session without an action for longer has ended: where it was trained so; None is half an hour."""
     drift: Reference | None = None
     """What traffic is held against; decides nothing. None in files of before it was recorded."""
 

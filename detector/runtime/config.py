@@ -3,8 +3,9 @@
 import hashlib
 import math
 import uuid
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -133,7 +134,11 @@ class DetectorConfig:
     )
     breaker_window_ms: int = setting("That window, of event time.", 600_000, unit="ms", decides=True)
     idle_timeout_ms: int = setting(
-        "A session without an action for longer has ended.", 1_800_000, unit="ms", decides=True
+        "A session without an action for longer has ended. 0 takes what the model was trained with.",
+        0,
+        unit="ms",
+        minimum=0,
+        decides=True,
     )
     max_sessions: int = setting(
         "Most live sessions of a worker that holds all partitions, of which each has an equal share; beyond, the longest "
@@ -256,6 +261,12 @@ class DetectorConfig:
         for wrong in wrong_in(self):
             raise ConfigurationError(wrong)
 
+    def served_with(self, idle_timeout_ms: int) -> Self:
+        """Return the settings with what a model was trained with, in place of what they leave to it."""
+        if self.idle_timeout_ms:
+            return self
+        return replace(self, idle_timeout_ms=max(idle_timeout_ms, self.max_future_ms + 1))
+
     def policy(
         self, threshold: float, model: ModelReference, challenge_threshold: float | None = None
     ) -> Policy:
@@ -303,7 +314,7 @@ class DetectorConfig:
     def session_limits(self) -> SessionLimits:
         """What bounds the life and number of the sessions of one partition: its share, whoever holds it."""
         return SessionLimits(
-            self.idle_timeout_ms,
+            self.idle_timeout_ms or SessionLimits().idle_timeout_ms,
             max(1, self.max_sessions // self.partitions),
             self.max_future_ms,
             max_accounts=max(1, self.max_accounts // self.partitions),

@@ -13,7 +13,7 @@ from detector.contract.epochs import ModelEpoch, decode_epoch
 from detector.core.decision import Policy
 from detector.core.partition import Partition
 from detector.core.shadowing import Challenger
-from detector.model.artifact import UnknownActions
+from detector.model.artifact import ModelRefusedError, UnknownActions
 from detector.model.at_hand import ModelsAtHand
 from detector.runtime.config import DECIDING, DetectorConfig
 from detector.runtime.processing import Processed, Processor, processor_of
@@ -80,7 +80,7 @@ def replay_epochs(
 
     Args:
         batches: records by partition, each partition's in the order of the log.
-        models: that decided. All read the same steps.
+        models: that decided.
         epochs: as `epochs_of_group` returns them. What comes before the first of a partition is left out.
         config: settings that epochs of before they were recorded don't have.
         partitions: live sessions to go on from, by partition; changed. New ones without it.
@@ -88,9 +88,9 @@ def replay_epochs(
 
     Raises:
         ModelMissingError: a model that decided is not at hand.
-        ModelRefusedError: a model has no unknown token, and one was in use.
+        ModelRefusedError: a model has no unknown token, and one was in use; or it reads other steps than the one before.
     """
-    partitions = {} if partitions is None else partitions
+    partitions, fingerprints = {} if partitions is None else partitions, dict[TopicPartition, bytes]()
 
     @cache
     def processor(epoch: ModelEpoch) -> Processor:
@@ -102,6 +102,14 @@ def replay_epochs(
         for source, records in batch.items():
             for begin, end, epoch in spans(epochs.get(source, ())):
                 if part := [record for record in records if begin <= record.offset < end]:
+                    fingerprint = processor(epoch).pipeline.encoding.fingerprint
+                    if fingerprints.setdefault(source, fingerprint) != fingerprint:
+                        raise ModelRefusedError(
+                            f"{source.topic}[{source.partition}]: from offset {begin} on model {epoch.model.name} "
+                            f"{epoch.model.version} decided, which reads another vocabulary, window, gap buckets or signals "
+                            "than the one before. State was rebuilt there from what the input held then, which is not known "
+                            "any more: expected models of the same steps"
+                        )
                     yield from replay([{source: part}], processor(epoch), partitions)
 
 

@@ -119,7 +119,7 @@ def _disarmed(config: Any) -> Iterator[str]:
     """Tell of settings that make others do nothing, or harm."""
     known = {one.name: one for one in fields(config)}
     for low, high, otherwise in BELOW:
-        if getattr(config, low) >= getattr(config, high):
+        if getattr(config, low) >= getattr(config, high) > 0:  # 0 is left to the model
             yield (
                 f"{flag_of(known[low])} is {getattr(config, low)}: expected less than {flag_of(known[high])}, "
                 f"{getattr(config, high)}; {otherwise}"

@@ -211,7 +211,7 @@ def processor_of(
         now_ms: the clock, for `detected_at_ms` alone; by default it is 0.
         timed: measures each stage, by its name.
     """
-    memo = ScoreMemo(model.encoding, model.score)
+    config, memo = config.served_with(model.idle_timeout_ms), ScoreMemo(model.encoding, model.score)
     pipeline = Pipeline(
         encoding=model.encoding,
         score=memo.of,

@@ -261,7 +261,8 @@ class Detector:
         records = [record for one in processed for record in output_records(one, config, self._refused)]
         begun = [one.source for one in processed if self._held[one.source].processor is not self._processor]
         for source in begun:
-            epoch = epoch_of(source, self._held[source].partition.next_offset, policy, config)
+            served = config.served_with(self._model.idle_timeout_ms)
+            epoch = epoch_of(source, self._held[source].partition.next_offset, policy, served)
             records.append(epoch_record(epoch, config))
         written = []
         for one in processed:

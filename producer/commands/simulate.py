@@ -13,7 +13,8 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
-from detector.contract.events import encode_event
+from detector.contract.events import MAX_TIME_MS, encode_event
+from detector.ranges import NumberRange
 from producer.behaviour import realistic as realistic_preset
 from producer.behaviour import seed as seed_preset
 from producer.behaviour.interleave import Timeline, interleave, measure, schedule
@@ -67,7 +68,7 @@ Planned = Callable[[int], Iterator[tuple[int, SimulatedSession]]]
     "--attack-rate",
     metavar="SHARE",
     envvar="PRODUCER_ATTACK_RATE",
-    type=click.FloatRange(min=0, max=1),
+    type=NumberRange(min=0, max=1),
     default=None,
     show_envvar=True,
     help="Attacks among all sessions of the realistic preset, 0 to 1; with --days in the mean.  [default: 0.01]",
@@ -104,7 +105,7 @@ Planned = Callable[[int], Iterator[tuple[int, SimulatedSession]]]
     "--rate",
     metavar="EVENTS_PER_S",
     envvar="PRODUCER_RATE",
-    type=click.FloatRange(min=0, min_open=True),
+    type=NumberRange(min=0, min_open=True),
     default=None,
     show_envvar=True,
     help="Events published a second. Changes when events are published, never their times.  [default: as fast as the broker takes them]",
@@ -259,10 +260,13 @@ def _timed(
             timeline = measure(planned(0))
             return max(0, now_ms - timeline.duration_ms), timeline
         # No session is longer than a day: from a midnight, so that all of them are over by now.
-        start_ms = max(0, (now_ms // DAY_MS - days - 1) * DAY_MS)
+        start_ms = (now_ms // DAY_MS - days - 1) * DAY_MS
+        _check_times(start_ms, now_ms)
         return start_ms, measure(planned(start_ms))
     start_ms = round(start_time.replace(tzinfo=UTC).timestamp() * 1_000)
+    _check_times(start_ms, start_ms + (days or 0) * DAY_MS)
     timeline = measure(planned(start_ms))
+    _check_times(start_ms, start_ms + timeline.duration_ms)
     if published and start_ms + timeline.duration_ms > now_ms:
         shorter = (
             "more --live-sessions (simulated time is then shorter; it is"
@@ -275,6 +279,14 @@ def _timed(
             f"{timeline.duration_ms / 1_000:,.0f} s now), or --real-time."
         )
     return start_ms, timeline
+
+
+def _check_times(start_ms: int, end_ms: int) -> None:
+    if start_ms < 0 or end_ms > MAX_TIME_MS:
+        raise click.UsageError(
+            "simulated time would begin before 1970 or end after 9999, and detectors refuse such events: give another "
+            "--start-time, or less to simulate"
+        )
 
 
 def _write(console: Console, records: Iterable[Record], path: Path, timeline: Timeline) -> int:

@@ -76,6 +76,32 @@ def test_a_lower_threshold_blocks_more_and_earlier(history: tuple[str, str], tmp
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+def test_challenges_are_counted_beside_the_blocks(history: tuple[str, str]) -> None:
+    """Under a challenge threshold each side's challenges are told, by kind; it lies below what blocks."""
+    arguments = [
+        "--file",
+        history[0],
+        "--labels",
+        history[1],
+        "--threshold",
+        "0.999999",
+        "--threshold",
+        "0.5",
+    ]
+    said = backtest(*arguments, "--challenge-threshold", "0.01")
+    attacks = [group for group in said["groups"] if group["label"] == 1]
+    first, second = (sum(group["challenged"][side] for group in attacks) for side in (0, 1))
+    assert first > second  # a score that blocks at once asks for nothing
+    plain = backtest(*arguments)
+    assert {tuple(group["challenged"]) for group in plain["groups"]} == {(0, 0)}
+    assert [group["blocked"] for group in plain["groups"]] == [group["blocked"] for group in said["groups"]]
+    models = ["--model", "seed", "--model", "seed"]
+    shown = run("detector", "backtest", *models, *arguments, "--challenge-threshold", "0.01").stdout
+    assert "A challenges" in shown
+    wrong = run("detector", "backtest", *models, *arguments, "--challenge-threshold", "0.7")
+    assert "--challenge-threshold is 0.7: expected less than --threshold, 0.5" in wrong.stderr
+
+
 def test_the_report_names_kinds_whole_and_what_speaks_against_the_change_first(
     history: tuple[str, str],
 ) -> None:

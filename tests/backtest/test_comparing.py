@@ -26,12 +26,23 @@ LABELS = st.dictionaries(
 )
 
 
-@given(BLOCKS, BLOCKS, LABELS)
+ASKED = st.tuples(st.sets(st.sampled_from(SESSIONS)), st.sets(st.sampled_from(SESSIONS)))
+
+
+@given(BLOCKS, BLOCKS, LABELS, ASKED)
 def test_each_session_is_counted_once(
-    first: dict[str, Blocked], second: dict[str, Blocked], labels: dict[str, SessionLabel]
+    first: dict[str, Blocked],
+    second: dict[str, Blocked],
+    labels: dict[str, SessionLabel],
+    asked: tuple[set[str], set[str]],
 ) -> None:
-    """Blocks and differences of all groups add up to what was given, and labels to their sessions."""
-    found = compare(first, second, labels)
+    """Blocks, challenges and differences of all groups add up to what was given, and labels to their sessions."""
+    found = compare(first, second, labels, asked)
+    for side in (0, 1):
+        assert sum(group.challenged[side] for group in found.groups) == len(asked[side])
+    for total in found.totals:
+        known = {session for session, label in labels.items() if label.label == total.label}
+        assert total.challenged == (len(known & asked[0]), len(known & asked[1]))
     assert sum(group.blocked[0] for group in found.groups) == len(first)
     assert sum(group.blocked[1] for group in found.groups) == len(second)
     assert {one.session_id for one in found.newly} == second.keys() - first.keys()

@@ -30,6 +30,8 @@ JSON = st.recursive(
         (b'{"attributes":{"device":"a","place":7},"amount":{}}', (None, "a", None)),
         (b'{"amount":%s,"attributes":{"device":"a"}}' % (b"9" * 400), (None, "a", None)),
         (b'{"amount":%s}' % (b"9" * 30), (1e30, None, None)),
+        (b'{"amount":[],"amount":1,"attributes":{},"attributes":{"device":"b"}}', (1, "b", None)),
+        (b'{"amount":[],"attributes":{"\xff":1,"device":"a","place":{"country":"\xff"}}}', (None, "a", None)),
     ],
 )
 def test_what_cannot_be_read_is_absent_and_hides_no_other(value: bytes, expected: tuple[Any, ...]) -> None:
@@ -54,3 +56,13 @@ def test_one_field_and_none() -> None:
     """What is read is as long as the paths."""
     assert FieldReader(["amount"]).read(b'{"amount":1}') == (1,)
     assert FieldReader([]).read(b'{"amount":1}') == ()
+
+
+@pytest.mark.parametrize(
+    "paths", [["attributes.a", "attributes.a.b"], ["attributes.a.b.c", "attributes.a.b"]]
+)
+def test_no_field_lies_within_another(paths: list[str]) -> None:
+    """It would be a value and an object of values at once; a name that only begins alike is another."""
+    with pytest.raises(ValueError, match="expected no field within another"):
+        FieldReader(paths)
+    assert FieldReader([*paths[:1], "attributes.ab", "amount", "amount"]).read(b'{"amount":1}')[2:] == (1, 1)

@@ -18,9 +18,9 @@ from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.pipeline import Outcome, Pipeline, ProcessingError, Share
 from detector.core.reasons import Score
-from detector.core.session import touched_ms
+from detector.core.session import profile_key, session_key, touched_ms
 from detector.core.shadowing import Challenger
-from detector.core.staging import Entry
+from detector.core.staging import Candidate, Entry, SessionLimits
 from tests.core.strategies import (
     ENCODING,
     EVIDENCE,
@@ -200,3 +200,51 @@ def test_a_batch_that_a_block_cuts_drops_what_has_expired() -> None:
     assert (outcome.expired, outcome.expired_accounts) == (5, 5)
     assert len(partition.sessions) == 3
     assert len(partition.profiles) == 2
+
+
+def test_what_blocks_cost_does_not_grow_with_the_batch() -> None:
+    """Where an account is blocked at every event, as a listed one is, each is scored four times at most, and explained once."""
+    scored, explained = list[int](), list[int]()
+    whole = pipeline(policy=Policy(1e-9, MODEL), encoding=SIGNALLED, limits=SessionLimits())
+
+    def counting(candidates: Sequence[Candidate]) -> list[float]:
+        scored.append(len(candidates))
+        return [0.9] * len(candidates)
+
+    def explaining(decided: Decided) -> Decided:
+        explained.append(len(decided.alerts))
+        return decided
+
+    log = []
+    for number in range(1_000):
+        event = SessionEvent(
+            event_id="e", session_id=f"s{number}", account_id="a", action="LOGIN", occurred_at_ms=number
+        )
+        log.append(Entry(number, number, event, fields=(None, None, None)))
+    _, outcomes = run(replace(whole, score=counting, explain=explaining), log, len(log))
+    assert len(told(outcomes)) == sum(explained) == len(log)
+    assert sum(scored) <= 4 * len(log)
+
+
+def test_a_smaller_bound_holds_after_some_batches() -> None:
+    """Where there was more room before, the longest untouched go, so many a batch; who is left is known as before."""
+    fields = ("web", 1.0, "phone")
+
+    def entry(number: int) -> Entry:
+        event = SessionEvent(
+            event_id=str(number),
+            session_id="s",
+            account_id=f"{number % 20}",
+            action="LOGIN",
+            occurred_at_ms=number,
+        )
+        return Entry(number, number, event, fields=fields)
+
+    partition, wide = Partition(), pipeline(encoding=SIGNALLED, limits=SessionLimits())
+    list(wide.over(partition, [entry(number) for number in range(20)], SOURCE))
+    narrow = replace(wide, limits=SessionLimits(max_sessions=5, max_accounts=5, max_expired=6))
+    found = [outcome for at in (39, 59, 79) for outcome in narrow.over(partition, [entry(at)], SOURCE)]
+    assert [(one.evicted, one.evicted_accounts) for one in found] == [(6, 6), (6, 6), (3, 3)]
+    assert [(one.expired, one.expired_accounts) for one in found] == [(0, 0)] * 3
+    assert list(partition.profiles) == [profile_key(one) for one in ("15", "16", "17", "18", "19")]
+    assert list(partition.sessions) == [session_key(one, "s") for one in ("15", "16", "17", "18", "19")]

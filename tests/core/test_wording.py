@@ -52,6 +52,11 @@ HOUR = one(Kind.HABIT, "occurred_at_ms", 0.02, 0.1, name="hour of the day")
         (USUAL, FIRST + 5, "amount 6.5–9 deviations above the usual, 5.1 times it or more"),  # noqa: RUF001
         (USUAL, FIRST + 6, "amount 9 or more deviations above the usual, 9.5 times it or more"),
         (USUAL, UNKNOWN, "no history of amount"),
+        (
+            one(Kind.DEVIATION, "amount", 1e9),
+            FIRST + 1,
+            ("amount 1e+09 or more deviations above the usual, 1e+304 times it or more"),
+        ),
         (one(Kind.NOVELTY, "account_id", *AGES), UNKNOWN, "account without history"),
         (DEVICE, FIRST, "device never seen"),
         (DEVICE, FIRST + 1, "device known for under 1 d"),

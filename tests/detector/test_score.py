@@ -12,7 +12,7 @@ from detector.model.artifact import Model, load_model
 from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import processor_of
 from detector.runtime.replaying import batches_of_file, replay
-from tests.model.models import signals_file
+from tests.model.models import device_file, signals_file
 
 DAY_MS = 86_400_000
 ACTIONS = ("LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE")
@@ -119,6 +119,24 @@ def test_the_history_counts(path: Path, history: Path, model: Model) -> None:
     assert "explanation" not in with_it
 
 
+def test_what_was_blocked_in_the_history_is_not_known(tmp_path: Path) -> None:
+    """As in service: a device of a blocked session is as new in the next one, that of a session that went well is known."""
+    model, history = tmp_path / "device.onnx", tmp_path / "events.jsonl"
+    model.write_bytes(device_file())
+    sessions = [("1", "phone", ("LOGIN", "LOGOUT")), ("2", "stranger", ("LOGIN", "TRANSFER_LARGE"))]
+    history.write_text(
+        "".join(
+            event(session, action, DAY_MS * int(session) + at, amount=None, device=device)
+            for session, device, actions in sessions
+            for at, action in enumerate(actions)
+        )
+    )
+    asked = ("--history", str(history), "LOGIN", "TRANSFER_LARGE", "--attribute")
+    assert score(model, *asked, "device=stranger").output.startswith("BLOCKED")
+    assert score(model, *asked, "device=phone").output.startswith("ALLOWED")
+    assert score(model, "--threshold", "0.9", *asked, "device=stranger").output.startswith("ALLOWED")
+
+
 def test_a_history_may_be_compressed(path: Path, history: Path, tmp_path: Path) -> None:
     """A .gz gives the score of what is in it; one that is none is refused by its name."""
     packed, broken = tmp_path / "events.jsonl.gz", tmp_path / "broken.jsonl.gz"
@@ -151,6 +169,13 @@ def test_reasons_are_told_below_the_verdict(path: Path, history: Path) -> None:
         (("--amounts", "nan"), "--amounts has nan: expected numbers of 0 or more"),
         (("--amounts", ",,-5"), "--amounts has -5: expected numbers of 0 or more"),
         (("--attribute", "device"), "--attribute device: expected NAME=VALUE"),
+        (
+            ("--attribute", "device=a", "--attribute", "device=b"),
+            "device was given before: expected each once",
+        ),
+        (("--after-s", "nan"), "nan is not in the range 0<=x<=1000000000.0"),
+        (("--gaps-s", "1e300,1"), "and 1e9 together at most"),
+        (("--threshold", "nan"), "nan is not in the range 0<x<=1"),
         (("--attribute", "amount=3"), "the amount is no attribute: expected --amounts 3"),
         (
             ("--attribute", "colour=red"),
@@ -187,3 +212,18 @@ def test_a_history_is_of_one_account_in_order(path: Path, tmp_path: Path, line: 
     ended = score(path, "--history", str(file), *ACTIONS)
     assert ended.exit_code == 2
     assert seen in ended.output
+
+
+@pytest.mark.parametrize(
+    ("threshold", "challenge", "verdict"),
+    [("0.999999", "0.5", "CHALLENGED"), ("0.8", "0.5", "BLOCKED"), ("0.999999", "0.99999", "ALLOWED")],
+)
+def test_a_score_between_the_thresholds_is_challenged(threshold: str, challenge: str, verdict: str) -> None:
+    """As the service does under the same thresholds; without a challenge threshold there is no such answer."""
+    flags = ["--model", "seed", "--threshold", threshold]
+    said = CliRunner().invoke(
+        main, ["score", *flags, "--challenge-threshold", challenge, "LOGIN", "CHANGE_PASSWORD"]
+    )
+    assert said.output.split()[0] == verdict
+    plain = CliRunner().invoke(main, ["score", *flags, "LOGIN", "CHANGE_PASSWORD"]).output.split()[0]
+    assert plain == ("BLOCKED" if verdict == "BLOCKED" else "ALLOWED")

@@ -19,6 +19,7 @@ from onnx.external_data_helper import convert_model_to_external_data
 
 from detector.core.encoding import STEP_BYTES
 from detector.core.evidence import Evidence
+from detector.core.signals import MAX_SIGNALS, Kind, Signal
 from detector.model.artifact import (
     CANARY_TOLERANCE,
     MAX_MODEL_BYTES,
@@ -36,6 +37,7 @@ from trainer.training.export import model_file
 
 PACKAGED = packaged_model_path("seed").read_bytes()
 SMALL = random_file()
+MANY = tuple(Signal(name=str(n), kind=Kind.MAGNITUDE, of="amount", bounds=(n,)) for n in range(MAX_SIGNALS))
 SEAL_BYTES = len(seal(b""))
 
 
@@ -261,6 +263,10 @@ def test_threshold_out_of_range(path: Path, threshold: float) -> None:
     [
         ({"window": 9}, r"actions tensor\(int32\)\[n, 10\].*expected.*\[n, 9\]"),
         ({"window": 0}, "window of 0 actions"),
+        (
+            {"window": 4_000, "signals": MANY},
+            "window of 4000 actions of 35 bytes each: expected at most 65,535 bytes",
+        ),
         ({"vocabulary": list("ABCDEFGHI")}, "names 9 actions .*built for fewer"),
         ({"vocabulary": list("ABCDEFG")}, "names 7 actions .*built for more"),
         ({"vocabulary": []}, "vocabulary of 0 actions"),

@@ -199,6 +199,13 @@ def test_simulated_time_ends_now_and_not_later(tmp_path: Path) -> None:
         (("--preset", "realistic", "--days", "3", "--sessions", "9"), "seen --preset realistic, --sessions"),
         (("--preset", "realistic", "--customers", "3"), "--customers is for --days"),
         (("--preset", "realistic", "--days", "2", "--start-time", "2999-01-01"), "fewer --days"),
+        (("--start-time", "1969-12-31", "--out", "x.jsonl"), "begin before 1970"),
+        (("--start-time", "9999-12-31T23:59:59", "--out", "x.jsonl"), "end after 9999"),
+        (
+            ("--preset", "realistic", "--days", "9", "--start-time", "9999-12-30", "--out", "x"),
+            "end after 9999",
+        ),
+        (("--preset", "realistic", "--days", "4000000"), "begin before 1970"),
         (("--rate", "0"), "0.0 is not in the range"),
     ],
 )

@@ -7,14 +7,18 @@ from pathlib import Path
 
 import click.testing
 import pytest
+from kafka import TopicPartition
 
 from detector.cli import main
 from detector.contract.alerts import decode_alert
-from detector.model.artifact import load_model, packaged_model_path
-from detector.runtime.epochs import epochs_of_group
+from detector.core.decision import Policy
+from detector.model.artifact import ModelRefusedError, load_model, packaged_model_path
+from detector.model.at_hand import ModelsAtHand
+from detector.runtime.config import DetectorConfig
+from detector.runtime.epochs import epoch_of, epochs_of_group, replay_epochs
 from detector.runtime.processing import challenger_of, processor_of
-from detector.runtime.replaying import batches_of_topic, replay
-from tests.model.models import changed_file
+from detector.runtime.replaying import batches_of_file, batches_of_topic, replay
+from tests.model.models import changed_file, random_file, signals_file
 from tests.runtime.conftest import SetTopic
 from tests.runtime.stack import Stack, alerts_in, alerts_of, without_clock
 from tests.runtime.test_end_to_end import records, sessions
@@ -105,6 +109,29 @@ def test_each_part_of_the_log_is_replayed_by_its_model(
     expected = [decode_alert(line) for line in out.read_bytes().splitlines()]
     assert {alert.model.version for alert in expected} == {"0", "1"}
     assert without_clock(stack.alerts()) == without_clock(expected)
+
+
+def test_a_replay_ends_where_a_model_of_other_steps_took_over(tmp_path: Path) -> None:
+    """State was rebuilt there, which no replay can know: sessions of before would not be known to the one after."""
+    files = {"plain": random_file(), "signals": signals_file()}
+    for name, data in files.items():
+        (tmp_path / f"{name}.onnx").write_bytes(data)
+    events = tmp_path / "events.jsonl"
+    events.write_bytes(b"".join(value + b"\n" for _, value in records(sessions(5))))
+    source, config = TopicPartition(DetectorConfig().input_topic, 0), DetectorConfig(partitions=1)
+    models = [load_model(tmp_path / f"{name}.onnx") for name in files]
+    epochs = {
+        source: [
+            epoch_of(source, offset, Policy(model.threshold, model.reference), config)
+            for offset, model in zip((0, 7), models, strict=True)
+        ]
+    }
+    made = replay_epochs(batches_of_file(events, config), ModelsAtHand(tmp_path), epochs, config)
+    assert next(made).records == 7
+    with pytest.raises(
+        ModelRefusedError, match=r"from offset 7 on model signals 1 decided, which reads another"
+    ):
+        next(made)
 
 
 def test_each_part_of_the_log_is_replayed_under_the_settings_of_then(

@@ -184,6 +184,10 @@ def test_every_source_gives_the_same_fields(tmp_path: Path) -> None:
         ({"signals": [{"name": "a", "kind": "level", "of": "amount", "valeus": []}]}, "values was probably meant"),
         ({"signals": [{"name": "a", "kind": "levle", "of": "amount"}]}, "level was probably meant"),
         ({"signals": [{"name": "a", "kind": "magnitude", "of": "amount"}]}, "has 0 bounds: expected some"),
+        ({"fields": {"amount": "attributes.device.cost"}}, "attributes.device.cost: expected no field within"),
+        ({"signals": [
+            {"name": str(n), "kind": "novelty", "of": f"attributes.{n}", "bounds": [1], "most": 32} for n in range(5)
+        ], "fields": {}}, "profile of an account takes up to 1605 bytes: expected at most 1024"),
     ],
 )  # fmt: skip
 def test_what_a_description_gets_wrong_is_told(tmp_path: Path, changes: dict[str, object], told: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from detector.core.encoding import EncodingError
 from trainer.commands.lives import lives_parts
 from trainer.commands.options import (
     data_options,
@@ -136,7 +137,7 @@ def compare(
         for number, rows in enumerate(found, 1):
             for line in verdicts(rows, config.base_rate):
                 click.echo(f"run {number}: {line}" if len(found) > 1 else line)
-    except (BackendMissingError, TrainingError, DataError) as error:
+    except (BackendMissingError, TrainingError, DataError, EncodingError) as error:
         raise click.ClickException(str(error)) from error
 
 

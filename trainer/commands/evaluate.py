@@ -9,6 +9,7 @@ import msgspec
 from rich.console import Console
 
 from detector.model.artifact import Model, ModelRefusedError, UnknownActions, load_model, resolve_model_path
+from detector.ranges import NumberRange
 from producer.behaviour.lives.stream import LivesBehaviour
 from trainer.commands.options import (
     FILE,
@@ -75,7 +76,7 @@ def _checked(_: click.Context, __: click.Parameter, path: Path | None) -> Path |
     show_default=True,
     help="Part of the data to evaluate on.",
 )
-@click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), help="[default: the model's own]")
+@click.option("--threshold", type=NumberRange(0, 1, min_open=True), help="[default: the model's own]")
 @click.option(
     "--challenge-threshold",
     type=click.FloatRange(0, 1, min_open=True),

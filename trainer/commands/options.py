@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from detector.core.encoding import Encoding
 from detector.core.staging import SessionLimits
+from detector.ranges import NumberRange
 from trainer.data.description import FIELDS, WORDS, Description, TimeUnit, described, read_description
 from trainer.data.loading import load
 from trainer.data.observing import LOSS, Loss, with_signals
@@ -92,12 +93,12 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--split-seed", type=click.IntRange(min=0), help="Of random parts.  [default: 0]"),
         click.option(
             "--test-share",
-            type=click.FloatRange(0, 0.8, min_open=True),
+            type=NumberRange(0, 0.8, min_open=True),
             help=f"Of the data, for the figures.  [default: {TEST_SHARE}]",
         ),
         click.option(
             "--base-rate",
-            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            type=NumberRange(0, 1, min_open=True, max_open=True),
             help=f"Share of attacks where the model serves.  [default: the data's own; realistic: {BASE_RATE:g}]",
         ),
     ]

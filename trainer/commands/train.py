@@ -10,9 +10,10 @@ import click
 import numpy as np
 from rich.console import Console
 
-from detector.core.encoding import Encoding
+from detector.core.encoding import Encoding, EncodingError
 from detector.core.signals import Signal, Signals
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
+from detector.ranges import NumberRange
 from trainer.commands.lives import lives_parts
 from trainer.commands.options import (
     FILE,
@@ -114,7 +115,7 @@ _FROM_DATA = "[default: from the data]"
 @click.option("--batch-size", type=click.IntRange(min=1), help=f"Windows a step.  {_FROM_DATA}")
 @click.option(
     "--learning-rate",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=NumberRange(0, 1, min_open=True),
     help=f"Of Adam, at the start.  [default: {Schedule().learning_rate}; seed preset: {NOTEBOOK.schedule.learning_rate}]",
 )
 @click.option(
@@ -124,20 +125,20 @@ _FROM_DATA = "[default: from the data]"
 )
 @click.option(
     "--target-fpr",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=NumberRange(0, 1, min_open=True),
     help="Lawful sessions that may raise an alarm in their life; sets the threshold.  "
     f"[default: {DEFAULT_TARGET_FPR}; the best F1, where the data cannot show so few]",
 )
 @click.option(
     "--challenge-fpr",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=NumberRange(0, 1, min_open=True),
     help="Lawful sessions that may be asked for a second factor in their life; sets the challenge threshold.  "
     f"[default: {DEFAULT_CHALLENGE_FPR}; none, where the data cannot show so few]",
 )
-@click.option("--cost-fn", type=click.FloatRange(min=0, min_open=True), help="Cost of a missed attack.")
-@click.option("--cost-fp", type=click.FloatRange(min=0, min_open=True), help="Cost of a false alarm.")
+@click.option("--cost-fn", type=NumberRange(min=0, min_open=True), help="Cost of a missed attack.")
+@click.option("--cost-fp", type=NumberRange(min=0, min_open=True), help="Cost of a false alarm.")
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1, min_open=True), help="Score that blocks, whatever the budget."
+    "--threshold", type=NumberRange(0, 1, min_open=True), help="Score that blocks, whatever the budget."
 )
 @click.option(
     "--idle-timeout-ms",
@@ -193,7 +194,14 @@ def train(out: Path, *, resume: bool, report: bool, **options: Any) -> None:
         if report:
             for path in write_report(out, trained.metadata, trained.figures, trained.test):
                 click.echo(str(path))
-    except (BackendMissingError, CheckpointError, TrainingError, DataError, ModelRefusedError) as error:
+    except (
+        BackendMissingError,
+        CheckpointError,
+        TrainingError,
+        DataError,
+        EncodingError,
+        ModelRefusedError,
+    ) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt as error:
         raise click.ClickException(

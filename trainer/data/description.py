@@ -10,7 +10,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 from detector.contract.actions import ENDS_SESSION, LARGE_MONEY, MOVES_MONEY
-from detector.core.signals import Kind, Signal, Signals
+from detector.core.encoding import Encoding
+from detector.core.signals import Kind, Signal
 from trainer.data.sessions import UNLABELLED, DataError, LabelsOf
 
 TimeUnit = Literal["s", "ms", "us", "ns", "count"]
@@ -197,7 +198,7 @@ def described(document: Mapping[str, Any], name: str = "the description") -> Des
             )
     try:
         made = msgspec.convert(document, Description)
-        read = Signals(made.signals).fields
+        read = Encoding(["any"], 1, signals=made.signals).signals.fields
         _ = made.meanings
     except ValueError as error:  # of which ValidationError is one
         raise DataError(f"{name}: {error}") from error

@@ -38,11 +38,18 @@ def of_lines(lines: Sequence[bytes], columns: Mapping[str, str], listed: str | N
         columns: what they call each field.
         listed: the name under which a line has the actions of a whole session; None if a line is an event. A field has a
             list as well then, or one value for them all.
+
+    Raises:
+        DataError: a field lies within another.
     """
     if not columns:
         return []
     if listed is None:
-        rows: list[Any] = [FieldReader(tuple(columns.values())).read(line) for line in lines]
+        try:
+            reader = FieldReader(tuple(columns.values()))
+        except ValueError as error:
+            raise DataError(f"[fields] of the description: {error}") from error
+        rows: list[Any] = [reader.read(line) for line in lines]
     else:
         rows = [_of_session(msgspec.json.decode(line), list(columns.values()), listed) for line in lines]
     made = []

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from detector.core.encoding import Encoding
+from detector.core.staging import SessionLimits
 from detector.model.metadata import FORMAT, ModelMetadata
 from detector.model.scorer import Scorer
 from trainer.data.sessions import DataError, LabelsOf, Sessions, Splits, sha256_of, together_in
@@ -159,6 +160,9 @@ def train(
         large_money=config.large_money,
         evidence=evidence,
         signals=encoding.signals.declared,
+        idle_timeout_ms=None
+        if config.idle_timeout_ms == SessionLimits().idle_timeout_ms
+        else config.idle_timeout_ms,
         drift=reference_of(test, encoding, chosen.threshold, base_rate),
     )
     return Trained(model_file(model.graph, metadata), metadata, model.parameters, figures, test, parity_error)
