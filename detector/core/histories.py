@@ -2,6 +2,7 @@
 
 from detector.contract.events import SessionEvent
 from detector.contract.fields import Value
+from detector.contract.verdicts import Finding, Verdict
 from detector.core.partition import Delta, LongestIdle, Partition
 from detector.core.profile import Profile, tag_of
 from detector.core.session import profile_key, touched_ms
@@ -71,6 +72,31 @@ class Histories:
         told = profile.observe(*seen)
         self._heard.append((key, event.session_id, found, seen, told))
         return told
+
+    def judge(self, verdict: Verdict, now_ms: int, since_ms: int | None) -> None:
+        """Let an account with a history forget what a fraudulent session has taught it, or learn again from a lawful one.
+
+        Nothing may have been observed yet: what was, could be told again, and would not know of it.
+
+        Args:
+            verdict: on a session.
+            now_ms: stream time.
+            since_ms: when a fraudulent one began to be so, as far as that is known.
+        """
+        key = profile_key(verdict.account_id)
+        packed = self._earlier.get(key)
+        if packed is None and key not in self.forgotten:
+            packed = self._committed.get(key)
+        if packed is None or self._is_old(packed, now_ms):
+            return
+        profile, tag = Profile(self.signals, packed), tag_of(verdict.session_id)
+        profile.touched_ms = now_ms
+        if verdict.verdict is Finding.FRAUD:
+            profile.forget(tag, since_ms)
+        else:
+            profile.clear(tag)
+        self._earlier.pop(key, None)  # to the end: in the order of the last touch
+        self._earlier[key] = profile.packed()
 
     def pass_over(self, event: SessionEvent, now_ms: int) -> None:
         """Take note of an event that teaches nothing, but may block its session."""
