@@ -6,7 +6,7 @@ log was cut into batches.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from detector.contract.actions import StepUp
 from detector.contract.dead_letters import Reason
 from detector.contract.events import SessionEvent
 from detector.contract.fields import Value
-from detector.core.encoding import Encoding
+from detector.core.encoding import ACTION_BYTES, Encoding
 from detector.core.histories import Histories
 from detector.core.partition import Delta, LongestIdle, Partition
 from detector.core.session import (
@@ -26,6 +26,7 @@ from detector.core.session import (
     HEAD_BYTES,
     MARKS,
     event_hash,
+    flags,
     head,
     holds,
     pack,
@@ -37,9 +38,6 @@ from detector.core.session import (
 NO_STEP_UPS: Mapping[str, StepUp] = MappingProxyType({})
 LISTED_OVERHEAD_BYTES = 100
 """Counted for each beside its id: the objects and their place in the table."""
-MAX_AHEAD_MS = 24 * 60 * 60 * 1000
-"""How far ahead of stream time an account's facts are noted at most: one of the year 9999 would be the latest for good. A
-day, since stream time may be late after a quiet night."""
 WITNESSES = 16
 """Sessions, the last touched ones, whose clocks are asked whether time has made a leap …"""
 QUORUM = 12
@@ -182,8 +180,10 @@ def stage(
     Raises:
         UnknownActionError: an action is not in the vocabulary.
     """
-    signals, most = encoding.signals, 0 if pending else limits.max_expired
-    histories = Histories(partition, signals, limits.max_accounts, limits.account_timeout_ms, pending)
+    reads_signals, most = bool(encoding.signals), 0 if pending else limits.max_expired
+    histories = Histories(
+        partition, encoding.signals, limits.max_accounts, limits.account_timeout_ms, pending
+    )
     staged = _begun(partition, histories, pending)
     histories.expire(staged.stream_time_ms, most)
     committed, touched, removed = partition.sessions, staged.touched, staged.removed
@@ -202,7 +202,7 @@ def stage(
             _list(partition, staged, offset, event, limits)
             continue
         action, occurred_at_ms = event.action, event.occurred_at_ms
-        session_id = session_key(event.account_id, event.session_id) if signals else event.session_id
+        session_id = session_key(event.account_id, event.session_id) if reads_signals else event.session_id
         now_ms = max(stream_time_ms, occurred_at_ms)
         ahead: Sequence[str] = ()
         if not vouched and now_ms - stream_time_ms > limits.max_step_ms:
@@ -220,7 +220,7 @@ def stage(
             staged.duplicates += before is None
             staged.unscored += before is not None
             continue
-        flags, hashes = before.marks, (before.hashes + hashed)[-hashes_bytes:]
+        marks, hashes = before.marks, (before.hashes + hashed)[-hashes_bytes:]
         if is_step:
             staged.expired += before is _EXPIRED
             last_ms = max(occurred_at_ms, before.last_ms)
@@ -229,15 +229,9 @@ def stage(
             ended = ENDED if action in ends_session else 0
             seen = (
                 histories.observe(
-                    event,
-                    fields,
-                    now_ms,
-                    min(last_ms, now_ms + MAX_AHEAD_MS),
-                    gap_ms,
-                    ends=ended > 0,
-                    is_blocked=flags & BLOCKED > 0,
+                    event, now_ms, last_ms, gap_ms, fields, ends=ended > 0, is_blocked=marks & BLOCKED > 0
                 )
-                if signals
+                if reads_signals
                 else None
             )
             number, steps = (
@@ -246,6 +240,7 @@ def stage(
             )
         else:
             staged.unscored += 1
+            histories.pass_over(event, now_ms)
             last_ms, ended, number, steps = before.last_ms, 0, before.number, before.steps
         staged.stream_time_ms = stream_time_ms = now_ms
         for one in ahead:  # they were where time has come to now, and are not idle since where it was
@@ -255,8 +250,7 @@ def stage(
         if packed is None:
             live += 1 - _make_room(live, longest_idle, staged, committed, limits)
         touched.pop(session_id, None)  # to the end: `touched` is in the order of the last touch
-        touched[session_id] = pack(last_ms, now_ms, number, flags | ended, b"" if ended else steps, hashes)
-        listing = _listing(event.account_id, staged, partition)
+        touched[session_id] = pack(last_ms, now_ms, number, marks | ended, b"" if ended else steps, hashes)
         staged.candidates.append(
             Candidate(
                 offset,
@@ -265,8 +259,8 @@ def stage(
                 number,
                 steps,
                 now_ms,
-                listing,
-                flags,
+                _listing(event.account_id, staged, partition),
+                marks,
                 session_id,
                 step_up,
                 is_step,
@@ -275,9 +269,35 @@ def stage(
     return staged
 
 
-def _noted_ms(at_ms: int, stream_time_ms: int) -> int:
-    """Return when an event happened for its account; as it says where stream time is not known yet."""
-    return min(at_ms, stream_time_ms + MAX_AHEAD_MS) if stream_time_ms else at_ms
+def block(staged: Staged, offsets: Collection[int], encoding: Encoding) -> bool:
+    """Forget what sessions have taught their accounts that events at these offsets, and no others, have blocked.
+
+    Returns:
+        whether that changes the windows of later events.
+    """
+    candidates = staged.candidates
+    blocking = [number for number, one in enumerate(candidates) if one.offset in offsets] if offsets else []
+    told = staged.histories.block(frozenset(blocking))
+    width, window_bytes = encoding.step_bytes, encoding.window_bytes
+    keys, windows = {candidates[number].key for number in told}, dict[str, bytes]()
+    for number in range(min(told, default=len(candidates)), len(candidates)):
+        one = candidates[number]
+        if one.key not in keys:
+            continue
+        if one.is_step:
+            step = one.steps[-width:]
+            if number in told:
+                step = step[:ACTION_BYTES] + told[number] + step[-1:]
+            before = b"" if one.begins else windows.get(one.key, one.steps[:-width])
+            windows[one.key] = (before + step)[-window_bytes:]
+        elif one.key not in windows:
+            continue
+        candidates[number] = one._replace(steps=windows[one.key])
+    for key, steps in windows.items():
+        packed = staged.touched.get(key)
+        if packed is not None and not flags(packed) & ENDED:
+            staged.touched[key] = packed[:HEAD_BYTES] + steps + packed[HEAD_BYTES + len(steps) :]
+    return bool(told)
 
 
 class _Before(NamedTuple):
@@ -297,7 +317,7 @@ def _before(
     packed: bytes, hashed: bytes, occurred_at_ms: int, stream_time_ms: int, idle_ms: int
 ) -> _Before | None:
     """Return what an event goes on with in its session; None if it is a duplicate."""
-    last_ms, touched_at_ms, number, steps_end, hashes_at, flags = head(packed)
+    last_ms, touched_at_ms, number, steps_end, hashes_at, marks = head(packed)
     # By its own clock as well, which need not be where stream time is.
     if stream_time_ms - touched_at_ms > idle_ms or (
         occurred_at_ms - touched_at_ms > idle_ms and occurred_at_ms - last_ms > idle_ms
@@ -306,9 +326,9 @@ def _before(
     if holds(packed, hashes_at, hashed):
         return None
     hashes = packed[hashes_at:]
-    if flags & ENDED:
+    if marks & ENDED:
         return _Before(-1, 0, 0, b"", hashes)
-    return _Before(last_ms, number, flags & MARKS, packed[HEAD_BYTES:steps_end], hashes)
+    return _Before(last_ms, number, marks & MARKS, packed[HEAD_BYTES:steps_end], hashes)
 
 
 def _begun(partition: Partition, histories: Histories, pending: Delta | None) -> Staged:
