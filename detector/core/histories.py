@@ -1,5 +1,7 @@
 """The profiles of the accounts in a batch: unpacked when first met, beside the committed ones, which are not changed."""
 
+from typing import Final
+
 from detector.contract.events import SessionEvent
 from detector.contract.fields import Value
 from detector.contract.verdicts import Finding, Verdict
@@ -13,6 +15,10 @@ _Seen = tuple[bytes, str, str, int, int | None, tuple[Value, ...], bool, bool]
 _Heard = tuple[str, str, bytes | None, _Seen | tuple[bytes], bytes]
 """An event as its account's profile was told it: the profile's key, the session's id, what the profile was found as if it
 was met with this event, arguments, of one that was passed over the session's tag alone, and signals."""
+
+_MAX_AHEAD_MS: Final = 24 * 60 * 60 * 1000
+"""How far ahead of stream time a fact is noted at most: one of the year 9999 would be the account's latest for good. A day,
+since stream time may be late after a quiet night."""
 
 
 class Histories:
@@ -63,8 +69,10 @@ class Histories:
         ends: bool,
         is_blocked: bool,
     ) -> bytes:
-        """Return an event's signals, and take note of it; see `Profile.observe`. `now_ms` is stream time."""
+        """Return an event's signals, and take note of it; see `Profile.observe`. `now_ms` is stream time, 0 if not known yet."""
         account_id = event.account_id
+        if now_ms:
+            at_ms = min(at_ms, now_ms + _MAX_AHEAD_MS)
         seen = tag_of(event.session_id), account_id, event.action, at_ms, gap_ms, fields, ends, is_blocked
         if not self.signals.remembers:
             return Profile(self.signals).observe(*seen)

@@ -38,9 +38,6 @@ from detector.core.session import (
 )
 
 NO_STEP_UPS: Mapping[str, StepUp] = MappingProxyType({})
-MAX_AHEAD_MS = 24 * 60 * 60 * 1000
-"""How far ahead of stream time an account's facts are noted at most: one of the year 9999 would be the latest for good. A
-day, since stream time may be late after a quiet night."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,13 +245,7 @@ def stage(
             ended = ENDED if action in ends_session else 0
             seen = (
                 histories.observe(
-                    event,
-                    now_ms,
-                    _noted_ms(last_ms, now_ms),
-                    gap_ms,
-                    fields,
-                    ends=ended > 0,
-                    is_blocked=marks & BLOCKED > 0,
+                    event, now_ms, last_ms, gap_ms, fields, ends=ended > 0, is_blocked=marks & BLOCKED > 0
                 )
                 if reads_signals
                 else None
@@ -292,11 +283,6 @@ def stage(
             )
         )
     return staged
-
-
-def _noted_ms(at_ms: int, stream_time_ms: int) -> int:
-    """Return when an event happened for its account; as it says where stream time is not known yet."""
-    return min(at_ms, stream_time_ms + MAX_AHEAD_MS) if stream_time_ms else at_ms
 
 
 def _begun(
