@@ -139,12 +139,14 @@ def decide(
     lowest, far = policy.lowest, far_above(policy.threshold)
     for candidate, score in zip(candidates, weighed.scores, strict=True):
         session_id, listing = candidate.key, candidate.listing if policy.is_overruled else None
-        step_up = candidate.step_up
-        if candidate.begins:  # a session that begins, or begins again, has no marks
+        if (
+            candidate.action_number == 1 and candidate.is_step
+        ):  # a session that begins, or begins again, has no marks
             marks[session_id] = 0
             counted.count(candidate.stream_time_ms, begun=1)
-        if score < lowest and listing is None and step_up is None:
+        if score < lowest and listing is None and candidate.step_up is None:
             continue
+        step_up = candidate.step_up
         marked = marks.setdefault(session_id, candidate.marks)
         if step_up is not None:
             if marked & (BLOCKED | CHALLENGED | CLEARED) != CHALLENGED:
