@@ -13,8 +13,8 @@ from detector.contract.alerts import Alert, Cause, Decision, ModelReference, Sou
 from detector.core.breaker import Breaker, BreakerLimits, BreakerState, Held, far_above
 from detector.core.carrying import Weighed
 from detector.core.encoding import Encoding
-from detector.core.profile import Trust
-from detector.core.session import BLOCKED, CHALLENGED, CLEARED, REACHED, REVIEWED
+from detector.core.judging import AlertedSessions
+from detector.core.session import BLOCKED, CHALLENGED, CLEARED, REACHED, REVIEWED, Trust
 from detector.core.staging import Candidate
 
 
@@ -57,6 +57,7 @@ class Suppression(StrEnum):
     ALREADY_REVIEWED = "already_reviewed"
     CLEARED = "cleared"  # its second factor was passed
     ALLOW_LIST = "allow_list"
+    ALREADY_PUBLISHED = "already_published"  # the same event of the same session, which has come again
 
 
 _MARKS = {Decision.BLOCK: BLOCKED, Decision.CHALLENGE: CHALLENGED, Decision.REVIEW: REVIEWED}
@@ -83,6 +84,8 @@ class Decided:
         breaker: after the batch.
         trips: how often the circuit breaker opened.
         step_ups: what came of second factors that sessions were asked for.
+        judged: what was decided on, be that published or known from before.
+        alerted: sessions that alerts were published on, these among them.
         trust: by the events' offsets, what becomes of what their sessions teach.
     """
 
@@ -92,7 +95,9 @@ class Decided:
     marks: dict[str, int]
     breaker: BreakerState
     trips: int
-    step_ups: Counter[StepUp] = field(default_factory=Counter)
+    step_ups: Counter[StepUp]
+    judged: list[tuple[Candidate, Decision]]
+    alerted: AlertedSessions
     trust: Mapping[int, Trust] = field(default_factory=dict)
 
 
@@ -101,6 +106,7 @@ def decide(
     weighed: Weighed,
     *,
     breaker: BreakerState,
+    alerted: AlertedSessions,
     policy: Policy,
     encoding: Encoding,
     source: tuple[str, int],
@@ -115,6 +121,7 @@ def decide(
         candidates: as staged.
         weighed: their scores, and what was carried over to them.
         breaker: before the batch.
+        alerted: sessions that alerts were published on.
         policy: thresholds, circuit breaker and model.
         encoding: of the model, to name the window's actions.
         source: topic and partition of the events.
@@ -122,11 +129,12 @@ def decide(
     """
     alerts: list[Alert] = []
     windows: list[bytes] = []
+    judged: list[tuple[Candidate, Decision]] = []
     suppressed: Counter[Suppression] = Counter()
     marks: dict[str, int] = {}
     step_ups: Counter[StepUp] = Counter()
     trust: dict[int, Trust] = {}
-    counted = Breaker(policy.breaker, breaker, policy.epoch)
+    counted, alerted = Breaker(policy.breaker, breaker, policy.epoch), alerted.copied()
     lowest, far = policy.lowest, far_above(policy.threshold)
     for candidate, score in zip(candidates, weighed.scores, strict=True):
         session_id, listing = candidate.key, candidate.listing if policy.is_overruled else None
@@ -153,14 +161,19 @@ def decide(
         elif verdict is not None:
             decision, cause = verdict
             marks[session_id] |= _MARKS[decision]
-            alerts.append(
-                alert_of(
-                    candidate, score, weighed.before, decision, cause, policy, encoding, source, now_ms()
-                )
+            judged.append((candidate, decision))
+            alert = alert_of(
+                candidate, score, weighed.before, decision, cause, policy, encoding, source, now_ms()
             )
+            if not alerted.add(alert, candidate.stream_time_ms):
+                suppressed[Suppression.ALREADY_PUBLISHED] += 1
+                continue
+            alerts.append(alert)
             windows.append(candidate.steps)
-    trust |= {one.source.offset: _TRUST[one.decision] for one in alerts if one.decision in _TRUST}
-    return Decided(alerts, windows, suppressed, marks, counted.state, counted.opened, step_ups, trust)
+    trust |= {one.offset: _TRUST[decision] for one, decision in judged if decision in _TRUST}
+    return Decided(
+        alerts, windows, suppressed, marks, counted.state, counted.opened, step_ups, judged, alerted, trust
+    )
 
 
 def _judge(

@@ -13,7 +13,6 @@ would be, or what it rests on has changed (ADR 0035).
 import struct
 from bisect import bisect_right
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
@@ -54,19 +53,11 @@ _DAY_S: Final = 86_400
 _MAX_S: Final = 0xFFFFFFFF  # in the year 2106; later times are all alike
 _MAX_COUNT: Final = 0xFFFF
 _MAX_BIN: Final = 0xFF
-_ENDED, _BLOCKED, _DOUBTED = 1, 2, 4
+_ENDED, _BLOCKED, _CLEARED, _DOUBTED = 1, 2, 4, 8
 
 _UNCHANGED: Final = (ABSENT, FIRST)
 _KNOWN, _VALUE = struct.Struct("<II"), struct.Struct("<BI")
 _to_bytes, _of_bytes = struct.Struct("<f").pack, struct.Struct("<f").unpack
-
-
-class Trust(Enum):
-    """What becomes of what a session teaches its account, from an event on."""
-
-    BLOCKED = "blocked"  # it is forgotten, and so is what comes
-    DOUBTED = "doubted"  # it is not taken over, unless the session is cleared
-    CLEARED = "cleared"
 
 
 @dataclass(slots=True)
@@ -75,7 +66,7 @@ class _Slot:
 
     Attributes:
         first_s: when it began, by its own times; `last_s` its latest action.
-        flags: _ENDED, _BLOCKED, _DOUBTED.
+        flags: _ENDED, _BLOCKED, _CLEARED if a verdict has taken that back, and _DOUBTED.
         numbers: hash of the last value of each change signal, 0 is none; then of each deviation signal how many
             logarithms there were, their sum and that of their squares.
         values: those that are new to the account, by (index of the signal, hash), in the order in which they came.
@@ -167,7 +158,7 @@ class Profile:
             slot = self._slot_of(tag, at_s, begins=gap_ms is None)
         slot.last_s = max(slot.last_s, at_s)
         if ends or is_blocked:
-            slot.flags |= ends * _ENDED | is_blocked * _BLOCKED
+            slot.flags |= ends * _ENDED | (is_blocked and not slot.flags & _CLEARED) * _BLOCKED
         stands = self._from_s <= at_s < self._until_s
         self._from_s = at_s
         if stands and fields == self._repeat and action not in self._plan.noted_actions:
@@ -191,7 +182,7 @@ class Profile:
         """Forget what a session, blocked now, has taught so far and will teach. What happened stays: its facts."""
         slot = self._slots.get(tag)
         if slot is not None:
-            slot.flags |= _BLOCKED
+            slot.flags = slot.flags & ~_CLEARED | _BLOCKED
             slot.values.clear()
             for _, _, _, _, learned in self._plan.deviations:
                 slot.numbers[learned : learned + 3] = 0, 0, 0
@@ -200,6 +191,27 @@ class Profile:
         """Let a session teach nothing once it is over, or teach again: it was challenged now, or has passed."""
         if (slot := self._slots.get(tag)) is not None:
             slot.flags = slot.flags | _DOUBTED if is_doubted else slot.flags & ~_DOUBTED
+
+    def clear(self, tag: bytes) -> None:
+        """Let a session that was blocked or challenged teach again, from here on."""
+        if slot := self._slots.get(tag):
+            slot.flags = slot.flags & ~(_BLOCKED | _DOUBTED) | _CLEARED
+
+    def forget(self, tag: bytes, since_ms: int | None) -> None:
+        """Forget what a fraudulent session has taught, and will teach: each value that is known since its time or later.
+
+        Args:
+            tag: of the session.
+            since_ms: when it began to be fraudulent; None takes its beginning, if it still waits.
+        """
+        slot = self._slots.get(tag)
+        self.block(tag)
+        if since_ms is None and slot is None:
+            return
+        since_s = since_ms // 1_000 if since_ms is not None else slot.first_s if slot is not None else 0
+        for known in self._known:
+            for hashed in [one for one, first_s in known.items() if first_s >= since_s]:
+                del known[hashed]
 
     def _slot_of(self, tag: bytes, at_s: int, *, begins: bool) -> _Slot:
         slots = self._slots

@@ -1,7 +1,9 @@
 """The packed state of one live session: what the next action needs to know of the ones before."""
 
 import hashlib
+from enum import Enum
 from struct import Struct
+from typing import NamedTuple
 
 _HEAD = Struct("<qqIHB")
 HEAD_BYTES = _HEAD.size
@@ -30,6 +32,14 @@ MODEL_BYTES = 8
 EVENT_HASH_BYTES = 8
 MAX_ACTIONS = 2**28 - 1
 """So far a session's actions are counted: the marks that the flags' byte has no room for lie above them."""
+
+
+class Trust(Enum):
+    """What becomes of what a session teaches its account, from an event on."""
+
+    BLOCKED = "blocked"  # it is forgotten, and so is what comes
+    DOUBTED = "doubted"  # it is not taken over, unless the session is cleared
+    CLEARED = "cleared"
 
 
 def session_key(account_id: str, session_id: str) -> str:
@@ -149,3 +159,34 @@ def with_marks(packed: bytes, marks: int) -> bytes:
     marked[_FLAGS_AT] |= marks & _BYTE
     marked[_LATER_MARKS_AT] |= marks >> 8 << 4
     return bytes(marked)
+
+
+class Before(NamedTuple):
+    """What an event goes on with in its session; `number` 0 begins it."""
+
+    last_ms: int
+    number: int
+    marks: int
+    steps: bytes
+    hashes: bytes
+
+
+NONE, EXPIRED = Before(-1, 0, 0, b"", b""), Before(-1, 0, 0, b"", b"")
+
+
+def before_in(
+    packed: bytes, hashed: bytes, occurred_at_ms: int, stream_time_ms: int, idle_ms: int
+) -> Before | None:
+    """Return what an event goes on with in its session; None if it is a duplicate."""
+    last_ms, touched_at_ms, number, steps_end, hashes_at, marks = head(packed)
+    # By its own clock as well, which need not be where stream time is.
+    if stream_time_ms - touched_at_ms > idle_ms or (
+        occurred_at_ms - touched_at_ms > idle_ms and occurred_at_ms - last_ms > idle_ms
+    ):
+        return EXPIRED
+    if holds(packed, hashes_at, hashed):
+        return None
+    hashes = packed[hashes_at:]
+    if marks & ENDED:
+        return Before(-1, 0, 0, b"", hashes)
+    return Before(last_ms, number, marks & MARKS, packed[HEAD_BYTES:steps_end], hashes)
