@@ -51,6 +51,7 @@ from detector.scoring import score
 from detector.security import permissions, pseudonym
 from detector.stopping import stop_on_signals
 from detector.terminal import because, printable
+from detector.verdicts import relay_verdicts, verdict
 
 _LOG = logging.getLogger("detector")
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
@@ -252,6 +253,8 @@ def redrive(*, reasons: tuple[str, ...], dry_run: bool, most: int | None, **give
 
 main.add_command(explain)
 main.add_command(accounts)
+main.add_command(verdict)
+main.add_command(relay_verdicts)
 main.add_command(console)
 main.add_command(permissions)
 main.add_command(pseudonym)

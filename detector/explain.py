@@ -15,7 +15,7 @@ from detector.core.explaining import NotExplainableError
 from detector.model.artifact import ModelRefusedError
 from detector.model.at_hand import ModelMissingError, ModelsAtHand
 from detector.options import config_of, settings
-from detector.runtime.explanations import alerts_of_session, explain_topic
+from detector.runtime.explanations import alerts_on_topic, explain_topic
 from detector.runtime.recovery import TopicsUnfitError
 from detector.stopping import stop_on_signals
 from detector.terminal import printable
@@ -58,7 +58,11 @@ def explain(
             explained = explain_topic(config, models.explain, stop_on_signals().is_set, most)
             click.echo(f"{explained} alerts explained")
             return
-        alerts = _decoded(file) if session is None else alerts_of_session(config, session)
+        alerts = (
+            _decoded(file)
+            if session is None
+            else (one for one in alerts_on_topic(config) if one.session_id == session)
+        )
         explained = 0
         for alert in itertools.islice(alerts, most):
             click.echo(msgspec.json.encode(models.explain(alert)))

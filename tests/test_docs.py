@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from detector.console.config import TOKEN_VARIABLE
-from detector.contract.accounts import decode_listing, is_listing
 from detector.contract.alerts import decode_alert
+from detector.contract.control import decode_control, is_control
 from detector.contract.events import decode_event
 from detector.contract.explanations import Explanation
 from detector.runtime.config import DetectorConfig
@@ -190,8 +190,8 @@ def test_examples_of_records_are_valid(document: Path) -> None:
     for language, block in _FENCE.findall(document.read_text()):
         if language == "json":
             value = block.encode()
-            if is_listing(value):
-                decode_listing(value)
+            if is_control(value):
+                decode_control(value)
             elif "attributions" in block:
                 msgspec.json.decode(value, type=Explanation)
             elif "alert_id" in block:

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
-from detector.contract.events import Identifier, excess
+from detector.contract.events import Identifier
 
 KIND = "account_listing"
 
@@ -30,33 +30,17 @@ class AccountListing(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"
     listing: Listing | None
 
 
-class MalformedListingError(ValueError):
-    """The bytes are not a valid listing. The message says what was seen and what was expected."""
-
-
 _DECODER = msgspec.json.Decoder(AccountListing)
 _ENCODER = msgspec.json.Encoder()
-_MARK = f'"{KIND}"'.encode()
-
-
-def is_listing(value: bytes) -> bool:
-    """Tell whether bytes that are no event are meant as a listing."""
-    return _MARK in value
 
 
 def decode_listing(value: bytes) -> AccountListing:
-    """Decode and validate one listing.
+    """Decode a record of the accounts topic.
 
     Raises:
-        MalformedListingError: not JSON, a field missing, of the wrong type or out of bounds.
+        msgspec.DecodeError: it is none.
     """
-    try:
-        listing = _DECODER.decode(value)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise MalformedListingError(str(error)) from error
-    if told := excess(listing.account_id):
-        raise MalformedListingError(f"{told} - at `$.account_id`")
-    return listing
+    return _DECODER.decode(value)
 
 
 def encode_listing(listing: AccountListing) -> bytes:

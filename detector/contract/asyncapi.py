@@ -9,14 +9,22 @@ from detector.contract.alerts import Alert
 from detector.contract.dead_letters import OUR_HEADERS
 from detector.contract.events import SessionAction
 from detector.contract.explanations import Explanation
-from detector.contract.headers import ACTION_TYPE, ALERT_TYPE, CLOUD_EVENT_HEADERS, EXPLANATION_TYPE
+from detector.contract.headers import (
+    ACTION_TYPE,
+    ALERT_TYPE,
+    CLOUD_EVENT_HEADERS,
+    EXPLANATION_TYPE,
+    VERDICT_TYPE,
+)
 from detector.contract.topics import (
     ACTIONS_TOPIC,
     ALERTS_TOPIC,
+    VERDICTS_TOPIC,
     dead_letter_topic,
     explanations_topic,
     shadow_topic,
 )
+from detector.contract.verdicts import Verdict
 
 VERSION: Final = "1.0.0"
 """Of the contract, not of the software: the first number changes when readers or writers break."""
@@ -24,21 +32,24 @@ VERSION: Final = "1.0.0"
 _OF_INPUT = "the account id, UTF-8"
 _OF_OUTPUT = "the session id, UTF-8"
 _DESCRIPTION = (
-    "Write user actions to the first channel, read decisions from the second with isolation.level=read_committed. "
+    "Write user actions to the first channel, read decisions from the second with isolation.level=read_committed, and write "
+    "what became of them to the third. "
     "Fields that a reader does not know are to be ignored."
 )
 
 
 def asyncapi() -> dict[str, Any]:
     """Return the document: channels, operations as the detector sees them, messages with key, headers and payload."""
-    (action, listing, alert, explanation), schemas = msgspec.json.schema_components(
-        [SessionAction, AccountListing, Alert, Explanation], ref_template="#/components/schemas/{name}"
+    (action, listing, alert, explanation, verdict), schemas = msgspec.json.schema_components(
+        [SessionAction, AccountListing, Alert, Explanation, Verdict],
+        ref_template="#/components/schemas/{name}",
     )
     messages = {
         "sessionAction": _message("One action of a session", action, ACTION_TYPE, _OF_INPUT),
         "accountListing": _message(
             "From here on, how an account's sessions are judged", listing, None, _OF_INPUT
         ),
+        "sessionVerdict": _message("What a session was found to be", verdict, VERDICT_TYPE, _OF_INPUT),
         "sessionAlert": _message("A decision on a session", alert, ALERT_TYPE),
         "alertExplanation": _message(
             "What each action added to an alert's score", explanation, EXPLANATION_TYPE
@@ -57,8 +68,11 @@ def asyncapi() -> dict[str, Any]:
         },
     }
     channels = {
-        "sessionActions": _channel(ACTIONS_TOPIC, "What users do", ["sessionAction", "accountListing"]),
+        "sessionActions": _channel(
+            ACTIONS_TOPIC, "What users do", ["sessionAction", "accountListing", "sessionVerdict"]
+        ),
         "sessionAlerts": _channel(ALERTS_TOPIC, "Decisions, exactly once", ["sessionAlert"]),
+        "sessionVerdicts": _channel(VERDICTS_TOPIC, "What became of the alerts", ["sessionVerdict"]),
         "shadowAlerts": _channel(
             shadow_topic(ALERTS_TOPIC), "What a challenger in shadow would block", ["sessionAlert"]
         ),
@@ -74,6 +88,11 @@ def asyncapi() -> dict[str, Any]:
         "channels": channels,
         "operations": {
             "scoreActions": _operation("receive", "sessionActions", "Rescores the session on every action"),
+            "relayVerdicts": _operation(
+                "receive",
+                "sessionVerdicts",
+                "By `detector relay-verdicts`, once each into every partition of the input",
+            ),
             "publishAlerts": _operation(
                 "send", "sessionAlerts", "At most one alert of a kind for each session"
             ),

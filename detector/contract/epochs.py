@@ -41,6 +41,10 @@ class ModelEpoch(msgspec.Struct, frozen=True, kw_only=True):
     max_sessions: int | None = None
     max_accounts: int | None = None
     account_timeout_ms: int | None = None
+    max_alerted: int | None = None
+    alert_memory_ms: int | None = None
+    fraud_listing_ms: int | None = None
+    cleared_listing_ms: int | None = None
     max_event_bytes: int | None = None
     max_future_ms: int | None = None
     unknown_actions: str | None = None

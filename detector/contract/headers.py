@@ -6,14 +6,16 @@ SPEC_VERSION = "1.0"
 ACTION_TYPE = "session.action.v1"
 ALERT_TYPE = "session.alert.v1"
 EXPLANATION_TYPE = "session.explanation.v1"
+VERDICT_TYPE = "session.verdict.v1"
 PRODUCER_SOURCE = "/session-producer"
 DETECTOR_SOURCE = "/session-detector"
+VERDICT_SOURCE = "/session-verdicts"
 
 CLOUD_EVENT_HEADERS = {
     "ce_specversion": "version of CloudEvents",
     "ce_type": "what the record is, with its version",
     "ce_source": "URI reference of the publisher",
-    "ce_id": "unique for its source: the event's or the alert's id",
+    "ce_id": "unique for its source: the event's, the alert's or the verdict's id",
     "ce_subject": "the session id",
     "ce_time": "when it occurred, RFC 3339",
     "content-type": "of the value",
@@ -27,8 +29,8 @@ def cloud_event_headers(
     """Return the headers of a JSON record.
 
     Args:
-        event_type: `ACTION_TYPE`, `ALERT_TYPE` or `EXPLANATION_TYPE`.
-        event_id: unique within `source`; the event's or the alert's id.
+        event_type: one of the types above.
+        event_id: unique within `source`; the event's, the alert's or the verdict's id.
         source: URI reference of the publisher.
         subject: the session id.
         time_ms: when it occurred, Unix milliseconds.

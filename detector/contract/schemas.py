@@ -11,12 +11,14 @@ from detector.contract.asyncapi import asyncapi
 from detector.contract.epochs import ModelEpoch
 from detector.contract.events import SessionAction
 from detector.contract.explanations import Explanation
+from detector.contract.verdicts import Verdict
 
 SCHEMAS: dict[str, type[msgspec.Struct]] = {
     "session-action.v1.schema.json": SessionAction,
     "account-listing.v1.schema.json": AccountListing,
     "session-alert.v1.schema.json": Alert,
     "session-explanation.v1.schema.json": Explanation,
+    "session-verdict.v1.schema.json": Verdict,
     "model-epoch.v1.schema.json": ModelEpoch,
 }
 

@@ -6,6 +6,7 @@ import msgspec
 
 ACTIONS_TOPIC: Final = "session-actions"
 ALERTS_TOPIC: Final = "session-alerts"
+VERDICTS_TOPIC: Final = "session-verdicts"
 MAX_RECORD_BYTES: Final = 12 * 1024 * 1024
 """Largest record of the input topic: room for a 10 MB value that is then refused, and not lost."""
 DEAD_LETTER_HEADERS_BYTES: Final = 64 * 1024
@@ -73,6 +74,19 @@ def accounts_specification(input_topic: str) -> TopicSpecification:
         partitions=1,
         configs={"cleanup.policy": "compact", _LIMIT: str(MAX_SMALL_BYTES)},
     )
+
+
+def verdicts_specifications(verdicts_topic: str, partitions: int) -> list[TopicSpecification]:
+    """Return the topic of the verdicts, and that of its dead letters. Both are kept until their owners say otherwise."""
+    return [
+        TopicSpecification(
+            name=name, partitions=partitions, configs={"retention.ms": "-1", _LIMIT: str(limit)}
+        )
+        for name, limit in (
+            (verdicts_topic, MAX_SMALL_BYTES),
+            (dead_letter_topic(verdicts_topic), MAX_SMALL_BYTES + DEAD_LETTER_HEADERS_BYTES),
+        )
+    ]
 
 
 def alerts_specification(topic: str, partitions: int) -> TopicSpecification:

@@ -13,6 +13,7 @@ from detector.contract.alerts import Alert, Cause, Decision, ModelReference, Sou
 from detector.core.breaker import Breaker, BreakerLimits, BreakerState, Held, far_above
 from detector.core.carrying import Weighed
 from detector.core.encoding import Encoding
+from detector.core.judging import AlertedSessions
 from detector.core.session import BLOCKED, CHALLENGED, CLEARED, REACHED, REVIEWED
 from detector.core.staging import Candidate
 
@@ -56,6 +57,7 @@ class Suppression(StrEnum):
     ALREADY_REVIEWED = "already_reviewed"
     CLEARED = "cleared"  # its second factor was passed
     ALLOW_LIST = "allow_list"
+    ALREADY_PUBLISHED = "already_published"  # the same event of the same session, which has come again
 
 
 _MARKS = {Decision.BLOCK: BLOCKED, Decision.CHALLENGE: CHALLENGED, Decision.REVIEW: REVIEWED}
@@ -81,6 +83,8 @@ class Decided:
         breaker: after the batch.
         trips: how often the circuit breaker opened.
         step_ups: what came of second factors that sessions were asked for.
+        judged: what was decided on, be that published or known from before.
+        alerted: sessions that alerts were published on, these among them.
     """
 
     alerts: list[Alert]
@@ -89,7 +93,14 @@ class Decided:
     marks: dict[str, int]
     breaker: BreakerState
     trips: int
-    step_ups: Counter[StepUp] = field(default_factory=Counter)
+    step_ups: Counter[StepUp]
+    judged: list[tuple[Candidate, Decision]]
+    alerted: AlertedSessions
+
+    @property
+    def blocked(self) -> list[Candidate]:
+        """Events that blocked their sessions."""
+        return [candidate for candidate, decision in self.judged if decision is Decision.BLOCK]
 
 
 def decide(
@@ -97,6 +108,7 @@ def decide(
     weighed: Weighed,
     *,
     breaker: BreakerState,
+    alerted: AlertedSessions,
     policy: Policy,
     encoding: Encoding,
     source: tuple[str, int],
@@ -111,6 +123,7 @@ def decide(
         candidates: as staged.
         weighed: their scores, and what was carried over to them.
         breaker: before the batch.
+        alerted: sessions that alerts were published on.
         policy: thresholds, circuit breaker and model.
         encoding: of the model, to name the window's actions.
         source: topic and partition of the events.
@@ -118,19 +131,22 @@ def decide(
     """
     alerts: list[Alert] = []
     windows: list[bytes] = []
+    judged: list[tuple[Candidate, Decision]] = []
     suppressed: Counter[Suppression] = Counter()
     marks: dict[str, int] = {}
     step_ups: Counter[StepUp] = Counter()
-    counted = Breaker(policy.breaker, breaker, policy.epoch)
+    counted, alerted = Breaker(policy.breaker, breaker, policy.epoch), alerted.copied()
     lowest, far = policy.lowest, far_above(policy.threshold)
     for candidate, score in zip(candidates, weighed.scores, strict=True):
         session_id, listing = candidate.key, candidate.listing if policy.is_overruled else None
-        step_up = candidate.step_up
-        if candidate.begins:  # a session that begins, or begins again, has no marks
+        if (
+            candidate.action_number == 1 and candidate.is_step
+        ):  # a session that begins, or begins again, has no marks
             marks[session_id] = 0
             counted.count(candidate.stream_time_ms, begun=1)
-        if score < lowest and listing is None and step_up is None:
+        if score < lowest and listing is None and candidate.step_up is None:
             continue
+        step_up = candidate.step_up
         marked = marks.setdefault(session_id, candidate.marks)
         if step_up is not None:
             if marked & (BLOCKED | CHALLENGED | CLEARED) != CHALLENGED:
@@ -149,13 +165,18 @@ def decide(
         elif verdict is not None:
             decision, cause = verdict
             marks[session_id] |= _MARKS[decision]
-            alerts.append(
-                alert_of(
-                    candidate, score, weighed.before, decision, cause, policy, encoding, source, now_ms()
-                )
+            judged.append((candidate, decision))
+            alert = alert_of(
+                candidate, score, weighed.before, decision, cause, policy, encoding, source, now_ms()
             )
+            if not alerted.add(alert, candidate.stream_time_ms):
+                suppressed[Suppression.ALREADY_PUBLISHED] += 1
+                continue
+            alerts.append(alert)
             windows.append(candidate.steps)
-    return Decided(alerts, windows, suppressed, marks, counted.state, counted.opened, step_ups)
+    return Decided(
+        alerts, windows, suppressed, marks, counted.state, counted.opened, step_ups, judged, alerted
+    )
 
 
 def _judge(

@@ -14,17 +14,19 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Final, NamedTuple
 
 from detector.contract.actions import StepUp
-from detector.contract.alerts import Alert, Decision
+from detector.contract.alerts import Alert
 from detector.contract.dead_letters import Reason
+from detector.contract.verdicts import Verdict
 from detector.core.carrying import Carrier, Weighed, weighed
 from detector.core.decision import Decided, Policy, Suppression, decide
 from detector.core.drift import NOTHING, Tally, Watched, tally
 from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
 from detector.core.partition import Delta, Partition
+from detector.core.retelling import block
 from detector.core.session import CARRIED, SHADOW_CARRIED, with_marks
 from detector.core.shadowing import Challenger, Shadowed, Verdicts, shadowed
-from detector.core.staging import Candidate, Entry, Failure, SessionLimits, Staged, block, stage
+from detector.core.staging import Candidate, Entry, Failure, SessionLimits, Staged, stage
 
 _BATCH_ENTRIES: Final = 2_000
 _ROUNDS: Final = 3
@@ -79,6 +81,7 @@ class Outcome:
         step_ups: what came of second factors that sessions were asked for.
         unscored: events that say what came of one, in an action that the model does not know.
         listings: of accounts.
+        verdicts: on sessions.
         duplicates: events ignored.
         clamped: events before their session's last one.
         expired: sessions dropped because they were idle for too long.
@@ -99,6 +102,7 @@ class Outcome:
     step_ups: Counter[StepUp] = field(default_factory=Counter)
     unscored: int = 0
     listings: int = 0
+    verdicts: int = 0
     duplicates: int = 0
     clamped: int = 0
     expired: int = 0
@@ -172,12 +176,12 @@ class Pipeline:
 
     def _run(self, shares: Sequence[Share]) -> list[Outcome]:
         return [
-            outcome or self._in_halves(share, lambda half: self._run([half])[0])
+            outcome or self._in_parts(share, lambda part: self._run([part])[0])
             for share, outcome in zip(shares, self._try(shares), strict=True)
         ]
 
     def _try(self, shares: Sequence[Share]) -> list[Outcome | None]:
-        """Return what each share comes to; None if that would take many rounds."""
+        """Return what each share comes to; None if it is to be cut."""
         encoding, limits = self.encoding, self.limits
         with self.timed("stage"):
             staged = [
@@ -209,9 +213,9 @@ class Pipeline:
         That may block others. It is settled when what is blocked is what was assumed: by the order of the log, each
         block is then of a session that was told what the blocks before it have left.
         """
-        for _ in range(_ROUNDS):
+        for _ in range(_ROUNDS if staged.cut_at is None else 0):
             with self.timed("stage"):
-                blocking = {one.source.offset for one in decided.alerts if one.decision is Decision.BLOCK}
+                blocking = {one.offset for one in decided.blocked}
                 if not block(staged, blocking, self.encoding):
                     return scores, decided
             with self.timed("score"):
@@ -220,10 +224,17 @@ class Pipeline:
                 decided = self._decide(share, staged, scores)
         return None
 
-    def _in_halves(self, share: Share, run: Callable[[Share], Outcome]) -> Outcome:
-        half = len(share.entries) // 2
-        first = run(share._replace(entries=share.entries[:half]))
-        return first.then(run(share._replace(entries=share.entries[half:], pending=first.delta)))
+    def _in_parts(self, share: Share, run: Callable[[Share], Outcome]) -> Outcome:
+        """Run over a share cut before each verdict, and in halves where there is none."""
+        cuts = [at for at, one in enumerate(share.entries) if at and isinstance(one.event, Verdict)]
+        outcome = None
+        for begin, end in itertools.pairwise([0, *(cuts or [len(share.entries) // 2]), len(share.entries)]):
+            pending = (
+                share.pending if outcome is None else outcome.delta
+            )  # the first part drops what has expired
+            part = run(share._replace(entries=share.entries[begin:end], pending=pending))
+            outcome = part if outcome is None else outcome.then(part)
+        return outcome or Outcome(share.pending or _unchanged(share))
 
     def _score(self, staged: Sequence[Staged]) -> list[list[float]]:
         scores = self.score([candidate for one in staged for candidate in one.candidates])
@@ -247,6 +258,7 @@ class Pipeline:
             staged.candidates,
             scores,
             breaker=(share.pending or share.partition).breaker,
+            alerted=staged.alerted,
             policy=self.policy,
             encoding=self.encoding,
             source=share.source,
@@ -304,7 +316,7 @@ class Pipeline:
                     raise ProcessingError(f"{where} can't be processed: {detail}") from error
                 failed = Failure(offset, Reason.PROCESSING, detail)
                 return Outcome(share.pending or _unchanged(share), failures=[failed])
-        return self._in_halves(share, self._isolated)
+        return self._in_parts(share, self._isolated)
 
 
 def _scores_of_any(
@@ -353,10 +365,11 @@ def _outcome(
         staged.stream_time_ms,
         sorted(staged.removed),
         touched,  # in the order of the last touch, still
-        staged.listed,
+        staged.listed.changed,
         decided.breaker,
         sorted(staged.histories.forgotten),
         staged.histories.packed(),
+        decided.alerted.changed,
     )
     return Outcome(
         delta,
@@ -370,6 +383,7 @@ def _outcome(
         unscored=staged.unscored,
         failures=staged.failures,
         listings=staged.listings,
+        verdicts=staged.verdicts,
         duplicates=staged.duplicates,
         clamped=staged.clamped,
         expired=staged.expired,

@@ -3,7 +3,7 @@
 Two kinds of memory. What happened, happened: since and count take note of an event at once, and keep it. What is usual
 is learned from sessions that went well: each session's new devices and recipients, amounts and hour wait in a slot of their
 own until it is over, and go to the account's habits then, or nowhere if it was blocked. So what was blocked never
-becomes known, and in its own session a new device stays new to the end. All of it follows from the log alone (ADR 0032).
+becomes known, and in its own session a new device stays new, until it pauses for half an hour. All of it follows from the log alone (ADR 0032).
 
 Every number is rounded to what is stored when it changes, so packing and unpacking at any cut changes no bit. From one
 event to the next little changes: a signal's code stands until its value is another, or the time has come at which it
@@ -53,7 +53,7 @@ _DAY_S: Final = 86_400
 _MAX_S: Final = 0xFFFFFFFF  # in the year 2106; later times are all alike
 _MAX_COUNT: Final = 0xFFFF
 _MAX_BIN: Final = 0xFF
-_ENDED, _BLOCKED = 1, 2
+_ENDED, _BLOCKED, _CLEARED = 1, 2, 4
 
 _UNCHANGED: Final = (ABSENT, FIRST)
 _KNOWN, _VALUE = struct.Struct("<II"), struct.Struct("<BI")
@@ -66,7 +66,7 @@ class _Slot:
 
     Attributes:
         first_s: when it began, by its own times; `last_s` its latest action.
-        flags: _ENDED, _BLOCKED.
+        flags: _ENDED, _BLOCKED, and _CLEARED if a verdict has taken that back.
         numbers: hash of the last value of each change signal, 0 is none; then of each deviation signal how many
             logarithms there were, their sum and that of their squares.
         values: those that are new to the account, by (index of the signal, hash), in the order in which they came.
@@ -158,7 +158,7 @@ class Profile:
             slot = self._slot_of(tag, at_s, begins=gap_ms is None)
         slot.last_s = max(slot.last_s, at_s)
         if ends or is_blocked:
-            slot.flags |= ends * _ENDED | is_blocked * _BLOCKED
+            slot.flags |= ends * _ENDED | (is_blocked and not slot.flags & _CLEARED) * _BLOCKED
         stands = self._from_s <= at_s < self._until_s
         self._from_s = at_s
         if stands and fields == self._repeat and action not in self._plan.noted_actions:
@@ -182,10 +182,31 @@ class Profile:
         """Forget what a session, blocked now, has taught so far and will teach. What happened stays: its facts."""
         slot = self._slots.get(tag)
         if slot is not None:
-            slot.flags |= _BLOCKED
+            slot.flags = slot.flags & ~_CLEARED | _BLOCKED
             slot.values.clear()
             for _, _, _, _, learned in self._plan.deviations:
                 slot.numbers[learned : learned + 3] = 0, 0, 0
+
+    def clear(self, tag: bytes) -> None:
+        """Let a session that was blocked teach again, from here on."""
+        if slot := self._slots.get(tag):
+            slot.flags = slot.flags & ~_BLOCKED | _CLEARED
+
+    def forget(self, tag: bytes, since_ms: int | None) -> None:
+        """Forget what a fraudulent session has taught, and will teach: each value that is known since its time or later.
+
+        Args:
+            tag: of the session.
+            since_ms: when it began to be fraudulent; None takes its beginning, if it still waits.
+        """
+        slot = self._slots.get(tag)
+        self.block(tag)
+        if since_ms is None and slot is None:
+            return
+        since_s = since_ms // 1_000 if since_ms is not None else slot.first_s if slot is not None else 0
+        for known in self._known:
+            for hashed in [one for one, first_s in known.items() if first_s >= since_s]:
+                del known[hashed]
 
     def _slot_of(self, tag: bytes, at_s: int, *, begins: bool) -> _Slot:
         slots = self._slots

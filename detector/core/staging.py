@@ -5,30 +5,32 @@ transaction fails leaves nothing behind. Which window an event gets depends on t
 log was cut into batches.
 """
 
-import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
 from detector.contract.accounts import AccountListing, Listing
 from detector.contract.actions import StepUp
+from detector.contract.control import Control
 from detector.contract.dead_letters import Reason
 from detector.contract.events import SessionEvent
 from detector.contract.fields import Value
-from detector.core.encoding import ACTION_BYTES, Encoding
+from detector.contract.verdicts import Finding, Verdict
+from detector.core.clocks import leap, others_than
+from detector.core.encoding import Encoding
 from detector.core.histories import Histories
+from detector.core.judging import AlertedSessions
+from detector.core.listed import ListedAccounts
 from detector.core.partition import Delta, LongestIdle, Partition
 from detector.core.session import (
     BLOCKED,
     ENDED,
     EVENT_HASH_BYTES,
-    HEAD_BYTES,
-    MARKS,
+    EXPIRED,
+    NONE,
+    before_in,
     event_hash,
-    flags,
-    head,
-    holds,
     pack,
     session_key,
     touched_ms,
@@ -36,15 +38,6 @@ from detector.core.session import (
 )
 
 NO_STEP_UPS: Mapping[str, StepUp] = MappingProxyType({})
-LISTED_OVERHEAD_BYTES = 100
-"""Counted for each beside its id: the objects and their place in the table."""
-MAX_AHEAD_MS = 24 * 60 * 60 * 1000
-"""How far ahead of stream time an account's facts are noted at most: one of the year 9999 would be the latest for good. A
-day, since stream time may be late after a quiet night."""
-WITNESSES = 16
-"""Sessions, the last touched ones, whose clocks are asked whether time has made a leap …"""
-QUORUM = 12
-"""… and so many of them have to say so. At 1 wrong clock in 10, chance alone brings that about once in 10^9 events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +54,10 @@ class SessionLimits:
             as good as gone, and go with later batches. As many accounts.
         max_accounts: most profiles of accounts kept for one partition, if the model has signals; the longest unseen goes.
         account_timeout_ms: an account without an event for longer, by stream time, is met as a new one.
+        max_alerted: most sessions with alerts that are remembered for one partition; the one longest not told of goes.
+        alert_memory_ms: for so long, by stream time, since an alert or a verdict was the last to tell of it.
+        fraud_listing_ms: a verdict of fraud denies the account for so long, by stream time; 0 does not.
+        cleared_listing_ms: a verdict of lawful allows it, likewise.
     """
 
     idle_timeout_ms: int = 30 * 60 * 1000
@@ -70,10 +67,14 @@ class SessionLimits:
     max_expired: int = 10_000
     max_accounts: int = 1_000_000
     account_timeout_ms: int = 180 * 24 * 60 * 60 * 1000
+    max_alerted: int = 200_000
+    alert_memory_ms: int = 7 * 24 * 60 * 60 * 1000
+    fraud_listing_ms: int = 0
+    cleared_listing_ms: int = 0
 
 
 class Entry(NamedTuple):
-    """An event or listing, and what its record says of it.
+    """An event or a control record, and what its record says of it.
 
     Attributes:
         offset: where it lies in the log.
@@ -85,7 +86,7 @@ class Entry(NamedTuple):
 
     offset: int
     received_at_ms: int
-    event: SessionEvent | AccountListing
+    event: SessionEvent | Control
     vouched: bool = True
     fields: tuple[Value, ...] = ()
 
@@ -135,17 +136,23 @@ class Failure(NamedTuple):
 
 @dataclass(slots=True)
 class Staged:
-    """What a batch of one partition comes to, before it is scored."""
+    """What a batch of one partition comes to, before it is scored.
+
+    `cut_at` is the offset of a verdict that comes after events of the batch, None if none does: nothing from there on was
+    staged, since what the verdict finds depends on what these events come to.
+    """
 
     stream_time_ms: int
     histories: Histories
+    listed: ListedAccounts
+    alerted: AlertedSessions
+    cut_at: int | None = None
     candidates: list[Candidate] = field(default_factory=list)
     touched: dict[str, bytes] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
-    listed: dict[str, Listing | None] = field(default_factory=dict)
-    listed_bytes: int | None = None
     failures: list[Failure] = field(default_factory=list)
     listings: int = 0
+    verdicts: int = 0
     unscored: int = 0
     duplicates: int = 0
     clamped: int = 0
@@ -165,7 +172,7 @@ def stage(
 
     A repeated event id within the session's window is a duplicate: counted, and otherwise ignored. A time
     before the session's last is clamped to it. After an action that ends its session the next one begins a new one. A
-    listing holds for the events after it.
+    listing or verdict holds for the events after it.
 
     Stream time is the highest event time read. An event that nobody vouches for moves it by at most a step; a leap,
     as after a quiet night, takes a quorum: it goes to what QUORUM of the WITNESSES sessions touched last have
@@ -183,12 +190,11 @@ def stage(
     Raises:
         UnknownActionError: an action is not in the vocabulary.
     """
-    reads_signals, most = bool(encoding.signals), 0 if pending else limits.max_expired
+    reads_signals = bool(encoding.signals)
     histories = Histories(
         partition, encoding.signals, limits.max_accounts, limits.account_timeout_ms, pending
     )
-    staged = _begun(partition, histories, pending)
-    histories.expire(staged.stream_time_ms, most)
+    staged = _begun(partition, histories, limits, pending)
     committed, touched, removed = partition.sessions, staged.touched, staged.removed
     longest_idle = LongestIdle(committed, (touched, removed))
     window_bytes, hashes_bytes, ends_session = (
@@ -196,26 +202,33 @@ def stage(
         encoding.window * EVENT_HASH_BYTES,
         encoding.ends_session,
     )
-    _expire(longest_idle, staged, len(committed), limits, most)
+    _expire(longest_idle, staged, len(committed), limits, 0 if pending else limits.max_expired)
     live = len(committed) - len(removed) + sum(one in removed or one not in committed for one in touched)
     stream_time_ms = staged.stream_time_ms
 
     for offset, received_at_ms, event, vouched, fields in entries:
-        if isinstance(event, AccountListing):
-            _list(partition, staged, offset, event, limits)
-            continue
+        if not isinstance(event, SessionEvent):
+            if _control(staged, offset, event, limits):
+                continue
+            break
         action, occurred_at_ms = event.action, event.occurred_at_ms
         session_id = session_key(event.account_id, event.session_id) if reads_signals else event.session_id
         now_ms = max(stream_time_ms, occurred_at_ms)
         ahead: Sequence[str] = ()
         if not vouched and now_ms - stream_time_ms > limits.max_step_ms:
-            now_ms, ahead = _leap(partition, staged, session_id, occurred_at_ms, limits)
+            now_ms, ahead = leap(
+                others_than(session_id, committed, touched, removed),
+                stream_time_ms,
+                occurred_at_ms,
+                limits.idle_timeout_ms,
+                limits.max_step_ms,
+            )
         packed = touched.get(session_id) or (None if session_id in removed else committed.get(session_id))
         hashed = event_hash(event.event_id)
         before = (
-            _NONE
+            NONE
             if packed is None
-            else _before(packed, hashed, occurred_at_ms, stream_time_ms, limits.idle_timeout_ms)
+            else before_in(packed, hashed, occurred_at_ms, stream_time_ms, limits.idle_timeout_ms)
         )
         step_up = step_ups.get(action)
         is_step = step_up is None or encoding.names(action)
@@ -225,20 +238,14 @@ def stage(
             continue
         marks, hashes = before.marks, (before.hashes + hashed)[-hashes_bytes:]
         if is_step:
-            staged.expired += before is _EXPIRED
+            staged.expired += before is EXPIRED
             last_ms = max(occurred_at_ms, before.last_ms)
             gap_ms = last_ms - before.last_ms if before.number else None
             staged.clamped += last_ms != occurred_at_ms
             ended = ENDED if action in ends_session else 0
             seen = (
                 histories.observe(
-                    event,
-                    now_ms,
-                    _noted_ms(last_ms, now_ms),
-                    gap_ms,
-                    fields,
-                    ends=ended > 0,
-                    is_blocked=marks & BLOCKED > 0,
+                    event, now_ms, last_ms, gap_ms, fields, ends=ended > 0, is_blocked=marks & BLOCKED > 0
                 )
                 if reads_signals
                 else None
@@ -268,7 +275,7 @@ def stage(
                 number,
                 steps,
                 now_ms,
-                _listing(event.account_id, staged, partition),
+                staged.listed.of(event.account_id, now_ms),
                 marks,
                 session_id,
                 step_up,
@@ -278,150 +285,71 @@ def stage(
     return staged
 
 
-def block(staged: Staged, offsets: Collection[int], encoding: Encoding) -> bool:
-    """Forget what sessions have taught their accounts that events at these offsets, and no others, have blocked.
-
-    Returns:
-        whether that changes the windows of later events.
-    """
-    candidates = staged.candidates
-    blocking = [number for number, one in enumerate(candidates) if one.offset in offsets] if offsets else []
-    told = staged.histories.block(frozenset(blocking))
-    width, window_bytes = encoding.step_bytes, encoding.window_bytes
-    keys, windows = {candidates[number].key for number in told}, dict[str, bytes]()
-    for number in range(min(told, default=len(candidates)), len(candidates)):
-        one = candidates[number]
-        if one.key not in keys:
-            continue
-        if one.is_step:
-            step = one.steps[-width:]
-            if number in told:
-                step = step[:ACTION_BYTES] + told[number] + step[-1:]
-            before = b"" if one.begins else windows.get(one.key, one.steps[:-width])
-            windows[one.key] = (before + step)[-window_bytes:]
-        elif one.key not in windows:
-            continue
-        candidates[number] = one._replace(steps=windows[one.key])
-    for key, steps in windows.items():
-        packed = staged.touched.get(key)
-        if packed is not None and not flags(packed) & ENDED:
-            staged.touched[key] = packed[:HEAD_BYTES] + steps + packed[HEAD_BYTES + len(steps) :]
-    return bool(told)
-
-
-def _noted_ms(at_ms: int, stream_time_ms: int) -> int:
-    """Return when an event happened for its account; as it says where stream time is not known yet."""
-    return min(at_ms, stream_time_ms + MAX_AHEAD_MS) if stream_time_ms else at_ms
-
-
-class _Before(NamedTuple):
-    """What an event goes on with in its session; `number` 0 begins it."""
-
-    last_ms: int
-    number: int
-    marks: int
-    steps: bytes
-    hashes: bytes
-
-
-_NONE, _EXPIRED = _Before(-1, 0, 0, b"", b""), _Before(-1, 0, 0, b"", b"")
-
-
-def _before(
-    packed: bytes, hashed: bytes, occurred_at_ms: int, stream_time_ms: int, idle_ms: int
-) -> _Before | None:
-    """Return what an event goes on with in its session; None if it is a duplicate."""
-    last_ms, touched_at_ms, number, steps_end, hashes_at, marks = head(packed)
-    # By its own clock as well, which need not be where stream time is.
-    if stream_time_ms - touched_at_ms > idle_ms or (
-        occurred_at_ms - touched_at_ms > idle_ms and occurred_at_ms - last_ms > idle_ms
-    ):
-        return _EXPIRED
-    if holds(packed, hashes_at, hashed):
-        return None
-    hashes = packed[hashes_at:]
-    if marks & ENDED:
-        return _Before(-1, 0, 0, b"", hashes)
-    return _Before(last_ms, number, marks & MARKS, packed[HEAD_BYTES:steps_end], hashes)
-
-
-def _begun(partition: Partition, histories: Histories, pending: Delta | None) -> Staged:
-    if pending is None:
-        return Staged(partition.stream_time_ms, histories)
-    return Staged(
-        pending.stream_time_ms,
+def _begun(
+    partition: Partition, histories: Histories, limits: SessionLimits, pending: Delta | None
+) -> Staged:
+    before = pending or Delta(partition.next_offset, partition.stream_time_ms, [], {})
+    begun = Staged(
+        before.stream_time_ms,
         histories,
-        touched=dict(pending.touched),
-        removed=set(pending.removed),
-        listed=dict(pending.listed),
+        ListedAccounts(partition.listed, partition.listed_bytes, limits.max_listed_bytes, before.listed),
+        AlertedSessions(partition.alerted, limits.max_alerted, limits.alert_memory_ms, before.alerted),
+        touched=dict(before.touched),
+        removed=set(before.removed),
     )
+    for table in (begun.histories, begun.alerted):
+        table.expire(begun.stream_time_ms, 0 if pending else limits.max_expired)
+    return begun
 
 
-def _leap(
-    partition: Partition, staged: Staged, key: str, occurred_at_ms: int, limits: SessionLimits
-) -> tuple[int, list[str]]:
-    """Return stream time with an event that is ahead of it by more than a step.
-
-    Also returned, if it moves: the other sessions that were ahead of it, in the order of their last touch.
-    """
-    before_ms = staged.stream_time_ms
-    others = itertools.islice((one for one in _latest(partition, staged) if one[0] != key), WITNESSES - 1)
-    clocks_ms = {
-        session_id: head(packed)[0]
-        # What has expired may be in memory still or not, by how the log was cut.
-        for session_id, packed in itertools.takewhile(
-            lambda one: not _expired(one[1], before_ms, limits), others
-        )
-    }
-    ahead = {one: at_ms for one, at_ms in clocks_ms.items() if at_ms - before_ms > limits.max_step_ms}
-    if len(ahead) + 1 < QUORUM:
-        return before_ms, []
-    return sorted([occurred_at_ms, *ahead.values()])[-QUORUM], list(ahead)[::-1]
+def _control(staged: Staged, offset: int, control: Control, limits: SessionLimits) -> bool:
+    """Take over a control record; tell whether that is possible yet."""
+    if isinstance(control, AccountListing):
+        _list(staged, offset, control, limits)
+    elif staged.candidates:
+        staged.cut_at = offset
+    else:
+        _judge(staged, offset, control, limits)
+    return staged.cut_at is None
 
 
-def _latest(partition: Partition, staged: Staged) -> Iterator[tuple[str, bytes]]:
-    """Walk the sessions as the batch has left them so far, the last touched first."""
-    yield from reversed(staged.touched.items())
-    for session_id, packed in reversed(partition.sessions.items()):
-        if session_id not in staged.touched:
-            if session_id in staged.removed:
-                return  # and so are all that were touched before it
-            yield session_id, packed
-
-
-def _list(
-    partition: Partition, staged: Staged, offset: int, event: AccountListing, limits: SessionLimits
-) -> None:
+def _list(staged: Staged, offset: int, event: AccountListing, limits: SessionLimits) -> None:
     """Take over a listing. One more than there is room for is refused: an older one must not go without a word."""
-    account_id, before = event.account_id, _listing(event.account_id, staged, partition)
-    if staged.listed_bytes is None:  # counted only where there are listings
-        listed = {**partition.listed, **staged.listed}
-        staged.listed_bytes = sum(_listed_bytes(account, listing) for account, listing in listed.items())
-    total = staged.listed_bytes + _listed_bytes(account_id, event.listing) - _listed_bytes(account_id, before)
-    if total > limits.max_listed_bytes and event.listing is not None and before is None:
-        detail = f"no room for one more listed account: expected at most {limits.max_listed_bytes} bytes a partition"
-        staged.failures.append(Failure(offset, Reason.LISTING_REFUSED, detail))
+    if staged.listed.put(event.account_id, event.listing, staged.stream_time_ms):
+        staged.listings += 1
+    else:
+        staged.failures.append(_no_room(offset, limits))
+
+
+def _judge(staged: Staged, offset: int, verdict: Verdict, limits: SessionLimits) -> None:
+    """Take over a verdict, unless one is known that was decided later."""
+    now_ms = staged.stream_time_ms
+    staged.verdicts += 1
+    since_ms = staged.alerted.since_ms(verdict, now_ms)
+    if not staged.alerted.judge(verdict, offset, now_ms):
         return
-    staged.listed_bytes = total
-    staged.listed[account_id] = event.listing
-    staged.listings += 1
+    staged.histories.judge(verdict, now_ms, since_ms)
+    is_fraud = verdict.verdict is Finding.FRAUD
+    if not staged.listed.judge(
+        verdict, now_ms, limits.fraud_listing_ms if is_fraud else limits.cleared_listing_ms
+    ):
+        staged.failures.append(_no_room(offset, limits))
 
 
-def _listed_bytes(account_id: str, listing: Listing | None) -> int:
-    return 0 if listing is None else len(account_id.encode()) + LISTED_OVERHEAD_BYTES
-
-
-def _listing(account_id: str, staged: Staged, partition: Partition) -> Listing | None:
-    if account_id in staged.listed:
-        return staged.listed[account_id]
-    return partition.listed.get(account_id)
+def _no_room(offset: int, limits: SessionLimits) -> Failure:
+    detail = (
+        f"no room for one more listed account: expected at most {limits.max_listed_bytes} bytes a partition"
+    )
+    return Failure(offset, Reason.LISTING_REFUSED, detail)
 
 
 def _expired(packed: bytes, stream_time_ms: int, limits: SessionLimits) -> bool:
     return stream_time_ms - touched_ms(packed) > limits.idle_timeout_ms
 
 
-def _expire(longest_idle: LongestIdle, staged: Staged, live: int, limits: SessionLimits, most: int) -> None:
+def _expire(
+    longest_idle: LongestIdle[str, bytes], staged: Staged, live: int, limits: SessionLimits, most: int
+) -> None:
     """Remove what has expired before the batch, and what there is no room for any more, so many at most."""
     while len(staged.removed) < most and (oldest := longest_idle.peek()):
         if _expired(oldest[1], staged.stream_time_ms, limits):
@@ -435,7 +363,7 @@ def _expire(longest_idle: LongestIdle, staged: Staged, live: int, limits: Sessio
 
 def _make_room(
     live: int,
-    longest_idle: LongestIdle,
+    longest_idle: LongestIdle[str, bytes],
     staged: Staged,
     committed: dict[str, bytes],
     limits: SessionLimits,

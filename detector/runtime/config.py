@@ -14,6 +14,7 @@ from detector.contract.alerts import ModelReference
 from detector.contract.topics import (
     ACTIONS_TOPIC,
     ALERTS_TOPIC,
+    VERDICTS_TOPIC,
     accounts_topic,
     dead_letter_topic,
     shadow_topic,
@@ -50,6 +51,10 @@ class DetectorConfig:
     )
     input_topic: str = setting("Topic of the session events.", ACTIONS_TOPIC)
     alerts_topic: str = setting("Topic of the alerts.", ALERTS_TOPIC)
+    verdicts_topic: str = setting(
+        "Topic of the verdicts on sessions, which `relay-verdicts` takes into the input topic.",
+        VERDICTS_TOPIC,
+    )
     create_topics: bool = setting("Create missing topics at the start.", default=True)
     partitions: int = setting(
         "Partitions of topics created here. An input topic that is there counts as what it has.",
@@ -152,6 +157,29 @@ class DetectorConfig:
         180 * 24 * 60 * 60 * 1000,
         unit="ms",
         decides=True,
+    )
+    max_alerted: int = setting(
+        "Most sessions with alerts that are remembered, likewise; the one that nothing was told of for longest goes. Some "
+        "400 bytes each.",
+        200_000,
+        decides=True,
+    )
+    alert_memory_ms: int = setting(
+        "For so long a session is remembered after its last alert or verdict: verdicts on it count, and an alert that comes "
+        "again is not published again.",
+        7 * 24 * 60 * 60 * 1000,
+        unit="ms",
+        decides=True,
+    )
+    fraud_listing_ms: int = setting(
+        "A verdict of fraud denies the account for so long, by event time. 0 does not.",
+        0,
+        unit="ms",
+        minimum=0,
+        decides=True,
+    )
+    cleared_listing_ms: int = setting(
+        "A verdict of lawful allows the account, likewise.", 0, unit="ms", minimum=0, decides=True
     )
     drift_window_ms: int = setting(
         "Drift is measured over the events of so long: of whole days, or a day's hours are drift.",
@@ -291,6 +319,10 @@ class DetectorConfig:
             self.max_future_ms,
             max_accounts=max(1, self.max_accounts // self.partitions),
             account_timeout_ms=self.account_timeout_ms,
+            max_alerted=max(1, self.max_alerted // self.partitions),
+            alert_memory_ms=self.alert_memory_ms,
+            fraud_listing_ms=self.fraud_listing_ms,
+            cleared_listing_ms=self.cleared_listing_ms,
         )
 
     @property

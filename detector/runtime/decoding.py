@@ -1,4 +1,4 @@
-"""Decoding: from a consumed record to an event or an account's listing, or to a dead letter with the reason."""
+"""Decoding: from a consumed record to an event or a control record, or to a dead letter with the reason."""
 
 from collections.abc import Callable, Container
 from dataclasses import dataclass
@@ -6,9 +6,10 @@ from itertools import islice
 from typing import Any
 
 from detector.client.records import Unreadable, Withheld
-from detector.contract.accounts import AccountListing, MalformedListingError, decode_listing, is_listing
+from detector.contract.control import Control, MalformedControlError, decode_control, is_control
 from detector.contract.dead_letters import DeadLetter, Reason, history_of, original_headers
 from detector.contract.events import MalformedEventError, SessionEvent, decode_event
+from detector.contract.verdicts import MalformedVerdictError, Verdict, decode_verdict
 
 MAX_DETAIL_CHARS = 500
 CREATE_TIME = 0
@@ -42,7 +43,7 @@ def decode(
     limits: EventLimits,
     step_ups: Container[str] = (),
     event_of: Callable[[bytes], SessionEvent] = decode_event,
-) -> SessionEvent | AccountListing | DeadLetter:
+) -> SessionEvent | Control | DeadLetter:
     """Decode one consumed record. What is an event is one, whatever else it says.
 
     Args:
@@ -72,18 +73,36 @@ def decode(
     return event
 
 
-def _decode_other(
-    record: Any, value: bytes, limits: EventLimits, why_no_event: str
-) -> AccountListing | DeadLetter:
+def decode_verdict_record(record: Any, limits: EventLimits) -> Verdict | DeadLetter:
+    """Decode one record of the verdicts topic."""
+    value: bytes | None = record.value
+    if value is None:
+        return dead_letter(record, Reason.NULL_VALUE, "null value: expected a JSON verdict", limits)
     if isinstance(value, Unreadable):
-        reason = Reason.BATCH_TOO_LARGE if isinstance(value, Withheld) else Reason.DESERIALIZATION
-        return dead_letter(record, reason, value.why, limits)
-    if not is_listing(value):
+        return _unread(record, value, limits)
+    if len(value) > limits.max_event_bytes:
+        detail = f"{len(value)} bytes: expected at most {limits.max_event_bytes}"
+        return dead_letter(record, Reason.TOO_LARGE, detail, limits)
+    try:
+        return decode_verdict(value)
+    except MalformedVerdictError as error:
+        return dead_letter(record, Reason.MALFORMED, str(error), limits)
+
+
+def _unread(record: Any, value: Unreadable, limits: EventLimits) -> DeadLetter:
+    reason = Reason.BATCH_TOO_LARGE if isinstance(value, Withheld) else Reason.DESERIALIZATION
+    return dead_letter(record, reason, value.why, limits)
+
+
+def _decode_other(record: Any, value: bytes, limits: EventLimits, why_no_event: str) -> Control | DeadLetter:
+    if isinstance(value, Unreadable):
+        return _unread(record, value, limits)
+    if not is_control(value):
         return dead_letter(record, Reason.MALFORMED, why_no_event, limits)
     try:
-        return decode_listing(value)
-    except MalformedListingError as error:
-        return dead_letter(record, Reason.MALFORMED, f"account listing: {error}", limits)
+        return decode_control(value)
+    except MalformedControlError as error:
+        return dead_letter(record, Reason.MALFORMED, str(error), limits)
 
 
 def dead_letter(record: Any, reason: Reason, detail: str, limits: EventLimits) -> DeadLetter:

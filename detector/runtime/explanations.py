@@ -28,8 +28,8 @@ _POLL_TIMEOUT_MS = 200
 Explain = Callable[[Alert], Explanation]
 
 
-def alerts_of_session(config: DetectorConfig, session_id: str) -> Iterator[Alert]:
-    """Yield the alerts of one session that are on the topic now; the whole topic is read.
+def alerts_on_topic(config: DetectorConfig) -> Iterator[Alert]:
+    """Yield the alerts that are on the topic now.
 
     Raises:
         TopicsUnfitError: there is no such topic.
@@ -40,7 +40,7 @@ def alerts_of_session(config: DetectorConfig, session_id: str) -> Iterator[Alert
         if not spans:
             raise _no_topic(config)
         for batch in read(consumer, spans):
-            yield from (alert for alert in alerts_in(batch) if alert.session_id == session_id)
+            yield from alerts_in(batch)
 
 
 def explain_topic(

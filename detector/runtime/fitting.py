@@ -6,7 +6,12 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from detector.contract.topics import MAX_RECORD_BYTES, explanations_topic, redriven_topic
+from detector.contract.topics import (
+    MAX_RECORD_BYTES,
+    dead_letter_topic,
+    explanations_topic,
+    redriven_topic,
+)
 from detector.model.artifact import UnknownActions
 from detector.runtime.settings import flag_of
 
@@ -77,6 +82,7 @@ def _misnamed(config: Any) -> Iterator[str]:
     for flag, name in (
         ("input-topic", config.input_topic),
         ("alerts-topic", config.alerts_topic),
+        ("verdicts-topic", config.verdicts_topic),
         ("group", config.group),
         ("instance-id", config.instance_id or "none"),
     ):
@@ -96,6 +102,8 @@ def _misnamed(config: Any) -> Iterator[str]:
         ("models", config.models_topic),
         ("challenger's alerts", config.shadow_topic),
         ("explanations", explanations_topic(config.alerts_topic)),
+        ("verdicts", config.verdicts_topic),
+        ("dead letters of verdicts", dead_letter_topic(config.verdicts_topic)),
     ):
         other = named.setdefault(
             topic.replace(".", "_"), use
@@ -103,7 +111,7 @@ def _misnamed(config: Any) -> Iterator[str]:
         if other != use:
             yield (
                 f"topic {topic} would be that of the {other} and of the {use}: expected topics of their own; "
-                "change --input-topic, --alerts-topic or --group"
+                "change --input-topic, --alerts-topic, --verdicts-topic or --group"
             )
 
 

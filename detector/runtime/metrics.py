@@ -1,16 +1,18 @@
 """Metrics of the service. No ids as labels: what is high in cardinality or personal stays out."""
 
+from collections import Counter as Counts
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from detector.contract.actions import StepUp
 from detector.contract.alerts import Decision
 from detector.contract.dead_letters import Reason
+from detector.core.alerted import WINDOWS_MS, Standing, standings
 from detector.core.decision import Suppression
 from detector.core.partition import Partition
 from detector.runtime.drift import Drift
@@ -43,6 +45,35 @@ class ScoreDistribution(Collector):
         counts = np.cumsum(self._counts).tolist()
         bounds = [*(str(bound) for bound in _SCORE_BUCKETS[:-1]), "+Inf"]
         family.add_metric([], list(zip(bounds, counts, strict=True)), self._sum)
+        yield family
+
+
+class Judged(Collector):
+    """The sessions with alerts of the last day and week, by what they were found to be; counted when somebody asks.
+
+    Attributes:
+        partitions: that are this worker's.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.partitions: dict[int, Partition] = {}
+        registry.register(self)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Expose the counts; windows end at each partition's stream time."""
+        counts: Counts[tuple[str, Standing]] = Counts()
+        for partition in list(self.partitions.values()):
+            alerted = list(partition.alerted.values())  # at once: the loop goes on beside this
+            for window, window_ms in WINDOWS_MS.items():
+                found = standings(alerted, partition.stream_time_ms, window_ms)
+                counts.update({(window, one): count for one, count in found.items()})
+        family = GaugeMetricFamily(
+            "detector_alerted_sessions",
+            "Sessions alerted in the last day or week of event time, by model, decision and verdict",
+            labels=("window", "model", "decision", "verdict"),
+        )
+        for (window, one), count in sorted(counts.items(), key=str):
+            family.add_metric([window, one.model, one.decision, one.finding or "NONE"], count)
         yield family
 
 
@@ -102,7 +133,7 @@ class DetectorMetrics:
             "lost_offsets", "Input offsets that retention deleted before they were read"
         )
         self.batch_events = histogram("batch_events", "Input records a transaction", _BATCH_BUCKETS)
-        self.score = ScoreDistribution(registry)
+        self.score, self.judged = ScoreDistribution(registry), Judged(registry)
         self.drift = Drift(registry)
         self.stage_seconds = histogram("stage_seconds", "Time by stage of the loop", _STAGE_BUCKETS, "stage")
         self.alert_latency_seconds = histogram(
@@ -146,7 +177,7 @@ class DetectorMetrics:
             (self.model_reloads, ("loaded", "refused")),
             (self.recoveries, ("retry", "rejoin", "restore")),
             (self.state_bytes, ("delta", "snapshot")),
-            (self.events, ("scored", "unscored", "duplicate", "listing", "dead_letter")),
+            (self.events, ("scored", "unscored", "duplicate", "listing", "verdict", "dead_letter")),
         )
         for family, labels in known:
             for label in labels:
@@ -172,6 +203,7 @@ class DetectorMetrics:
         self.events.labels("unscored").inc(outcome.unscored)
         self.events.labels("duplicate").inc(outcome.duplicates)
         self.events.labels("listing").inc(outcome.listings)
+        self.events.labels("verdict").inc(outcome.verdicts)
         self.events.labels("dead_letter").inc(len(letters))
         self.clamped.inc(outcome.clamped)
         self.expired.inc(outcome.expired)
@@ -196,6 +228,7 @@ class DetectorMetrics:
 
     def partition(self, number: int, partition: Partition) -> None:
         """Expose the state of a partition that is this worker's."""
+        self.judged.partitions[number] = partition
         self.live_sessions.labels(number).set(len(partition.sessions))
         self.live_accounts.labels(number).set(len(partition.profiles))
         self.listed_accounts.labels(number).set(len(partition.listed))
@@ -204,6 +237,7 @@ class DetectorMetrics:
 
     def forget(self, partition: int) -> None:
         """Stop exposing a partition that is another worker's now."""
+        self.judged.partitions.pop(partition, None)
         for one in (
             self.live_sessions,
             self.live_accounts,

@@ -21,7 +21,7 @@ def output_records(processed: Processed, config: DetectorConfig, refused: Refuse
     return [
         *(_alert_record(one, config.alerts_topic, (source, one.source.offset)) for one in outcome.alerts),
         *(_alert_record(one, config.shadow_topic, (source, None)) for one in in_shadow),
-        *(_dead_letter_record(letter, config, source) for letter in processed.letters),
+        *(dead_letter_record(letter, config, source) for letter in processed.letters),
     ]
 
 
@@ -37,8 +37,8 @@ def epoch_record(epoch: ModelEpoch, config: DetectorConfig) -> OutputRecord:
     return OutputRecord(config.models_topic, str(epoch.partition).encode(), encode_epoch(epoch), [])
 
 
-def _dead_letter_record(letter: DeadLetter, config: DetectorConfig, source: TopicPartition) -> OutputRecord:
-    """Take the original's key and bytes, with the reason in the headers."""
+def dead_letter_record(letter: DeadLetter, config: DetectorConfig, source: TopicPartition) -> OutputRecord:
+    """Return the record of a dead letter: the original's key and bytes, with the reason in the headers."""
     key = letter.key
     if key is None and letter.value is None:
         key = b""  # kafka-python sends no record that has neither key nor value

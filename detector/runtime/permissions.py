@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from detector.contract.topics import explanations_topic, redriven_topic
+from detector.contract.topics import dead_letter_topic, explanations_topic, redriven_topic
 from detector.runtime.config import DetectorConfig
+from detector.runtime.relaying import relay_group
 from detector.runtime.topics import inspected_topics, specifications
 
 
@@ -51,6 +52,8 @@ class Role(StrEnum):
     REDRIVE = "redrive"
     REPLAY = "replay"
     EXPLAIN = "explain"
+    VERDICT = "verdict"
+    RELAY_VERDICTS = "relay-verdicts"
 
 
 def permissions(config: DetectorConfig, role: Role = Role.DETECTOR) -> list[Permission]:
@@ -141,6 +144,28 @@ def _explain(config: DetectorConfig) -> list[Permission]:
     ]
 
 
+def _verdict(config: DetectorConfig) -> list[Permission]:
+    topic = config.verdicts_topic
+    return [
+        _topic(config.alerts_topic, "Read", "the alert, by `detector verdict --alert`"),
+        _topic(topic, "Write", "the verdicts"),
+        *([_topic(topic, "Create", "the first verdict")] if config.create_topics else []),
+    ]
+
+
+def _relay_verdicts(config: DetectorConfig) -> list[Permission]:
+    verdicts, letters = config.verdicts_topic, dead_letter_topic(config.verdicts_topic)
+    created = [_topic(one, "Create", "creating it at the start") for one in (verdicts, letters)]
+    return [
+        _topic(verdicts, "Read", "the verdicts"),
+        _topic(config.input_topic, "Write", "telling the detector"),
+        _topic(letters, "Write", "what is no verdict"),
+        Permission(Resource.GROUP, relay_group(config), "Read", "sharing the partitions, committing offsets"),
+        _transactions(f"{relay_group(config)}/", "all at once", prefixed=True),
+        *(created if config.create_topics else []),
+    ]
+
+
 def _topic(name: str, operation: str, reason: str) -> Permission:
     return Permission(Resource.TOPIC, name, operation, reason)
 
@@ -157,4 +182,6 @@ _NEEDED: Final[Mapping[Role, Callable[[DetectorConfig], list[Permission]]]] = {
     Role.REDRIVE: _redrive,
     Role.REPLAY: _replay,
     Role.EXPLAIN: _explain,
+    Role.VERDICT: _verdict,
+    Role.RELAY_VERDICTS: _relay_verdicts,
 }

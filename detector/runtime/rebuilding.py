@@ -19,6 +19,7 @@ from detector.client.consumer import Consumer
 from detector.client.reading import log_reader, read
 from detector.contract.alerts import Alert, Decision, decode_alert
 from detector.contract.dead_letters import NoDeadLetterError, Reason, read_dead_letter
+from detector.core.alerted import key_of, model_of
 from detector.core.decision import Policy
 from detector.core.partition import Partition
 from detector.core.pipeline import Pipeline
@@ -48,6 +49,7 @@ class _Published:
 
     Attributes:
         offsets: decisions by deciding offset, of those that the input still holds.
+        models: that the last alert of each session was of, by the session's key among those with alerts.
         earlier: of alerts whose deciding event retention deleted: of each session the last that no weightier one was
             before.
         next_offset: the input was read up to there at least.
@@ -55,6 +57,7 @@ class _Published:
     """
 
     offsets: dict[int, Decision] = field(default_factory=dict)
+    models: dict[bytes, str] = field(default_factory=dict)
     earlier: dict[tuple[str, str], Alert] = field(default_factory=dict)
     next_offset: int = 0
     complete_from_ms: int = 0
@@ -123,6 +126,8 @@ def rebuild(
                 len(partition.profiles),
             )
     partition.next_offset = end
+    for key, alerted in partition.alerted.items():
+        partition.alerted[key] = alerted._replace(model=published.models.get(key, alerted.model))
     _LOG.warning(
         "rebuilt %s[%d] from offsets %d to %d: %d sessions and %d accounts; the next transaction on it replaces its state log",
         *source,
@@ -241,6 +246,7 @@ def _published(
             published.next_offset = max(published.next_offset, alert.source.offset + 1)
             if alert.source.offset >= begin:
                 published.offsets[alert.source.offset] = alert.decision
+                published.models[key_of(alert.account_id, alert.session_id)] = model_of(alert)
             elif _is_all_there_is(alert, published.earlier):
                 published.earlier[alert.account_id, alert.session_id] = alert
         tell("rebuilding %s[%d]: %d alerts read", *source, count)

@@ -12,7 +12,7 @@ from kafka import TopicPartition
 from kafka.partitioner.default import murmur2
 
 from detector.client.reading import Batch, Span, committed_span, log_reader, opened, read
-from detector.contract.accounts import is_listing
+from detector.contract.control import is_control
 from detector.contract.events import MalformedEventError, decode_event
 from detector.core.partition import Partition
 from detector.runtime.config import DetectorConfig
@@ -87,7 +87,7 @@ def batches_of_file(path: Path, config: DetectorConfig) -> Iterator[Batch]:
     """Read a file of JSON lines (.gz is unpacked) as if it had been published, in that order, to the input topic.
 
     A line has its account's id as the key, and lies in the partition that Kafka's default partitioner gives it, of
-    `config.partitions`; an account's listing lies in all of them. A file has no broker's time: the times of its events
+    `config.partitions`; a control record lies in all of them. A file has no broker's time: the times of its events
     are held against none.
 
     Raises:
@@ -113,11 +113,11 @@ def batches_of_file(path: Path, config: DetectorConfig) -> Iterator[Batch]:
 
 
 def _placed(value: bytes, partitions: int) -> tuple[bytes | None, Iterable[int]]:
-    """Return a line's key, and where it lies: an event in its account's partition, an account's listing in all."""
+    """Return a line's key, and where it lies: an event in its account's partition, a control record in all."""
     try:
         key = decode_event(value).account_id.encode()
     except MalformedEventError:
-        return None, range(partitions) if is_listing(value) else (_partition_of(b"", partitions),)
+        return None, range(partitions) if is_control(value) else (_partition_of(b"", partitions),)
     return key, (_partition_of(key, partitions),)
 
 

@@ -16,8 +16,9 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from detector.contract.accounts import Listing
+from detector.core.alerted import Alerted
 from detector.core.breaker import BreakerState
+from detector.core.listed import Listed
 from detector.core.partition import Delta
 from detector.runtime.recovery import StateRefusedError
 
@@ -29,6 +30,7 @@ OLD_FORMATS = (1, 2)
 MAX_RECORD_BYTES = 512 * 1024
 """Of a record, but for its head and for a session larger by itself: half of what a topic takes by Kafka's default."""
 _PREFIX_BYTES = 5
+_Key = TypeVar("_Key")
 _Entry = TypeVar("_Entry")
 
 
@@ -50,6 +52,8 @@ class StateRecord(msgspec.Struct, array_like=True, gc=False):
         sessions: packed sessions by their keys, and packed profiles by their accounts': of a batch in the order of their
             last touch; of a snapshot those that have not changed since it began, the longest untouched first.
         listed: listed accounts, None for cleared ones.
+        alerted: sessions that alerts were published on, None for those that went. Absent in records of before 1.7, and
+            passed over by a detector of then.
     """
 
     encoding: bytes
@@ -64,7 +68,8 @@ class StateRecord(msgspec.Struct, array_like=True, gc=False):
     is_carried: bool
     removed: list[str]
     sessions: dict[str, bytes]
-    listed: dict[str, Listing | None]
+    listed: dict[str, Listed | None]
+    alerted: dict[bytes, Alerted | None] = {}
 
 
 class OldRecord(msgspec.Struct, array_like=True, gc=False):
@@ -76,7 +81,7 @@ class OldRecord(msgspec.Struct, array_like=True, gc=False):
     stream_time_ms: int
     removed: list[str]
     sessions: dict[str, bytes]
-    listed: dict[str, Listing | None] = {}
+    listed: dict[str, Listed | None] = {}
     breaker: BreakerState = BreakerState()
 
 
@@ -86,7 +91,8 @@ class Part(NamedTuple):
     is_carried: bool
     removed: list[str]
     sessions: dict[str, bytes]
-    listed: dict[str, Listing | None]
+    listed: dict[str, Listed | None]
+    alerted: dict[bytes, Alerted | None]
     size_bytes: int = 0
 
 
@@ -107,33 +113,38 @@ _DECODER = msgspec.msgpack.Decoder(StateRecord)
 _OLD_DECODER = msgspec.msgpack.Decoder(OldRecord)
 
 
-def snapshot_parts(sessions: dict[str, bytes], listed: dict[str, Listing | None]) -> list[Part]:
+def snapshot_parts(
+    sessions: dict[str, bytes], listed: dict[str, Listed | None], alerted: dict[bytes, Alerted | None]
+) -> list[Part]:
     """Cut a slice of a snapshot; none if it is empty."""
-    return _cut(Part(True, [], sessions, listed)) if sessions or listed else []  # noqa: FBT003  named in Part
+    if not (sessions or listed or alerted):
+        return []
+    return _cut(Part(True, [], sessions, listed, alerted))  # noqa: FBT003  named in Part
 
 
 def delta_parts(delta: Delta) -> list[Part]:
     """Cut what a batch changed; one part at least, since it moves the partition on."""
     removed, written = [*delta.removed, *delta.forgotten], {**delta.touched, **delta.profiles}
-    return _cut(Part(False, removed, written, dict(delta.listed)))  # noqa: FBT003  named in Part
+    return _cut(Part(False, removed, written, dict(delta.listed), dict(delta.alerted)))  # noqa: FBT003  named in Part
 
 
 def _cut(part: Part) -> list[Part]:
-    """Cut a part by its encoded size: sessions removed first, and listed accounts last."""
+    """Cut a part by its encoded size: sessions removed first, listed accounts and alerted sessions last."""
     size_bytes = len(_ENCODER.encode(part))
     if size_bytes <= MAX_RECORD_BYTES:
         return [part._replace(size_bytes=size_bytes)]
     kinds = [
-        *(Part(part.is_carried, list(half), {}, {}) for half in _halves(dict.fromkeys(part.removed))),
-        *(Part(part.is_carried, [], half, {}) for half in _halves(part.sessions)),
-        *(Part(part.is_carried, [], {}, half) for half in _halves(part.listed)),
+        *(Part(part.is_carried, list(half), {}, {}, {}) for half in _halves(dict.fromkeys(part.removed))),
+        *(Part(part.is_carried, [], half, {}, {}) for half in _halves(part.sessions)),
+        *(Part(part.is_carried, [], {}, half, {}) for half in _halves(part.listed)),
+        *(Part(part.is_carried, [], {}, {}, half) for half in _halves(part.alerted)),
     ]
     if len(kinds) == 1:
         return [part._replace(size_bytes=size_bytes)]  # a single entry, however large
     return [smaller for one in kinds for smaller in _cut(one)]
 
 
-def _halves(entries: dict[str, _Entry]) -> list[dict[str, _Entry]]:
+def _halves(entries: dict[_Key, _Entry]) -> list[dict[_Key, _Entry]]:
     items = list(entries.items())
     middle = len(items) // 2
     return [dict(half) for half in (items[:middle], items[middle:]) if half]

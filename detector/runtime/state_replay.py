@@ -118,6 +118,8 @@ class StateReplay:
         sessions, profiles = self.partition.sessions, self.partition.profiles
         for key in [key for key, packed in sessions.items() if is_profile(packed)]:
             profiles[key] = sessions.pop(key)
+        in_order = sorted(self.partition.alerted.items(), key=lambda one: one[1].offset)
+        self.partition.alerted = dict(in_order)  # what a snapshot carried came later than it was told of
         return LogEnd(
             self.partition.next_offset, self._complete_from, self.log_bytes, self._whole_bytes, self._snapshot
         )
@@ -147,7 +149,7 @@ class StateReplay:
             self._end_transaction(record)
 
     def _take(self, record: StateRecord) -> None:
-        sessions, listed = self.partition.sessions, self.partition.listed
+        partition, sessions = self.partition, self.partition.sessions
         if not record.is_carried:
             for session_id in record.removed:
                 sessions.pop(session_id, None)
@@ -160,10 +162,9 @@ class StateReplay:
         elif self._snapshot is not None:
             self._snapshot.carried.append(list(record.sessions))
         for account_id, listing in record.listed.items():
-            if listing is None:
-                listed.pop(account_id, None)
-            else:
-                listed[account_id] = listing
+            partition.list(account_id, listing)
+        for key, alerted in record.alerted.items():
+            partition.tell(key, alerted)
 
     def _end_transaction(self, record: StateRecord) -> None:
         partition = self.partition

@@ -5,7 +5,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from detector.contract.accounts import Listing
+from detector.core.alerted import Alerted
+from detector.core.listed import Listed
 from detector.core.partition import Delta, Partition
 from detector.core.session import touched_ms
 from detector.runtime.state_log import Chain, Part, delta_parts, encode_records, snapshot_parts
@@ -13,6 +14,9 @@ from detector.runtime.state_replay import LogEnd, Snapshot
 
 SLICE_RATIO = 2
 """Bytes of a slice by those of the changes that it goes with: while a snapshot is written, half as much changes."""
+
+_ALERTED_BYTES = 100
+"""About what an alerted session takes in a record."""
 
 
 class _Staged(NamedTuple):
@@ -47,7 +51,7 @@ class StateWriter:
         self._encoding = encoding
         self._log = log
         self._staged: _Staged | None = None
-        self._ids: list[str] = []
+        self._ids: list[str | bytes] = []
         self._sessions = self._position = 0
         if log is not None and log.snapshot is not None:
             self._go_through(partition, log.snapshot.carried)
@@ -119,25 +123,30 @@ class StateWriter:
         return snapshot.log_offset or None  # nothing lies before 0
 
     def _go_through(self, partition: Partition, carried: Sequence[Sequence[str]]) -> None:
-        """List what a snapshot is still to carry: sessions and profiles, the longest untouched first, then listed accounts."""
+        """List what a snapshot is still to carry: sessions and profiles, the longest untouched first, then listed accounts and alerted sessions."""
         self._ids = [*partition.sessions, *partition.profiles]
         done = set(itertools.chain.from_iterable(carried))
         if done:  # else no look-up: of millions they would take 0.2 s
             self._ids = [one for one in self._ids if one not in done]
         self._sessions, self._position = len(self._ids), 0
-        self._ids += partition.listed
+        self._ids += [*partition.listed, *partition.alerted]
 
     def _slice(
         self, partition: Partition, delta: Delta, begun_ms: int, budget_bytes: float
     ) -> tuple[list[Part], int]:
         """Return the next parts of the snapshot, and how far they take it."""
         sessions: dict[str, bytes] = {}
-        listed: dict[str, Listing | None] = {}
+        listed: dict[str, Listed | None] = {}
+        alerted: dict[bytes, Alerted | None] = {}
         size_bytes, position, end = 0, self._position, len(self._ids)
         while position < end and size_bytes < budget_bytes:
             one = self._ids[position]
             size_bytes += len(one)  # if it is left out, too: going on to the next takes time
-            if position >= self._sessions:
+            if isinstance(one, bytes):
+                if one in partition.alerted:
+                    alerted[one] = partition.alerted[one]
+                    size_bytes += _ALERTED_BYTES
+            elif position >= self._sessions:
                 if one in partition.listed:
                     listed[one] = partition.listed[one]
             else:
@@ -151,7 +160,7 @@ class StateWriter:
                     sessions[one] = packed
                     size_bytes += len(packed)
             position += 1
-        return snapshot_parts(sessions, listed), position
+        return snapshot_parts(sessions, listed, alerted), position
 
 
 def _state_bytes(log: LogEnd) -> int:

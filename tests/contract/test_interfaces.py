@@ -20,8 +20,10 @@ from tests.contract.test_dead_letters import LETTERS
 
 ROOT = Path(__file__).parent.parent.parent
 RELEASED = ROOT / "docs/schemas/released"
-READ = {"session-action.v1.schema.json", "account-listing.v1.schema.json"}
+READ = {"session-action.v1.schema.json", "account-listing.v1.schema.json", "session-verdict.v1.schema.json"}
 """What others write and we read; the rest we write."""
+KNOWN = sorted(name for name in SCHEMAS if (RELEASED / name).exists())
+"""Those of the last release."""
 
 OPEN = ("$.decision: values [", "$.cause: values [")
 """Readers were told to expect values of these that they don't know."""
@@ -90,7 +92,7 @@ def test_the_headers_described_are_those_written(letter: Any) -> None:
     assert [name for name, _ in written] == list(CLOUD_EVENT_HEADERS)
 
 
-@pytest.mark.parametrize("name", sorted(SCHEMAS))
+@pytest.mark.parametrize("name", KNOWN)
 def test_nothing_breaks_who_uses_the_last_release(name: str) -> None:
     """Events that producers of the last release write are accepted; alerts of today satisfy its readers.
 
@@ -100,7 +102,7 @@ def test_nothing_breaks_who_uses_the_last_release(name: str) -> None:
 
 
 def _every_name() -> list[tuple[str, str]]:
-    return [(name, field) for name in sorted(SCHEMAS) for field in body(released(name))["properties"]]
+    return [(name, field) for name in KNOWN for field in body(released(name))["properties"]]
 
 
 @pytest.mark.parametrize(("name", "field"), _every_name())

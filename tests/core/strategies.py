@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from detector.contract.accounts import AccountListing, Listing
 from detector.contract.actions import STEP_UP_ACTIONS, Action
 from detector.contract.alerts import Alert, ModelReference
+from detector.contract.control import Control
 from detector.contract.events import SessionEvent
+from detector.contract.verdicts import Finding, Verdict
 from detector.core.breaker import BreakerLimits
 from detector.core.decision import Policy
 from detector.core.encoding import Encoding
@@ -68,7 +70,14 @@ EVIDENCE = Evidence(window_weight=0.5, bias=0.1, logit_weight=0.4, drift=-0.1, f
 EVIDENCES = st.sampled_from([None, EVIDENCE, Evidence(window_weight=0, bias=0, logit_weight=1, drift=0.2)])
 """None at all, with a barrier, and without one."""
 SOURCE = ("session-actions", 3)
-LIMITS = SessionLimits(idle_timeout_ms=60_000, max_sessions=3)
+LIMITS = SessionLimits(
+    idle_timeout_ms=60_000,
+    max_sessions=3,
+    max_alerted=3,
+    alert_memory_ms=200_000,
+    fraud_listing_ms=90_000,
+    cleared_listing_ms=30_000,
+)
 
 
 def score(windows: NDArray[np.void]) -> NDArray[np.float32]:
@@ -112,8 +121,26 @@ def event_of(entry: Entry) -> SessionEvent:
 
 
 @st.composite
+def controls(draw: st.DrawFn, account_id: str, session_id: str, now_ms: int) -> Control:
+    """Draw a listing of an account, or a verdict on a session of its."""
+    if draw(st.booleans()):
+        listing = draw(st.sampled_from([Listing.ALLOW, Listing.DENY, None]))
+        return AccountListing(account_id=account_id, listing=listing)
+    ago_ms = st.sampled_from([None, 0, 1_000, 90_000])
+    return Verdict(
+        verdict_id="v",
+        account_id=account_id,
+        session_id=session_id,
+        verdict=draw(st.sampled_from(list(Finding))),
+        by="analyst",
+        decided_at_ms=draw(st.integers(0, 3)),
+        first_event_at_ms=None if (ago := draw(ago_ms)) is None else max(0, now_ms - ago),
+    )
+
+
+@st.composite
 def logs(draw: st.DrawFn, *, listings: bool = False, step_ups: bool = False) -> list[Entry]:
-    """Draw entries with repeated ids, times that jump both ways, gaps between offsets and, on demand, listings.
+    """Draw entries with repeated ids, times that jump both ways, gaps between offsets and, on demand, control records.
 
     And on demand what says of second factors what came of them.
     """
@@ -128,9 +155,7 @@ def logs(draw: st.DrawFn, *, listings: bool = False, step_ups: bool = False) -> 
         )
         session = draw(st.sampled_from(["a", "b", "c", "d"]))
         if listings and draw(st.integers(0, 9)) == 0:
-            listing = draw(st.sampled_from([Listing.ALLOW, Listing.DENY, None]))
-            listed = AccountListing(account_id=f"account-{session}", listing=listing)
-            events.append(Entry(offset, now_ms, listed))
+            events.append(Entry(offset, now_ms, draw(controls(f"account-{session}", session, now_ms))))
             continue
         event = SessionEvent(
             event_id=f"e{draw(st.integers(0, 40))}",

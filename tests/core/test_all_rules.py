@@ -10,19 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from detector.contract.accounts import AccountListing, Listing
+from detector.contract.accounts import Listing
 from detector.contract.actions import STEP_UP_ACTIONS
 from detector.contract.alerts import encode_alert
 from detector.contract.events import SessionEvent
 from detector.core.decision import Policy
 from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
+from detector.core.listed import OVERHEAD_BYTES
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.pipeline import Outcome, Pipeline
 from detector.core.session import touched_ms
 from detector.core.shadowing import Challenger
-from detector.core.staging import LISTED_OVERHEAD_BYTES, Entry, Failure, SessionLimits
+from detector.core.staging import Entry, Failure, SessionLimits
 from tests.core.strategies import (
     ACTIONS,
     ENCODING,
@@ -31,12 +32,13 @@ from tests.core.strategies import (
     MODEL,
     SIGNALLED,
     SOURCE,
+    controls,
     pipeline,
     score,
 )
 
 _BEGIN_MS = 1_790_000_000_000
-_ROOM_FOR_TWO = 2 * (LISTED_OVERHEAD_BYTES + len("account-0"))
+_ROOM_FOR_TWO = 2 * (OVERHEAD_BYTES + len("account-0"))
 
 
 @st.composite
@@ -52,10 +54,7 @@ def crowded(draw: st.DrawFn) -> list[Entry]:
         account = f"account-{(session + draw(st.sampled_from([0, 0, 0, 1]))) % 5}"
         vouched = draw(st.booleans())
         if draw(st.integers(0, 11)) == 0:
-            listed = AccountListing(
-                account_id=account, listing=draw(st.sampled_from([*Listing, None]))
-            )  # fmt: skip
-            entries.append(Entry(number * 2, now_ms, listed, vouched))
+            entries.append(Entry(number * 2, now_ms, draw(controls(account, f"s{session}", now_ms)), vouched))
             continue
         at_ms = now_ms if draw(st.integers(0, 4)) else max(0, now_ms + step_ms)
         event = SessionEvent(
@@ -93,8 +92,10 @@ def told(outcomes: Sequence[Outcome]) -> tuple[object, ...]:
         sum((outcome.suppressed for outcome in outcomes), Counter()),
         sum((outcome.agreement for outcome in outcomes), Counter()),
         sum((outcome.step_ups for outcome in outcomes), Counter()),
-        *(sum(getattr(one, name) for one in outcomes) for name in ("trips", "listings", "duplicates")),
-        *(sum(getattr(one, name) for one in outcomes) for name in ("clamped", "unscored")),
+        *(
+            sum(getattr(one, name) for one in outcomes)
+            for name in ("trips", "listings", "verdicts", "duplicates", "clamped", "unscored")
+        ),
     )
 
 
@@ -116,6 +117,10 @@ def test_no_cut_and_no_bound_on_what_a_batch_drops_changes_anything(
         max_listed_bytes=_ROOM_FOR_TWO,
         max_accounts=data.draw(st.sampled_from([1, 3, 1_000])),
         account_timeout_ms=200_000,
+        max_alerted=data.draw(st.sampled_from([1, 3, 1_000])),
+        alert_memory_ms=data.draw(st.sampled_from([5_000, 200_000])),
+        fraud_listing_ms=data.draw(st.sampled_from([0, 20_000])),
+        cleared_listing_ms=data.draw(st.sampled_from([0, 5_000])),
     )
     cuts = [0, *sorted(data.draw(st.sets(st.integers(1, len(log)), max_size=8))), len(log)]
     found = []
@@ -133,12 +138,22 @@ def test_no_cut_and_no_bound_on_what_a_batch_drops_changes_anything(
             for one in table.items()
             if partition.stream_time_ms - touched_ms(one[1]) <= timeout_ms
         ]
+        now_ms = partition.stream_time_ms
+        listed = {
+            account: one
+            for account, one in partition.listed.items()
+            if isinstance(one, Listing) or now_ms < one.until_ms
+        }
+        alerted = [
+            one for one in partition.alerted.items() if now_ms - one[1].touched_ms <= limits.alert_memory_ms
+        ]
+        assert len(partition.alerted) <= limits.max_alerted
         assert len(partition.profiles) <= limits.max_accounts
         assert len(partition.sessions) <= limits.max_sessions
         assert [one.offset for one in failures_of(outcomes)] == sorted(
             one.offset for one in failures_of(outcomes)
         )
-        found.append((told(outcomes), live, partition.listed, partition.stream_time_ms, partition.breaker))
+        found.append((told(outcomes), live, listed, alerted, now_ms, partition.breaker))
     assert found[0] == found[1]
 
 

@@ -135,7 +135,7 @@ def by_hand(log: list[Entry], evidence: Evidence, change_at: int = -1) -> list[t
             found.append((weighed, before))
         removed = sorted(staged.removed)
         partition.apply(
-            Delta(entry.offset + 1, staged.stream_time_ms, removed, staged.touched, staged.listed)
+            Delta(entry.offset + 1, staged.stream_time_ms, removed, staged.touched, staged.listed.changed)
         )
     return found
 

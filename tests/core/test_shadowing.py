@@ -31,7 +31,8 @@ def run(
         if threshold is None
         else Challenger(Policy(threshold, CHALLENGER), ScoreMemo(ENCODING, score), evidence)
     )
-    limits = SessionLimits(idle_timeout_ms=60_000, max_sessions=5)
+    # A challenger is not told what was published before.
+    limits = SessionLimits(idle_timeout_ms=60_000, max_sessions=5, alert_memory_ms=-1)
     champion = Policy(champion_threshold, CHAMPION)
     both = pipeline(policy=champion, limits=limits, challenger=challenger, evidence=champion_evidence)
     outcomes = list(both.over(Partition(), log, ("actions", 0), batch_events))

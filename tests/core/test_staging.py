@@ -11,9 +11,10 @@ from detector.contract.accounts import AccountListing, Listing
 from detector.contract.dead_letters import Reason
 from detector.contract.events import SessionEvent
 from detector.core.encoding import Encoding, UnknownActionError
+from detector.core.listed import OVERHEAD_BYTES
 from detector.core.partition import Delta, Partition
 from detector.core.session import ENDED, MARKS, MAX_ACTIONS, head, pack, touched_ms, with_marks
-from detector.core.staging import LISTED_OVERHEAD_BYTES, Entry, SessionLimits, Staged, stage
+from detector.core.staging import Entry, SessionLimits, Staged, stage
 from tests.core.strategies import ENCODING, logs
 
 LIMITS = SessionLimits(idle_timeout_ms=60_000, max_sessions=3)
@@ -190,7 +191,7 @@ def test_listed_accounts_are_bounded_and_none_goes_without_a_word(
 ) -> None:
     """Beyond the bound a new listing is refused, by name; the others hold, change and go, in any batches."""
     most = 3
-    limits = replace(LIMITS, max_listed_bytes=most * (LISTED_OVERHEAD_BYTES + 2))
+    limits = replace(LIMITS, max_listed_bytes=most * (OVERHEAD_BYTES + 2))
     expected: dict[str, Listing] = {}
     refused = []
     for offset, (account, listing) in enumerate(log):
@@ -208,7 +209,7 @@ def test_listed_accounts_are_bounded_and_none_goes_without_a_word(
     partition, found = Partition(), []
     for begin, end in itertools.pairwise([0, *cuts, len(log)]):
         result = stage(partition, entries[begin:end], ENCODING, limits)
-        partition.apply(Delta(end, 0, [], {}, result.listed))
+        partition.apply(Delta(end, 0, [], {}, result.listed.changed))
         found += result.failures
     assert partition.listed == expected
     assert [(one.offset, one.reason) for one in found] == [

@@ -42,15 +42,19 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 
 class Worker:
-    """One `python -m detector run`; `environment` comes on top of this process's, less the detector's own."""
+    """One `python -m detector run`, or another command; `environment` comes on top of this process's, less the detector's own."""
 
     def __init__(
-        self, arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+        self,
+        arguments: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        command: str = "run",
     ) -> None:
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "detector", "run", *arguments],
+                [sys.executable, "-m", "detector", command, *arguments],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={name: value for name, value in os.environ.items() if not name.startswith("DETECTOR_")}
@@ -123,6 +127,7 @@ class Stack:
             group=f"{name}-group",
             input_topic=f"{name}-actions",
             alerts_topic=f"{name}-alerts",
+            verdicts_topic=f"{name}-verdicts",
             **(defaults | settings),
         )
         self._folder = folder

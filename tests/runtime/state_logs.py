@@ -5,7 +5,10 @@ import itertools
 from hypothesis import strategies as st
 
 from detector.contract.accounts import Listing
+from detector.contract.alerts import Decision
+from detector.core.alerted import Alerted
 from detector.core.breaker import BreakerState
+from detector.core.listed import Timed
 from detector.core.partition import Delta, Partition
 from detector.core.session import PROFILE, pack, profile_key
 from detector.runtime.state_replay import LogEnd, StateReplay
@@ -18,7 +21,7 @@ def contents(partition: Partition) -> tuple[object, ...]:
     """Return all that a partition is, the order of its sessions and profiles included."""
     return (
         partition.next_offset, partition.stream_time_ms, list(partition.sessions.items()), partition.listed,
-        partition.breaker, list(partition.profiles.items()),
+        partition.breaker, list(partition.profiles.items()), list(partition.alerted.items()), partition.listed_bytes,
     )  # fmt: skip
 
 
@@ -101,7 +104,9 @@ def deltas(most_sessions: int = 6) -> st.SearchStrategy[list[tuple[object, ...]]
             st.lists(st.integers(0, most_sessions), max_size=4),
             st.integers(0, 2),
             st.dictionaries(
-                st.sampled_from("xyz"), st.sampled_from([Listing.ALLOW, Listing.DENY, None]), max_size=2
+                st.sampled_from("xyz"),
+                st.sampled_from([Listing.ALLOW, Listing.DENY, Timed(Listing.DENY, 2, b"s", 1), None]),
+                max_size=2,
             ),
         ),
         max_size=14,
@@ -126,4 +131,13 @@ def delta_of(partition: Partition, number: int, batch: tuple[object, ...]) -> De
         is_open=bool(number % 2), counts=((number, 1, 0),), epoch=b"of now", evidence=number / 7
     )
     next_offset = partition.next_offset + 3
-    return Delta(next_offset, stream_time_ms, removed, changed, listed, breaker, forgotten, profiles)  # type: ignore[arg-type]
+    told_last = itertools.islice(partition.alerted, gone // 2)  # type: ignore[operator]
+    alerted: dict[bytes, Alerted | None] = dict.fromkeys(told_last)
+    for at, one in enumerate(touched[:2]):  # type: ignore[index]
+        key = b"%d" % one
+        alerted.pop(key, None)
+        told = partition.next_offset + at
+        alerted[key] = Alerted(
+            told, stream_time_ms, stream_time_ms, Decision.BLOCK, "m", ((b"i", Decision.BLOCK),)
+        )
+    return Delta(next_offset, stream_time_ms, removed, changed, listed, breaker, forgotten, profiles, alerted)  # type: ignore[arg-type]

@@ -9,7 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detector.contract.accounts import Listing
+from detector.contract.alerts import Decision
+from detector.contract.verdicts import Finding
+from detector.core.alerted import Alerted
 from detector.core.breaker import Breaker, BreakerLimits, BreakerState
+from detector.core.listed import Timed
 from detector.core.partition import Delta, Partition
 from detector.core.session import PROFILE, pack, profile_key
 from detector.runtime.recovery import StateRefusedError
@@ -29,6 +33,26 @@ PROFILES = st.dictionaries(
     st.binary(max_size=40).map(lambda rest: pack(0, 0, 1, PROFILE, b"", rest)),
     max_size=8,
 )
+ALERTED = st.builds(
+    Alerted,
+    st.just(0),
+    st.integers(0, 2**60),
+    st.integers(0, 2**60),
+    st.sampled_from(Decision),
+    IDS,
+    st.lists(st.tuples(st.binary(min_size=16, max_size=16), st.sampled_from(Decision)), max_size=2).map(
+        tuple
+    ),
+    st.sampled_from([None, *Finding]),
+    st.integers(0, 2**60),
+)
+
+
+def told(entries: dict[bytes, Alerted | None]) -> dict[bytes, Alerted | None]:
+    """Let each be told of by a record of its own, in their order."""
+    return {key: one and one._replace(offset=at) for at, (key, one) in enumerate(entries.items())}
+
+
 COUNTS = st.lists(st.tuples(st.integers(0, 2**60), st.integers(0, 99), st.integers(0, 99)), max_size=3)
 DELTAS = st.builds(
     Delta,
@@ -36,7 +60,11 @@ DELTAS = st.builds(
     st.integers(0, 2**60),
     st.lists(IDS, max_size=4),
     SESSIONS,
-    st.dictionaries(IDS, st.sampled_from([Listing.ALLOW, Listing.DENY, None]), max_size=3),
+    st.dictionaries(
+        IDS,
+        st.sampled_from([Listing.ALLOW, Listing.DENY, Timed(Listing.ALLOW, 2**50, b"s", 3), None]),
+        max_size=3,
+    ),
     st.builds(
         BreakerState,
         st.booleans(),
@@ -48,6 +76,7 @@ DELTAS = st.builds(
     ),
     st.lists(IDS.map(profile_key), max_size=4),
     PROFILES,
+    st.dictionaries(st.binary(min_size=16, max_size=16), st.none() | ALERTED, max_size=3).map(told),
 )
 
 
@@ -65,7 +94,7 @@ def batch(sessions: int, packed: bytes, name: str = "s{}") -> Delta:
 
 @given(DELTAS)
 def test_a_batch_comes_back(delta: Delta) -> None:
-    """A record gives what was changed, sessions and profiles in their order, each in its own table."""
+    """A record gives what was changed, sessions, profiles and alerted sessions in their order, each in its own table."""
     live = Partition()
     live.apply(delta)
     restored, _ = replayed(list(enumerate(delta_values(delta))))
@@ -93,10 +122,13 @@ def test_no_record_is_larger_than_its_bound(sessions: int, packed_bytes: int, na
         assert contents(restored)[2:] == contents(live)[2:]
 
 
-def test_listed_accounts_are_cut_too() -> None:
+def test_listed_accounts_and_alerted_sessions_are_cut_too() -> None:
     """A list longer than a record holds comes back whole, without any session."""
     partition = Partition(7)
-    partition.listed = {f"a{number:0250d}": Listing.DENY for number in range(3_000)}
+    for number in range(3_000):
+        partition.list(f"a{number:0250d}", Listing.DENY)
+        one = Alerted(number, 1, 1, Decision.BLOCK, "m" * 100, ((bytes(16), Decision.BLOCK),))
+        partition.tell(b"%016d" % number, one)
     partition.breaker = BreakerState(
         is_open=True, counts=((60_000, 3, 2),), epoch=b"of now", awaited=7, evidence=0.1 + 0.2, holds_all=True
     )
@@ -104,7 +136,7 @@ def test_listed_accounts_are_cut_too() -> None:
     assert len(values) > 2
     assert max(map(len, values)) <= MAX_RECORD_BYTES + _HEAD_BYTES
     restored, _ = replayed(list(enumerate(values)))
-    assert (restored.listed, restored.breaker) == (partition.listed, partition.breaker)
+    assert contents(restored)[2:] == contents(partition)[2:]
 
 
 def old(form: int, chunk: int | None, next_offset: int, sessions: dict[str, bytes]) -> bytes:
@@ -122,7 +154,7 @@ def test_the_format_of_before_guard_rails_is_read() -> None:
     ) + session  # fmt: skip
     assert value == old(1, None, 7, {"s": session})
     restored, _ = replayed([(0, value)])
-    assert contents(restored) == (7, 9, [("s", session)], {}, BreakerState(), [])
+    assert contents(restored) == (7, 9, [("s", session)], {}, BreakerState(), [], [], 0)
 
 
 @pytest.mark.parametrize("form", [1, 2])

@@ -1,0 +1,181 @@
+"""The relay of verdicts: from their topic into every partition of the input, each once.
+
+    poll → settle → decode → commit
+
+A partition's decisions depend on its own log alone, so a verdict has to lie there, between the events, as a listing does.
+What is published and how far the verdicts were read is one transaction; so a relay that is killed at any moment, or
+joined by another, neither loses a verdict nor repeats one. It keeps no state but that.
+"""
+
+import logging
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+
+import msgspec
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.errors import KafkaError, RetriableError, SaslAuthenticationFailedError
+
+from detector.connection import access_explained, client_options
+from detector.contract.dead_letters import DeadLetter
+from detector.contract.topics import verdicts_specifications
+from detector.contract.verdicts import Verdict, encode_verdict
+from detector.runtime.config import DetectorConfig
+from detector.runtime.decoding import decode_verdict_record
+from detector.runtime.health import Heartbeat
+from detector.runtime.membership import Membership, Records
+from detector.runtime.outputs import dead_letter_record
+from detector.runtime.recovery import (
+    BatchAbortedError,
+    MemberFencedError,
+    OutcomeUnknownError,
+    RecordRefusedError,
+    TopicsUnfitError,
+)
+from detector.runtime.topics import create_missing, partition_count
+from detector.runtime.transaction import OutputRecord, Transactor
+
+_LOG = logging.getLogger(__name__)
+_VERDICTS_A_TRANSACTION = 500
+_MIN_BACKOFF_S = 0.05
+_MAX_BACKOFF_S = 5.0
+_RECOVERABLE = (
+    BatchAbortedError,
+    MemberFencedError,
+    OutcomeUnknownError,
+    RetriableError,
+    SaslAuthenticationFailedError,
+)
+
+
+class VerdictRelay:
+    """One relay; several share the partitions of the verdicts.
+
+    Args:
+        config: names broker and topics. The group is called `<input-topic>.verdicts`.
+        heartbeat: beaten in each turn.
+
+    Attributes:
+        relayed: verdicts published so far.
+        refused: records that went to the dead letters, `<verdicts-topic>.dlq`.
+    """
+
+    def __init__(self, config: DetectorConfig, heartbeat: Heartbeat) -> None:
+        self._input_topic = config.input_topic
+        # To its clients the verdicts are the input.
+        self._config = replace(
+            config,
+            input_topic=config.verdicts_topic,
+            verdicts_topic=config.input_topic,
+            group=relay_group(config),
+            batch_max_events=_VERDICTS_A_TRANSACTION,
+        )
+        self._heartbeat = heartbeat
+        self._clients: tuple[KafkaAdminClient, Transactor, Membership] | None = None
+        self._open = ExitStack()
+        self._next: dict[TopicPartition, int] = {}  # of the partitions held, where their verdicts go on
+        self.relayed = self.refused = 0
+
+    def run(self, stop: threading.Event, most: int | None = None) -> None:
+        """Relay until `stop` is set, or so many records were read.
+
+        Raises:
+            TopicsUnfitError: a topic is missing, or takes no record as large as one of these.
+            KafkaError: the broker refuses this client for good.
+        """
+        failures = 0
+        try:
+            while not stop.is_set() and (most is None or self.relayed + self.refused < most):
+                self._heartbeat.beat()
+                try:
+                    self._turn()
+                    failures = 0
+                except RecordRefusedError as error:
+                    raise TopicsUnfitError(f"{error} and start again; nothing is lost") from error
+                except _RECOVERABLE as error:
+                    _LOG.warning("beginning anew: %s: %s", type(error).__name__, error)
+                    self._close()
+                    failures += 1
+                    stop.wait(min(_MAX_BACKOFF_S, _MIN_BACKOFF_S * 2**failures))
+        finally:
+            self._close()
+
+    def _turn(self) -> None:
+        """Take what came from the verdicts to the input, all of it or nothing."""
+        admin, transactor, membership = self._clients or self._connect()
+        records = self._settle(membership, membership.poll())
+        if not records:
+            return
+        member = membership.identity()
+        partitions = partition_count(admin, self._input_topic)
+        outputs, relayed, refused = list[OutputRecord](), 0, 0
+        for source, read in records.items():
+            for record in read:
+                decoded = decode_verdict_record(record, self._config.event_limits)
+                if isinstance(decoded, DeadLetter):
+                    _LOG.warning("%s[%d] at offset %d: %s", *source, record.offset, decoded.detail)
+                    outputs.append(dead_letter_record(decoded, self._config, source))
+                    refused += 1
+                else:
+                    outputs += self._in_every_partition(decoded, partitions)
+                    relayed += 1
+        ends = {source: read[-1].offset + 1 for source, read in records.items()}
+        transactor.commit(outputs, ends, member)
+        self._next |= ends
+        self.relayed += relayed
+        self.refused += refused
+        _LOG.info("%d verdicts relayed into %d partitions, %d refused", relayed, partitions, refused)
+
+    def _in_every_partition(self, verdict: Verdict, partitions: int) -> Sequence[OutputRecord]:
+        """Return its records for the input, without what was written for people."""
+        value = encode_verdict(msgspec.structs.replace(verdict, why=""))
+        key = verdict.account_id.encode()
+        return [OutputRecord(self._input_topic, key, value, [], number) for number in range(partitions)]
+
+    def _settle(self, membership: Membership, records: Records) -> Records:
+        """Take note of which partitions went and came; return the records if none did."""
+        dropped, gained = membership.settle(set(self._next))
+        if not (dropped or gained):
+            return records
+        for source in dropped:
+            self._next.pop(source, None)
+        for source in gained:
+            # The broker answers once no transaction of an earlier owner is open on it (KIP-447).
+            committed = membership.consumer.committed(source)
+            first = membership.consumer.beginning_offsets([source])[source]
+            self._next[source] = max(committed or 0, first)
+        for source, offset in self._next.items():
+            membership.seek(source, offset)
+        return {}
+
+    def _connect(self) -> tuple[KafkaAdminClient, Transactor, Membership]:
+        config, name = self._config, self._config.worker_name
+        with access_explained():
+            admin = self._open.enter_context(
+                closing(KafkaAdminClient(**client_options(config.bootstrap_servers)))
+            )
+        if self._input_topic not in admin.list_topics():
+            raise TopicsUnfitError(
+                f"no topic {self._input_topic!r} at {config.bootstrap_servers}: expected the input topic; start the "
+                "detector once, or create it as docs/operations.md tells"
+            )
+        partitions = partition_count(admin, self._input_topic)
+        create_missing(admin, config, verdicts_specifications(config.input_topic, partitions))
+        transactor = self._open.enter_context(closing(Transactor(config, name)))
+        membership = self._open.enter_context(closing(Membership(config, name)))
+        self._clients = admin, transactor, membership
+        return self._clients
+
+    def _close(self) -> None:
+        self._next.clear()
+        self._clients = None
+        try:
+            self._open.close()
+        except KafkaError as error:
+            _LOG.warning("a client did not close cleanly: %s", error)
+
+
+def relay_group(config: DetectorConfig) -> str:
+    """Return the group that the relays of an input topic are."""
+    return f"{config.input_topic}.verdicts"

@@ -1,0 +1,183 @@
+"""Verdicts on a real broker: from their topic into every partition of the input, each once, and into the state."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from kafka import KafkaProducer
+
+from detector.contract.alerts import Decision
+from detector.contract.control import decode_control, is_control
+from detector.contract.verdicts import Finding, Verdict, encode_verdict
+from detector.runtime.config import DetectorConfig
+from tests.runtime.stack import PATIENCE_S, Stack, Worker, exposed, wait_for, without_clock
+from tests.runtime.test_end_to_end import records, sessions
+from tests.runtime.test_redrive import headers_of
+from tests.runtime.test_state_refused import damage
+
+MakeStack = Callable[..., Stack]
+
+
+def verdict(number: int) -> Verdict:
+    """Make a verdict on one of a few sessions."""
+    return Verdict(
+        verdict_id=f"v{number}",
+        account_id=f"account-{number % 7}",
+        session_id=f"session-{number % 11}",
+        verdict=Finding.FRAUD if number % 3 else Finding.LAWFUL,
+        by="analyst",
+        decided_at_ms=number,
+        why="told on the phone",
+    )
+
+
+def publish(config: DetectorConfig, values: Iterable[tuple[bytes, bytes]]) -> None:
+    """Publish to the verdicts topic as another system would."""
+    producer = KafkaProducer(bootstrap_servers=config.bootstrap_servers)
+    sent = [producer.send(config.verdicts_topic, key=key, value=value) for key, value in values]
+    producer.flush()
+    for one in sent:
+        one.get(timeout=PATIENCE_S)
+    producer.close()
+
+
+def where(config: DetectorConfig, *names: str) -> list[str]:
+    """Return the flags that name broker and topics."""
+    flags = []
+    for name in ("bootstrap_servers", "verdicts_topic", *names):
+        flags += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
+    return flags
+
+
+def run(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the detector to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "detector", command, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+
+def relay(config: DetectorConfig, log: Path, *arguments: str) -> Worker:
+    """Start a relay."""
+    flags = [
+        *where(config, "input_topic"),
+        "--session-timeout-ms",
+        "6000",
+        "--transaction-timeout-ms",
+        "6000",
+    ]
+    return Worker([*flags, *arguments], log, command="relay-verdicts")
+
+
+def relayed(stack: Stack) -> Counter[tuple[int, str]]:
+    """Count the verdicts on the input topic, by partition and id."""
+    return Counter(
+        (record.partition, decode_control(record.value).verdict_id)  # type: ignore[union-attr]
+        for record in stack.read(stack.config.input_topic)
+        if is_control(record.value)
+    )
+
+
+def test_each_verdict_lies_once_in_every_partition_through_kills(
+    make_stack: MakeStack, tmp_path: Path
+) -> None:
+    """Two relays, one of which is killed again and again, lose nothing and repeat nothing; what is no verdict is told.
+
+    What was written for people stays on the verdicts topic.
+    """
+    stack, rng = make_stack(), random.Random(17)
+    config, count = stack.config, 400
+    malformed = [b"nonsense", b"{}", encode_verdict(verdict(1)).replace(b"FRAUD", b"MAYBE")]
+    steady = relay(config, tmp_path / "steady.log")
+    try:
+        for begin in range(0, count, 50):
+            killed = relay(config, tmp_path / "killed.log")
+            publish(
+                config,
+                [
+                    *(
+                        (one.account_id.encode(), encode_verdict(one))
+                        for one in map(verdict, range(begin, begin + 50))
+                    ),
+                    *((b"k", one) for one in malformed),
+                ],
+            )
+            time.sleep(rng.uniform(0.5, 4))
+            killed.kill()
+        everywhere = {(number, f"v{one}"): 1 for number in range(4) for one in range(count)}
+        wait_for(lambda: relayed(stack) == everywhere, "all verdicts in all partitions")
+        wait_for(lambda: len(stack.read(f"{config.verdicts_topic}.dlq")) >= 24, "all dead letters")
+        assert steady.terminate() == 0
+    finally:
+        steady.kill()
+    letters = stack.read(f"{config.verdicts_topic}.dlq")
+    assert Counter(record.value for record in letters) == dict.fromkeys(malformed, 8)
+    assert {headers_of(record)["dlq-reason"] for record in letters} == {"malformed"}
+    assert not any(b"phone" in record.value for record in stack.read(config.input_topic))
+
+
+def figures(worker: Worker, window: str = "week") -> dict[tuple[str, str], float]:
+    """Return how many sessions were alerted, by decision and verdict."""
+    found: Counter[tuple[str, str]] = Counter()
+    for one in exposed(worker, "detector_alerted_sessions"):
+        if one.labels["window"] == window:
+            assert one.labels["model"].startswith("seed-lstm:")
+            found[one.labels["decision"], one.labels["verdict"]] += int(one.value)
+    return dict(found)
+
+
+def test_verdicts_come_back_into_the_state_and_stay_there(make_stack: MakeStack) -> None:
+    """Given by alert or by session, undone by a later one; the figures outlast a kill and a rebuild.
+
+    The alerts of an account that was denied by them are those of an offline pass.
+    """
+    stack = make_stack(metrics_port=0, breaker_max_block_share=0.0, fraud_listing_ms=10**9)
+    config, of_all = stack.config, sessions(60)
+    stack.publish(records(of_all))
+    with stack.worker():
+        stack.wait_until_processed()
+    alerts = stack.alerts()
+    first, second, third, *_ = {one.account_id: one for one in alerts}.values()
+    named = where(config, "alerts_topic")
+    for arguments in (
+        ("--alert", first.alert_id, "fraud", "--why", "confirmed by phone", "--type", "quick_drain"),
+        ("--session", second.session_id, "--account", second.account_id, "FRAUD"),
+        ("--alert", third.alert_id, "fraud"),
+        ("--alert", third.alert_id, "lawful"),
+    ):
+        done = run("verdict", *named, "--by", "analyst", *arguments)
+        assert done.returncode == 0, done.stderr
+    assert "no alert nowhere" in run("verdict", *named, "--by", "x", "--alert", "nowhere", "fraud").stderr
+    done = run("relay-verdicts", *where(config, "input_topic"), "--max", "4")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "4 verdicts relayed, 0 refused\n"
+    again = {
+        json.dumps({
+            "event_id": f"again-{one.account_id}", "session_id": "next", "account_id": one.account_id,
+            "action": "LOGIN", "occurred_at_ms": max(alert.occurred_at_ms for alert in alerts),
+        }).encode(): one.account_id.encode()
+        for one in (first, third)
+    }  # fmt: skip
+    stack.publish((key, value) for value, key in again.items())
+    expected = {("BLOCK", "FRAUD"): 2, ("BLOCK", "LAWFUL"): 1, ("BLOCK", "NONE"): len(alerts) - 3}
+    worker = stack.start()
+    stack.wait_until_processed()
+    assert figures(worker) == expected
+    worker.kill()
+    with stack.worker() as worker:
+        wait_for(lambda: figures(worker) == expected, "the figures of before")
+    found = stack.alerts()
+    denied = [alert for alert in found if alert.session_id == "next"]
+    assert [(one.account_id, one.decision) for one in denied] == [(first.account_id, Decision.BLOCK)]
+    assert without_clock(found) == without_clock(stack.expected()[0])
+    damage(stack)
+    with stack.worker("--rebuild-from-input") as worker:
+        wait_for(lambda: figures(worker) == expected, "the figures of before")
