@@ -2,9 +2,8 @@
 
 import struct
 from collections.abc import Iterable, Sequence
-from fractions import Fraction
 from functools import lru_cache
-from math import ceil, inf
+from math import inf
 from typing import Final, NamedTuple
 
 from detector.core.signals import BUILT_IN, OF_ACTION, OF_BEGIN, Kind, Signal, Signals
@@ -90,7 +89,8 @@ class Facts(NamedTuple):
 
 def _seconds(bounds_ms: Iterable[float]) -> tuple[float, ...]:
     """Return from how many whole seconds on a duration reaches each bound; and one that none reaches."""
-    return (*(ceil(Fraction(bound) / 1_000) for bound in bounds_ms), inf)
+    exact = (bound.as_integer_ratio() for bound in bounds_ms)
+    return (*(-(-numerator // (1_000 * denominator)) for numerator, denominator in exact), inf)
 
 
 def _noted(placed: Sequence[tuple[int, Signal, int]]) -> tuple[dict[str, Facts], Facts | None]:
