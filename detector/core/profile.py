@@ -228,9 +228,7 @@ class Profile:
                 del slots[next(iter(slots))]
             slot = _Slot(at_s, at_s, 0, self._plan.blank_slot.copy())
         slots[tag] = slot  # to the end: in the order of the last action
-        self._until_s = (
-            0  # another session's values wait elsewhere, and what was learned changes what is told
-        )
+        self._until_s = 0  # what this session waits to teach, and what another one taught, is told anew
         return slot
 
     def _learn(self, slot: _Slot) -> None:
@@ -267,9 +265,13 @@ class Profile:
         """
         plan, codes, before, repeats = self._plan, self._codes, self._values, self._plan.repeats
         self._values = values
-        for at, source, one in plan.plain:
+        for at, source, by_category, of_any in plan.levels:
             if (value := values[source]) != before[source]:
-                codes[at] = one.told(value)
+                codes[at] = ABSENT if value is None else by_category.get(category(value), of_any)
+        for at, source, one in plan.magnitudes:
+            if (value := values[source]) != before[source]:
+                numeric = None if value is None else number(value)
+                codes[at] = ABSENT if numeric is None else one.bucket(numeric)
         for place, (at, source, bounds_s) in enumerate(plan.novelties):
             if (value := values[source]) != before[source] or anew:
                 codes[at] = self._novelty(place, bounds_s, value, slot, at_s)
