@@ -1,5 +1,6 @@
 """The profiles of the accounts in a batch: unpacked when first met, beside the committed ones, which are not changed."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from detector.contract.events import SessionEvent
@@ -7,7 +8,7 @@ from detector.contract.fields import Value
 from detector.contract.verdicts import Finding, Verdict
 from detector.core.partition import Delta, LongestIdle, Partition
 from detector.core.profile import Profile, tag_of
-from detector.core.session import profile_key, touched_ms
+from detector.core.session import Trust, profile_key, touched_ms
 from detector.core.signals import Signals
 
 _Seen = tuple[bytes, str, str, int, int | None, tuple[Value, ...], bool, bool]
@@ -54,7 +55,7 @@ class Histories:
         self._earlier = {} if pending is None else dict(pending.profiles)
         self._met: dict[str, Profile] = {}
         self._heard: list[_Heard] = []
-        self._blocking: frozenset[int] = frozenset()
+        self._trust: Mapping[int, Trust] = {}
         self.forgotten = set() if pending is None else set(pending.forgotten)
         self.expired = self.evicted = 0
         self._longest_unseen = LongestIdle(self._committed, (self._met, self._earlier, self.forgotten))
@@ -125,18 +126,18 @@ class Histories:
         profile.touched_ms = now_ms
         return key, profile, found
 
-    def block(self, blocking: frozenset[int]) -> dict[int, bytes]:
-        """Let these events, and no others, block their sessions: what these have taught is forgotten, from there on.
+    def settle(self, trust: Mapping[int, Trust]) -> dict[int, bytes]:
+        """Let these events, and no others, change what becomes of what their sessions teach, from there on.
 
         Args:
-            blocking: their numbers, in the order in which events were observed, from 0.
+            trust: by their numbers, in the order in which events were observed, from 0.
 
         Returns:
             the signals of later events that have become others by that, by the number.
         """
         heard, changed = self._heard, dict[int, bytes]()
-        others = blocking ^ self._blocking if self.signals.remembers else ()
-        again, self._blocking = {heard[number][0]: self._profile(b"") for number in others}, blocking
+        others = dict(trust.items() ^ self._trust.items()) if self.signals.remembers else ()
+        again, self._trust = {heard[number][0]: self._profile(b"") for number in others}, trust
         blocked: set[tuple[str, str]] = set()
         for number, (key, session_id, found, seen, before) in enumerate(heard if again else ()):
             if key not in again:
@@ -149,9 +150,14 @@ class Histories:
                 if gap_ms is None:
                     blocked.discard(session)
                 told = again[key].observe(*seen[:-1], was_blocked or session in blocked)
-            if number in blocking:
-                blocked.add(session)
-                again[key].block(seen[0])
+            match trust.get(number):
+                case None:
+                    pass
+                case Trust.BLOCKED:
+                    blocked.add(session)
+                    again[key].block(seen[0])
+                case doubted_or_cleared:
+                    again[key].doubt(seen[0], is_doubted=doubted_or_cleared is Trust.DOUBTED)
             if told != before:
                 heard[number] = key, session_id, found, seen, told
                 changed[number] = told

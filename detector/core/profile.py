@@ -55,7 +55,7 @@ _DAY_S: Final = 86_400
 _MAX_S: Final = 0xFFFFFFFF  # in the year 2106; later times are all alike
 _MAX_COUNT: Final = 0xFFFF
 _MAX_BIN: Final = 0xFF
-_ENDED, _BLOCKED, _CLEARED = 1, 2, 4
+_ENDED, _BLOCKED, _CLEARED, _DOUBTED = 1, 2, 4, 8
 
 _UNCHANGED: Final = (ABSENT, FIRST)
 _KNOWN, _VALUE = struct.Struct("<II"), struct.Struct("<BI")
@@ -68,7 +68,7 @@ class _Slot:
 
     Attributes:
         first_s: when it began, by its own times; `last_s` its latest action.
-        flags: _ENDED, _BLOCKED, and _CLEARED if a verdict has taken that back.
+        flags: _ENDED, _BLOCKED, _CLEARED if a verdict has taken that back, and _DOUBTED.
         numbers: hash of the last value of each change signal, 0 is none; then of each deviation signal how many
             logarithms there were, their sum and that of their squares.
         values: those that are new to the account, by (index of the signal, hash), in the order in which they came.
@@ -193,10 +193,15 @@ class Profile:
             for _, _, _, _, learned in self._plan.deviations:
                 slot.numbers[learned : learned + 3] = 0, 0, 0
 
+    def doubt(self, tag: bytes, *, is_doubted: bool) -> None:
+        """Let a session teach nothing once it is over, or teach again: it was challenged now, or has passed."""
+        if (slot := self._slots.get(tag)) is not None:
+            slot.flags = slot.flags | _DOUBTED if is_doubted else slot.flags & ~_DOUBTED
+
     def clear(self, tag: bytes) -> None:
-        """Let a session that was blocked teach again, from here on."""
+        """Let a session that was blocked or challenged teach again, from here on."""
         if slot := self._slots.get(tag):
-            slot.flags = slot.flags & ~_BLOCKED | _CLEARED
+            slot.flags = slot.flags & ~(_BLOCKED | _DOUBTED) | _CLEARED
 
     def forget(self, tag: bytes, since_ms: int | None) -> None:
         """Forget what a fraudulent session has taught, and will teach: each value that is known since its time or later.
@@ -220,7 +225,7 @@ class Profile:
             is_over = waiting.flags & _ENDED or at_s - waiting.last_s > self._over_after_s
             if begins if one == tag else is_over:
                 del slots[one]
-                if not waiting.flags & _BLOCKED:
+                if not waiting.flags & (_BLOCKED | _DOUBTED):
                     self._learn(waiting)
         slot = slots.pop(tag, None)
         if slot is None:

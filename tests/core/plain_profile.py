@@ -42,6 +42,7 @@ class Waiting:
     last_s: int
     ended: bool = False
     blocked: bool = False
+    doubted: bool = False
     last: dict[str, int] = field(default_factory=dict)
     logarithms: dict[str, tuple[int, float, float]] = field(default_factory=dict)
     values: list[tuple[str, int]] = field(default_factory=list)
@@ -83,6 +84,11 @@ class PlainProfile:
         session.ended |= ends
         return told
 
+    def doubt(self, tag: bytes, *, is_doubted: bool) -> None:
+        """A challenged session teaches nothing unless it passes."""
+        if session := self.waiting.get(tag):
+            session.doubted = is_doubted
+
     def block(self, tag: bytes) -> None:
         """A blocked session teaches nothing."""
         if session := self.waiting.get(tag):
@@ -95,7 +101,7 @@ class PlainProfile:
             is_over = begins if one == tag else waiting.ended or at_s - waiting.last_s > OVER_AFTER_S
             if is_over:
                 del self.waiting[one]
-                if not waiting.blocked:
+                if not waiting.blocked and not waiting.doubted:
                     self.learn(waiting)
         session = self.waiting.pop(tag, None)
         if session is None:
