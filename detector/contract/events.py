@@ -49,14 +49,18 @@ _ENCODER = msgspec.json.Encoder()
 _Event = TypeVar("_Event", bound=SessionEvent)
 
 
-def decode_event(value: bytes) -> SessionEvent:
+def decode_event(value: bytes, decoder: msgspec.json.Decoder[SessionEvent] = _DECODER) -> SessionEvent:
     """Decode and validate what is scored of one event. What signals read of the other fields is read leniently, elsewhere.
+
+    Args:
+        value: of a record.
+        decoder: of an event with more fields.
 
     Raises:
         MalformedEventError: not JSON, a field missing, of the wrong type or out of bounds.
     """
     try:
-        event = _DECODER.decode(value)
+        event = decoder.decode(value)
     except (msgspec.DecodeError, UnicodeError) as error:  # ValidationError is a DecodeError
         raise MalformedEventError(str(error)) from error
     except RecursionError as error:

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
+from detector.contract.events import MalformedEventError, SessionEvent, decode_event
+
 Value = str | float | None
 _EXACT: Final = 2**53
 _Scalar = str | int | float | bool | None
@@ -32,10 +34,29 @@ class FieldReader:
         for one, other in permutations(paths, 2):
             if other.startswith(f"{one}."):
                 raise ValueError(f"fields {one} and {other}: expected no field within another")
-        names, expected = _expected(self._paths, _Scalar)
-        self._as_expected = msgspec.json.Decoder(expected)
+        names, fields = _expected(self._paths, _Scalar)
+        self._kind = msgspec.defstruct(
+            "Event", fields, bases=(SessionEvent,), frozen=True, kw_only=True, gc=False
+        )
+        self._events: msgspec.json.Decoder[Any] = msgspec.json.Decoder(self._kind)
+        self._as_expected = msgspec.json.Decoder(_struct(fields))
         self._values = _getter(names)
         self._apart = _Apart(self._paths)
+
+    def event(self, value: bytes) -> SessionEvent:
+        """Decode an event as `decode_event` does, and the fields with it where they are as expected.
+
+        Raises:
+            MalformedEventError: as `decode_event`.
+        """
+        try:
+            return decode_event(value, self._events)
+        except MalformedEventError:
+            return decode_event(value)  # it may be for the fields, which are not what makes an event
+
+    def of(self, event: SessionEvent, value: bytes) -> tuple[Value, ...]:
+        """Return a value for each path, None where there is none, of an event that `event` made of `value`."""
+        return _plain(self._values(event)) if event.__class__ is self._kind else self.read(value)
 
     def read(self, value: bytes) -> tuple[Value, ...]:
         """Return a value for each path, None where there is none.
@@ -48,7 +69,7 @@ class FieldReader:
         except (msgspec.DecodeError, UnicodeError):
             apart = self._apart.read(value)
             found = tuple(apart.get(path) for path in self._paths)
-        return tuple([one if one.__class__ in _AS_THEY_ARE else plain(one) for one in found])
+        return _plain(found)
 
 
 class _Apart:
@@ -63,8 +84,8 @@ class _Apart:
         for name, *path in paths:
             below.setdefault(name, []).append(tuple(path))
         self._below = {name: _Apart(under) if any(under) else None for name, under in below.items()}
-        names, expected = _expected([(name,) for name in below], msgspec.Raw)
-        self._object = msgspec.json.Decoder(expected)
+        names, fields = _expected([(name,) for name in below], msgspec.Raw)
+        self._object = msgspec.json.Decoder(_struct(fields))
         self._values = _getter(names)
         self._scalar = msgspec.json.Decoder(_Scalar)
 
@@ -90,8 +111,18 @@ def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
     return lambda struct: tuple(attrgetter(name)(struct) for name in names)
 
 
-def _expected(paths: Sequence[tuple[str, ...]], kind: Any) -> tuple[list[str], type[msgspec.Struct]]:
-    """Make a type with a field of a kind for each path, all of them optional; return the attributes that the paths lead to."""
+def _plain(found: tuple[_Scalar, ...]) -> tuple[Value, ...]:
+    if _AS_THEY_ARE.issuperset(map(type, found)):
+        return found
+    return tuple([plain(one) for one in found])
+
+
+def _struct(fields: Sequence[tuple[str, Any, Any]]) -> type[msgspec.Struct]:
+    return msgspec.defstruct("Fields", fields, frozen=True, gc=False)
+
+
+def _expected(paths: Sequence[tuple[str, ...]], kind: Any) -> tuple[list[str], list[tuple[str, Any, Any]]]:
+    """Return the attributes that the paths lead to, and the fields of a struct that has them, each of a kind and optional."""
     names = list(dict.fromkeys(path[0] for path in paths))
     fields: list[tuple[str, Any, Any]] = []
     reached: dict[tuple[str, ...], str] = {}
@@ -99,15 +130,15 @@ def _expected(paths: Sequence[tuple[str, ...]], kind: Any) -> tuple[list[str], t
         field = f"field_{index}"
         below = [path[1:] for path in paths if path[0] == name and len(path) > 1]
         if below:
-            found, under = _expected(below, kind)
+            found, inner = _expected(below, kind)
+            under = _struct(inner)
             default = msgspec.field(default_factory=under, name=name)
             fields.append((field, under, default))
             reached |= {(name, *path): f"{field}.{one}" for path, one in zip(below, found, strict=True)}
         else:
             fields.append((field, kind, msgspec.field(default=None, name=name)))
             reached[name,] = field
-    struct = msgspec.defstruct("Fields", fields, frozen=True, gc=False)
-    return [reached[path] for path in paths], struct
+    return [reached[path] for path in paths], fields
 
 
 def plain(value: Any) -> Value:

@@ -10,6 +10,7 @@ from msgspec import UNSET
 from detector.contract.accounts import Listing
 from detector.contract.actions import StepUp
 from detector.contract.alerts import Alert, Cause, Decision, ModelReference, SourcePosition, alert_id
+from detector.core.alerted import Alerted
 from detector.core.breaker import Breaker, BreakerLimits, BreakerState, Held, far_above
 from detector.core.carrying import Weighed
 from detector.core.encoding import Encoding
@@ -84,6 +85,7 @@ class Decided:
         trips: how often the circuit breaker opened.
         step_ups: what came of second factors that sessions were asked for.
         judged: what was decided on, be that published or known from before.
+        alerted: what the batch changes in the sessions that alerts were published on.
     """
 
     alerts: list[Alert]
@@ -94,6 +96,7 @@ class Decided:
     trips: int
     step_ups: Counter[StepUp] = field(default_factory=Counter)
     judged: list[tuple[Candidate, Decision]] = field(default_factory=list)
+    alerted: Mapping[bytes, Alerted | None] = field(default_factory=dict)
 
     @property
     def blocked(self) -> list[Candidate]:
@@ -170,7 +173,17 @@ def decide(
                 continue
             alerts.append(alert)
             windows.append(candidate.steps)
-    return Decided(alerts, windows, suppressed, marks, counted.state, counted.opened, step_ups, judged)
+    return Decided(
+        alerts,
+        windows,
+        suppressed,
+        marks,
+        counted.state,
+        counted.opened,
+        step_ups,
+        judged,
+        alerted.changed,
+    )
 
 
 def _judge(

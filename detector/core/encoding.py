@@ -16,6 +16,8 @@ from detector.core.signals import Signal, Signals
 STEP_DTYPE = np.dtype([("action", "<u2"), ("gap", "u1")])
 """A step without signals."""
 STEP_BYTES = STEP_DTYPE.itemsize
+ACTION_BYTES = 2
+"""Of a step, before the signals'."""
 MAX_ACTIONS = 65_534
 MAX_WINDOW = 4_096
 MAX_GAP_BOUNDS = 253

@@ -1,7 +1,5 @@
 """The profiles of the accounts in a batch: unpacked when first met, beside the committed ones, which are not changed."""
 
-from collections.abc import Iterable, Sequence
-
 from detector.contract.events import SessionEvent
 from detector.contract.fields import Value
 from detector.contract.verdicts import Finding, Verdict
@@ -9,6 +7,12 @@ from detector.core.partition import Delta, LongestIdle, Partition
 from detector.core.profile import Profile, tag_of
 from detector.core.session import profile_key, touched_ms
 from detector.core.signals import Signals
+
+_Seen = tuple[bytes, str, str, int, int | None, tuple[Value, ...], bool, bool]
+"""Arguments of `Profile.observe`."""
+_Heard = tuple[str, str, bytes | None, _Seen | tuple[bytes], bytes]
+"""An event as its account's profile was told it: the profile's key, the session's id, what the profile was found as if it
+was met with this event, arguments, of one that was passed over the session's tag alone, and signals."""
 
 
 class Histories:
@@ -40,6 +44,8 @@ class Histories:
         self._committed = partition.profiles
         self._earlier = {} if pending is None else dict(pending.profiles)
         self._met: dict[str, Profile] = {}
+        self._heard: list[_Heard] = []
+        self._blocking: frozenset[int] = frozenset()
         self.forgotten = set() if pending is None else set(pending.forgotten)
         self.expired = self.evicted = 0
         self._longest_unseen = LongestIdle(self._committed, (self._met, self._earlier, self.forgotten))
@@ -49,61 +55,107 @@ class Histories:
     def observe(
         self,
         event: SessionEvent,
-        fields: Sequence[Value],
         now_ms: int,
         at_ms: int,
         gap_ms: int | None,
+        fields: tuple[Value, ...],
         *,
         ends: bool,
         is_blocked: bool,
     ) -> bytes:
         """Return an event's signals, and take note of it; see `Profile.observe`. `now_ms` is stream time."""
-        profile = self._of(event.account_id, now_ms)
-        tag = tag_of(event.session_id)
-        return profile.observe(
-            tag, event.account_id, event.action, at_ms, gap_ms, fields, ends=ends, is_blocked=is_blocked
-        )
+        account_id = event.account_id
+        seen = tag_of(event.session_id), account_id, event.action, at_ms, gap_ms, fields, ends, is_blocked
+        if not self.signals.remembers:
+            return Profile(self.signals).observe(*seen)
+        key, profile, found = self._met_by(account_id, now_ms)
+        told = profile.observe(*seen)
+        self._heard.append((key, event.session_id, found, seen, told))
+        return told
+
+    def pass_over(self, event: SessionEvent, now_ms: int) -> None:
+        """Take note of an event that teaches nothing, but may block its session."""
+        if self.signals.remembers:
+            key, _, found = self._met_by(event.account_id, now_ms)
+            self._heard.append((key, event.session_id, found, (tag_of(event.session_id),), b""))
 
     def judge(self, verdict: Verdict, now_ms: int, since_ms: int | None) -> None:
         """Let an account with a history forget what a fraudulent session has taught it, or learn again from a lawful one.
 
         Args:
-            verdict: on a session.
+            verdict: on a session; no event was observed yet.
             now_ms: stream time.
             since_ms: when a fraudulent one began to be so, as far as that is known.
         """
-        key = profile_key(verdict.account_id)
-        met, packed = self._met.get(key), self._earlier.get(key)
+        key, tag = profile_key(verdict.account_id), tag_of(verdict.session_id)
+        packed = self._earlier.get(key)
         if packed is None and key not in self.forgotten:
             packed = self._committed.get(key)
-        last_ms = met.touched_ms if met else touched_ms(packed) if packed else None
-        if last_ms is None or now_ms - last_ms > self._timeout_ms:
+        if packed is None or self._is_old(packed, now_ms):
             return
-        profile, tag = self._of(verdict.account_id, now_ms), tag_of(verdict.session_id)
+        profile = Profile(self.signals, packed)
         if verdict.verdict is Finding.FRAUD:
             profile.forget(tag, since_ms)
         else:
             profile.clear(tag)
-
-    def _of(self, account_id: str, now_ms: int) -> Profile:
-        if not self.signals.remembers:
-            return Profile(self.signals)
-        key = profile_key(account_id)
-        profile = self._met.pop(key, None)
-        if profile is None:
-            packed = self._earlier.pop(key, None)
-            if packed is None and key not in self.forgotten:
-                packed = self._committed.get(key)
-            if packed is None:
-                self._make_room()
-            elif self._is_old(packed, now_ms):
-                packed = None
-            profile = Profile(self.signals, packed or b"")
-        elif now_ms - profile.touched_ms > self._timeout_ms:
-            profile = Profile(self.signals)
         profile.touched_ms = now_ms
+        self._earlier.pop(key, None)  # to the end
+        self._earlier[key] = profile.packed()
+
+    def _met_by(self, account_id: str, now_ms: int) -> tuple[str, Profile, bytes | None]:
+        """Return an account's key and profile and, as it is met now, what it was found as."""
+        key, found = profile_key(account_id), None
+        if (profile := self._met.pop(key, None)) is None or now_ms - profile.touched_ms > self._timeout_ms:
+            found = b"" if profile else self._found(key, now_ms)
+            profile = Profile(self.signals, found)
         self._met[key] = profile  # to the end: in the order of the last touch
-        return profile
+        profile.touched_ms = now_ms
+        return key, profile, found
+
+    def block(self, blocking: frozenset[int]) -> dict[int, bytes]:
+        """Let these events, and no others, block their sessions: what these have taught is forgotten, from there on.
+
+        Args:
+            blocking: their numbers, in the order in which events were observed, from 0.
+
+        Returns:
+            the signals of later events that have become others by that, by the number.
+        """
+        heard, changed = self._heard, dict[int, bytes]()
+        others = blocking ^ self._blocking if self.signals.remembers else ()
+        again, self._blocking = {heard[number][0]: Profile(self.signals) for number in others}, blocking
+        blocked: set[tuple[str, str]] = set()
+        for number, (key, session_id, found, seen, before) in enumerate(heard if again else ()):
+            if key not in again:
+                continue
+            if found is not None:
+                again[key] = Profile(self.signals, found)
+            session, told = (key, session_id), before
+            if len(seen) > 1:
+                *_, gap_ms, _, _, was_blocked = seen
+                if gap_ms is None:
+                    blocked.discard(session)
+                told = again[key].observe(*seen[:-1], was_blocked or session in blocked)
+            if number in blocking:
+                blocked.add(session)
+                again[key].block(seen[0])
+            if told != before:
+                heard[number] = key, session_id, found, seen, told
+                changed[number] = told
+        for key in again.keys() & self._met.keys():  # else there was no room for it
+            again[key].touched_ms = self._met[key].touched_ms
+            self._met[key] = again[key]
+        return changed
+
+    def _found(self, key: str, now_ms: int) -> bytes:
+        packed = self._earlier.pop(key, None)
+        if packed is None and key not in self.forgotten:
+            packed = self._committed.get(key)
+        if packed is None:
+            self._make_room()
+        elif self._is_old(packed, now_ms):
+            packed = None
+        return packed or b""
 
     def expire(self, now_ms: int, most: int) -> None:
         """Drop so many at most of those that are too old, which are as good as gone, and of those that are too many.
@@ -120,15 +172,8 @@ class Histories:
             self._drop(oldest[0])
             most -= 1
 
-    def packed(self, blocked: Iterable[tuple[str, str]]) -> dict[str, bytes]:
-        """Return the profiles as the batch leaves them, in the order of their last touch.
-
-        Args:
-            blocked: account and id of the sessions that the batch has blocked.
-        """
-        for account_id, session_id in blocked:
-            if profile := self._met.get(profile_key(account_id)):  # else there was no room for it
-                profile.block(tag_of(session_id))
+    def packed(self) -> dict[str, bytes]:
+        """Return the profiles as the batch leaves them, in the order of their last touch."""
         return self._earlier | {one: profile.packed() for one, profile in self._met.items()}
 
     def _is_old(self, packed: bytes, now_ms: int) -> bool:

@@ -47,6 +47,10 @@ class AlertedSessions:
             (one is not None) - (key in self._committed) for key, one in self.changed.items()
         )
 
+    def copied(self) -> "AlertedSessions":
+        """Return the same, to be changed instead."""
+        return AlertedSessions(self._committed, self._most, self._timeout_ms, self.changed)
+
     def expire(self, now_ms: int, most: int) -> None:
         """Drop so many at most of those that are too old, and of those that are too many, as under other settings."""
         while most > 0 and (oldest := self._longest_untold.peek()):

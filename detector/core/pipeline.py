@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from detector.contract.actions import StepUp
 from detector.contract.alerts import Alert
 from detector.contract.dead_letters import Reason
+from detector.core.blocking import block
 from detector.core.carrying import Carrier, Weighed, weighed
 from detector.core.decision import Decided, Policy, Suppression, decide
 from detector.core.drift import NOTHING, Tally, Watched, tally
@@ -27,9 +28,8 @@ from detector.core.shadowing import Challenger, Shadowed, Verdicts, shadowed
 from detector.core.staging import Candidate, Entry, Failure, SessionLimits, Staged, stage
 
 _BATCH_ENTRIES: Final = 2_000
-_PART_ENTRIES: Final = 256
-"""Most entries tried at a time where an account goes on after a block, and twice those of the part before: where one block
-follows the other, as of a listed account, little of what is tried is in vain."""
+_ROUNDS: Final = 3
+"""In which what a batch blocks is found out, where accounts go on after a block: each settles at least one block more."""
 
 
 class ProcessingError(Exception):
@@ -179,6 +179,20 @@ class Pipeline:
             for share, tried in zip(shares, self._try(shares), strict=True)
         ]
 
+    def _in_parts(self, share: Share, at: int) -> Outcome:
+        """Run over a share that is cut there, and again where a part of it is to be cut."""
+        outcome, parts = Outcome(share.pending or _unchanged(share)), [share.entries[at:], share.entries[:at]]
+        pending = share.pending  # the first part drops what has expired
+        while parts:
+            entries = parts.pop()
+            (tried,) = self._try([share._replace(entries=entries, pending=pending)])
+            if isinstance(tried, int):
+                parts += [entries[tried:], entries[:tried]]
+            else:
+                outcome = outcome.then(tried)
+                pending = outcome.delta
+        return outcome
+
     def _try(self, shares: Sequence[Share]) -> list[Outcome | int]:
         """Return what each share comes to, or after how many entries it is to be cut."""
         encoding, limits = self.encoding, self.limits
@@ -191,35 +205,45 @@ class Pipeline:
             scores = [self._weigh(*each) for each in zip(shares, staged, self._score(staged), strict=True)]
         with self.timed("decide"):
             decided = [self._decide(*each) for each in zip(shares, staged, scores, strict=True)]
-        cuts = [
-            _until_block(share.entries, *each) or _until_verdict(share.entries, each[0])
-            for share, each in zip(shares, zip(staged, decided, strict=True), strict=True)
+        settled = [
+            self._settle(*each) if each[1].cut_at is None else None
+            for each in zip(shares, staged, scores, decided, strict=True)
         ]
-        scored = zip(shares, staged, scores, strict=True)
         with self.timed("shadow"):
-            in_shadow = [None if cut else self._shadow(*each) for cut, each in zip(cuts, scored, strict=True)]
+            in_shadow = [
+                self._shadow(share, each, one[0]) if one else None
+                for share, each, one in zip(shares, staged, settled, strict=True)
+            ]
         with self.timed("reason"):
-            decided = [one if cut else self._explain(one) for cut, one in zip(cuts, decided, strict=True)]
+            settled = [(one[0], self._explain(one[1])) if one else None for one in settled]
         return [
-            cut or _outcome(*each, self._tally(each[1], each[2]))
-            for cut, each in zip(
-                cuts, zip(shares, staged, scores, decided, in_shadow, strict=True), strict=True
-            )
+            _outcome(share, each, *one, shadow, self._tally(each, one[0])) if one else _cut(share, each)
+            for share, each, one, shadow in zip(shares, staged, settled, in_shadow, strict=True)
         ]
 
-    def _in_parts(self, share: Share, count: int) -> Outcome:
-        """Run over a share in parts, the first of `count` entries: what comes later depends on what it blocked."""
-        outcome, begin = Outcome(share.pending or _unchanged(share)), 0
-        while begin < len(share.entries):
-            entries = share.entries[begin : begin + count]
-            pending = outcome.delta if begin else share.pending  # the first part drops what has expired
-            (tried,) = self._try([share._replace(entries=entries, pending=pending)])
-            if isinstance(tried, int):
-                count = tried
-            else:
-                outcome = outcome.then(tried)
-                begin, count = begin + len(entries), min(2 * len(entries), _PART_ENTRIES)
-        return outcome
+    def _settle(
+        self, share: Share, staged: Staged, scores: Weighed, decided: Decided
+    ) -> tuple[Weighed, Decided] | None:
+        """Let accounts forget what blocked sessions have taught them, and score again what they did later in the batch.
+
+        That may block others. It is settled when what is blocked is what was assumed: by the order of the log, each
+        block is then of a session that was told what the blocks before it have left.
+        """
+        for _ in range(_ROUNDS):
+            with self.timed("stage"):
+                blocking = {one.offset for one in decided.blocked}
+                if not block(staged, blocking, self.encoding):
+                    return scores, decided
+            with self.timed("score"):
+                scores = self._weigh(share, staged, *self._score([staged]))
+            with self.timed("decide"):
+                decided = self._decide(share, staged, scores)
+        return None
+
+    def _in_halves(self, share: Share, run: Callable[[Share], Outcome]) -> Outcome:
+        half = len(share.entries) // 2
+        first = run(share._replace(entries=share.entries[:half]))
+        return first.then(run(share._replace(entries=share.entries[half:], pending=first.delta)))
 
     def _score(self, staged: Sequence[Staged]) -> list[list[float]]:
         scores = self.score([candidate for one in staged for candidate in one.candidates])
@@ -243,7 +267,7 @@ class Pipeline:
             staged.candidates,
             scores,
             breaker=(share.pending or share.partition).breaker,
-            alerted=staged.alerted,
+            alerted=staged.alerted.copied(),
             policy=self.policy,
             encoding=self.encoding,
             source=share.source,
@@ -301,10 +325,7 @@ class Pipeline:
                     raise ProcessingError(f"{where} can't be processed: {detail}") from error
                 failed = Failure(offset, Reason.PROCESSING, detail)
                 return Outcome(share.pending or _unchanged(share), failures=[failed])
-        half = len(share.entries) // 2
-        first = self._isolated(share._replace(entries=share.entries[:half]))
-        later = share._replace(entries=share.entries[half:], pending=first.delta)
-        return first.then(self._isolated(later))
+        return self._in_halves(share, self._isolated)
 
 
 def _scores_of_any(
@@ -319,35 +340,17 @@ def _scores_of_any(
     return [one for candidate in candidates for one in _scores_of_any(score, [candidate])]
 
 
-def _until_block(entries: Sequence[Entry], staged: Staged, decided: Decided) -> int | None:
-    """Return how many entries there are up to the first block whose account goes on in another session; None if none.
-
-    What a blocked session has taught its account's profile is forgotten: the next one must find it so.
-    """
-    blocked: dict[str, tuple[int, str]] = {}
-    for one in decided.blocked if staged.histories.signals else ():
-        blocked.setdefault(one.event.account_id, (one.offset, one.event.session_id))
-    if not blocked:
-        return None
-    last = None
-    for candidate in staged.candidates:
-        offset, session_id = blocked.get(candidate.event.account_id, (candidate.offset, ""))
-        if candidate.offset > offset and (candidate.event.session_id != session_id or candidate.begins):
-            last = offset if last is None else min(last, offset)
-    return None if last is None else sum(one.offset <= last for one in entries)
-
-
-def _until_verdict(entries: Sequence[Entry], staged: Staged) -> int | None:
-    """Return how many entries there are before the verdict at which staging has ended; None if it has not."""
-    if staged.cut_at is None:
-        return None
-    return sum(one.offset < staged.cut_at for one in entries)
-
-
 def _of_steps(scores: list[float], staged: Staged) -> list[float]:
     if not staged.unscored:
         return scores
     return [score for one, score in zip(staged.candidates, scores, strict=True) if one.is_step]
+
+
+def _cut(share: Share, staged: Staged) -> int:
+    """Return after how many entries to cut: before a verdict, whose account's events are to be decided first, or in two."""
+    if staged.cut_at is None:
+        return len(share.entries) // 2
+    return sum(one.offset < staged.cut_at for one in share.entries)
 
 
 def _unchanged(share: Share) -> Delta:
@@ -381,8 +384,8 @@ def _outcome(
         staged.listed.changed,
         decided.breaker,
         sorted(staged.histories.forgotten),
-        staged.histories.packed((one.event.account_id, one.event.session_id) for one in decided.blocked),
-        staged.alerted.changed,
+        staged.histories.packed(),
+        decided.alerted,
     )
     return Outcome(
         delta,

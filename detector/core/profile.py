@@ -5,22 +5,33 @@ is learned from sessions that went well: each session's new devices and recipien
 own until it is over, and go to the account's habits then, or nowhere if it was blocked. So what was blocked never
 becomes known, and in its own session a new device stays new to the end. All of it follows from the log alone (ADR 0032).
 
-Every number is rounded to what is stored when it changes, so packing and unpacking at any cut changes no bit.
+Every number is rounded to what is stored when it changes, so packing and unpacking at any cut changes no bit. From one
+event to the next little changes: a signal's code stands until its value is another, or the time has come at which it
+would be, or what it rests on has changed (ADR 0035).
 """
 
+import struct
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import chain
-from math import log1p, sqrt
-from struct import Struct
+from itertools import islice
+from math import inf, log1p, log2, sqrt
 from typing import Final
 
 from detector.contract.fields import Value
+from detector.core.plan import FIELDS_FROM, Facts, plan_of
 from detector.core.session import HEAD_BYTES, PROFILE, head, pack
-from detector.core.signals import ABSENT, FIRST, UNKNOWN, Kind, Signal, Signals, number, value_hash
+from detector.core.signals import (
+    ABSENT,
+    FIRST,
+    UNKNOWN,
+    Signal,
+    Signals,
+    category,
+    number,
+    value_hash,
+)
 
 MAX_SLOTS: Final = 3
 """Sessions of an account that wait at a time. One more takes the place of the longest unseen, which teaches nothing."""
@@ -44,11 +55,9 @@ _MAX_COUNT: Final = 0xFFFF
 _MAX_BIN: Final = 0xFF
 _ENDED, _BLOCKED, _CLEARED = 1, 2, 4
 
-_KNOWN, _VALUE = Struct("<II"), Struct("<BI")
-_to_bytes, _of_bytes = Struct("<f").pack, Struct("<f").unpack
-
-
-_Values = tuple[Value, ...]
+_UNCHANGED: Final = (ABSENT, FIRST)
+_KNOWN, _VALUE = struct.Struct("<II"), struct.Struct("<BI")
+_to_bytes, _of_bytes = struct.Struct("<f").pack, struct.Struct("<f").unpack
 
 
 @dataclass(slots=True)
@@ -58,16 +67,15 @@ class _Slot:
     Attributes:
         first_s: when it began, by its own times; `last_s` its latest action.
         flags: _ENDED, _BLOCKED, and _CLEARED if a verdict has taken that back.
-        last: hash of the last value of each change signal; 0 is none.
-        numbers: of each deviation signal how many logarithms there were, their sum and that of their squares.
+        numbers: hash of the last value of each change signal, 0 is none; then of each deviation signal how many
+            logarithms there were, their sum and that of their squares.
         values: those that are new to the account, by (index of the signal, hash), in the order in which they came.
     """
 
     first_s: int
     last_s: int
     flags: int
-    last: list[int]
-    numbers: list[tuple[int, float, float]]
+    numbers: list[float]
     values: dict[tuple[int, int], None] = field(default_factory=dict)
 
 
@@ -87,27 +95,36 @@ class Profile:
 
     __slots__ = (
         "_bins",
-        "_counts",
+        "_codes",
+        "_from_s",
         "_known",
-        "_sessions",
-        "_signals",
-        "_since",
+        "_numbers",
+        "_plan",
+        "_repeat",
         "_slots",
-        "_usual",
+        "_told",
+        "_until_s",
+        "_values",
         "touched_ms",
     )
 
     def __init__(self, signals: Signals, packed: bytes = b"") -> None:
-        self._signals = signals
-        self._sessions = self.touched_ms = 0
-        self._since = [0] * len(signals.placed[Kind.SINCE])
-        self._counts = [(0, 0.0)] * len(signals.placed[Kind.COUNT])
-        self._usual = [(0.0, 0.0, 0.0)] * len(signals.placed[Kind.DEVIATION])
-        self._bins = [0] * HOURS
-        self._known: list[dict[int, int]] = [{} for _ in signals.placed[Kind.NOVELTY]]
+        self._plan = plan = plan_of(signals)
         self._slots: dict[bytes, _Slot] = {}
+        self._codes = bytearray(signals.unread)
+        self._values = plan.untold
+        self._repeat: tuple[Value, ...] | None = (
+            None  # fields of an event like which the next one is told `_told`
+        )
+        self._told = b""
+        self._from_s = self._until_s = 0.0  # the codes stand for times between these; first for none
         if packed:
             self._unpack(packed)
+            return
+        self.touched_ms = 0
+        self._numbers: list[float] = plan.blank.copy()  # of sessions, since, count, deviation
+        self._bins = [0] * HOURS
+        self._known: list[dict[int, int]] = [{} for _ in plan.most]
 
     def observe(
         self,
@@ -116,10 +133,9 @@ class Profile:
         action: str,
         at_ms: int,
         gap_ms: int | None,
-        fields: Sequence[Value],
-        *,
-        ends: bool = False,
-        is_blocked: bool = False,
+        fields: tuple[Value, ...],
+        ends: bool = False,  # noqa: FBT001, FBT002  passed on as it is, of every event
+        is_blocked: bool = False,  # noqa: FBT001, FBT002
     ) -> bytes:
         """Return an event's signals, by what was before it, and take note of it.
 
@@ -136,20 +152,31 @@ class Profile:
         Returns:
             one byte a signal.
         """
-        begins = gap_ms is None
-        at_s = min(max(at_ms // 1_000, 1), _MAX_S)
-        slot = self._slot_of(tag, at_s, begins=begins)
-        if is_blocked and not slot.flags & _CLEARED:
-            slot.flags |= _BLOCKED
-        values = (action, gap_ms, at_ms, account_id, "1" if begins else None, *fields)
-        codes = bytearray(self._signals.unread)
-        self._tell_event(codes, values, slot)
-        self._tell_facts(codes, values, at_s)
-        self._tell_usual(codes, values, slot, at_s)
+        at_s = min(at_ms // 1_000 or 1, _MAX_S)
+        slot = self._slots.get(tag)
+        if slot is None or gap_ms is None or len(self._slots) > 1:  # else it is under way, and no other waits
+            slot = self._slot_of(tag, at_s, begins=gap_ms is None)
         slot.last_s = max(slot.last_s, at_s)
-        if ends:
-            slot.flags |= _ENDED
-        return bytes(codes)
+        if ends or is_blocked:
+            slot.flags |= ends * _ENDED | (is_blocked and not slot.flags & _CLEARED) * _BLOCKED
+        stands = self._from_s <= at_s < self._until_s
+        self._from_s = at_s
+        if stands and fields == self._repeat and action not in self._plan.noted_actions:
+            return self._told
+        if not stands:
+            self._tell_all(at_s)
+        values = (action, gap_ms, at_ms, account_id, "1" if gap_ms is None else None, *fields)
+        repeats = self._tell_event(values, slot, at_s, anew=not stands)
+        told = self._told = bytes(self._codes)
+        for source, by_category, of_any in self._plan.noted_by:
+            if (value := values[source]) is not None:
+                facts = by_category.get(category(value), of_any) if by_category else of_any
+                if facts:
+                    self._note(facts, at_s)
+                    self._told = bytes(self._codes)
+                    repeats = repeats and source < FIELDS_FROM
+        self._repeat = fields if repeats else None
+        return told
 
     def block(self, tag: bytes) -> None:
         """Forget what a session, blocked now, has taught so far and will teach. What happened stays: its facts."""
@@ -157,7 +184,8 @@ class Profile:
         if slot is not None:
             slot.flags = slot.flags & ~_CLEARED | _BLOCKED
             slot.values.clear()
-            slot.numbers = [(0, 0.0, 0.0)] * len(slot.numbers)
+            for _, _, _, _, learned in self._plan.deviations:
+                slot.numbers[learned : learned + 3] = 0, 0, 0
 
     def clear(self, tag: bytes) -> None:
         """Let a session that was blocked teach again, from here on."""
@@ -182,8 +210,6 @@ class Profile:
 
     def _slot_of(self, tag: bytes, at_s: int, *, begins: bool) -> _Slot:
         slots = self._slots
-        if not begins and len(slots) == 1 and (slot := slots.get(tag)) is not None:
-            return slot  # as nearly always: it is under way, and no other waits
         for one, waiting in list(slots.items()):
             is_over = waiting.flags & _ENDED or at_s - waiting.last_s > OVER_AFTER_S
             if begins if one == tag else is_over:
@@ -194,23 +220,27 @@ class Profile:
         if slot is None:
             if len(slots) == MAX_SLOTS:
                 del slots[next(iter(slots))]
-            changes = len(self._signals.placed[Kind.CHANGE])
-            slot = _Slot(at_s, at_s, 0, [0] * changes, [(0, 0.0, 0.0)] * len(self._usual))
+            slot = _Slot(at_s, at_s, 0, self._plan.blank_slot.copy())
         slots[tag] = slot  # to the end: in the order of the last action
+        self._until_s = (
+            0  # another session's values wait elsewhere, and what was learned changes what is told
+        )
         return slot
 
     def _learn(self, slot: _Slot) -> None:
-        self._sessions = min(self._sessions + 1, _MAX_COUNT)
+        plan, numbers = self._plan, self._numbers
+        numbers[0] = min(numbers[0] + 1, _MAX_COUNT)
         hour = slot.first_s % _DAY_S // _BIN_S
         self._bins[hour] += 1
         if self._bins[hour] > _MAX_BIN:
             self._bins = [count // 2 for count in self._bins]
-        for place, (count, sum_, squares) in enumerate(slot.numbers):
+        for _, _, _, usual, learned in plan.deviations:
+            count, sum_, squares = slot.numbers[learned : learned + 3]
             if count:
-                weight, mean, mean_square = self._usual[place]
+                weight, mean, mean_square = numbers[usual : usual + 3]
                 before = weight * MEMORY
                 now = before + count
-                self._usual[place] = (
+                numbers[usual : usual + 3] = (
                     _single(now),
                     _single((before * mean + sum_) / now),
                     _single((before * mean_square + squares) / now),
@@ -218,134 +248,157 @@ class Profile:
         for place, hashed in slot.values:
             known = self._known[place]
             known[hashed] = known.pop(hashed, slot.first_s)  # to the end: the one longest unseen goes
-            if len(known) > self._signals.placed[Kind.NOVELTY][place][-1].most:
+            if len(known) > plan.most[place]:
                 del known[next(iter(known))]
 
-    # Each of these sets the codes of some kinds, for all signals of a kind at once: they take most of an event's time.
+    def _tell_event(self, values: tuple[Value, ...], slot: _Slot, at_s: int, *, anew: bool) -> bool:
+        """Tell what rests on an event's values, and on its time as well if `anew`.
 
-    def _tell_event(self, codes: bytearray, values: _Values, slot: _Slot) -> None:
-        """Set what the event itself tells, or its session."""
-        placed = self._signals.placed
-        for at, source, one in placed[Kind.LEVEL]:
-            if (value := values[source]) is not None:
-                codes[at] = one.level(value)
-        for at, source, one in placed[Kind.MAGNITUDE]:
-            if (value := values[source]) is not None and (numeric := number(value)) is not None:
-                codes[at] = FIRST + bisect_right(one.bounds, numeric)
-        last = slot.last
-        for place, (at, source, _) in enumerate(placed[Kind.CHANGE]):
-            if (value := values[source]) is not None:
-                before, now = last[place], value_hash(value) or 1  # 0 is none
-                last[place] = now
-                codes[at] = FIRST + (before != now) if before else UNKNOWN
-
-    def _tell_facts(self, codes: bytearray, values: _Values, at_s: int) -> None:
-        """Set what happened before, and take note of what happens now."""
-        placed, since, counts = self._signals.placed, self._since, self._counts
-        at_ms = at_s * 1_000
-        for place, (at, source, one) in enumerate(placed[Kind.SINCE]):
-            before, value = since[place], values[source]
-            codes[at] = FIRST + bisect_right(one.bounds, at_ms - before * 1_000) if before else UNKNOWN
-            if value is not None and one.is_about(value) and at_s > before:
-                since[place] = at_s
-        for place, (at, source, one) in enumerate(placed[Kind.COUNT]):
-            (then_s, count), value = counts[place], values[source]
-            if count and at_s > then_s:
-                count *= 0.5 ** ((at_s - then_s) * 1_000 / one.half_life_ms)
-            codes[at] = FIRST + bisect_right(one.bounds, count)
-            if value is not None and one.is_about(value):
-                counts[place] = max(then_s, at_s), _single(count + 1)
-
-    def _tell_usual(self, codes: bytearray, values: _Values, slot: _Slot, at_s: int) -> None:
-        """Set how the event lies to the account's habits; what it teaches waits in the session's slot."""
-        placed, learns, waiting = self._signals.placed, not slot.flags & _BLOCKED, slot.values
-        for place, (at, source, one) in enumerate(placed[Kind.NOVELTY]):
+        Returns:
+            whether another event like it would be told the same of them.
+        """
+        plan, codes, before, repeats = self._plan, self._codes, self._values, self._plan.repeats
+        self._values = values
+        for at, source, one in plan.plain:
+            if (value := values[source]) != before[source]:
+                codes[at] = one.told(value)
+        for place, (at, source, bounds_s) in enumerate(plan.novelties):
+            if (value := values[source]) != before[source] or anew:
+                codes[at] = self._novelty(place, bounds_s, value, slot, at_s)
+        for place, (at, source, _) in enumerate(plan.changes):
+            codes[at] = code = self._change(place, values[source], slot)
+            repeats = repeats and code in _UNCHANGED
+        for at, source, one, usual, learned in plan.deviations:
             if (value := values[source]) is None:
-                continue
-            hashed, known = value_hash(value), self._known[place]
-            first_s = known.pop(hashed, None)
-            if first_s is not None:
-                known[hashed] = first_s  # to the end: the one longest unseen goes
-                codes[at] = FIRST + 1 + bisect_right(one.bounds, (at_s - first_s) * 1_000)
-                continue
-            codes[at] = FIRST if known else UNKNOWN
-            if learns and len(waiting) < MAX_WAITING:
-                waiting[place, hashed] = None
-        for place, (at, source, one) in enumerate(placed[Kind.DEVIATION]):
-            if (value := values[source]) is not None:
-                codes[at] = self._deviation(one, place, value, slot)
-        for at, _, one in placed[Kind.HABIT]:
-            codes[at] = self._habit(one, at_s)
+                codes[at] = ABSENT
+            else:
+                codes[at], repeats = self._deviation(one, usual, learned, value, slot), False
+        return repeats
 
-    def _deviation(self, one: Signal, place: int, value: str | float, slot: _Slot) -> int:
+    def _tell_all(self, at_s: int) -> None:
+        """Tell what rests on the account's past and on time alone."""
+        self._until_s = inf
+        self._tell(self._plan.facts, at_s)
+        for at, _, one in self._plan.habits:
+            self._codes[at] = self._habit(one, at_s)
+
+    def _tell(self, facts: Facts, at_s: int) -> None:
+        codes, numbers, until_s = self._codes, self._numbers, self._until_s
+        for at, place, bounds_s in facts.since:
+            if not (before_s := numbers[place]):
+                codes[at] = UNKNOWN
+                continue
+            bucket = bisect_right(bounds_s, at_s - before_s)
+            codes[at] = FIRST + bucket
+            until_s = min(until_s, before_s + bounds_s[bucket])
+        for at, place, bounds, half_life_ms in facts.counts:
+            count = numbers[place + 1]
+            if count and (after_s := at_s - numbers[place]) > 0:
+                count *= 0.5 ** (after_s * 1_000 / half_life_ms)
+            bucket = bisect_right(bounds, count)
+            codes[at] = FIRST + bucket
+            if bucket and (bound := bounds[bucket - 1]) > 0:
+                falls_s = at_s + log2(count / bound) * half_life_ms / 1_000 - 2  # what is rounded is far less
+                if falls_s < until_s:
+                    until_s = max(falls_s, at_s + 1)
+        self._until_s = until_s
+
+    def _note(self, facts: Facts, at_s: int) -> None:
+        """Take note of what happened now."""
+        numbers = self._numbers
+        for _, place, _ in facts.since:
+            numbers[place] = max(numbers[place], at_s)
+        for _, place, _, half_life_ms in facts.counts:
+            count = numbers[place + 1]
+            if (after_s := at_s - numbers[place]) > 0:
+                numbers[place] = at_s
+                count *= 0.5 ** (after_s * 1_000 / half_life_ms)
+            numbers[place + 1] = _single(count + 1)
+        self._tell(facts, at_s)
+
+    def _novelty(self, place: int, bounds_s: tuple[float, ...], value: Value, slot: _Slot, at_s: int) -> int:
+        if value is None:
+            return ABSENT
+        hashed, known = value_hash(value), self._known[place]
+        first_s = known.pop(hashed, None)
+        if first_s is None:
+            if not slot.flags & _BLOCKED and len(slot.values) < MAX_WAITING:
+                slot.values[place, hashed] = None  # it waits until the session is over
+            return FIRST if known else UNKNOWN
+        known[hashed] = first_s  # to the end: the one longest unseen goes
+        bucket = bisect_right(bounds_s, at_s - first_s)
+        self._until_s = min(self._until_s, first_s + bounds_s[bucket])
+        return FIRST + 1 + bucket
+
+    def _change(self, place: int, value: Value, slot: _Slot) -> int:
+        if value is None:
+            return ABSENT
+        before, now = slot.numbers[place], value_hash(value) or 1  # 0 is none
+        slot.numbers[place] = now
+        return FIRST + (before != now) if before else UNKNOWN
+
+    def _deviation(self, one: Signal, usual: int, learned: int, value: str | float, slot: _Slot) -> int:
         numeric = number(value)
         if numeric is None or numeric < 0:
             return ABSENT
         logarithm = log1p(numeric)
-        count, sum_, squares = slot.numbers[place]
+        count, sum_, squares = slot.numbers[learned : learned + 3]
         if not slot.flags & _BLOCKED and count < _MAX_COUNT:
-            slot.numbers[place] = count + 1, _single(sum_ + logarithm), _single(squares + logarithm**2)
-        weight, mean, mean_square = self._usual[place]
+            slot.numbers[learned : learned + 3] = (
+                count + 1,
+                _single(sum_ + logarithm),
+                _single(squares + logarithm**2),
+            )
+        weight, mean, mean_square = self._numbers[usual : usual + 3]
         if weight < LEAST_SESSIONS:
             return UNKNOWN
         spread = max(sqrt(max(mean_square - mean * mean, 0.0)), LEAST_SPREAD)
         return one.bucket((logarithm - mean) / spread)
 
     def _habit(self, one: Signal, at_s: int) -> int:
-        if self._sessions < LEAST_SESSIONS:
+        if self._numbers[0] < LEAST_SESSIONS:
             return UNKNOWN
+        self._until_s = min(self._until_s, at_s - at_s % _BIN_S + _BIN_S)
         hour = at_s % _DAY_S // _BIN_S
         near = self._bins[hour - 1] + self._bins[hour] + self._bins[(hour + 1) % HOURS]
         return one.bucket(near / sum(self._bins))
 
     def packed(self) -> bytes:
         """Return it as plain bytes, whose head is a session's."""
-        whole, of_slot = _layouts(self._signals)
-        numbers = chain(self._since, *self._counts, *self._usual, map(len, self._known))
-        parts = [pack(0, self.touched_ms, 0, PROFILE, b"", bytes(self._bins))]
-        parts.append(whole.pack(self._sessions, *numbers, len(self._slots)))
-        parts += [_KNOWN.pack(*one) for known in self._known for one in known.items()]
+        plan, known = self._plan, self._known
+        counts = [len(one) for one in known]
+        parts = [
+            pack(0, self.touched_ms, 0, PROFILE, b"", bytes(self._bins)),
+            plan.whole.pack(*self._numbers, *counts, len(self._slots)),
+            struct.pack(
+                f"<{2 * sum(counts)}I", *[each for one in known for pair in one.items() for each in pair]
+            ),
+        ]
         for tag, slot in self._slots.items():
-            kept = chain(slot.last, *slot.numbers)
-            parts.append(of_slot.pack(tag, slot.first_s, slot.last_s, slot.flags, len(slot.values), *kept))
+            parts.append(
+                plan.slot.pack(tag, slot.first_s, slot.last_s, slot.flags, len(slot.values), *slot.numbers)
+            )
             parts += [_VALUE.pack(*key) for key in slot.values]
         return b"".join(parts)
 
     def _unpack(self, packed: bytes) -> None:
-        whole, of_slot = _layouts(self._signals)
+        plan = self._plan
         _, self.touched_ms, _, at, _, _ = head(packed)
         self._bins = list(packed[at : at + HOURS])
-        numbers = iter(whole.unpack_from(packed, at + HOURS))
-        at += HOURS + whole.size
-        self._sessions = next(numbers)
-        self._since = [next(numbers) for _ in self._since]
-        self._counts = [(next(numbers), next(numbers)) for _ in self._counts]
-        self._usual = [(next(numbers), next(numbers), next(numbers)) for _ in self._usual]
-        for known in self._known:
-            end = at + next(numbers) * _KNOWN.size
-            known.update(_KNOWN.iter_unpack(packed[at:end]))
-            at = end
-        for _ in range(next(numbers)):
-            tag, first_s, last_s, flags, count, *kept = of_slot.unpack_from(packed, at)
-            at += of_slot.size
+        *numbers, slots = plan.whole.unpack_from(packed, at + HOURS)
+        at += HOURS + plan.whole.size
+        self._numbers, counts = numbers[: len(plan.blank)], numbers[len(plan.blank) :]
+        end = at + sum(counts) * _KNOWN.size
+        pairs = _KNOWN.iter_unpack(packed[at:end])
+        self._known = [dict(islice(pairs, count)) for count in counts]
+        at = end
+        for _ in range(slots):
+            tag, first_s, last_s, flags, count, *kept = plan.slot.unpack_from(packed, at)
+            at += plan.slot.size
             end = at + count * _VALUE.size
             waiting = dict.fromkeys(_VALUE.iter_unpack(packed[at:end]))
-            at, last = end, kept[: -3 * len(self._usual) or None]
-            triples = iter(kept[len(last) :])
-            self._slots[tag] = _Slot(
-                first_s, last_s, flags, last, list(zip(triples, triples, triples, strict=True)), waiting
-            )
-
-
-@lru_cache(64)
-def _layouts(signals: Signals) -> tuple[Struct, Struct]:
-    """Return how a profile's numbers are packed behind its bins, and those of each of its slots."""
-    since, counts, usual, known, changes = (
-        len(signals.placed[kind])
-        for kind in (Kind.SINCE, Kind.COUNT, Kind.DEVIATION, Kind.NOVELTY, Kind.CHANGE)
-    )
-    whole = f"<H{since * 'I'}{counts * 'If'}{usual * 'fff'}{known * 'B'}B"
-    return Struct(whole), Struct(f"<4sIIBB{changes * 'I'}{usual * 'Hff'}")
+            self._slots[tag] = _Slot(first_s, last_s, flags, kept, waiting)
+            at = end
 
 
 def _single(value: float) -> float:
@@ -356,7 +409,7 @@ def _single(value: float) -> float:
 
 def largest_bytes(signals: Signals) -> int:
     """Return how many bytes a packed profile can take."""
-    whole, of_slot = _layouts(signals)
-    known = sum(one.most * _KNOWN.size for one in signals.of(Kind.NOVELTY))
+    plan = plan_of(signals)
+    known = sum(plan.most) * _KNOWN.size
     waiting = MAX_WAITING * _VALUE.size if known else 0
-    return HEAD_BYTES + HOURS + whole.size + known + MAX_SLOTS * (of_slot.size + waiting)
+    return HEAD_BYTES + HOURS + plan.whole.size + known + MAX_SLOTS * (plan.slot.size + waiting)

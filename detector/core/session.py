@@ -2,6 +2,7 @@
 
 import hashlib
 from struct import Struct
+from typing import NamedTuple
 
 _HEAD = Struct("<qqIHB")
 HEAD_BYTES = _HEAD.size
@@ -151,3 +152,34 @@ def with_marks(packed: bytes, marks: int) -> bytes:
     marked[_FLAGS_AT] |= marks & 255
     marked[_LATER_MARKS_AT] |= marks >> 8 << 4
     return bytes(marked)
+
+
+class Before(NamedTuple):
+    """What an event goes on with in its session; `number` 0 begins it."""
+
+    last_ms: int
+    number: int
+    marks: int
+    steps: bytes
+    hashes: bytes
+
+
+NONE, EXPIRED = Before(-1, 0, 0, b"", b""), Before(-1, 0, 0, b"", b"")
+
+
+def before_of(
+    packed: bytes, hashed: bytes, occurred_at_ms: int, stream_time_ms: int, idle_ms: int
+) -> Before | None:
+    """Return what an event goes on with in its session; None if it is a duplicate."""
+    last_ms, touched_at_ms, number, steps_end, hashes_at, marks = head(packed)
+    # By its own clock as well, which need not be where stream time is.
+    if stream_time_ms - touched_at_ms > idle_ms or (
+        occurred_at_ms - touched_at_ms > idle_ms and occurred_at_ms - last_ms > idle_ms
+    ):
+        return EXPIRED
+    if holds(packed, hashes_at, hashed):
+        return None
+    hashes = packed[hashes_at:]
+    if marks & ENDED:
+        return Before(-1, 0, 0, b"", hashes)
+    return Before(last_ms, number, marks & MARKS, packed[HEAD_BYTES:steps_end], hashes)

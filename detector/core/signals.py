@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from detector.contract.fields import FieldReader
+from detector.contract.fields import FieldReader, Value
 
 ABSENT, UNKNOWN, FIRST = 1, 2, 3
 MAX_SIGNALS: Final = 32
@@ -152,14 +152,14 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             case _:
                 return self.codes - 1
 
-    def is_about(self, value: str | float) -> bool:
-        """Tell whether an event with this value is one of those that since and count are about."""
-        return not self.values or category(value) in self.values
-
-    def level(self, value: str | float) -> int:
-        """Return the code of a category among the values."""
-        text, values = category(value), self.values
-        return FIRST + (values.index(text) if text in values else len(values))
+    def told(self, value: Value) -> int:
+        """Return the code of a value, where it alone decides: of a level and a magnitude."""
+        if value is None:
+            return ABSENT
+        if self.kind is Kind.LEVEL:
+            text, values = category(value), self.values
+            return FIRST + (values.index(text) if text in values else len(values))
+        return ABSENT if (numeric := number(value)) is None else self.bucket(numeric)
 
     def bucket(self, number: float) -> int:
         """Return the code of a number between the bounds."""
@@ -174,7 +174,7 @@ class Signals:
 
     Attributes:
         fields: of the event that are read beside BUILT_IN: `amount`, or `attributes.` and a path.
-        read: returns their values, from an event's JSON.
+        reader: reads their values from an event's JSON, as `read` does alone.
         placed: of each kind the signals, each with its own index and that of its field in the values of an event, BUILT_IN
             ones before its fields.
         unread: the codes of an event of which nothing is known.
@@ -191,7 +191,8 @@ class Signals:
             raise ValueError(f"signals {names}: expected up to {MAX_SIGNALS}, each name once")
         self.declared = tuple(declared)
         self.fields = tuple(dict.fromkeys(one.of for one in declared if one.of not in BUILT_IN))
-        self.read = FieldReader(self.fields).read
+        self.reader = FieldReader(self.fields)
+        self.read = self.reader.read
         places = (*BUILT_IN, *self.fields)
         self.placed = {
             kind: tuple(

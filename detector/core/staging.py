@@ -27,11 +27,10 @@ from detector.core.session import (
     BLOCKED,
     ENDED,
     EVENT_HASH_BYTES,
-    HEAD_BYTES,
-    MARKS,
+    EXPIRED,
+    NONE,
+    before_of,
     event_hash,
-    head,
-    holds,
     pack,
     session_key,
     touched_ms,
@@ -39,6 +38,9 @@ from detector.core.session import (
 )
 
 NO_STEP_UPS: Mapping[str, StepUp] = MappingProxyType({})
+MAX_AHEAD_MS = 24 * 60 * 60 * 1000
+"""How far ahead of stream time an account's facts are noted at most: one of the year 9999 would be the latest for good. A
+day, since stream time may be late after a quiet night."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +193,10 @@ def stage(
     Raises:
         UnknownActionError: an action is not in the vocabulary.
     """
-    signals, most = encoding.signals, 0 if pending else limits.max_expired
-    histories = Histories(partition, signals, limits.max_accounts, limits.account_timeout_ms, pending)
+    reads_signals, most = bool(encoding.signals), 0 if pending else limits.max_expired
+    histories = Histories(
+        partition, encoding.signals, limits.max_accounts, limits.account_timeout_ms, pending
+    )
     staged = _begun(partition, histories, limits, pending)
     committed, touched, removed = partition.sessions, staged.touched, staged.removed
     longest_idle = LongestIdle(committed, (touched, removed))
@@ -211,7 +215,7 @@ def stage(
                 continue
             break
         action, occurred_at_ms = event.action, event.occurred_at_ms
-        session_id = session_key(event.account_id, event.session_id) if signals else event.session_id
+        session_id = session_key(event.account_id, event.session_id) if reads_signals else event.session_id
         now_ms = max(stream_time_ms, occurred_at_ms)
         ahead: Sequence[str] = ()
         if not vouched and now_ms - stream_time_ms > limits.max_step_ms:
@@ -225,9 +229,9 @@ def stage(
         packed = touched.get(session_id) or (None if session_id in removed else committed.get(session_id))
         hashed = event_hash(event.event_id)
         before = (
-            _NONE
+            NONE
             if packed is None
-            else _before(packed, hashed, occurred_at_ms, stream_time_ms, limits.idle_timeout_ms)
+            else before_of(packed, hashed, occurred_at_ms, stream_time_ms, limits.idle_timeout_ms)
         )
         step_up = step_ups.get(action)
         is_step = step_up is None or encoding.names(action)
@@ -235,18 +239,24 @@ def stage(
             staged.duplicates += before is None
             staged.unscored += before is not None
             continue
-        flags, hashes = before.marks, (before.hashes + hashed)[-hashes_bytes:]
+        marks, hashes = before.marks, (before.hashes + hashed)[-hashes_bytes:]
         if is_step:
-            staged.expired += before is _EXPIRED
+            staged.expired += before is EXPIRED
             last_ms = max(occurred_at_ms, before.last_ms)
             gap_ms = last_ms - before.last_ms if before.number else None
             staged.clamped += last_ms != occurred_at_ms
             ended = ENDED if action in ends_session else 0
             seen = (
                 histories.observe(
-                    event, fields, now_ms, last_ms, gap_ms, ends=ended > 0, is_blocked=flags & BLOCKED > 0
+                    event,
+                    now_ms,
+                    _noted_ms(last_ms, now_ms),
+                    gap_ms,
+                    fields,
+                    ends=ended > 0,
+                    is_blocked=marks & BLOCKED > 0,
                 )
-                if signals
+                if reads_signals
                 else None
             )
             number, steps = (
@@ -255,6 +265,7 @@ def stage(
             )
         else:
             staged.unscored += 1
+            histories.pass_over(event, now_ms)
             last_ms, ended, number, steps = before.last_ms, 0, before.number, before.steps
         staged.stream_time_ms = stream_time_ms = now_ms
         for one in ahead:  # they were where time has come to now, and are not idle since where it was
@@ -264,8 +275,7 @@ def stage(
         if packed is None:
             live += 1 - _make_room(live, longest_idle, staged, committed, limits)
         touched.pop(session_id, None)  # to the end: `touched` is in the order of the last touch
-        touched[session_id] = pack(last_ms, now_ms, number, flags | ended, b"" if ended else steps, hashes)
-        listing = staged.listed.of(event.account_id, now_ms)
+        touched[session_id] = pack(last_ms, now_ms, number, marks | ended, b"" if ended else steps, hashes)
         staged.candidates.append(
             Candidate(
                 offset,
@@ -274,8 +284,8 @@ def stage(
                 number,
                 steps,
                 now_ms,
-                listing,
-                flags,
+                staged.listed.of(event.account_id, now_ms),
+                marks,
                 session_id,
                 step_up,
                 is_step,
@@ -284,35 +294,9 @@ def stage(
     return staged
 
 
-class _Before(NamedTuple):
-    """What an event goes on with in its session; `number` 0 begins it."""
-
-    last_ms: int
-    number: int
-    marks: int
-    steps: bytes
-    hashes: bytes
-
-
-_NONE, _EXPIRED = _Before(-1, 0, 0, b"", b""), _Before(-1, 0, 0, b"", b"")
-
-
-def _before(
-    packed: bytes, hashed: bytes, occurred_at_ms: int, stream_time_ms: int, idle_ms: int
-) -> _Before | None:
-    """Return what an event goes on with in its session; None if it is a duplicate."""
-    last_ms, touched_at_ms, number, steps_end, hashes_at, flags = head(packed)
-    # By its own clock as well, which need not be where stream time is.
-    if stream_time_ms - touched_at_ms > idle_ms or (
-        occurred_at_ms - touched_at_ms > idle_ms and occurred_at_ms - last_ms > idle_ms
-    ):
-        return _EXPIRED
-    if holds(packed, hashes_at, hashed):
-        return None
-    hashes = packed[hashes_at:]
-    if flags & ENDED:
-        return _Before(-1, 0, 0, b"", hashes)
-    return _Before(last_ms, number, flags & MARKS, packed[HEAD_BYTES:steps_end], hashes)
+def _noted_ms(at_ms: int, stream_time_ms: int) -> int:
+    """Return when an event happened for its account; as it says where stream time is not known yet."""
+    return min(at_ms, stream_time_ms + MAX_AHEAD_MS) if stream_time_ms else at_ms
 
 
 def _begun(

@@ -319,12 +319,13 @@ def _encoding(metadata: ModelMetadata, unknown_actions: UnknownActions) -> Encod
 
 
 def _check_ports(scorer: Scorer, encoding: Encoding) -> None:
-    inputs = {ACTIONS_INPUT: Port("tensor(int32)", (None, encoding.window))}
+    steps = None if scorer.tells_each_step else encoding.window
+    inputs = {ACTIONS_INPUT: Port("tensor(int32)", (None, steps))}
     if encoding.gap_bounds_ms:
-        inputs[GAPS_INPUT] = Port("tensor(int32)", (None, encoding.window))
+        inputs[GAPS_INPUT] = Port("tensor(int32)", (None, steps))
     if encoding.signals:
-        inputs[SIGNALS_INPUT] = Port("tensor(int32)", (None, encoding.window, len(encoding.signals)))
-    outputs = {SCORE_OUTPUT: Port("tensor(float)", (None,))}
+        inputs[SIGNALS_INPUT] = Port("tensor(int32)", (None, steps, len(encoding.signals)))
+    outputs = {SCORE_OUTPUT: Port("tensor(float)", (None, None) if scorer.tells_each_step else (None,))}
     for kind, seen, expected in (("inputs", scorer.inputs, inputs), ("outputs", scorer.outputs, outputs)):
         if seen != expected:
             raise ModelRefusedError(

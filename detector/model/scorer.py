@@ -6,7 +6,7 @@ last Gemm does not. tests/model/test_scorer.py holds it.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,6 +55,8 @@ class Scorer:
         inputs: the graph's inputs by name.
         outputs: the graph's outputs by name.
         properties: the file's metadata properties.
+        tells_each_step: whether the graph takes windows of any length and tells the score after each of their steps, so that
+            a window is scored on the way to one that it begins; else it tells one score for each whole window.
 
     Raises:
         GraphError: the bytes are no model that onnxruntime can run.
@@ -79,6 +81,8 @@ class Scorer:
         except Exception as error:
             raise GraphError(str(error)) from error
         self._reads = {name: field for name, field in _FIELDS.items() if name in self.inputs}
+        actions = self.inputs.get(ACTIONS_INPUT)
+        self.tells_each_step = actions is not None and actions.shape[1:] == (None,)
 
     def score(self, windows: NDArray[np.void]) -> NDArray[np.float32]:
         """Score windows.
@@ -92,16 +96,27 @@ class Scorer:
         Raises:
             GraphError: the graph fails, as on a code beyond its vocabulary.
         """
+        # Of windows of about equal lengths in a chunk few steps are wasted. Which share one changes no bit of their scores.
+        if self.tells_each_step:
+            return self._score_shared(windows)
         count = len(windows)
         if count <= CHUNK_WINDOWS:
             return self._score_chunk(windows)
-        # A graph that reads a window's length computes as many steps as the longest of a chunk has: among equals
-        # nearly none is wasted. Which windows share a chunk changes no bit of their scores.
-        order = np.argsort(np.count_nonzero(windows["action"], axis=1), kind="stable")
-        by_length, scores = windows[order], np.empty(count, np.float32)
-        for start in range(0, count, CHUNK_WINDOWS):
-            chunk = slice(start, start + CHUNK_WINDOWS)
-            scores[order[chunk]] = self._score_chunk(by_length[chunk])
+        scores = np.empty(count, np.float32)
+        for chunk in _chunks(np.count_nonzero(windows["action"], axis=1)):
+            scores[chunk] = self._score_chunk(windows[chunk])
+        return scores
+
+    def _score_shared(self, windows: NDArray[np.void]) -> NDArray[np.float32]:
+        """Score each window that begins another one on that one's way."""
+        order, run_of, lengths = _runs(windows)
+        scores = np.empty(len(windows), np.float32)
+        ends = np.flatnonzero(np.diff(run_of, append=-1))
+        of_steps = np.empty((len(ends), windows.shape[1]), np.float32)
+        for chunk in _chunks(lengths[ends]):
+            longest = max(1, lengths[ends[chunk[-1]]])
+            of_steps[chunk, :longest] = self._score_chunk(windows[order[ends[chunk]], :longest])
+        scores[order] = of_steps[run_of, np.maximum(lengths, 1) - 1]
         return scores
 
     def accepts(self, *, action_code: int, gap_bucket: int, signal_codes: Sequence[int] = ()) -> bool:
@@ -131,6 +146,28 @@ class Scorer:
         except Exception as error:
             raise GraphError(str(error)) from error
         return scores
+
+
+def _chunks(lengths: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+    """Yield the indices of windows of about equal lengths, in ascending order of these."""
+    order = np.argsort(lengths, kind="stable")
+    return (order[start : start + CHUNK_WINDOWS] for start in range(0, len(order), CHUNK_WINDOWS))
+
+
+def _runs(windows: NDArray[np.void]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Put windows in order, so that each that begins another one comes right before such a one.
+
+    Returns:
+        the order; in that order, the number of the run that each is of: its last one begins with all others; and lengths.
+    """
+    count, size = len(windows), windows.shape[1] * windows.itemsize
+    packed = np.ascontiguousarray(windows).view(np.uint8).reshape(count, size)
+    order = np.argsort(packed.view(np.dtype((np.bytes_, size))).ravel(), kind="stable")
+    packed, lengths = packed[order], np.count_nonzero(windows["action"], axis=1)[order]
+    differs = packed[1:] != packed[:-1]
+    alike = np.where(differs.any(axis=1), differs.argmax(axis=1), size)
+    goes_on = (alike >= lengths[:-1] * windows.itemsize) & (lengths[:-1] > 0)
+    return order, np.cumsum(np.append(0, ~goes_on)[:count]), lengths
 
 
 def _ports(ports: list[Any]) -> dict[str, Port]:

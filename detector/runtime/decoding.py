@@ -38,7 +38,11 @@ class EventLimits:
 
 
 def decode(
-    record: Any, knows: Callable[[str], bool], limits: EventLimits, step_ups: Container[str] = ()
+    record: Any,
+    knows: Callable[[str], bool],
+    limits: EventLimits,
+    step_ups: Container[str] = (),
+    event_of: Callable[[bytes], SessionEvent] = decode_event,
 ) -> SessionEvent | Control | DeadLetter:
     """Decode one consumed record. What is an event is one, whatever else it says.
 
@@ -47,6 +51,7 @@ def decode(
         knows: whether an action is in the model's vocabulary.
         limits: of events.
         step_ups: actions that say what came of a second factor, which the model need not know.
+        event_of: decodes one.
     """
     value: bytes | None = record.value
     if value is None:
@@ -55,7 +60,7 @@ def decode(
         detail = f"{len(value)} bytes: expected at most {limits.max_event_bytes}"
         return dead_letter(record, Reason.TOO_LARGE, detail, limits)
     try:
-        event = decode_event(value)
+        event = event_of(value)
     except MalformedEventError as error:
         return _decode_other(record, value, limits, str(error))
     if not knows(event.action) and event.action not in step_ups:

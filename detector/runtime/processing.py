@@ -16,7 +16,8 @@ from kafka import TopicPartition
 
 from detector.client.reading import Batch
 from detector.contract.dead_letters import DeadLetter, Reason
-from detector.contract.events import MAX_TIME_MS, SessionEvent
+from detector.contract.events import MAX_TIME_MS, SessionEvent, decode_event
+from detector.contract.fields import Value
 from detector.core.drift import Watched
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
@@ -130,9 +131,11 @@ class Processor:
         entries, letters, knows = [], [], self.pipeline.encoding.knows
         signals, otherwise = self.pipeline.encoding.signals, 0
         step_ups = self.pipeline.policy.step_ups
+        event_of = signals.reader.event if signals.fields else decode_event
+        fields_of = signals.reader.of if signals.fields else None
         for record in records:
             try:
-                decoded = decode(record, knows, self.limits, step_ups)
+                decoded = decode(record, knows, self.limits, step_ups, event_of)
             except Exception as error:
                 detail = f"{type(error).__name__}: {error}"
                 if not self.pipeline.isolates:
@@ -147,9 +150,12 @@ class Processor:
             else:
                 vouched = record.timestamp_type != CREATE_TIME
                 received_at_ms = min(max(0, record.timestamp), MAX_TIME_MS)  # a producer may claim any
-                fields = signals.read(record.value) if signals.fields else ()
-                if signals.of_history and isinstance(decoded, SessionEvent):
-                    otherwise += record.key != decoded.account_id.encode()
+                fields: tuple[Value, ...] = ()
+                if isinstance(decoded, SessionEvent):
+                    if fields_of is not None:
+                        fields = fields_of(decoded, record.value)
+                    if signals.of_history:
+                        otherwise += record.key != decoded.account_id.encode()
                 entries.append(Entry(record.offset, received_at_ms, decoded, vouched, fields))
         return entries, letters, otherwise
 

@@ -49,7 +49,7 @@ def test_the_traffic_is_bad_enough(tmp_path: Path) -> None:
             sorted(staged.removed),
             staged.touched,
             forgotten=sorted(histories.forgotten),
-            profiles=histories.packed([]),
+            profiles=histories.packed(),
         )
         partitions[number].apply(delta)
         counted["expired accounts"] += histories.expired

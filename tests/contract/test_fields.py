@@ -1,6 +1,7 @@
 """Fields that signals read: whatever an event holds there, it is a text, a number or nothing."""
 
 import math
+import re
 from typing import Any
 
 import msgspec
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detector.contract.events import MalformedEventError, SessionEvent, decode_event
 from detector.contract.fields import FieldReader
 
 READER = FieldReader(["amount", "attributes.device", "attributes.place.country"])
@@ -50,6 +52,22 @@ def test_whatever_is_valid_json_is_read(amount: Any, attributes: Any) -> None:
         assert values[0] == amount
     if isinstance(attributes, dict) and isinstance(attributes.get("device"), str):
         assert values[1] == attributes["device"]
+
+
+@given(JSON, JSON, st.sampled_from(["LOGIN", "", 7]))
+def test_an_event_and_its_fields_are_the_same_in_one_pass(amount: Any, attributes: Any, action: Any) -> None:
+    """What an event is does not hang on the fields that are read with it, nor these on that; what is none is refused alike."""
+    ids = {"event_id": "e", "session_id": "s", "account_id": "a", "action": action, "occurred_at_ms": 1}
+    value = msgspec.json.encode(ids | {"amount": amount, "attributes": attributes})
+    try:
+        expected = decode_event(value)
+    except MalformedEventError as error:
+        with pytest.raises(MalformedEventError, match=re.escape(str(error))):
+            READER.event(value)
+        return
+    event = READER.event(value)
+    assert msgspec.convert(event, SessionEvent, from_attributes=True) == expected
+    assert READER.of(event, value) == READER.of(expected, value) == READER.read(value)
 
 
 def test_one_field_and_none() -> None:

@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from detector.contract.events import SessionEvent
 from detector.core.clocks import QUORUM, WITNESSES
+from detector.core.encoding import Encoding
 from detector.core.partition import Delta, Partition
 from detector.core.session import touched_ms
+from detector.core.signals import FIRST, Kind, Signal
 from detector.core.staging import Candidate, Entry, SessionLimits, stage
-from tests.core.strategies import ENCODING, event_of
+from tests.core.strategies import ACTIONS, ENCODING, event_of
 
 IDLE_MS, STEP_MS = 60_000, 5_000
 LIMITS = SessionLimits(idle_timeout_ms=IDLE_MS, max_sessions=10_000, max_step_ms=STEP_MS)
@@ -19,6 +21,7 @@ WILD = "wild"
 """Begins the names of sessions whose clocks are."""
 YEAR_9999_MS = 253_402_214_400_000
 NOW_MS = 1_790_000_000_000
+DAY_MS = 86_400_000
 
 
 def entry(offset: int, session: str, at_ms: int) -> Entry:
@@ -174,3 +177,21 @@ def test_what_the_broker_vouches_for_moves_time_at_once() -> None:
     """Held against the broker's clock before, an event's time needs no other witness."""
     staged = stage(Partition(), [entry(0, "a", NOW_MS)._replace(vouched=True)], ENCODING, LIMITS)
     assert staged.stream_time_ms == NOW_MS
+
+
+def test_a_wild_clock_is_the_accounts_latest_for_a_day_at_most() -> None:
+    """A password changed in the year 9999 is one of today, and two days later one of long ago; so it is for counts."""
+    signals = (
+        Signal(name="since a look", kind=Kind.SINCE, of="action", bounds=(1.5 * DAY_MS,)),
+        Signal(name="looks", kind=Kind.COUNT, of="action", bounds=(0.5,), half_life_ms=DAY_MS // 4),
+    )
+    encoding = Encoding(ACTIONS, window=1, signals=signals)
+    times_ms = [NOW_MS, NOW_MS + 1, YEAR_9999_MS, NOW_MS + DAY_MS, NOW_MS + 3 * DAY_MS]
+    log = [
+        entry(number, f"s{number}", at_ms)._replace(vouched=not number)
+        for number, at_ms in enumerate(times_ms)
+    ]
+    limits = SessionLimits(max_step_ms=4 * DAY_MS)
+    told = [encoding.signals_of(one.steps)[0] for one in stage(Partition(), log, encoding, limits).candidates]
+    assert told[3] == [FIRST, FIRST + 1]
+    assert told[4] == [FIRST + 1, FIRST]

@@ -99,7 +99,7 @@ def test_times_the_usual_are_no_more_than_it_is(amounts: list[float], amount: fl
     """What is told as so many times the usual is that at least: held against the mean of the earlier logarithms."""
     profile = Profile(Signals([USUAL]))
     for at, value in enumerate([*amounts, amount]):
-        (code,) = profile.observe(tag_of(str(at)), "a", "PAY", DAY_MS * (1 + at), None, [value])
+        (code,) = profile.observe(tag_of(str(at)), "a", "PAY", DAY_MS * (1 + at), None, (value,))
     words = told(USUAL, code)
     weights = [0.98 ** (len(amounts) - at) for at in range(len(amounts))]
     mean = sum(weight * log1p(value) for weight, value in zip(weights, amounts, strict=True)) / sum(weights)

@@ -103,6 +103,24 @@ def signals_graph() -> Any:
     return build_graph(random_weights(0, signals=SIGNALS), WINDOW)
 
 
+def of_whole_windows(graph: Any) -> Any:
+    """Return a graph that tells the score after each step as one that tells it of whole windows alone."""
+    whole = onnx.ModelProto()
+    whole.CopyFrom(graph)
+    for one in whole.graph.input:
+        one.type.tensor_type.shape.dim[1].dim_value = WINDOW
+    nodes = [one for one in whole.graph.node if one.output[0] not in {"risk_shape", "risk_steps", "score"}]
+    for node in nodes:
+        if node.op_type == "LSTM":
+            node.output[:] = ["", "each_hidden"]
+    nodes.append(helper.make_node("Reshape", ["risk", "flat"], ["score"]))
+    whole.graph.initializer.append(numpy_helper.from_array(np.array([-1], np.int64), "flat"))
+    del whole.graph.node[:], whole.graph.output[:]
+    whole.graph.node.extend(nodes)
+    whole.graph.output.append(helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n"]))
+    return whole
+
+
 def gap_graph(actions: int = 2, buckets: int = 5, window: int = WINDOW) -> Any:
     """Build a graph that reads gaps: the sigmoid of a sum of one weight an action and one a gap bucket."""
     rng = np.random.RandomState(0)

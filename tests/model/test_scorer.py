@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 from detector.core.encoding import STEP_DTYPE, Encoding
 from detector.model.artifact import packaged_model_path
 from detector.model.scorer import CHUNK_WINDOWS, GraphError, Scorer
-from tests.model.models import SIGNALS, gap_graph, random_graph, random_windows, signals_graph
+from tests.model.models import (
+    SIGNALS,
+    gap_graph,
+    of_whole_windows,
+    random_graph,
+    random_windows,
+    signals_graph,
+)
 
 WINDOWS = random_windows(7, 3_000, signals=SIGNALS)
 RANDOM = Scorer(random_graph().SerializeToString())
@@ -59,6 +66,45 @@ def test_a_window_scores_the_same_at_every_place_of_a_batch(size: int) -> None:
         assert _bits(RANDOM.score(batch))[place] == wanted[0]
 
 
+@pytest.mark.parametrize("scorer", SCORERS)
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_windows_that_begin_others_give_the_same_bits(scorer: Scorer, data: st.DataObject) -> None:
+    """Beginnings of windows, whole ones and copies, shuffled, score as each does alone: also the one without any step."""
+    rng = np.random.RandomState(data.draw(st.integers(0, 2**32 - 1)))
+    windows = WINDOWS[rng.randint(0, len(WINDOWS), data.draw(st.integers(1, 60)))]
+    windows = windows[rng.randint(0, len(windows), 3 * len(windows))].copy()
+    for row, length in enumerate(rng.randint(0, windows.shape[1] + 1, len(windows))):
+        windows[row, length:] = np.zeros((), windows.dtype)
+    alone = np.concatenate([scorer.score(windows[row : row + 1]) for row in range(len(windows))])
+    assert _bits(scorer.score(windows)) == _bits(alone)
+
+
+def test_a_window_costs_nothing_on_the_way_to_one_that_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All beginnings of a window are computed with it, as one."""
+    computed: list[int] = []
+
+    def counting(self: Scorer, windows: NDArray[np.void]) -> NDArray[np.float32]:
+        computed.append(len(windows))
+        return whole(self, windows)
+
+    whole = Scorer._score_chunk
+    monkeypatch.setattr(Scorer, "_score_chunk", counting)
+    longest = WINDOWS[np.count_nonzero(WINDOWS["action"], axis=1) == WINDOWS.shape[1]][:2]
+    beginnings = np.repeat(longest, WINDOWS.shape[1], axis=0)
+    for row in range(len(beginnings)):
+        beginnings[row, row % WINDOWS.shape[1] + 1 :] = np.zeros((), WINDOWS.dtype)
+    OF_SIGNALS.score(beginnings)
+    assert sum(computed) == 2
+
+
+def test_a_graph_of_whole_windows_is_scored_as_one_of_each_step() -> None:
+    """A file as detectors made it before, of windows of one length, gives what today's graph gives."""
+    before = Scorer(of_whole_windows(signals_graph()).SerializeToString())
+    assert (before.tells_each_step, OF_SIGNALS.tells_each_step) == (False, True)
+    assert _bits(before.score(WINDOWS)) == _bits(OF_SIGNALS.score(WINDOWS))
+
+
 def test_random_weights_do_spread_the_scores() -> None:
     """The bits compared above are of scores all over 0 to 1, not of a flat end of the sigmoid."""
     scores = RANDOM.score(WINDOWS)
@@ -70,6 +116,7 @@ def test_random_weights_do_spread_the_scores() -> None:
 @settings(max_examples=30, deadline=None)
 def test_one_risk_for_each_window(size: int) -> None:
     """Each window gets one float32 score between 0 and 1; no windows get none."""
+    assert OF_SIGNALS.score(WINDOWS[:0]).shape == (0,)
     scores = RANDOM.score(WINDOWS[:size])
     assert scores.shape == (size,)
     assert scores.dtype == np.float32

@@ -112,7 +112,7 @@ def test_a_typical_account_takes_256_bytes() -> None:
                 for field in signals.fields
             ]
             tag = tag_of(event.session_id)
-            profile.observe(tag, event.account_id, event.action, event.occurred_at_ms, gap_ms, fields)
+            profile.observe(tag, event.account_id, event.action, event.occurred_at_ms, gap_ms, tuple(fields))
             gap_ms = 0
     assert np.median([len(profile.packed()) for profile in profiles.values()]) <= 256
     assert largest_bytes(signals) <= 1_024

@@ -27,11 +27,12 @@ LARGEST_WEIGHT = 1e4
 def build_graph(
     tensors: Tensors, window: int, *, masked: bool = True, slope: float = 1.0, shift: float = 0.0
 ) -> Any:
-    """Build the graph: codes of actions, gaps and signals, (n, window) and (n, window, signals) int32, to scores (n,) float32.
+    """Build the graph: codes of actions, gaps and signals, (n, steps) and (n, steps, signals) int32, to scores float32.
 
-    The score is the sigmoid of the calibrated logit, slope * logit + shift, where a window's actions end if `masked`,
-    and otherwise where its padding does. Padding is masked by each window's length, so that it costs no accuracy;
-    onnxruntime gives the same bits in every batch nevertheless.
+    The score is the sigmoid of the calibrated logit, slope * logit + shift. If `masked`, windows have any length, and
+    there is a score after each of their steps, (n, steps): a window that begins another one costs nothing. Otherwise they
+    have `window` steps and one score each, (n,), after their padding. Padding is masked by each window's length, so that
+    it costs no accuracy; onnxruntime gives the same bits in every batch nevertheless.
 
     Returns:
         an onnx.ModelProto, checked.
@@ -41,6 +42,7 @@ def build_graph(
     """
     from onnx import TensorProto, helper  # noqa: PLC0415  only training has it
 
+    steps = "steps" if masked else window
     arrays: dict[str, NDArray[Any]] = {
         "action_embedding": tensors.actions,
         **_cell_arrays(tensors),
@@ -51,55 +53,72 @@ def build_graph(
         helper.make_node("Transpose", [ACTIONS_INPUT], ["action_steps"], perm=[1, 0]),
         helper.make_node("Gather", ["action_embedding", "action_steps"], ["embedded_actions"]),
     ]
-    inputs = [helper.make_tensor_value_info(ACTIONS_INPUT, TensorProto.INT32, ["n", window])]
-    embedded = "embedded_actions"
+    inputs = [helper.make_tensor_value_info(ACTIONS_INPUT, TensorProto.INT32, ["n", steps])]
+    embedded = ["embedded_actions"]
     if tensors.gaps is not None:
         arrays["gap_embedding"] = tensors.gaps
-        inputs.append(helper.make_tensor_value_info(GAPS_INPUT, TensorProto.INT32, ["n", window]))
-        embedded = "embedded"
+        inputs.append(helper.make_tensor_value_info(GAPS_INPUT, TensorProto.INT32, ["n", steps]))
+        embedded.append("embedded_gaps")
         nodes += [
             helper.make_node("Transpose", [GAPS_INPUT], ["gap_steps"], perm=[1, 0]),
             helper.make_node("Gather", ["gap_embedding", "gap_steps"], ["embedded_gaps"]),
-            helper.make_node("Add", ["embedded_actions", "embedded_gaps"], [embedded]),
         ]
     if tensors.signals:
         width = len(tensors.signals)
-        inputs.append(helper.make_tensor_value_info(SIGNALS_INPUT, TensorProto.INT32, ["n", window, width]))
+        inputs.append(helper.make_tensor_value_info(SIGNALS_INPUT, TensorProto.INT32, ["n", steps, width]))
         nodes.append(helper.make_node("Transpose", [SIGNALS_INPUT], ["signal_steps"], perm=[2, 1, 0]))
     for place, table in enumerate(tensors.signals):
         arrays |= {f"signal_embedding_{place}": table, f"place_{place}": np.array(place, np.int64)}
+        embedded.append(f"embedded_{place}")
         nodes += [
             helper.make_node("Gather", ["signal_steps", f"place_{place}"], [f"signal_{place}"]),
             helper.make_node(
                 "Gather", [f"signal_embedding_{place}", f"signal_{place}"], [f"embedded_{place}"]
             ),
-            helper.make_node("Add", [embedded, f"embedded_{place}"], [f"summed_{place}"]),
         ]
-        embedded = f"summed_{place}"
+    if len(embedded) > 1:
+        nodes.append(helper.make_node("Sum", embedded, ["embedded"]))
+        embedded = ["embedded"]
     check_weights(arrays)
-    cell_inputs = [embedded, "input_weights", "recurrence_weights", "cell_bias"]
-    arrays |= {"directions": np.array([0], np.int64), "flat": np.array([-1], np.int64)}
+    cell_inputs = [*embedded, "input_weights", "recurrence_weights", "cell_bias"]
     if masked:
-        arrays |= {"padding": np.array([0], np.int32), "steps_axis": np.array([1], np.int64)}
+        arrays |= {
+            "padding": np.array([0], np.int32),
+            "steps_axis": np.array([1], np.int64),
+            "hidden_shape": np.array([-1, len(tensors.recurrent)], np.int64),
+        }
         cell_inputs.append("lengths")
         nodes += [
             helper.make_node("Greater", [ACTIONS_INPUT, "padding"], ["is_action"]),
             helper.make_node("Cast", ["is_action"], ["counted"], to=TensorProto.INT32),
             helper.make_node("ReduceSum", ["counted", "steps_axis"], ["lengths"], keepdims=0),
         ]
+        told = [
+            helper.make_node("Shape", ["action_steps"], ["risk_shape"]),
+            helper.make_node("Reshape", ["risk", "risk_shape"], ["risk_steps"]),
+            helper.make_node("Transpose", ["risk_steps"], [SCORE_OUTPUT], perm=[1, 0]),
+        ]
+    else:
+        arrays |= {"directions": np.array([0], np.int64), "flat": np.array([-1], np.int64)}
+        told = [helper.make_node("Reshape", ["risk", "flat"], [SCORE_OUTPUT])]
+    cell_outputs = ["each_hidden"] if masked else ["", "last_hidden"]
     cell = helper.make_node(
-        tensors.cell.upper(), cell_inputs, ["", "last_hidden"], hidden_size=len(tensors.recurrent)
+        tensors.cell.upper(), cell_inputs, cell_outputs, hidden_size=len(tensors.recurrent)
     )
     if tensors.cell == "gru":
         cell.attribute.append(helper.make_attribute("linear_before_reset", 1))  # as Keras' reset_after
     nodes += [
         cell,
-        helper.make_node("Squeeze", ["last_hidden", "directions"], ["hidden"]),
+        helper.make_node("Reshape", ["each_hidden", "hidden_shape"], ["hidden"])
+        if masked
+        else helper.make_node("Squeeze", ["last_hidden", "directions"], ["hidden"]),
         helper.make_node("Gemm", ["hidden", "risk_weights", "risk_bias"], ["logit"]),
         helper.make_node("Sigmoid", ["logit"], ["risk"]),
-        helper.make_node("Reshape", ["risk", "flat"], [SCORE_OUTPUT]),
+        *told,
     ]
-    score = helper.make_tensor_value_info(SCORE_OUTPUT, TensorProto.FLOAT, ["n"])
+    score = helper.make_tensor_value_info(
+        SCORE_OUTPUT, TensorProto.FLOAT, ["n", "steps"] if masked else ["n"]
+    )
     return checked_model(nodes, inputs, [score], arrays)
 
 
