@@ -30,6 +30,7 @@ from detector.core.breaker import BreakerState
 from detector.core.decision import Decided
 from detector.core.encoding import STEP_BYTES
 from detector.core.explaining import shapley_values
+from detector.core.judging import AlertedSessions
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.reasons import EXACT_ACTIONS, scored, values_of, windows_of, with_reasons
@@ -205,7 +206,17 @@ def denied(model: Model) -> Iterator[tuple[Alert, bytes]]:
 def mass(model: Model, rounds: int) -> Table:
     """Measure the reasons of accounts denied in a mass, beside what their explanation would take."""
     alerts, windows = zip(*itertools.islice(denied(model), _DENIED), strict=True)
-    decided = Decided(list(alerts), list(windows), Counter(), {}, BreakerState(), 0)
+    decided = Decided(
+        list(alerts),
+        list(windows),
+        Counter(),
+        {},
+        BreakerState(),
+        0,
+        Counter(),
+        [],
+        AlertedSessions({}, 0, 0, {}),
+    )
     took_s, ratios = [], []
     for _ in range(rounds):
         memo = ScoreMemo(model.encoding, model.score)

@@ -159,18 +159,15 @@ class Breaker:
 
     def _weighed(self, limits: BreakerLimits) -> Held:
         """Hold the window's share against that of a believed model."""
-
-        def is_beyond(times: int, *, is_held: bool) -> bool:
+        if self._held is Held.NONE and self._blocks < limits.min_blocks:
+            return Held.NONE
+        for degree, times in ((Held.ALL, _ALL), (Held.NEAR, _NEAR)):
             most = times * limits.max_block_share * self._sessions
-            return (
-                2 * self._blocks > most
-                if is_held
-                else self._blocks >= limits.min_blocks and self._blocks > most
-            )
-
-        if is_beyond(_ALL, is_held=self._held is Held.ALL):
-            return Held.ALL
-        return Held.NEAR if is_beyond(_NEAR, is_held=self._held > 0) else Held.NONE
+            if self._held >= degree:
+                most /= 2
+            if self._blocks > most and (self._held >= degree or self._blocks >= limits.min_blocks):
+                return degree
+        return Held.NONE
 
     def _slide(self, stream_time_ms: int, limits: BreakerLimits) -> None:
         while self._counts and self._counts[0][0] <= stream_time_ms - limits.window_ms:

@@ -10,7 +10,6 @@ from msgspec import UNSET
 from detector.contract.accounts import Listing
 from detector.contract.actions import StepUp
 from detector.contract.alerts import Alert, Cause, Decision, ModelReference, SourcePosition, alert_id
-from detector.core.alerted import Alerted
 from detector.core.breaker import Breaker, BreakerLimits, BreakerState, Held, far_above
 from detector.core.carrying import Weighed
 from detector.core.encoding import Encoding
@@ -85,7 +84,7 @@ class Decided:
         trips: how often the circuit breaker opened.
         step_ups: what came of second factors that sessions were asked for.
         judged: what was decided on, be that published or known from before.
-        alerted: what the batch changes in the sessions that alerts were published on.
+        alerted: sessions that alerts were published on, these among them.
     """
 
     alerts: list[Alert]
@@ -94,9 +93,9 @@ class Decided:
     marks: dict[str, int]
     breaker: BreakerState
     trips: int
-    step_ups: Counter[StepUp] = field(default_factory=Counter)
-    judged: list[tuple[Candidate, Decision]] = field(default_factory=list)
-    alerted: Mapping[bytes, Alerted | None] = field(default_factory=dict)
+    step_ups: Counter[StepUp]
+    judged: list[tuple[Candidate, Decision]]
+    alerted: AlertedSessions
 
     @property
     def blocked(self) -> list[Candidate]:
@@ -124,7 +123,7 @@ def decide(
         candidates: as staged.
         weighed: their scores, and what was carried over to them.
         breaker: before the batch.
-        alerted: sessions that alerts were published on; takes note of the new ones.
+        alerted: sessions that alerts were published on.
         policy: thresholds, circuit breaker and model.
         encoding: of the model, to name the window's actions.
         source: topic and partition of the events.
@@ -136,16 +135,18 @@ def decide(
     suppressed: Counter[Suppression] = Counter()
     marks: dict[str, int] = {}
     step_ups: Counter[StepUp] = Counter()
-    counted = Breaker(policy.breaker, breaker, policy.epoch)
+    counted, alerted = Breaker(policy.breaker, breaker, policy.epoch), alerted.copied()
     lowest, far = policy.lowest, far_above(policy.threshold)
     for candidate, score in zip(candidates, weighed.scores, strict=True):
         session_id, listing = candidate.key, candidate.listing if policy.is_overruled else None
-        step_up = candidate.step_up
-        if candidate.begins:  # a session that begins, or begins again, has no marks
+        if (
+            candidate.action_number == 1 and candidate.is_step
+        ):  # a session that begins, or begins again, has no marks
             marks[session_id] = 0
             counted.count(candidate.stream_time_ms, begun=1)
-        if score < lowest and listing is None and step_up is None:
+        if score < lowest and listing is None and candidate.step_up is None:
             continue
+        step_up = candidate.step_up
         marked = marks.setdefault(session_id, candidate.marks)
         if step_up is not None:
             if marked & (BLOCKED | CHALLENGED | CLEARED) != CHALLENGED:
@@ -174,15 +175,7 @@ def decide(
             alerts.append(alert)
             windows.append(candidate.steps)
     return Decided(
-        alerts,
-        windows,
-        suppressed,
-        marks,
-        counted.state,
-        counted.opened,
-        step_ups,
-        judged,
-        alerted.changed,
+        alerts, windows, suppressed, marks, counted.state, counted.opened, step_ups, judged, alerted
     )
 
 

@@ -1,5 +1,7 @@
 """The profiles of the accounts in a batch: unpacked when first met, beside the committed ones, which are not changed."""
 
+from typing import Final
+
 from detector.contract.events import SessionEvent
 from detector.contract.fields import Value
 from detector.contract.verdicts import Finding, Verdict
@@ -13,6 +15,10 @@ _Seen = tuple[bytes, str, str, int, int | None, tuple[Value, ...], bool, bool]
 _Heard = tuple[str, str, bytes | None, _Seen | tuple[bytes], bytes]
 """An event as its account's profile was told it: the profile's key, the session's id, what the profile was found as if it
 was met with this event, arguments, of one that was passed over the session's tag alone, and signals."""
+
+_MAX_AHEAD_MS: Final = 24 * 60 * 60 * 1000
+"""How far ahead of stream time a fact is noted at most: one of the year 9999 would be the account's latest for good. A day,
+since stream time may be late after a quiet night."""
 
 
 class Histories:
@@ -63,8 +69,10 @@ class Histories:
         ends: bool,
         is_blocked: bool,
     ) -> bytes:
-        """Return an event's signals, and take note of it; see `Profile.observe`. `now_ms` is stream time."""
+        """Return an event's signals, and take note of it; see `Profile.observe`. `now_ms` is stream time, 0 if not known yet."""
         account_id = event.account_id
+        if now_ms:
+            at_ms = min(at_ms, now_ms + _MAX_AHEAD_MS)
         seen = tag_of(event.session_id), account_id, event.action, at_ms, gap_ms, fields, ends, is_blocked
         if not self.signals.remembers:
             return Profile(self.signals).observe(*seen)
@@ -73,34 +81,36 @@ class Histories:
         self._heard.append((key, event.session_id, found, seen, told))
         return told
 
-    def pass_over(self, event: SessionEvent, now_ms: int) -> None:
-        """Take note of an event that teaches nothing, but may block its session."""
-        if self.signals.remembers:
-            key, _, found = self._met_by(event.account_id, now_ms)
-            self._heard.append((key, event.session_id, found, (tag_of(event.session_id),), b""))
-
     def judge(self, verdict: Verdict, now_ms: int, since_ms: int | None) -> None:
         """Let an account with a history forget what a fraudulent session has taught it, or learn again from a lawful one.
 
+        Nothing may have been observed yet: what was, could be told again, and would not know of it.
+
         Args:
-            verdict: on a session; no event was observed yet.
+            verdict: on a session.
             now_ms: stream time.
             since_ms: when a fraudulent one began to be so, as far as that is known.
         """
-        key, tag = profile_key(verdict.account_id), tag_of(verdict.session_id)
+        key = profile_key(verdict.account_id)
         packed = self._earlier.get(key)
         if packed is None and key not in self.forgotten:
             packed = self._committed.get(key)
         if packed is None or self._is_old(packed, now_ms):
             return
-        profile = Profile(self.signals, packed)
+        profile, tag = Profile(self.signals, packed), tag_of(verdict.session_id)
+        profile.touched_ms = now_ms
         if verdict.verdict is Finding.FRAUD:
             profile.forget(tag, since_ms)
         else:
             profile.clear(tag)
-        profile.touched_ms = now_ms
-        self._earlier.pop(key, None)  # to the end
+        self._earlier.pop(key, None)  # to the end: in the order of the last touch
         self._earlier[key] = profile.packed()
+
+    def pass_over(self, event: SessionEvent, now_ms: int) -> None:
+        """Take note of an event that teaches nothing, but may block its session."""
+        if self.signals.remembers:
+            key, _, found = self._met_by(event.account_id, now_ms)
+            self._heard.append((key, event.session_id, found, (tag_of(event.session_id),), b""))
 
     def _met_by(self, account_id: str, now_ms: int) -> tuple[str, Profile, bytes | None]:
         """Return an account's key and profile and, as it is met now, what it was found as."""

@@ -6,6 +6,7 @@ one, and of two verdicts the one that holds.
 
 from collections.abc import Mapping
 from typing import Final
+from uuid import UUID
 
 from detector.contract.alerts import Alert, Decision
 from detector.contract.verdicts import Verdict
@@ -47,7 +48,7 @@ class AlertedSessions:
         )
 
     def copied(self) -> "AlertedSessions":
-        """Return the same, to be changed instead."""
+        """Return the same, to be changed apart."""
         return AlertedSessions(self._committed, self._most, self._timeout_ms, self.changed)
 
     def expire(self, now_ms: int, most: int) -> None:
@@ -61,10 +62,7 @@ class AlertedSessions:
 
     def add(self, alert: Alert, now_ms: int) -> bool:
         """Take note of an alert; tell whether it is a new one. A graver one of the same id is."""
-        key, number = (
-            key_of(alert.account_id, alert.session_id),
-            bytes.fromhex(alert.alert_id.replace("-", "")),
-        )
+        key, number = key_of(alert.account_id, alert.session_id), UUID(alert.alert_id).bytes
         decision, known = alert.decision, self._of(key, now_ms)
         earlier = () if known is None else known.alerts
         if any(one == number and _GRAVITY[was] >= _GRAVITY[decision] for one, was in earlier):

@@ -16,13 +16,14 @@ from typing import Final, NamedTuple
 from detector.contract.actions import StepUp
 from detector.contract.alerts import Alert
 from detector.contract.dead_letters import Reason
-from detector.core.blocking import block
+from detector.contract.verdicts import Verdict
 from detector.core.carrying import Carrier, Weighed, weighed
 from detector.core.decision import Decided, Policy, Suppression, decide
 from detector.core.drift import NOTHING, Tally, Watched, tally
 from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
 from detector.core.partition import Delta, Partition
+from detector.core.retelling import block
 from detector.core.session import CARRIED, SHADOW_CARRIED, with_marks
 from detector.core.shadowing import Challenger, Shadowed, Verdicts, shadowed
 from detector.core.staging import Candidate, Entry, Failure, SessionLimits, Staged, stage
@@ -175,26 +176,12 @@ class Pipeline:
 
     def _run(self, shares: Sequence[Share]) -> list[Outcome]:
         return [
-            self._in_parts(share, tried) if isinstance(tried, int) else tried
-            for share, tried in zip(shares, self._try(shares), strict=True)
+            outcome or self._in_parts(share, lambda part: self._run([part])[0])
+            for share, outcome in zip(shares, self._try(shares), strict=True)
         ]
 
-    def _in_parts(self, share: Share, at: int) -> Outcome:
-        """Run over a share that is cut there, and again where a part of it is to be cut."""
-        outcome, parts = Outcome(share.pending or _unchanged(share)), [share.entries[at:], share.entries[:at]]
-        pending = share.pending  # the first part drops what has expired
-        while parts:
-            entries = parts.pop()
-            (tried,) = self._try([share._replace(entries=entries, pending=pending)])
-            if isinstance(tried, int):
-                parts += [entries[tried:], entries[:tried]]
-            else:
-                outcome = outcome.then(tried)
-                pending = outcome.delta
-        return outcome
-
-    def _try(self, shares: Sequence[Share]) -> list[Outcome | int]:
-        """Return what each share comes to, or after how many entries it is to be cut."""
+    def _try(self, shares: Sequence[Share]) -> list[Outcome | None]:
+        """Return what each share comes to; None if it is to be cut."""
         encoding, limits = self.encoding, self.limits
         with self.timed("stage"):
             staged = [
@@ -205,10 +192,7 @@ class Pipeline:
             scores = [self._weigh(*each) for each in zip(shares, staged, self._score(staged), strict=True)]
         with self.timed("decide"):
             decided = [self._decide(*each) for each in zip(shares, staged, scores, strict=True)]
-        settled = [
-            self._settle(*each) if each[1].cut_at is None else None
-            for each in zip(shares, staged, scores, decided, strict=True)
-        ]
+        settled = [self._settle(*each) for each in zip(shares, staged, scores, decided, strict=True)]
         with self.timed("shadow"):
             in_shadow = [
                 self._shadow(share, each, one[0]) if one else None
@@ -217,7 +201,7 @@ class Pipeline:
         with self.timed("reason"):
             settled = [(one[0], self._explain(one[1])) if one else None for one in settled]
         return [
-            _outcome(share, each, *one, shadow, self._tally(each, one[0])) if one else _cut(share, each)
+            _outcome(share, each, *one, shadow, self._tally(each, one[0])) if one else None
             for share, each, one, shadow in zip(shares, staged, settled, in_shadow, strict=True)
         ]
 
@@ -229,7 +213,7 @@ class Pipeline:
         That may block others. It is settled when what is blocked is what was assumed: by the order of the log, each
         block is then of a session that was told what the blocks before it have left.
         """
-        for _ in range(_ROUNDS):
+        for _ in range(_ROUNDS if staged.cut_at is None else 0):
             with self.timed("stage"):
                 blocking = {one.offset for one in decided.blocked}
                 if not block(staged, blocking, self.encoding):
@@ -240,10 +224,17 @@ class Pipeline:
                 decided = self._decide(share, staged, scores)
         return None
 
-    def _in_halves(self, share: Share, run: Callable[[Share], Outcome]) -> Outcome:
-        half = len(share.entries) // 2
-        first = run(share._replace(entries=share.entries[:half]))
-        return first.then(run(share._replace(entries=share.entries[half:], pending=first.delta)))
+    def _in_parts(self, share: Share, run: Callable[[Share], Outcome]) -> Outcome:
+        """Run over a share cut before each verdict, and in halves where there is none."""
+        cuts = [at for at, one in enumerate(share.entries) if at and isinstance(one.event, Verdict)]
+        outcome = None
+        for begin, end in itertools.pairwise([0, *(cuts or [len(share.entries) // 2]), len(share.entries)]):
+            pending = (
+                share.pending if outcome is None else outcome.delta
+            )  # the first part drops what has expired
+            part = run(share._replace(entries=share.entries[begin:end], pending=pending))
+            outcome = part if outcome is None else outcome.then(part)
+        return outcome or Outcome(share.pending or _unchanged(share))
 
     def _score(self, staged: Sequence[Staged]) -> list[list[float]]:
         scores = self.score([candidate for one in staged for candidate in one.candidates])
@@ -267,7 +258,7 @@ class Pipeline:
             staged.candidates,
             scores,
             breaker=(share.pending or share.partition).breaker,
-            alerted=staged.alerted.copied(),
+            alerted=staged.alerted,
             policy=self.policy,
             encoding=self.encoding,
             source=share.source,
@@ -325,7 +316,7 @@ class Pipeline:
                     raise ProcessingError(f"{where} can't be processed: {detail}") from error
                 failed = Failure(offset, Reason.PROCESSING, detail)
                 return Outcome(share.pending or _unchanged(share), failures=[failed])
-        return self._in_halves(share, self._isolated)
+        return self._in_parts(share, self._isolated)
 
 
 def _scores_of_any(
@@ -344,13 +335,6 @@ def _of_steps(scores: list[float], staged: Staged) -> list[float]:
     if not staged.unscored:
         return scores
     return [score for one, score in zip(staged.candidates, scores, strict=True) if one.is_step]
-
-
-def _cut(share: Share, staged: Staged) -> int:
-    """Return after how many entries to cut: before a verdict, whose account's events are to be decided first, or in two."""
-    if staged.cut_at is None:
-        return len(share.entries) // 2
-    return sum(one.offset < staged.cut_at for one in share.entries)
 
 
 def _unchanged(share: Share) -> Delta:
@@ -385,7 +369,7 @@ def _outcome(
         decided.breaker,
         sorted(staged.histories.forgotten),
         staged.histories.packed(),
-        decided.alerted,
+        decided.alerted.changed,
     )
     return Outcome(
         delta,

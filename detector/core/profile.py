@@ -3,7 +3,7 @@
 Two kinds of memory. What happened, happened: since and count take note of an event at once, and keep it. What is usual
 is learned from sessions that went well: each session's new devices and recipients, amounts and hour wait in a slot of their
 own until it is over, and go to the account's habits then, or nowhere if it was blocked. So what was blocked never
-becomes known, and in its own session a new device stays new to the end. All of it follows from the log alone (ADR 0032).
+becomes known, and in its own session a new device stays new, until it pauses for half an hour. All of it follows from the log alone (ADR 0032).
 
 Every number is rounded to what is stored when it changes, so packing and unpacking at any cut changes no bit. From one
 event to the next little changes: a signal's code stands until its value is another, or the time has come at which it

@@ -10,6 +10,7 @@ MAX_STEPS_BYTES = 0xFFFF
 """Of a session's packed steps, whose size the head has."""
 _FLAGS_AT = _HEAD.size - 1
 _LATER_MARKS_AT = 19
+_BYTE = 255
 ENDED = 2
 """Flag of a session that logged out. Kept until it expires, so that a repeated event is still known as one."""
 BLOCKED, REVIEWED, REACHED = 1, 4, 8
@@ -64,12 +65,9 @@ def pack(last_ms: int, touched_ms: int, actions: int, flags: int, steps: bytes, 
         steps: packed steps of its last actions, at most a window.
         event_hashes: hashes of its last event ids, EVENT_HASH_BYTES each, at most as many as a window has steps.
     """
-    counted = min(actions, MAX_ACTIONS)
-    return (
-        _HEAD.pack(last_ms, touched_ms, counted | flags >> 8 << 28, len(steps), flags & 255)
-        + steps
-        + event_hashes
-    )
+    if flags > _BYTE or actions > MAX_ACTIONS:
+        actions, flags = min(actions, MAX_ACTIONS) | flags >> 8 << 28, flags & _BYTE
+    return _HEAD.pack(last_ms, touched_ms, actions, len(steps), flags) + steps + event_hashes
 
 
 def head(packed: bytes) -> tuple[int, int, int, int, int, int]:
@@ -149,7 +147,7 @@ def is_profile(packed: bytes) -> bool:
 def with_marks(packed: bytes, marks: int) -> bytes:
     """Return the packed session with these marks, and those that it has."""
     marked = bytearray(packed)
-    marked[_FLAGS_AT] |= marks & 255
+    marked[_FLAGS_AT] |= marks & _BYTE
     marked[_LATER_MARKS_AT] |= marks >> 8 << 4
     return bytes(marked)
 
@@ -167,7 +165,7 @@ class Before(NamedTuple):
 NONE, EXPIRED = Before(-1, 0, 0, b"", b""), Before(-1, 0, 0, b"", b"")
 
 
-def before_of(
+def before_in(
     packed: bytes, hashed: bytes, occurred_at_ms: int, stream_time_ms: int, idle_ms: int
 ) -> Before | None:
     """Return what an event goes on with in its session; None if it is a duplicate."""

@@ -29,7 +29,7 @@ from detector.core.session import (
     EVENT_HASH_BYTES,
     EXPIRED,
     NONE,
-    before_of,
+    before_in,
     event_hash,
     pack,
     session_key,
@@ -38,9 +38,6 @@ from detector.core.session import (
 )
 
 NO_STEP_UPS: Mapping[str, StepUp] = MappingProxyType({})
-MAX_AHEAD_MS = 24 * 60 * 60 * 1000
-"""How far ahead of stream time an account's facts are noted at most: one of the year 9999 would be the latest for good. A
-day, since stream time may be late after a quiet night."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +190,7 @@ def stage(
     Raises:
         UnknownActionError: an action is not in the vocabulary.
     """
-    reads_signals, most = bool(encoding.signals), 0 if pending else limits.max_expired
+    reads_signals = bool(encoding.signals)
     histories = Histories(
         partition, encoding.signals, limits.max_accounts, limits.account_timeout_ms, pending
     )
@@ -205,7 +202,7 @@ def stage(
         encoding.window * EVENT_HASH_BYTES,
         encoding.ends_session,
     )
-    _expire(longest_idle, staged, len(committed), limits, most)
+    _expire(longest_idle, staged, len(committed), limits, 0 if pending else limits.max_expired)
     live = len(committed) - len(removed) + sum(one in removed or one not in committed for one in touched)
     stream_time_ms = staged.stream_time_ms
 
@@ -231,7 +228,7 @@ def stage(
         before = (
             NONE
             if packed is None
-            else before_of(packed, hashed, occurred_at_ms, stream_time_ms, limits.idle_timeout_ms)
+            else before_in(packed, hashed, occurred_at_ms, stream_time_ms, limits.idle_timeout_ms)
         )
         step_up = step_ups.get(action)
         is_step = step_up is None or encoding.names(action)
@@ -248,13 +245,7 @@ def stage(
             ended = ENDED if action in ends_session else 0
             seen = (
                 histories.observe(
-                    event,
-                    now_ms,
-                    _noted_ms(last_ms, now_ms),
-                    gap_ms,
-                    fields,
-                    ends=ended > 0,
-                    is_blocked=marks & BLOCKED > 0,
+                    event, now_ms, last_ms, gap_ms, fields, ends=ended > 0, is_blocked=marks & BLOCKED > 0
                 )
                 if reads_signals
                 else None
@@ -292,11 +283,6 @@ def stage(
             )
         )
     return staged
-
-
-def _noted_ms(at_ms: int, stream_time_ms: int) -> int:
-    """Return when an event happened for its account; as it says where stream time is not known yet."""
-    return min(at_ms, stream_time_ms + MAX_AHEAD_MS) if stream_time_ms else at_ms
 
 
 def _begun(

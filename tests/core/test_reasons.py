@@ -19,6 +19,7 @@ from detector.core import explaining
 from detector.core.breaker import BreakerState
 from detector.core.decision import Decided
 from detector.core.encoding import STEP_BYTES, Encoding
+from detector.core.judging import AlertedSessions
 from detector.core.partition import Partition
 from detector.core.reasons import (
     EXACT_ACTIONS,
@@ -60,7 +61,17 @@ def alert_of(window: bytes, number: int = 0, **changes: Any) -> Alert:
 def reasoned(window_of_each: Sequence[bytes], score: Score = hashed, **changes: Any) -> list[Alert]:
     """Give alerts of these windows their reasons, all in one batch."""
     alerts = [alert_of(window, number, **changes) for number, window in enumerate(window_of_each)]
-    decided = Decided(alerts, list(window_of_each), Counter(), {}, BreakerState(), 0)
+    decided = Decided(
+        alerts,
+        list(window_of_each),
+        Counter(),
+        {},
+        BreakerState(),
+        0,
+        Counter(),
+        [],
+        AlertedSessions({}, 0, 0, {}),
+    )
     return with_reasons(decided, WIDE, score).alerts
 
 

@@ -1,4 +1,4 @@
-"""What accounts forget of sessions that a batch has blocked: signals of later events in the batch become others by that."""
+"""Telling again what a batch has staged: where it blocks sessions, their accounts forget what these have taught."""
 
 from collections.abc import Collection
 
