@@ -30,6 +30,7 @@ class Histories:
         signals: of the model.
         max_accounts: most profiles kept for the partition; beyond it the one longest unseen goes.
         timeout_ms: an account unseen for longer, by stream time, is met as a new one.
+        over_after_ms: a session without an action for longer teaches its account.
         pending: what earlier events of the same batch come to.
 
     Attributes:
@@ -45,9 +46,11 @@ class Histories:
         signals: Signals,
         max_accounts: int,
         timeout_ms: int,
+        over_after_ms: int,
         pending: Delta | None = None,
     ) -> None:
         self.signals, self._max_accounts, self._timeout_ms = signals, max_accounts, timeout_ms
+        self._over_after_s = -(-over_after_ms // 1_000)
         self._committed = partition.profiles
         self._earlier = {} if pending is None else dict(pending.profiles)
         self._met: dict[str, Profile] = {}
@@ -98,7 +101,7 @@ class Histories:
             packed = self._committed.get(key)
         if packed is None or self._is_old(packed, now_ms):
             return
-        profile, tag = Profile(self.signals, packed), tag_of(verdict.session_id)
+        profile, tag = self._profile(packed), tag_of(verdict.session_id)
         profile.touched_ms = now_ms
         if verdict.verdict is Finding.FRAUD:
             profile.forget(tag, since_ms)
@@ -118,7 +121,7 @@ class Histories:
         key, found = profile_key(account_id), None
         if (profile := self._met.pop(key, None)) is None or now_ms - profile.touched_ms > self._timeout_ms:
             found = b"" if profile else self._found(key, now_ms)
-            profile = Profile(self.signals, found)
+            profile = self._profile(found)
         self._met[key] = profile  # to the end: in the order of the last touch
         profile.touched_ms = now_ms
         return key, profile, found
@@ -134,13 +137,13 @@ class Histories:
         """
         heard, changed = self._heard, dict[int, bytes]()
         others = dict(trust.items() ^ self._trust.items()) if self.signals.remembers else ()
-        again, self._trust = {heard[number][0]: Profile(self.signals) for number in others}, trust
+        again, self._trust = {heard[number][0]: self._profile(b"") for number in others}, trust
         blocked: set[tuple[str, str]] = set()
         for number, (key, session_id, found, seen, before) in enumerate(heard if again else ()):
             if key not in again:
                 continue
             if found is not None:
-                again[key] = Profile(self.signals, found)
+                again[key] = self._profile(found)
             session, told = (key, session_id), before
             if len(seen) > 1:
                 *_, gap_ms, _, _, was_blocked = seen
@@ -162,6 +165,9 @@ class Histories:
             again[key].touched_ms = self._met[key].touched_ms
             self._met[key] = again[key]
         return changed
+
+    def _profile(self, packed: bytes) -> Profile:
+        return Profile(self.signals, packed, self._over_after_s)
 
     def _found(self, key: str, now_ms: int) -> bytes:
         packed = self._earlier.pop(key, None)

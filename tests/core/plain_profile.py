@@ -11,6 +11,7 @@ from detector.core.profile import (
     HOURS,
     LEAST_SESSIONS,
     LEAST_SPREAD,
+    LEAST_WEIGHT,
     MAX_SLOTS,
     MAX_WAITING,
     MEMORY,
@@ -119,11 +120,11 @@ class PlainProfile:
         for name, (count, sum_, squares) in session.logarithms.items():
             weight, mean, mean_square = self.usual.get(name, (0.0, 0.0, 0.0))
             before = weight * MEMORY
-            now = before + count
+            now = before + 1
             self.usual[name] = (
                 single(now),
-                single((before * mean + sum_) / now),
-                single((before * mean_square + squares) / now),
+                single((before * mean + sum_ / count) / now),
+                single((before * mean_square + squares / count) / now),
             )
         most = {one.name: one.most for one in self.signals.of(Kind.NOVELTY)}
         for name, hashed in session.values:
@@ -204,7 +205,7 @@ class PlainProfile:
                 single(squares + logarithm**2),
             )
         weight, mean, mean_square = self.usual.get(one.name, (0.0, 0.0, 0.0))
-        if weight < LEAST_SESSIONS:
+        if weight < LEAST_WEIGHT:
             return UNKNOWN
         spread = max(sqrt(max(mean_square - mean * mean, 0.0)), LEAST_SPREAD)
         return bucket(one, (logarithm - mean) / spread)

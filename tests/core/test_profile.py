@@ -3,12 +3,13 @@
 import random
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.contract.fields import Value
-from detector.core.profile import Profile, largest_bytes, tag_of
-from detector.core.signals import Kind, Signal, Signals
+from detector.core.profile import OVER_AFTER_S, Profile, largest_bytes, tag_of
+from detector.core.signals import FIRST, Kind, Signal, Signals
 from tests.core.plain_profile import PlainProfile
 from tests.core.strategies import SIGNALS
 
@@ -89,3 +90,21 @@ def test_codes_are_what_the_signals_mean(seed: int, signals: Signals, begin_ms: 
             assert len(packed) <= largest_bytes(signals)
             profile = Profile(signals, packed)
             assert profile.packed() == packed
+
+
+@pytest.mark.parametrize(("over_after_s", "is_new"), [(OVER_AFTER_S, False), (12 * 3_600, True)])
+def test_a_pause_teaches_nothing_while_the_session_lives(over_after_s: int, *, is_new: bool) -> None:
+    """A device stays new in its own session over a pause, though the account does something else meanwhile."""
+    signals = Signals(
+        [Signal(name="device", kind=Kind.NOVELTY, of="attributes.device", bounds=(86_400_000.0,))]
+    )
+    profile, begin_ms = Profile(signals, over_after_s=over_after_s), 1_790_000_000_000
+    for number in range(3):
+        at_ms = begin_ms + number * 86_400_000
+        profile.observe(tag_of(f"own {number}"), "a", "LOGIN", at_ms, None, ("phone",), ends=True)
+    at_ms = begin_ms + 5 * 86_400_000
+    assert profile.observe(tag_of("theirs"), "a", "LOGIN", at_ms, None, ("laptop",)) == bytes([FIRST])
+    at_ms += 31 * 60_000
+    profile.observe(tag_of("own"), "a", "LOGIN", at_ms, None, ("phone",))
+    (code,) = profile.observe(tag_of("theirs"), "a", "TRANSFER_LARGE", at_ms + 1_000, 1_861_000, ("laptop",))
+    assert (code == FIRST) is is_new

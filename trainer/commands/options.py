@@ -18,6 +18,7 @@ from trainer.data.sessions import LabelsOf, Sessions, Splits
 from trainer.data.simulated import BASE_RATE
 from trainer.data.splitting import TEST_SHARE, By, default_by, split, told_of_split
 from trainer.data.topic import Topic
+from trainer.data.verdicts import Verdicts
 from trainer.training.defaults import MAX_WINDOW
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -27,6 +28,7 @@ OF_DATA: Final = (
     *(
         "bootstrap_servers",
         "labels",
+        "verdicts",
         "description",
         "columns",
         "time_unit",
@@ -84,6 +86,12 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say where labelled sessions come from, and how they are split."""
     options = [
         click.option("--topic", help="Kafka topic of events, in place of --data."),
+        click.option(
+            "--verdicts",
+            metavar="TOPIC|FILE",
+            help="Labels are what sessions were found to be: topic of verdicts, or a file of them. The last of each "
+            "session holds; what has none is up to --unlabelled and --label-delay.",
+        ),
         click.option("--bootstrap-servers", default="127.0.0.1:9092", envvar="KAFKA_BOOTSTRAP_SERVERS"),
         click.option(
             "--split-by",
@@ -150,7 +158,8 @@ def refuse_ignored_by_source(options: dict[str, Any], of_presets: Collection[str
     if options["topic"] is not None:
         refuse_ignored("--topic", of_presets)
     elif options["data"] is not None:
-        refuse_ignored("--data", ("bootstrap_servers", *of_presets))
+        of_topics = () if options["verdicts"] is not None else ("bootstrap_servers",)
+        refuse_ignored("--data", (*of_topics, *of_presets))
     else:
         refuse_ignored("simulated traffic", OF_DATA)
 
@@ -220,11 +229,17 @@ def own_data(options: dict[str, Any], model: Encoding | None = None, idle_timeou
     sources = [name for name in ("preset", "data", "topic") if options[name] is not None]
     if len(sources) != 1:
         raise click.UsageError(f"{sources or 'no source'} given: expected one of --preset, --data, --topic")
-    source = options["data"] or Topic(options["bootstrap_servers"], options["topic"])
+    if options["labels"] is not None and options["verdicts"] is not None:
+        raise click.UsageError("--labels and --verdicts given: expected one of them")
+    servers = options["bootstrap_servers"]
+    source = options["data"] or Topic(servers, options["topic"])
+    labels = options["labels"]
+    if (found := options["verdicts"]) is not None:
+        labels = Verdicts(Path(found) if Path(found).is_file() else Topic(servers, found))
     words = description_of(options)
     if model is not None:
         words = msgspec.structs.replace(words, signals=model.signals.declared)
-    loaded = load(source, words, options["labels"], skip_bad_lines=options["skip_bad_lines"])
+    loaded = load(source, words, labels, skip_bad_lines=options["skip_bad_lines"])
     for line in loaded.told:
         click.echo(line, err=True)
     if not words.signals:

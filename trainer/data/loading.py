@@ -16,6 +16,7 @@ from trainer.data.labelling import KEYS, LABEL_FIELDS, Events, labelled
 from trainer.data.reading import Table, read_table
 from trainer.data.sessions import UNLABELLED, Categories, DataError, Sessions
 from trainer.data.topic import Topic, read_topic
+from trainer.data.verdicts import Verdicts
 
 _PLAIN: Final = Description()
 _MANY_NAMES: Final = 20
@@ -32,7 +33,7 @@ class Loaded(NamedTuple):
 def load(
     source: Path | Topic,
     description: Description = _PLAIN,
-    labels: Path | None = None,
+    labels: Path | Verdicts | None = None,
     *,
     skip_bad_lines: bool = False,
 ) -> Loaded:
@@ -44,7 +45,7 @@ def load(
     Args:
         source: a file, or a topic.
         description: of its columns, and of what its labels mean.
-        labels: a file that has the labels.
+        labels: a file that has the labels, or verdicts.
         skip_bad_lines: leave out lines and rows that are none, and tell them, instead of refusing the source.
 
     Raises:
@@ -61,7 +62,7 @@ def load(
 def tables_of(
     source: Path | Topic,
     description: Description,
-    labels: Path | None,
+    labels: Path | Verdicts | None,
     *,
     skip_bad_lines: bool,
     names: Mapping[str, pl.Categories] | None = None,
@@ -86,7 +87,12 @@ def tables_of(
         table = _with_ids(table)
     told = [*table.told, *_bad(source, table, skip_bad_lines=skip_bad_lines)]
     beside = None
-    if labels is not None:
+    if isinstance(labels, Verdicts):
+        if description.labels_of != "session":
+            raise DataError(f"verdicts are on sessions, and --labels-of is {description.labels_of}")
+        beside, more = labels.beside(table)
+        told += more
+    elif labels is not None:
         beside = read_table(
             labels, description, (key, *LABEL_FIELDS), (key, "label"), elsewhere=FIELDS, names=table.names
         )

@@ -1,0 +1,119 @@
+"""Verdicts as labels: of each session what was decided last, from the topic that they lie on or from a file."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import polars as pl
+from kafka.errors import KafkaError
+
+from detector.client.reading import committed_span, log_reader, opened, read
+from detector.contract.verdicts import Finding, MalformedVerdictError, Verdict, decode_verdict
+from trainer.data.description import Description
+from trainer.data.labelling import KEYS, LABEL_FIELDS
+from trainer.data.reading import Table, read_lines
+from trainer.data.sessions import DataError
+from trainer.data.topic import Topic
+
+
+class Verdicts(NamedTuple):
+    """Where verdicts are: a file of JSON lines (.gz too), or a topic."""
+
+    source: Path | Topic
+
+    def beside(self, events: Table) -> tuple[Table, list[str]]:
+        """Return the labels of sessions that the verdicts come to, and what is to be said of them.
+
+        Where a fraud begins is looked up in the events: the first fraudulent one by its id, or the first that is not
+        before its time.
+
+        Raises:
+            DataError: they can't be read, or are none.
+        """
+        last, malformed = dict[str, Verdict](), 0
+        for value in self._values():
+            try:
+                verdict = decode_verdict(value)
+            except MalformedVerdictError:
+                malformed += 1
+                continue
+            before = last.get(verdict.session_id)
+            if before is None or verdict.decided_at_ms >= before.decided_at_ms:
+                last[verdict.session_id] = verdict
+        if not last:
+            raise DataError(
+                f"{self.source} has no verdict: expected some, as `python -m detector verdict` writes them"
+            )
+        begins = _begins(last, events)
+        lines = (
+            (number, 0, msgspec.json.encode(_label(verdict, begins.get(session_id))))
+            for number, (session_id, verdict) in enumerate(last.items(), start=1)
+        )
+        fields = (KEYS["session"], *LABEL_FIELDS)
+        table = read_lines(
+            lines, str(self.source), Description(), fields, (fields[0], "label"), names=events.names
+        )
+        frauds = sum(one.verdict is Finding.FRAUD for one in last.values())
+        told = [f"{len(last):,} sessions have verdicts: {frauds:,} frauds, {len(last) - frauds:,} lawful"]
+        return table, [
+            *told,
+            *([f"{malformed:,} records of {self.source} are no verdicts"] if malformed else []),
+        ]
+
+    def _values(self) -> Iterator[bytes]:
+        source = self.source
+        if isinstance(source, Path):
+            try:
+                with opened(source) as lines:
+                    yield from (line for line in lines if not line.isspace())
+            except OSError as error:
+                raise DataError(f"{source} cannot be read ({error.strerror or error})") from error
+            return
+        try:
+            with closing(log_reader(source.bootstrap_servers)) as consumer:
+                if not (spans := committed_span(consumer, source.name)):
+                    raise DataError(f"{source} is not there: expected the topic of the verdicts")
+                for batch in read(consumer, spans):
+                    yield from (one.value or b"" for one in itertools.chain.from_iterable(batch.values()))
+        except KafkaError as error:
+            raise DataError(f"{source} cannot be read: {error}") from error
+
+
+def _label(verdict: Verdict, attack_from: int | None) -> dict[str, Any]:
+    label: dict[str, Any] = {"session_id": verdict.session_id, "label": int(verdict.verdict is Finding.FRAUD)}
+    if label["label"]:
+        label |= {"type": verdict.fraud_type or "", "attack_from": attack_from}
+    return label
+
+
+def _begins(verdicts: dict[str, Verdict], events: Table) -> dict[str, int]:
+    """Return the index of the first fraudulent event in its session, where a verdict says something of it."""
+    said = {
+        session_id: verdict
+        for session_id, verdict in verdicts.items()
+        if verdict.verdict is Finding.FRAUD
+        and (verdict.first_event_id is not None or verdict.first_event_at_ms is not None)
+    }
+    if not said:
+        return {}
+    there = [name for name in ("time", "event_id") if name in events.frame.columns]
+    frame = events.frame.select("session", *there).filter(pl.col("session").cast(pl.String).is_in(list(said)))
+    if "time" in there and not events.is_log and not events.one_a_row:
+        frame = frame.sort("time", maintain_order=True)
+    found = {}
+    for (session_id,), of_session in frame.with_columns(pl.col("session").cast(pl.String)).group_by(
+        "session", maintain_order=True
+    ):
+        verdict = said[str(session_id)]
+        hashed = pl.Series([verdict.first_event_id]).hash(0)[0] if verdict.first_event_id else None
+        for number, row in enumerate(of_session.iter_rows(named=True)):
+            by_time = (
+                verdict.first_event_at_ms is not None and (row.get("time") or 0) >= verdict.first_event_at_ms
+            )
+            if row.get("event_id") == hashed if hashed is not None else by_time:
+                found[str(session_id)] = number
+                break
+    return found
