@@ -26,8 +26,6 @@ from detector.ranges import NumberRange
 
 _LONGEST_MS: Final = 10**12
 _FOREVER_MS: Final = 10**15
-_LIMITS: Final = SessionLimits(idle_timeout_ms=_FOREVER_MS, account_timeout_ms=_FOREVER_MS)
-"""Whatever the gaps: it is said to be one session."""
 _ATTRIBUTE: Final = "attributes."
 _SESSION: Final = "the session to score"
 
@@ -105,9 +103,7 @@ def score(
     before = [] if history is None else _history(history, model.encoding)
     try:
         partition = _partition(model, limit, before)
-        steps = _steps(
-            actions, _times_ms(gaps, len(actions)), fields, before, after_s, partition, model.encoding
-        )
+        steps = _steps(actions, _times_ms(gaps, len(actions)), fields, before, after_s, partition, model)
     except UnknownActionError as error:
         raise click.UsageError(f"{error}: expected {', '.join(model.encoding.vocabulary)}") from error
     begins = len(actions) - len(steps) // model.encoding.step_bytes
@@ -130,12 +126,17 @@ def score(
         click.echo("\n  ".join([f"{verdict}  risk {risk:.6f}, threshold {limit:g}", *reasons]))
 
 
+def _limits(model: Model) -> SessionLimits:
+    """Whatever the gaps: it is said to be one session. The account learns as it would in service."""
+    return SessionLimits(_FOREVER_MS, account_timeout_ms=_FOREVER_MS, over_after_ms=model.idle_timeout_ms)
+
+
 def _partition(model: Model, threshold: float, entries: Sequence[Entry]) -> Partition:
     """Return what is left of some events: what the detector has of them, whose threshold it is."""
     memo = ScoreMemo(model.encoding, model.score)
     policy = Policy(threshold, model.reference)
     pipeline = Pipeline(
-        encoding=model.encoding, score=memo.of, policy=policy, limits=_LIMITS, evidence=model.evidence
+        encoding=model.encoding, score=memo.of, policy=policy, limits=_limits(model), evidence=model.evidence
     )
     partition = Partition()
     deque(pipeline.over(partition, entries, ("history", 0)), maxlen=0)
@@ -149,7 +150,7 @@ def _steps(
     before: Sequence[Entry],
     after_s: float,
     partition: Partition,
-    encoding: Encoding,
+    model: Model,
 ) -> bytes:
     """Return the steps of the session that the last action lies in, staged behind what the account did before."""
     begin_ms, account_id = 0, "account"
@@ -172,9 +173,9 @@ def _steps(
         )
         for at, (action, time_ms, of_action) in enumerate(zip(actions, times_ms, fields, strict=True))
     ]
-    candidates = stage(partition, entries, encoding, _LIMITS).candidates
+    candidates = stage(partition, entries, model.encoding, _limits(model)).candidates
     session = candidates[-candidates[-1].action_number :]
-    return b"".join(one.steps[-encoding.step_bytes :] for one in session)
+    return b"".join(one.steps[-model.encoding.step_bytes :] for one in session)
 
 
 def _history(path: Path, encoding: Encoding) -> list[Entry]:

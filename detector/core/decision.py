@@ -14,7 +14,7 @@ from detector.core.breaker import Breaker, BreakerLimits, BreakerState, Held, fa
 from detector.core.carrying import Weighed
 from detector.core.encoding import Encoding
 from detector.core.judging import AlertedSessions
-from detector.core.session import BLOCKED, CHALLENGED, CLEARED, REACHED, REVIEWED
+from detector.core.session import BLOCKED, CHALLENGED, CLEARED, REACHED, REVIEWED, Trust
 from detector.core.staging import Candidate
 
 
@@ -61,6 +61,7 @@ class Suppression(StrEnum):
 
 
 _MARKS = {Decision.BLOCK: BLOCKED, Decision.CHALLENGE: CHALLENGED, Decision.REVIEW: REVIEWED}
+_TRUST = {Decision.BLOCK: Trust.BLOCKED, Decision.CHALLENGE: Trust.DOUBTED}
 _OF_A_BLOCK = ((BLOCKED, Suppression.ALREADY_BLOCKED),)
 _OF_A_CHALLENGE = (*_OF_A_BLOCK, (CLEARED, Suppression.CLEARED), (CHALLENGED, Suppression.ALREADY_CHALLENGED))
 _SUPPRESSIONS = {
@@ -85,6 +86,7 @@ class Decided:
         step_ups: what came of second factors that sessions were asked for.
         judged: what was decided on, be that published or known from before.
         alerted: sessions that alerts were published on, these among them.
+        trust: by the events' offsets, what becomes of what their sessions teach.
     """
 
     alerts: list[Alert]
@@ -96,11 +98,7 @@ class Decided:
     step_ups: Counter[StepUp]
     judged: list[tuple[Candidate, Decision]]
     alerted: AlertedSessions
-
-    @property
-    def blocked(self) -> list[Candidate]:
-        """Events that blocked their sessions."""
-        return [candidate for candidate, decision in self.judged if decision is Decision.BLOCK]
+    trust: Mapping[int, Trust] = field(default_factory=dict)
 
 
 def decide(
@@ -135,25 +133,23 @@ def decide(
     suppressed: Counter[Suppression] = Counter()
     marks: dict[str, int] = {}
     step_ups: Counter[StepUp] = Counter()
+    trust: dict[int, Trust] = {}
     counted, alerted = Breaker(policy.breaker, breaker, policy.epoch), alerted.copied()
     lowest, far = policy.lowest, far_above(policy.threshold)
     for candidate, score in zip(candidates, weighed.scores, strict=True):
         session_id, listing = candidate.key, candidate.listing if policy.is_overruled else None
-        if (
-            candidate.action_number == 1 and candidate.is_step
-        ):  # a session that begins, or begins again, has no marks
+        if candidate.action_number == 1 and candidate.is_step:  # it begins, perhaps again, and has no marks
             marks[session_id] = 0
             counted.count(candidate.stream_time_ms, begun=1)
         if score < lowest and listing is None and candidate.step_up is None:
             continue
-        step_up = candidate.step_up
         marked = marks.setdefault(session_id, candidate.marks)
-        if step_up is not None:
-            if marked & (BLOCKED | CHALLENGED | CLEARED) != CHALLENGED:
-                step_up = None  # nobody asked
-            else:
-                step_ups[step_up] += 1
-                marked |= CLEARED if step_up is StepUp.PASSED else 0
+        is_asked = marked & (BLOCKED | CHALLENGED | CLEARED) == CHALLENGED
+        if step_up := candidate.step_up if is_asked else None:
+            step_ups[step_up] += 1
+            if step_up is StepUp.PASSED:
+                marked |= CLEARED
+                trust[candidate.offset] = Trust.CLEARED
         if score >= policy.threshold and listing is None:
             counted.count(candidate.stream_time_ms, blocks=0 if marked & (REACHED | BLOCKED) else 1)
             marked |= REACHED
@@ -174,8 +170,9 @@ def decide(
                 continue
             alerts.append(alert)
             windows.append(candidate.steps)
+    trust |= {one.offset: _TRUST[decision] for one, decision in judged if decision in _TRUST}
     return Decided(
-        alerts, windows, suppressed, marks, counted.state, counted.opened, step_ups, judged, alerted
+        alerts, windows, suppressed, marks, counted.state, counted.opened, step_ups, judged, alerted, trust
     )
 
 

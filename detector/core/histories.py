@@ -1,5 +1,6 @@
 """The profiles of the accounts in a batch: unpacked when first met, beside the committed ones, which are not changed."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from detector.contract.events import SessionEvent
@@ -7,7 +8,7 @@ from detector.contract.fields import Value
 from detector.contract.verdicts import Finding, Verdict
 from detector.core.partition import Delta, LongestIdle, Partition
 from detector.core.profile import Profile, tag_of
-from detector.core.session import profile_key, touched_ms
+from detector.core.session import Trust, profile_key, touched_ms
 from detector.core.signals import Signals
 
 _Seen = tuple[bytes, str, str, int, int | None, tuple[Value, ...], bool, bool]
@@ -29,6 +30,7 @@ class Histories:
         signals: of the model.
         max_accounts: most profiles kept for the partition; beyond it the one longest unseen goes.
         timeout_ms: an account unseen for longer, by stream time, is met as a new one.
+        over_after_ms: a session without an action for longer teaches its account.
         pending: what earlier events of the same batch come to.
 
     Attributes:
@@ -44,14 +46,16 @@ class Histories:
         signals: Signals,
         max_accounts: int,
         timeout_ms: int,
+        over_after_ms: int,
         pending: Delta | None = None,
     ) -> None:
         self.signals, self._max_accounts, self._timeout_ms = signals, max_accounts, timeout_ms
+        self._over_after_s = -(-over_after_ms // 1_000)
         self._committed = partition.profiles
         self._earlier = {} if pending is None else dict(pending.profiles)
         self._met: dict[str, Profile] = {}
         self._heard: list[_Heard] = []
-        self._blocking: frozenset[int] = frozenset()
+        self._trust: Mapping[int, Trust] = {}
         self.forgotten = set() if pending is None else set(pending.forgotten)
         self.expired = self.evicted = 0
         self._longest_unseen = LongestIdle(self._committed, (self._met, self._earlier, self.forgotten))
@@ -97,7 +101,7 @@ class Histories:
             packed = self._committed.get(key)
         if packed is None or self._is_old(packed, now_ms):
             return
-        profile, tag = Profile(self.signals, packed), tag_of(verdict.session_id)
+        profile, tag = self._profile(packed), tag_of(verdict.session_id)
         profile.touched_ms = now_ms
         if verdict.verdict is Finding.FRAUD:
             profile.forget(tag, since_ms)
@@ -117,38 +121,43 @@ class Histories:
         key, found = profile_key(account_id), None
         if (profile := self._met.pop(key, None)) is None or now_ms - profile.touched_ms > self._timeout_ms:
             found = b"" if profile else self._found(key, now_ms)
-            profile = Profile(self.signals, found)
+            profile = self._profile(found)
         self._met[key] = profile  # to the end: in the order of the last touch
         profile.touched_ms = now_ms
         return key, profile, found
 
-    def block(self, blocking: frozenset[int]) -> dict[int, bytes]:
-        """Let these events, and no others, block their sessions: what these have taught is forgotten, from there on.
+    def settle(self, trust: Mapping[int, Trust]) -> dict[int, bytes]:
+        """Let these events, and no others, change what becomes of what their sessions teach, from there on.
 
         Args:
-            blocking: their numbers, in the order in which events were observed, from 0.
+            trust: by their numbers, in the order in which events were observed, from 0.
 
         Returns:
             the signals of later events that have become others by that, by the number.
         """
         heard, changed = self._heard, dict[int, bytes]()
-        others = blocking ^ self._blocking if self.signals.remembers else ()
-        again, self._blocking = {heard[number][0]: Profile(self.signals) for number in others}, blocking
+        others = dict(trust.items() ^ self._trust.items()) if self.signals.remembers else ()
+        again, self._trust = {heard[number][0]: self._profile(b"") for number in others}, trust
         blocked: set[tuple[str, str]] = set()
         for number, (key, session_id, found, seen, before) in enumerate(heard if again else ()):
             if key not in again:
                 continue
             if found is not None:
-                again[key] = Profile(self.signals, found)
+                again[key] = self._profile(found)
             session, told = (key, session_id), before
             if len(seen) > 1:
                 *_, gap_ms, _, _, was_blocked = seen
                 if gap_ms is None:
                     blocked.discard(session)
                 told = again[key].observe(*seen[:-1], was_blocked or session in blocked)
-            if number in blocking:
-                blocked.add(session)
-                again[key].block(seen[0])
+            match trust.get(number):
+                case None:
+                    pass
+                case Trust.BLOCKED:
+                    blocked.add(session)
+                    again[key].block(seen[0])
+                case doubted_or_cleared:
+                    again[key].doubt(seen[0], is_doubted=doubted_or_cleared is Trust.DOUBTED)
             if told != before:
                 heard[number] = key, session_id, found, seen, told
                 changed[number] = told
@@ -156,6 +165,9 @@ class Histories:
             again[key].touched_ms = self._met[key].touched_ms
             self._met[key] = again[key]
         return changed
+
+    def _profile(self, packed: bytes) -> Profile:
+        return Profile(self.signals, packed, self._over_after_s)
 
     def _found(self, key: str, now_ms: int) -> bytes:
         packed = self._earlier.pop(key, None)

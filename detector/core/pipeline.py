@@ -23,7 +23,7 @@ from detector.core.drift import NOTHING, Tally, Watched, tally
 from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
 from detector.core.partition import Delta, Partition
-from detector.core.retelling import block
+from detector.core.retelling import settle
 from detector.core.session import CARRIED, SHADOW_CARRIED, with_marks
 from detector.core.shadowing import Challenger, Shadowed, Verdicts, shadowed
 from detector.core.staging import Candidate, Entry, Failure, SessionLimits, Staged, stage
@@ -210,13 +210,13 @@ class Pipeline:
     ) -> tuple[Weighed, Decided] | None:
         """Let accounts forget what blocked sessions have taught them, and score again what they did later in the batch.
 
-        That may block others. It is settled when what is blocked is what was assumed: by the order of the log, each
-        block is then of a session that was told what the blocks before it have left.
+        Likewise what challenged ones teach that have not passed. That may block others. It is settled when what is blocked
+        and challenged is what was assumed: by the order of the log, each is then of a session that was told what those
+        before it have left.
         """
         for _ in range(_ROUNDS if staged.cut_at is None else 0):
             with self.timed("stage"):
-                blocking = {one.offset for one in decided.blocked}
-                if not block(staged, blocking, self.encoding):
+                if not settle(staged, decided.trust, self.encoding):
                     return scores, decided
             with self.timed("score"):
                 scores = self._weigh(share, staged, *self._score([staged]))

@@ -2,12 +2,11 @@
 
 import struct
 from collections.abc import Iterable, Sequence
-from fractions import Fraction
 from functools import lru_cache
-from math import ceil, inf
+from math import inf
 from typing import Final, NamedTuple
 
-from detector.core.signals import BUILT_IN, OF_ACTION, OF_BEGIN, Kind, Signal, Signals
+from detector.core.signals import BUILT_IN, FIRST, OF_ACTION, OF_BEGIN, Kind, Signal, Signals
 
 _ACTION, _BEGIN, FIELDS_FROM = BUILT_IN.index(OF_ACTION), BUILT_IN.index(OF_BEGIN), len(BUILT_IN)
 _OF_VALUES: Final = (Kind.LEVEL, Kind.MAGNITUDE, Kind.NOVELTY, Kind.CHANGE, Kind.DEVIATION)
@@ -17,7 +16,8 @@ class Plan:
     """Which of an event's values a model's signals are of, and where a profile keeps their numbers.
 
     Attributes:
-        plain: of level and magnitude, as placed.
+        levels: with index, index of the value, codes by category, and that of any other.
+        magnitudes: as placed.
         novelties: with index, index of the value, and bounds in seconds, in the order of the known.
         changes, habits: as placed.
         facts: of since and count.
@@ -36,7 +36,11 @@ class Plan:
     def __init__(self, signals: Signals) -> None:
         placed = signals.placed
         since, counts, usual = placed[Kind.SINCE], placed[Kind.COUNT], placed[Kind.DEVIATION]
-        self.plain, novelties = placed[Kind.LEVEL] + placed[Kind.MAGNITUDE], placed[Kind.NOVELTY]
+        self.levels = tuple(
+            (at, source, {value: FIRST + code for code, value in enumerate(one.values)}, one.codes - 1)
+            for at, source, one in placed[Kind.LEVEL]
+        )
+        self.magnitudes, novelties = placed[Kind.MAGNITUDE], placed[Kind.NOVELTY]
         self.novelties = tuple((at, source, _seconds(one.bounds)) for at, source, one in novelties)
         self.most = tuple(one.most for _, _, one in novelties)
         self.changes, self.habits = placed[Kind.CHANGE], placed[Kind.HABIT]
@@ -90,7 +94,8 @@ class Facts(NamedTuple):
 
 def _seconds(bounds_ms: Iterable[float]) -> tuple[float, ...]:
     """Return from how many whole seconds on a duration reaches each bound; and one that none reaches."""
-    return (*(ceil(Fraction(bound) / 1_000) for bound in bounds_ms), inf)
+    exact = (bound.as_integer_ratio() for bound in bounds_ms)
+    return (*(-(-numerator // (1_000 * denominator)) for numerator, denominator in exact), inf)
 
 
 def _noted(placed: Sequence[tuple[int, Signal, int]]) -> tuple[dict[str, Facts], Facts | None]:

@@ -3,7 +3,7 @@
 Two kinds of memory. What happened, happened: since and count take note of an event at once, and keep it. What is usual
 is learned from sessions that went well: each session's new devices and recipients, amounts and hour wait in a slot of their
 own until it is over, and go to the account's habits then, or nowhere if it was blocked. So what was blocked never
-becomes known, and in its own session a new device stays new, until it pauses for half an hour. All of it follows from the log alone (ADR 0032).
+becomes known, and in its own session a new device stays new to the end. All of it follows from the log alone (ADR 0032).
 
 Every number is rounded to what is stored when it changes, so packing and unpacking at any cut changes no bit. From one
 event to the next little changes: a signal's code stands until its value is another, or the time has come at which it
@@ -38,11 +38,13 @@ MAX_SLOTS: Final = 3
 MAX_WAITING: Final = 16
 """Values that wait in a slot; what comes beyond is not learned."""
 OVER_AFTER_S: Final = 1_800
-"""A session without an action for longer is over, by the time of its account's next event."""
+"""A session without an action for longer is over, unless sessions live for longer."""
 LEAST_SESSIONS: Final = 3
 """That a habit is told by."""
 MEMORY: Final = 0.98
 """What earlier numbers still weigh after each session that brings some: the last 50 such sessions count most."""
+LEAST_WEIGHT: Final = 1 + MEMORY + MEMORY**2 - 1e-6
+"""Of LEAST_SESSIONS that brought numbers, one after the other, as stored."""
 LEAST_SPREAD: Final = 0.25
 """Smallest standard deviation of a logarithm: who always paid the same sum may pay a quarter more."""
 HOURS: Final = 12
@@ -53,7 +55,7 @@ _DAY_S: Final = 86_400
 _MAX_S: Final = 0xFFFFFFFF  # in the year 2106; later times are all alike
 _MAX_COUNT: Final = 0xFFFF
 _MAX_BIN: Final = 0xFF
-_ENDED, _BLOCKED, _CLEARED = 1, 2, 4
+_ENDED, _BLOCKED, _CLEARED, _DOUBTED = 1, 2, 4, 8
 
 _UNCHANGED: Final = (ABSENT, FIRST)
 _KNOWN, _VALUE = struct.Struct("<II"), struct.Struct("<BI")
@@ -66,7 +68,7 @@ class _Slot:
 
     Attributes:
         first_s: when it began, by its own times; `last_s` its latest action.
-        flags: _ENDED, _BLOCKED, and _CLEARED if a verdict has taken that back.
+        flags: _ENDED, _BLOCKED, _CLEARED if a verdict has taken that back, and _DOUBTED.
         numbers: hash of the last value of each change signal, 0 is none; then of each deviation signal how many
             logarithms there were, their sum and that of their squares.
         values: those that are new to the account, by (index of the signal, hash), in the order in which they came.
@@ -91,6 +93,8 @@ class Profile:
     Args:
         signals: of the model.
         packed: as it was left; empty for an account without a history.
+        over_after_s: a session without an action for longer is over, by the time of its account's next event; no less than
+            the detector lets a session live, or it would teach before its end.
     """
 
     __slots__ = (
@@ -99,6 +103,7 @@ class Profile:
         "_from_s",
         "_known",
         "_numbers",
+        "_over_after_s",
         "_plan",
         "_repeat",
         "_slots",
@@ -108,8 +113,9 @@ class Profile:
         "touched_ms",
     )
 
-    def __init__(self, signals: Signals, packed: bytes = b"") -> None:
+    def __init__(self, signals: Signals, packed: bytes = b"", over_after_s: int = OVER_AFTER_S) -> None:
         self._plan = plan = plan_of(signals)
+        self._over_after_s = over_after_s
         self._slots: dict[bytes, _Slot] = {}
         self._codes = bytearray(signals.unread)
         self._values = plan.untold
@@ -187,10 +193,15 @@ class Profile:
             for _, _, _, _, learned in self._plan.deviations:
                 slot.numbers[learned : learned + 3] = 0, 0, 0
 
+    def doubt(self, tag: bytes, *, is_doubted: bool) -> None:
+        """Let a session teach nothing once it is over, or teach again: it was challenged now, or has passed."""
+        if (slot := self._slots.get(tag)) is not None:
+            slot.flags = slot.flags | _DOUBTED if is_doubted else slot.flags & ~_DOUBTED
+
     def clear(self, tag: bytes) -> None:
-        """Let a session that was blocked teach again, from here on."""
+        """Let a session that was blocked or challenged teach again, from here on."""
         if slot := self._slots.get(tag):
-            slot.flags = slot.flags & ~_BLOCKED | _CLEARED
+            slot.flags = slot.flags & ~(_BLOCKED | _DOUBTED) | _CLEARED
 
     def forget(self, tag: bytes, since_ms: int | None) -> None:
         """Forget what a fraudulent session has taught, and will teach: each value that is known since its time or later.
@@ -211,10 +222,10 @@ class Profile:
     def _slot_of(self, tag: bytes, at_s: int, *, begins: bool) -> _Slot:
         slots = self._slots
         for one, waiting in list(slots.items()):
-            is_over = waiting.flags & _ENDED or at_s - waiting.last_s > OVER_AFTER_S
+            is_over = waiting.flags & _ENDED or at_s - waiting.last_s > self._over_after_s
             if begins if one == tag else is_over:
                 del slots[one]
-                if not waiting.flags & _BLOCKED:
+                if not waiting.flags & (_BLOCKED | _DOUBTED):
                     self._learn(waiting)
         slot = slots.pop(tag, None)
         if slot is None:
@@ -222,9 +233,7 @@ class Profile:
                 del slots[next(iter(slots))]
             slot = _Slot(at_s, at_s, 0, self._plan.blank_slot.copy())
         slots[tag] = slot  # to the end: in the order of the last action
-        self._until_s = (
-            0  # another session's values wait elsewhere, and what was learned changes what is told
-        )
+        self._until_s = 0  # what this session waits to teach, and what another one taught, is told anew
         return slot
 
     def _learn(self, slot: _Slot) -> None:
@@ -239,11 +248,13 @@ class Profile:
             if count:
                 weight, mean, mean_square = numbers[usual : usual + 3]
                 before = weight * MEMORY
-                now = before + count
+                now = (
+                    before + 1
+                )  # however many it brought: a session weighs one, or one would be what is usual
                 numbers[usual : usual + 3] = (
                     _single(now),
-                    _single((before * mean + sum_) / now),
-                    _single((before * mean_square + squares) / now),
+                    _single((before * mean + sum_ / count) / now),
+                    _single((before * mean_square + squares / count) / now),
                 )
         for place, hashed in slot.values:
             known = self._known[place]
@@ -259,9 +270,13 @@ class Profile:
         """
         plan, codes, before, repeats = self._plan, self._codes, self._values, self._plan.repeats
         self._values = values
-        for at, source, one in plan.plain:
+        for at, source, by_category, of_any in plan.levels:
             if (value := values[source]) != before[source]:
-                codes[at] = one.told(value)
+                codes[at] = ABSENT if value is None else by_category.get(category(value), of_any)
+        for at, source, one in plan.magnitudes:
+            if (value := values[source]) != before[source]:
+                numeric = None if value is None else number(value)
+                codes[at] = ABSENT if numeric is None else one.bucket(numeric)
         for place, (at, source, bounds_s) in enumerate(plan.novelties):
             if (value := values[source]) != before[source] or anew:
                 codes[at] = self._novelty(place, bounds_s, value, slot, at_s)
@@ -350,7 +365,7 @@ class Profile:
                 _single(squares + logarithm**2),
             )
         weight, mean, mean_square = self._numbers[usual : usual + 3]
-        if weight < LEAST_SESSIONS:
+        if weight < LEAST_WEIGHT:
             return UNKNOWN
         spread = max(sqrt(max(mean_square - mean * mean, 0.0)), LEAST_SPREAD)
         return one.bucket((logarithm - mean) / spread)

@@ -1,21 +1,23 @@
-"""Telling again what a batch has staged: where it blocks sessions, their accounts forget what these have taught."""
+"""Telling again what a batch has staged: where it blocks or challenges sessions, their accounts forget what these teach."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
 from detector.core.encoding import ACTION_BYTES, Encoding
-from detector.core.session import ENDED, HEAD_BYTES, flags
+from detector.core.session import ENDED, HEAD_BYTES, Trust, flags
 from detector.core.staging import Staged
 
 
-def block(staged: Staged, offsets: Collection[int], encoding: Encoding) -> bool:
-    """Forget what sessions have taught their accounts that events at these offsets, and no others, have blocked.
+def settle(staged: Staged, trust: Mapping[int, Trust], encoding: Encoding) -> bool:
+    """Let events, by their offsets, and no others, change what becomes of what their sessions teach their accounts.
 
     Returns:
         whether that changes the windows of later events.
     """
     candidates = staged.candidates
-    blocking = [number for number, one in enumerate(candidates) if one.offset in offsets] if offsets else []
-    told = staged.histories.block(frozenset(blocking))
+    found = enumerate(candidates) if trust else ()
+    told = staged.histories.settle(
+        {number: trust[one.offset] for number, one in found if one.offset in trust}
+    )
     width, window_bytes = encoding.step_bytes, encoding.window_bytes
     keys, windows = {candidates[number].key for number in told}, dict[str, bytes]()
     for number in range(min(told, default=len(candidates)), len(candidates)):

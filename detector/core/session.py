@@ -1,6 +1,7 @@
 """The packed state of one live session: what the next action needs to know of the ones before."""
 
 import hashlib
+from enum import Enum
 from struct import Struct
 from typing import NamedTuple
 
@@ -31,6 +32,14 @@ MODEL_BYTES = 8
 EVENT_HASH_BYTES = 8
 MAX_ACTIONS = 2**28 - 1
 """So far a session's actions are counted: the marks that the flags' byte has no room for lie above them."""
+
+
+class Trust(Enum):
+    """What becomes of what a session teaches its account, from an event on."""
+
+    BLOCKED = "blocked"  # it is forgotten, and so is what comes
+    DOUBTED = "doubted"  # it is not taken over, unless the session is cleared
+    CLEARED = "cleared"
 
 
 def session_key(account_id: str, session_id: str) -> str:

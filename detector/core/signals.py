@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from detector.contract.fields import FieldReader, Value
+from detector.contract.fields import FieldReader
 
 ABSENT, UNKNOWN, FIRST = 1, 2, 3
 MAX_SIGNALS: Final = 32
@@ -151,15 +151,6 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 return FIRST
             case _:
                 return self.codes - 1
-
-    def told(self, value: Value) -> int:
-        """Return the code of a value, where it alone decides: of a level and a magnitude."""
-        if value is None:
-            return ABSENT
-        if self.kind is Kind.LEVEL:
-            text, values = category(value), self.values
-            return FIRST + (values.index(text) if text in values else len(values))
-        return ABSENT if (numeric := number(value)) is None else self.bucket(numeric)
 
     def bucket(self, number: float) -> int:
         """Return the code of a number between the bounds."""

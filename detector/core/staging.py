@@ -54,6 +54,7 @@ class SessionLimits:
             as good as gone, and go with later batches. As many accounts.
         max_accounts: most profiles of accounts kept for one partition, if the model has signals; the longest unseen goes.
         account_timeout_ms: an account without an event for longer, by stream time, is met as a new one.
+        over_after_ms: a session without an action for longer teaches its account; 0 is once it has expired.
         max_alerted: most sessions with alerts that are remembered for one partition; the one longest not told of goes.
         alert_memory_ms: for so long, by stream time, since an alert or a verdict was the last to tell of it.
         fraud_listing_ms: a verdict of fraud denies the account for so long, by stream time; 0 does not.
@@ -67,6 +68,7 @@ class SessionLimits:
     max_expired: int = 10_000
     max_accounts: int = 1_000_000
     account_timeout_ms: int = 180 * 24 * 60 * 60 * 1000
+    over_after_ms: int = 0
     max_alerted: int = 200_000
     alert_memory_ms: int = 7 * 24 * 60 * 60 * 1000
     fraud_listing_ms: int = 0
@@ -192,7 +194,12 @@ def stage(
     """
     reads_signals = bool(encoding.signals)
     histories = Histories(
-        partition, encoding.signals, limits.max_accounts, limits.account_timeout_ms, pending
+        partition,
+        encoding.signals,
+        limits.max_accounts,
+        limits.account_timeout_ms,
+        limits.over_after_ms or limits.idle_timeout_ms,
+        pending,
     )
     staged = _begun(partition, histories, limits, pending)
     committed, touched, removed = partition.sessions, staged.touched, staged.removed

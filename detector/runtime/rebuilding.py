@@ -49,6 +49,7 @@ class _Published:
 
     Attributes:
         offsets: decisions by deciding offset, of those that the input still holds.
+        events: (session id, event id) of all that alerts were on: one that comes again may block without another alert.
         models: that the last alert of each session was of, by the session's key among those with alerts.
         earlier: of alerts whose deciding event retention deleted: of each session the last that no weightier one was
             before.
@@ -57,10 +58,18 @@ class _Published:
     """
 
     offsets: dict[int, Decision] = field(default_factory=dict)
+    events: set[tuple[str, str]] = field(default_factory=set)
     models: dict[bytes, str] = field(default_factory=dict)
     earlier: dict[tuple[str, str], Alert] = field(default_factory=dict)
     next_offset: int = 0
     complete_from_ms: int = 0
+
+    def is_unsure(self, candidate: Candidate) -> bool:
+        """Tell whether what an event led to can't be read from the alerts: they were deleted, or not published again."""
+        if candidate.received_at_ms < self.complete_from_ms:
+            return True
+        event = candidate.event
+        return (event.session_id, event.event_id) in self.events and candidate.offset not in self.offsets
 
 
 def rebuild(
@@ -173,10 +182,8 @@ def _silent(processor: Processor, published: _Published) -> Processor:
 
 
 def _scores(candidates: Sequence[Candidate], published: _Published, pipeline: Pipeline) -> list[float]:
-    """Score what a score is asked of: all where evidence is carried over, else where alerts may have been deleted."""
-    asked = [
-        one for one in candidates if pipeline.evidence or one.received_at_ms < published.complete_from_ms
-    ]
+    """Score what a score is asked of: all where evidence is carried over, else where the alerts don't tell."""
+    asked = [one for one in candidates if pipeline.evidence or published.is_unsure(one)]
     scores = {one.offset: score for one, score in zip(asked, pipeline.score(asked), strict=True)}
     return [scores.get(one.offset, 0.0) for one in candidates]
 
@@ -186,12 +193,12 @@ def _verdicts(
 ) -> list[float]:
     """Return for each event what it led to, as far as can be known, as a score that leads there again.
 
-    Where alerts may have been deleted, the pipeline of now decides instead.
+    Where the alerts don't tell, the pipeline of now decides instead.
     """
     policy = pipeline.policy
     decided = {}
     for one, score in zip(candidates, scores, strict=True):
-        if one.received_at_ms >= published.complete_from_ms:
+        if not published.is_unsure(one):
             continue
         if score >= policy.threshold:
             decided[one.offset] = Decision.BLOCK
@@ -244,6 +251,7 @@ def _published(
             if (alert.source.topic, alert.source.partition) != source:
                 continue
             published.next_offset = max(published.next_offset, alert.source.offset + 1)
+            published.events.add((alert.session_id, alert.event_id))
             if alert.source.offset >= begin:
                 published.offsets[alert.source.offset] = alert.decision
                 published.models[key_of(alert.account_id, alert.session_id)] = model_of(alert)

@@ -11,6 +11,7 @@ from detector.core.profile import (
     HOURS,
     LEAST_SESSIONS,
     LEAST_SPREAD,
+    LEAST_WEIGHT,
     MAX_SLOTS,
     MAX_WAITING,
     MEMORY,
@@ -41,6 +42,7 @@ class Waiting:
     last_s: int
     ended: bool = False
     blocked: bool = False
+    doubted: bool = False
     last: dict[str, int] = field(default_factory=dict)
     logarithms: dict[str, tuple[int, float, float]] = field(default_factory=dict)
     values: list[tuple[str, int]] = field(default_factory=list)
@@ -82,6 +84,11 @@ class PlainProfile:
         session.ended |= ends
         return told
 
+    def doubt(self, tag: bytes, *, is_doubted: bool) -> None:
+        """A challenged session teaches nothing unless it passes."""
+        if session := self.waiting.get(tag):
+            session.doubted = is_doubted
+
     def block(self, tag: bytes) -> None:
         """A blocked session teaches nothing."""
         if session := self.waiting.get(tag):
@@ -94,7 +101,7 @@ class PlainProfile:
             is_over = begins if one == tag else waiting.ended or at_s - waiting.last_s > OVER_AFTER_S
             if is_over:
                 del self.waiting[one]
-                if not waiting.blocked:
+                if not waiting.blocked and not waiting.doubted:
                     self.learn(waiting)
         session = self.waiting.pop(tag, None)
         if session is None:
@@ -113,11 +120,11 @@ class PlainProfile:
         for name, (count, sum_, squares) in session.logarithms.items():
             weight, mean, mean_square = self.usual.get(name, (0.0, 0.0, 0.0))
             before = weight * MEMORY
-            now = before + count
+            now = before + 1
             self.usual[name] = (
                 single(now),
-                single((before * mean + sum_) / now),
-                single((before * mean_square + squares) / now),
+                single((before * mean + sum_ / count) / now),
+                single((before * mean_square + squares / count) / now),
             )
         most = {one.name: one.most for one in self.signals.of(Kind.NOVELTY)}
         for name, hashed in session.values:
@@ -198,7 +205,7 @@ class PlainProfile:
                 single(squares + logarithm**2),
             )
         weight, mean, mean_square = self.usual.get(one.name, (0.0, 0.0, 0.0))
-        if weight < LEAST_SESSIONS:
+        if weight < LEAST_WEIGHT:
             return UNKNOWN
         spread = max(sqrt(max(mean_square - mean * mean, 0.0)), LEAST_SPREAD)
         return bucket(one, (logarithm - mean) / spread)

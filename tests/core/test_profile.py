@@ -3,12 +3,13 @@
 import random
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.contract.fields import Value
-from detector.core.profile import Profile, largest_bytes, tag_of
-from detector.core.signals import Kind, Signal, Signals
+from detector.core.profile import OVER_AFTER_S, Profile, largest_bytes, tag_of
+from detector.core.signals import FIRST, Kind, Signal, Signals
 from tests.core.plain_profile import PlainProfile
 from tests.core.strategies import SIGNALS
 
@@ -35,11 +36,11 @@ ACTIONS = ("LOGIN", "VIEW_BALANCE", "VIEW_BALANCE", "VIEW_BALANCE", "CHANGE_PASS
 CHANNELS = (None, "web", "web", "web", "atm", 7.0)
 AMOUNTS = (None, None, None, None, 0.0, 12.5, 5_000.0, -3.0, "900.00", "much")
 DEVICES = (None, "phone", "phone", "phone", "phone", "laptop", "other", "true")
-Heard = tuple[int, str, str, bool, tuple[Value, ...], bool, bool, bool, bool]
+Heard = tuple[int, str, str, bool, tuple[Value, ...], bool, bool, bool, bool | None, bool]
 
 
 def heard(seed: int) -> Iterator[Heard]:
-    """Draw an account's life: step of the clock, session, action, whether it begins, fields, ends, blocked, blocks, packs.
+    """Draw an account's life: step, session, action, whether it begins, fields, ends, blocked, blocks, doubted or not, packs.
 
     Drawn by chances, for codes that stand are of long stretches in which little changes.
     """
@@ -56,7 +57,8 @@ def heard(seed: int) -> Iterator[Heard]:
         action = rng.choice(ACTIONS) if rng.random() < 0.5 else "VIEW_BALANCE"
         often = (0.1, 0.05, 0.02, 0.03, packs)
         begins, ends, is_blocked, blocks, packed = (rng.random() < one for one in often)
-        yield rng.choice(pace_ms), session, action, begins, fields, ends, is_blocked, blocks, packed
+        doubted = rng.choice([True, False]) if rng.random() < 0.1 else None
+        yield rng.choice(pace_ms), session, action, begins, fields, ends, is_blocked, blocks, doubted, packed
 
 
 @settings(max_examples=400)
@@ -70,7 +72,7 @@ def test_codes_are_what_the_signals_mean(seed: int, signals: Signals, begin_ms: 
     plain, profile = PlainProfile(signals), Profile(signals)
     last_ms: dict[str, int] = {}
     now_ms = begin_ms
-    for step_ms, session, action, begins, fields, ends, is_blocked, blocks, packs in heard(seed):
+    for step_ms, session, action, begins, fields, ends, is_blocked, blocks, doubted, packs in heard(seed):
         now_ms = max(0, now_ms + step_ms)
         before_ms = last_ms.get(session)
         at_ms = last_ms[session] = max(now_ms, before_ms or 0)
@@ -80,8 +82,29 @@ def test_codes_are_what_the_signals_mean(seed: int, signals: Signals, begin_ms: 
         if blocks:
             profile.block(tag_of(session))
             plain.block(tag_of(session))
+        if doubted is not None:
+            profile.doubt(tag_of(session), is_doubted=doubted)
+            plain.doubt(tag_of(session), is_doubted=doubted)
         if packs:
             packed = profile.packed()
             assert len(packed) <= largest_bytes(signals)
             profile = Profile(signals, packed)
             assert profile.packed() == packed
+
+
+@pytest.mark.parametrize(("over_after_s", "is_new"), [(OVER_AFTER_S, False), (12 * 3_600, True)])
+def test_a_pause_teaches_nothing_while_the_session_lives(over_after_s: int, *, is_new: bool) -> None:
+    """A device stays new in its own session over a pause, though the account does something else meanwhile."""
+    signals = Signals(
+        [Signal(name="device", kind=Kind.NOVELTY, of="attributes.device", bounds=(86_400_000.0,))]
+    )
+    profile, begin_ms = Profile(signals, over_after_s=over_after_s), 1_790_000_000_000
+    for number in range(3):
+        at_ms = begin_ms + number * 86_400_000
+        profile.observe(tag_of(f"own {number}"), "a", "LOGIN", at_ms, None, ("phone",), ends=True)
+    at_ms = begin_ms + 5 * 86_400_000
+    assert profile.observe(tag_of("theirs"), "a", "LOGIN", at_ms, None, ("laptop",)) == bytes([FIRST])
+    at_ms += 31 * 60_000
+    profile.observe(tag_of("own"), "a", "LOGIN", at_ms, None, ("phone",))
+    (code,) = profile.observe(tag_of("theirs"), "a", "TRANSFER_LARGE", at_ms + 1_000, 1_861_000, ("laptop",))
+    assert (code == FIRST) is is_new

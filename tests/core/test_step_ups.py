@@ -2,17 +2,21 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from detector.contract.accounts import AccountListing, Listing
 from detector.contract.actions import STEP_UP_ACTIONS, StepUp
 from detector.contract.alerts import Alert, encode_alert
 from detector.contract.events import SessionEvent
 from detector.core.decision import Policy, Suppression
+from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
 from detector.core.partition import Partition
+from detector.core.signals import FIRST, Kind, Signal
 from detector.core.staging import Entry, SessionLimits, stage
 from tests.core.guarded import Log, event, events, verdicts
 from tests.core.strategies import (
@@ -32,6 +36,7 @@ ASKING = Policy(0.8, MODEL, review_threshold=0.05, challenge_threshold=0.4, step
 LOOK, SMALL, LARGE = "VIEW_BALANCE", "TRANSFER_SMALL", "TRANSFER_LARGE"
 """Reviewed, challenged and blocked."""
 PASSED, FAILED = STEP_UP_ACTIONS
+FOREVER = SessionLimits(idle_timeout_ms=10**15, max_sessions=100, max_step_ms=10**15)
 
 
 def test_a_session_is_challenged_once_and_can_still_be_blocked() -> None:
@@ -212,3 +217,51 @@ def test_a_policy_without_second_factors_is_as_it_was() -> None:
     named = Log(Policy(0.8, MODEL, review_threshold=0.4, step_ups=STEP_UP_ACTIONS)).read(log)
     assert [encode_alert(one) for one in plain.alerts] == [encode_alert(one) for one in named.alerts]
     assert plain.delta == named.delta
+
+
+@pytest.mark.parametrize("batch_entries", [1, 4, 1_000])
+@pytest.mark.parametrize(
+    ("answer", "decided"),
+    [
+        ("VIEW_BALANCE", ["CHALLENGE", "CHALLENGE"]),  # none: the attacker gives up, and comes again
+        ("STEP_UP_FAILED", ["CHALLENGE", "BLOCK", "CHALLENGE"]),
+        ("STEP_UP_PASSED", ["CHALLENGE"]),
+    ],
+)
+def test_a_device_becomes_known_only_by_who_passes(
+    answer: str, decided: list[str], batch_entries: int
+) -> None:
+    """A challenged session teaches its account nothing unless it passes; then it does, all of it, in any batches."""
+    novelty = Signal(name="device", kind=Kind.NOVELTY, of="attributes.device", bounds=(60_000,), most=2)
+    encoding = Encoding(ACTIONS, window=4, signals=[novelty])
+
+    def score(windows: NDArray[np.void]) -> NDArray[np.float32]:
+        is_new = (
+            windows["signals"][:, :, 0] == FIRST
+        )  # a device that the account, which has others, never had
+        transfers = windows["action"] == 1 + ACTIONS.index(LARGE)
+        return np.where((is_new & transfers).any(axis=1), 0.5, 0.0).astype(np.float32)
+
+    log = [
+        *((event, ("phone",)) for event in _of("s0", 0, "LOGIN", LOOK, "LOGOUT")),
+        *((event, ("new",)) for event in _of("s1", 3_000, "LOGIN", LARGE, answer, "LOGOUT")),
+        *((event, ("new",)) for event in _of("s2", 6_000, "LOGIN", LARGE)),
+    ]
+    entries = [Entry(at, 0, event, fields=fields) for at, (event, fields) in enumerate(log)]
+    runs = pipeline(score, policy=replace(ASKING, review_threshold=None), limits=FOREVER, encoding=encoding)
+    found = alerts_of(runs.over(Partition(), entries, SOURCE, batch_entries))
+    assert [one.decision.value for one in found] == decided
+
+
+def _of(session: str, at_s: int, *actions: str) -> list[SessionEvent]:
+    """Make a session of the one account, its actions a second apart."""
+    return [
+        SessionEvent(
+            event_id=f"{session}-{number}",
+            session_id=session,
+            account_id="account",
+            action=action,
+            occurred_at_ms=1_000 * (at_s + number),
+        )
+        for number, action in enumerate(actions)
+    ]

@@ -67,7 +67,7 @@ def with_signals(
     """
     found = sittings(sessions, encoding.window, idle_timeout_ms, encoding.ends_session)
     signals = np.zeros((len(sessions.actions), len(encoding.signals)), np.uint8)
-    signals[found.kept] = observed(found, encoding, loss)
+    signals[found.kept] = observed(found, encoding, idle_timeout_ms, loss)
     known = np.flatnonzero(sessions.labels != UNLABELLED)
     return replace(sessions, signals=signals, fields=sessions.fields if keeps_fields else {}).take(known)
 
@@ -104,7 +104,9 @@ def _accounts(sessions: Sessions) -> list[str]:
     return [sessions.accounts.names[code] for code in sessions.accounts.codes]
 
 
-def observed(found: Sittings, encoding: Encoding, loss: Loss | None = None) -> NDArray[np.uint8]:
+def observed(
+    found: Sittings, encoding: Encoding, idle_timeout_ms: int, loss: Loss | None = None
+) -> NDArray[np.uint8]:
     """Compute every action's signals, by what its account did before.
 
     Sessions without accounts have one each. An account's events are in the order of the log, or of their times.
@@ -112,6 +114,7 @@ def observed(found: Sittings, encoding: Encoding, loss: Loss | None = None) -> N
     Args:
         found: sessions as they are served.
         encoding: of the model, which declares the signals and says what ends a session.
+        idle_timeout_ms: a session without an action for longer has ended.
         loss: of histories; none if None.
 
     Returns:
@@ -136,7 +139,8 @@ def observed(found: Sittings, encoding: Encoding, loss: Loss | None = None) -> N
         rng = np.random.default_rng(loss.seed)
         loses = rng.random(len(names)) < loss.share
         lost |= found.begins & loses[accounts] & (rng.random(len(order)) < loss.each_time)
-    account, profile = -1, Profile(signals)
+    over_after_s = -(-idle_timeout_ms // 1_000)
+    account, profile = -1, Profile(signals, over_after_s=over_after_s)
     for at in range(0, len(order), CHUNK_EVENTS):
         rows = order[at : at + CHUNK_EVENTS]
         columns = (accounts, of_session, sessions.actions, found.begins, at_ms, gaps_ms, lost)
@@ -148,7 +152,7 @@ def observed(found: Sittings, encoding: Encoding, loss: Loss | None = None) -> N
             zip(*(column[rows].tolist() for column in columns), strict=True), values, strict=True
         ):
             if whose != account or is_lost:
-                account, profile = whose, Profile(signals)
+                account, profile = whose, Profile(signals, over_after_s=over_after_s)
             made.append(
                 profile.observe(
                     tags[session],

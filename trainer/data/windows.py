@@ -102,7 +102,9 @@ def pack(sessions: Sessions, encoding: Encoding, idle_timeout_ms: int) -> Packed
     buckets = 2 + np.searchsorted(np.array(encoding.gap_bounds_ms, np.int64), gaps_ms, side="right")
     steps["gap"] = np.where(begins, 1, buckets) if encoding.gap_bounds_ms else 1
     if encoding.signals:
-        steps["signals"] = observed(found, encoding) if sessions.signals is None else sessions.signals
+        steps["signals"] = (
+            observed(found, encoding, idle_timeout_ms) if sessions.signals is None else sessions.signals
+        )
     return Packed(
         sessions,
         steps,

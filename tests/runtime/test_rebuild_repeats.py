@@ -1,0 +1,37 @@
+"""A rebuild knows of what blocked without an alert: an event that was published on before, in an earlier session."""
+
+from detector.contract.events import SessionEvent
+from detector.core.decision import Policy
+from detector.core.partition import Partition
+from detector.core.staging import Entry, SessionLimits
+from detector.runtime.config import DetectorConfig
+from detector.runtime.processing import Processor
+from detector.runtime.rebuilding import _Published, _silent
+from tests.core.strategies import MODEL, SIGNALLED, SOURCE, alerts_of, pipeline
+
+
+def test_an_event_that_comes_again_in_a_later_session_blocks_it_again() -> None:
+    """Without a second alert, of which the topic could tell: state and profile are those of the live pass."""
+    limits = SessionLimits(idle_timeout_ms=1_000)
+    runs = pipeline(policy=Policy(0.001, MODEL), limits=limits, encoding=SIGNALLED)
+    entries = []
+    for offset, at_ms in enumerate((10_000, 20_000, 20_001)):
+        event = SessionEvent(
+            event_id=f"e{max(0, offset - 1)}",
+            session_id="s",
+            account_id="a",
+            action="VIEW_BALANCE",
+            occurred_at_ms=at_ms,
+        )
+        entries.append(Entry(offset, at_ms, event, fields=("web", 12.5, "phone")))
+    live, rebuilt = Partition(), Partition()
+    alerts = alerts_of(runs.over(live, entries, SOURCE))
+    assert [alert.source.offset for alert in alerts] == [0]
+    published = _Published()
+    for alert in alerts:
+        published.offsets[alert.source.offset] = alert.decision
+        published.events.add((alert.session_id, alert.event_id))
+    silent = _silent(Processor(runs, DetectorConfig().event_limits), published)
+    list(silent.pipeline.over(rebuilt, entries, SOURCE))
+    assert rebuilt.sessions == live.sessions
+    assert rebuilt.profiles == live.profiles
