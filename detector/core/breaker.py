@@ -47,7 +47,8 @@ class BreakerLimits:
             three times to hold back all of them; it closes again at half of that, so that it does not flutter.
         min_blocks: in steady state it takes that many in the window, however few began.
         window_ms: of stream time, in steady state.
-        probation_sessions: so many have to begin before a model is believed.
+        probation_sessions: so many have to have begun a window ago before a model is believed: what becomes of a session
+            is not known when it begins, and a busy partition has begun thousands before the first reaches its transfer.
     """
 
     max_block_share: float
@@ -63,7 +64,7 @@ class BreakerState(NamedTuple):
         is_open: blocks are challenges now, or some.
         counts: (begin of the slot in stream time, sessions begun, sessions that reached the threshold), in order.
         epoch: of what decides.
-        awaited: sessions that have to begin yet before it is off probation.
+        awaited: sessions that have to leave the window yet before it is off probation.
         evidence: against it, a log-likelihood ratio; while there is any it stays on probation.
         holds_all: all blocks are challenges.
     """
@@ -148,7 +149,6 @@ class Breaker:
 
     def _tested(self, limits: BreakerLimits, begun: int, blocks: int) -> Held:
         """Take an event into the probation's test."""
-        self._awaited = max(0, self._awaited - begun)
         largest, usual = limits.max_block_share, USUAL * limits.max_block_share
         reached, not_reached = log(largest / usual), log((1 - largest) / (1 - usual))
         # A session is taken for one that does not reach the threshold until it does.
@@ -174,3 +174,4 @@ class Breaker:
             _, begun, blocks = self._counts.popleft()
             self._sessions -= begun
             self._blocks -= blocks
+            self._awaited = max(0, self._awaited - begun)

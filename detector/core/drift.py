@@ -40,7 +40,8 @@ SLOTS: Final = 24
 """Steps in which the window slides."""
 _LEAST_SHARE: Final = 1e-4
 """Of a bin that is empty on one side: the index has no end there."""
-
+_LEAST_EXPECTED: Final = 20
+"""Bins in which fewer events are expected are one: of b bins chance alone makes the index of n events some b / n."""
 _SUM_TOLERANCE: Final = 1e-2
 """Of shares, which the file has rounded."""
 
@@ -79,11 +80,10 @@ class Tally:
     counts: Counts
 
     def __add__(self, other: "Tally") -> "Tally":
-        if not self.events or not other.events:
-            return self if self.events else other
-        return Tally(
-            self.events + other.events, {name: one + other.counts[name] for name, one in self.counts.items()}
-        )
+        both = dict(self.counts)
+        for name, counts in other.counts.items():
+            both[name] = both[name] + counts if name in both else counts
+        return Tally(self.events + other.events, both)
 
 
 NOTHING: Final = Tally(0, {})
@@ -138,7 +138,7 @@ def tally(
     encoding: Encoding,
     watched: Watched,
 ) -> Tally:
-    """Count what was scored.
+    """Count what was scored, but for what is no step of its window.
 
     Args:
         candidates: as staged.
@@ -146,6 +146,9 @@ def tally(
         encoding: of the model.
         watched: the model's.
     """
+    if not all(one.is_step for one in candidates):
+        scores = [score for one, score in zip(candidates, scores, strict=True) if one.is_step]
+        candidates = [one for one in candidates if one.is_step]
     if not candidates:
         return NOTHING
     width = encoding.step_bytes
@@ -165,8 +168,10 @@ def tally(
 
 def stability_index(counts: NDArray[np.int64], shares: Sequence[float]) -> float:
     """Return the population stability index of some counts, one at least, by the shares that were expected."""
-    found = np.maximum(counts / counts.sum(), _LEAST_SHARE)
-    expected = np.maximum(shares, _LEAST_SHARE)
+    total, expected = counts.sum(), np.asarray(shares)
+    few = expected * total < _LEAST_EXPECTED
+    found = np.maximum(np.append(counts[~few], counts[few].sum()) / total, _LEAST_SHARE)
+    expected = np.maximum(np.append(expected[~few], expected[few].sum()), _LEAST_SHARE)
     return float(((found - expected) * np.log(found / expected)).sum())
 
 
@@ -207,15 +212,22 @@ def check_reference(reference: Reference, encoding: Encoding) -> None:
     Raises:
         ValueError: it has others, or shares that are none.
     """
+    pairs, codes = reference.pairs, (len(encoding.vocabulary) + 2) ** 2
+    if (
+        not 0 < len(pairs) <= MOST_PAIRS
+        or list(pairs) != sorted({*pairs})
+        or not 0 <= pairs[0] <= pairs[-1] < codes
+    ):
+        raise ValueError(
+            f"{len(pairs):,} pairs of actions for drift: expected 1 to {MOST_PAIRS}, rising, from 0 to {codes - 1}"
+        )
     none = np.zeros(0, np.int64)
     steps = np.zeros(0, encoding.step_dtype)
-    bins = binned(
-        steps, none, none, none.astype(float), encoding=encoding, threshold=1.0, pairs=reference.pairs
-    )
+    bins = binned(steps, none, none, none.astype(float), encoding=encoding, threshold=1.0, pairs=pairs)
     expected = {name: count for name, _, count in bins}
     seen = {name: len(shares) for name, shares in reference.shares.items()}
-    if seen != expected or not reference.pairs:
-        raise ValueError(f"distributions of {seen} bins for drift: expected {expected}, and some pairs")
+    if seen != expected:
+        raise ValueError(f"distributions of {seen} bins for drift: expected {expected}")
     for name, shares in reference.shares.items():
         if not all(0 <= share <= 1 for share in shares) or abs(sum(shares) - 1) > _SUM_TOLERANCE:
             raise ValueError(

@@ -83,11 +83,13 @@ class AlertedSessions:
         return True
 
     def judge(self, verdict: Verdict, offset: int, now_ms: int) -> bool:
-        """Take note of a verdict; tell whether it holds. It doesn't if one that was decided later is known."""
+        """Take note of a verdict; tell whether it is news. It isn't if it is known, or one that was decided later."""
         key = key_of(verdict.account_id, verdict.session_id)
         known = self._of(key, now_ms)
         if known is None:
             return True
+        if (verdict.decided_at_ms, verdict.verdict) == (known.decided_at_ms, known.finding):
+            return False
         if known.decided_at_ms > verdict.decided_at_ms:
             return False
         self._put(

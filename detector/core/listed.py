@@ -10,6 +10,8 @@ from detector.core.alerted import key_of
 OVERHEAD_BYTES: Final = 100
 """Counted for each beside its id: the objects and their place in the table."""
 
+_GRAVER_FIRST: Final = (Listing.DENY, Listing.ALLOW)
+
 
 class Timed(NamedTuple):
     """What a verdict has listed an account as.
@@ -100,12 +102,13 @@ class ListedAccounts:
         listing = Listing.DENY if verdict.verdict is Finding.FRAUD else Listing.ALLOW
         if isinstance(before, Listing):
             return True
-        if before is None or now_ms >= before.until_ms:
-            before = None
-        elif before.session != session:
-            if before.listing is Listing.DENY and listing is Listing.ALLOW:
+        if before is not None and before.session == session:
+            # One that is known does not begin its time anew, nor one decided earlier.
+            if (before.decided_at_ms, before.listing) == (verdict.decided_at_ms, listing):
                 return True
-        elif before.decided_at_ms > verdict.decided_at_ms:
+            if before.decided_at_ms > verdict.decided_at_ms:
+                return True
+        elif before is not None and now_ms < before.until_ms and (before.listing, listing) == _GRAVER_FIRST:
             return True
         if lasts_ms:
             return self.put(

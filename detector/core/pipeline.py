@@ -225,8 +225,9 @@ class Pipeline:
         return None
 
     def _in_parts(self, share: Share, run: Callable[[Share], Outcome]) -> Outcome:
-        """Run over a share cut before each verdict, and in halves where there is none."""
-        cuts = [at for at, one in enumerate(share.entries) if at and isinstance(one.event, Verdict)]
+        """Run over a share cut before each verdict that comes after another entry, and in halves where there is none."""
+        verdict = [isinstance(one.event, Verdict) for one in share.entries]
+        cuts = [at for at in range(1, len(verdict)) if verdict[at] and not verdict[at - 1]]
         outcome = None
         for begin, end in itertools.pairwise([0, *(cuts or [len(share.entries) // 2]), len(share.entries)]):
             pending = (

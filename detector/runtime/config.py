@@ -122,7 +122,8 @@ class DetectorConfig:
         decides=True,
     )
     breaker_probation_sessions: int = setting(
-        "So many sessions of a partition have to begin before a model, or one under other settings, is off probation.",
+        "So many sessions of a partition have to have begun, a window ago, before a model, or one under other settings, is off "
+        "probation.",
         500,
         minimum=0,
         decides=True,

@@ -1,7 +1,6 @@
 """Drift, as metrics: computed when they are asked for, from what was counted of late."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -9,7 +8,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from detector.contract.dead_letters import Reason
-from detector.core.drift import RARE, UNKNOWN, DriftWindow, Watched, drifted, measures
+from detector.core.drift import RARE, UNKNOWN, DriftWindow, Tally, Watched, drifted, measures
 from detector.runtime.processing import Processed
 
 
@@ -17,21 +16,23 @@ class Drift(Collector):
     """How far this worker's traffic lies from what its model was trained on; nothing without a reference."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.watch(None, 1)
+        self._watching: tuple[Watched, DriftWindow] | None = None  # both at once: another thread collects
         registry.register(self)
 
     def watch(self, watched: Watched | None, window_ms: int) -> None:
         """Begin anew, with a model's reference; an event counts for `window_ms` of event time."""
-        self._watched, self._window = watched, DriftWindow(window_ms)
+        self._watching = (watched, DriftWindow(window_ms)) if watched else None
 
     def add(self, processed: Processed) -> None:
         """Count one partition's share of a committed batch."""
+        if self._watching is None:
+            return
+        _, window = self._watching
         counted = processed.outcome.tally
+        if refused := sum(letter.reason is Reason.UNKNOWN_ACTION for letter in processed.letters):
+            counted += Tally(refused, {UNKNOWN: np.array([0, refused])})
         if counted.events:
-            refused = sum(letter.reason is Reason.UNKNOWN_ACTION for letter in processed.letters)
-            unknown = counted.counts[UNKNOWN] + np.array([0, refused])
-            counted = replace(counted, counts={**counted.counts, UNKNOWN: unknown})
-            self._window.add(processed.outcome.delta.stream_time_ms, counted)
+            window.add(processed.outcome.delta.stream_time_ms, counted)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Expose the measures."""
@@ -48,8 +49,9 @@ class Drift(Collector):
         beyond = GaugeMetricFamily(
             "detector_drifted", "1 where that is beyond what the alert rules take for chance", labels=["of"]
         )
-        if self._watched is not None:
-            total, reference = self._window.total, self._watched.reference
+        if (watching := self._watching) is not None:
+            (reference, _), window = watching
+            total = window.total
             measured = dict(measures(total, reference))
             shares = {name: reference.shares[name][1] for name in RARE}
             changed = drifted(measured, shares, total.events)

@@ -22,15 +22,19 @@ CUSTOMERS = 10_000
 EVERY_MS = 500
 
 
-def locked_out(share: float, partitions: int, seed: int) -> int:
-    """Count the customers whom a model blocks that wants to block a share of all, by chance, and is sure of each."""
+def locked_out(share: float, partitions: int, seed: int, meanwhile: int = 0) -> int:
+    """Count the customers whom a model blocks that wants to block a share of all, by chance, and is sure of each.
+
+    So many others begin a session before one reaches the threshold.
+    """
     rng = random.Random(seed)
     breakers = [Breaker(DEFAULTS, BreakerState(), b"of now") for _ in range(partitions)]
-    blocked = 0
-    for customer in range(CUSTOMERS):
-        breaker = rng.choice(breakers)
-        breaker.count(customer * EVERY_MS, begun=1)
-        if rng.random() < share:
+    blocked, chosen = 0, [rng.choice(breakers) for _ in range(CUSTOMERS)]
+    for customer in range(CUSTOMERS + meanwhile):
+        if customer < CUSTOMERS:
+            chosen[customer].count(customer * EVERY_MS, begun=1)
+        if customer >= meanwhile and rng.random() < share:
+            breaker = chosen[customer - meanwhile]
             breaker.count(customer * EVERY_MS, blocks=1)
             blocked += breaker.held is not Held.ALL
     return blocked
@@ -44,6 +48,13 @@ def test_a_bad_model_locks_few_of_10_000_customers_out(share: float, partitions:
     """A model that is put in service and blocks everybody, or many by chance, its scores all at 1."""
     worst = max(locked_out(share, partitions, seed) for seed in range(10))
     assert 0 < worst <= most
+
+
+@pytest.mark.parametrize("meanwhile", [100, 600, 1_000])
+@pytest.mark.parametrize(("share", "most"), [(1.0, 20), (0.5, 30), (0.3, 60)])
+def test_nor_where_it_takes_its_time(share: float, most: int, meanwhile: int) -> None:
+    """Sessions reach the threshold minutes after they began, when the whole probation's number has begun."""
+    assert 0 < max(locked_out(share, 1, seed, meanwhile) for seed in range(10)) <= most
 
 
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.09])
@@ -127,7 +138,7 @@ def test_what_is_new_is_on_probation(change: dict[str, object]) -> None:
     log = Log(replace(GUARDING, **change))  # type: ignore[arg-type]
     log.partition.breaker = PROVEN
     log.read([event("s", "LOGIN")])
-    assert (log.partition.breaker.epoch, log.partition.breaker.awaited) == (b"of later", 499)
+    assert (log.partition.breaker.epoch, log.partition.breaker.awaited) == (b"of later", 500)
 
 
 def test_a_session_that_the_breaker_held_back_is_blocked_once_it_has_closed() -> None:
@@ -197,21 +208,26 @@ def test_in_steady_state_it_is_what_a_count_over_the_whole_past_gives(
 def test_on_probation_it_is_page_s_test(
     steps: list[tuple[int, int, int]], share: float, sessions: int
 ) -> None:
-    """A cumulative sum of log-likelihood ratios, from 0 up, opens it and, back at 0, closes it: over any cut."""
-    limits = BreakerLimits(share, 1, 10_000, probation_sessions=sessions)
+    """A cumulative sum of log-likelihood ratios, from 0 up, opens it and, back at 0, closes it: over any cut.
+
+    Sessions count as proof once the window in which they began is over.
+    """
+    limits, slot_ms = BreakerLimits(share, 1, 10_000, probation_sessions=sessions), 1_000
+    begins: list[int] = []
     usual = USUAL * share
     reached, others = log(share / usual), log((1 - share) / (1 - usual))
-    state, evidence, awaited, is_open, now_ms = BreakerState(), 0.0, sessions, False, 0
+    state, evidence, is_open, now_ms = BreakerState(), 0.0, False, 0
     for gap_ms, begun, blocks in steps:
         now_ms += gap_ms
         breaker = Breaker(limits, state, b"new")
         breaker.count(now_ms, begun=begun, blocks=blocks)
         state = breaker.state
+        awaited = max(0, sessions - sum(one <= now_ms - limits.window_ms for one in begins))
+        begins += [now_ms - now_ms % slot_ms] * begun
         if not (awaited or evidence):
             assert not state.on_probation
             return
         evidence = min(max(0.0, evidence + begun * others + blocks * (reached - others)), 4 * log(10_000))
-        awaited = max(0, awaited - begun)
         is_open = evidence > 0 if is_open else evidence >= log(10_000)
         assert (breaker.held, state.awaited) == (Held.ALL if is_open else Held.NONE, awaited)
         assert state.evidence == pytest.approx(evidence)

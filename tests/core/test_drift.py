@@ -11,6 +11,8 @@ from detector.contract.events import SessionEvent
 from detector.core.drift import (
     ACTIONS,
     LEAST_EVENTS,
+    MOST_PAIRS,
+    MUCH,
     NOTHING,
     PAIRS,
     REACHED,
@@ -41,7 +43,7 @@ def even(encoding: Encoding) -> Reference:
     return Reference({name: (1 / count,) * count for name, _, count in bins}, (1, 12))
 
 
-@given(log=logs(listings=True), size=st.integers(1, 20))
+@given(log=logs(listings=True, step_ups=True), size=st.integers(1, 20))
 def test_what_is_counted_does_not_depend_on_the_batches(log: list[Entry], size: int) -> None:
     """Each scored event falls into one bin of each distribution, however the log is cut, and alerts are as without."""
     for encoding in (ENCODING, SIGNALLED):
@@ -105,6 +107,16 @@ def test_the_index_is_that_of_the_literature(
     assert stability_index(np.array(counts), shares) == pytest.approx(index, rel=1e-3)
 
 
+@pytest.mark.parametrize("events", [LEAST_EVENTS, 100_000])
+@pytest.mark.parametrize("actions", [30, 1_000, 60_000])
+def test_chance_alone_is_no_drift_however_many_actions_there_are(actions: int, events: int) -> None:
+    """Events drawn from the very shares of the reference are far from the limit: most of the actions come once or never."""
+    for weights in (np.ones(actions), 1 / np.arange(1, actions + 1)):
+        shares = weights / weights.sum()
+        drawn = np.random.default_rng(7).multinomial(events, shares)
+        assert stability_index(drawn, tuple(shares)) < MUCH / 3
+
+
 def test_the_window_slides_by_event_time() -> None:
     """What is older than the window counts no more; a partition that is behind counts with the newest while it may."""
     window, one = DriftWindow(SLOTS), Tally(1, {ACTIONS: np.array([1, 0])})
@@ -141,3 +153,12 @@ def test_a_reference_of_other_bins_is_refused(changes: dict[str, tuple[float, ..
     shares = {name: one for name, one in changed.items() if one is not None}
     with pytest.raises(ValueError, match="for drift"):
         check_reference(Reference(shares, good.pairs), ENCODING)
+
+
+@pytest.mark.parametrize("pairs", [(), (12, 1), (1, 1), (-1, 1), (1, 10**30), tuple(range(MOST_PAIRS + 1))])
+def test_pairs_that_no_training_writes_are_refused(pairs: tuple[int, ...]) -> None:
+    """Each has a bin of its own and is searched for in each batch: some, rising, of codes that there are."""
+    good = even(ENCODING)
+    shares = good.shares | {PAIRS: (1 / (len(pairs) + 1),) * (len(pairs) + 1)}
+    with pytest.raises(ValueError, match="pairs of actions for drift"):
+        check_reference(Reference(shares, pairs), ENCODING)

@@ -117,6 +117,21 @@ def test_a_confirmed_fraud_denies_the_account_for_a_time() -> None:
     assert undone.suppressed == {Suppression.ALLOW_LIST: 1}
 
 
+@pytest.mark.parametrize("begins_with", ["TRANSFER_LARGE", "LOGIN"])
+def test_a_verdict_that_comes_again_changes_nothing(begins_with: str) -> None:
+    """Published twice, or read again days later: the account's time is not longer, nor does it begin anew.
+
+    Be the session one that an alert is known of, or not.
+    """
+    log = Log()
+    log.read(event("s", begins_with, BEGIN_MS), verdict("s", FRAUD))
+    listed = dict(log.partition.listed)
+    for later_ms in (DAY_MS // 2, 3 * DAY_MS):
+        log.read(event("other", "LOGIN", BEGIN_MS + later_ms), verdict("s", FRAUD))
+        assert log.partition.listed == listed
+    assert told(log.read(event("s", "LOGIN", BEGIN_MS + 4 * DAY_MS, 1))) == []
+
+
 @pytest.mark.parametrize("listing", Listing)
 def test_the_operators_word_stands_above_a_verdicts(listing: Listing) -> None:
     """An account that was listed by command stays so, whatever is found of its sessions."""
@@ -270,3 +285,28 @@ def test_without_a_time_what_was_learned_in_the_day_before_the_alert_is_forgotte
     *_, thief, own = seen
     assert (thief == NEW) == is_judged
     assert own > NEW
+
+
+def test_a_fraud_that_is_told_again_makes_its_account_forget_once() -> None:
+    """What the customer has learned since the verdict stays known, however often it comes."""
+    seen: list[int] = []
+    place = [one.name for one in SIGNALLED.signals.declared].index("device")
+
+    def watching(windows: NDArray[np.void]) -> NDArray[np.float32]:
+        seen.extend(int(one["signals"][0, place]) for one in windows if np.count_nonzero(one["action"]) == 1)
+        return score(windows)
+
+    log: list[tuple[SessionEvent | Control, tuple[Value, ...]]] = [
+        of_account("1", 0, "LOGIN", "own"),
+        of_account("s", 40, "LOGIN", "thief"),
+        of_account("s", 40.1, "TRANSFER_SMALL", "thief"),
+        (verdict("s", FRAUD, 1), ()),
+        of_account("3", 42, "LOGIN", "new phone"),
+        of_account("4", 44, "LOGIN", "own"),
+        (verdict("s", FRAUD, 1), ()),
+        of_account("5", 46, "LOGIN", "new phone"),
+    ]
+    entries = [Entry(at, 0, one, fields=fields) for at, (one, fields) in enumerate(log)]
+    runs = pipeline(watching, policy=REVIEWING, limits=SessionLimits(), encoding=SIGNALLED)
+    list(runs.over(Partition(), entries, SOURCE, 1))
+    assert seen[-1] > NEW

@@ -21,8 +21,8 @@ from producer.behaviour.session import stream
 SOURCE = ("session-actions", 0)
 BREAKER = BreakerLimits(max_block_share=0.25, min_blocks=100, window_ms=600_000, probation_sessions=500)
 BEGIN_MS = 1_790_000_000_000
-PROVEN_BY = 1_000
-"""Lawful days before the wave, in sessions: twice the probation."""
+PROVEN_BY = 3_000
+"""Lawful days before the wave, in sessions: the probation, and what begins in a window at three sessions a second."""
 
 
 @pytest.fixture(scope="module")

@@ -139,6 +139,29 @@ def test_a_new_action_is_told() -> None:
     assert registry.get_sample_value("detector_drift_expected_share", {"share": "unknown_actions"}) == 0
 
 
+def test_unknown_actions_count_where_a_batch_has_no_others() -> None:
+    """A quiet topic is read an event at a time: each that is dead-lettered for its action counts like any."""
+    model, against = watched()
+    registry = CollectorRegistry()
+    drift = Drift(registry)
+    drift.watch(against, WINDOW_MS)
+    processor = processor_of(model, DetectorConfig(partitions=1), watched=against)
+    actions = ["LOGIN", "SCAN_CHEQUE", "SCAN_CHEQUE", "LOGOUT"]
+    values = [
+        msgspec.json.encode(
+            {"event_id": f"{at}", "session_id": "s", "account_id": "a", "action": one, "occurred_at_ms": at}
+        )
+        for at, one in enumerate(actions)
+    ]
+    batches = [
+        {TopicPartition("in", 0): [LoggedLine("in", 0, at, at, b"k", one)]} for at, one in enumerate(values)
+    ]
+    for processed in replay(batches, processor):
+        drift.add(processed)
+    assert registry.get_sample_value("detector_drift_share", {"share": "unknown_actions"}) == 0.5
+    assert registry.get_sample_value("detector_drift_events") == len(actions)
+
+
 def test_the_alert_rules_have_the_same_limits() -> None:
     """What the console calls drift, an alert rule does."""
     groups = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8"))["groups"]

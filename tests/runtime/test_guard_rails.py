@@ -77,7 +77,7 @@ def test_a_bad_model_is_held_back_through_a_crash(make_stack: Callable[..., Stac
         assert "circuit breaker closed" not in again.log.read_text()
     of_bad = list(stack.alerts())
     spans: dict[TopicPartition, Span] = {TopicPartition(stack.config.input_topic, 0): (0, 400 * 3)}
-    stack.publish(sessions(400, 1_000))
+    stack.publish(sessions(400, 1_300))
     with stack.worker() as mended:
         stack.wait_until_processed()
         mended.wait_until_logged("circuit breaker closed")
@@ -96,21 +96,21 @@ def test_a_bad_model_is_held_back_through_a_crash(make_stack: Callable[..., Stac
     assert len(of_bad) == 400  # one for each session
     assert [alert.decision for alert in of_bad] == [Decision.BLOCK] * 9 + [Decision.CHALLENGE] * 391
     assert all(alert.cause is Cause.CIRCUIT_BREAKER for alert in of_bad[9:])
-    assert [alert.decision for alert in found[400:]] == [Decision.BLOCK] * 60  # each tenth session
+    assert [alert.decision for alert in found[400:]] == [Decision.BLOCK] * 90  # each tenth session
 
 
 def test_a_wave_is_blocked_by_a_proven_model_through_a_crash(make_stack: Callable[..., Stack]) -> None:
     """Three of ten sessions are attacks, twenty of them in a row: all are blocked, whoever reads on."""
     stack = make_stack(partitions=1)
-    stack.publish(sessions(0, 600))
+    stack.publish(sessions(0, 900))
     with stack.worker():
         stack.wait_until_processed()
-    wave = [*range(600, 620), *(number for number in range(620, 1_600) if number % 10 < 3)]
+    wave = [*range(900, 920), *(number for number in range(920, 1_900) if number % 10 < 3)]
     attacks = set(wave)
     stack.publish(
         [
             one
-            for number in range(600, 1_600)
+            for number in range(900, 1_900)
             for one in session(number, ATTACK if number in attacks else NORMAL)
         ]
     )
