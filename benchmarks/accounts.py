@@ -15,7 +15,8 @@ from rich.table import Table
 
 from detector.contract.actions import ENDS_SESSION
 from detector.contract.events import encode_event
-from detector.core.profile import Profile, largest_bytes, tag_of
+from detector.core.plan import largest_bytes
+from detector.core.profile import Profile, tag_of
 from detector.core.signals import Signals
 from producer.behaviour.interleave import interleave
 from producer.behaviour.lives.stream import sessions

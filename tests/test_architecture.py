@@ -151,10 +151,10 @@ def test_contract_and_core_do_no_io(package: str, libraries: set[str]) -> None:
 
 
 def test_the_console_is_a_subscriber_like_any_other() -> None:
-    """The console knows the contract, how to subscribe and how to explain, and nothing of how alerts come about; nor do others know it."""
+    """The console knows the contract, how to subscribe, to explain and to give a verdict, and nothing of how alerts come about; nor do others know it."""
     allowed = {
         "detector.runtime.subscription", "detector.runtime.config", "detector.core.explaining",
-        "detector.model.at_hand", "detector.model.artifact",
+        "detector.model.at_hand", "detector.model.artifact", "detector.runtime.verdicts", "detector.runtime.recovery",
     }  # fmt: skip
     behind = {"detector.runtime", "detector.core", "detector.model"}
     for path in modules():

@@ -11,7 +11,7 @@ import click
 import msgspec
 import pytest
 
-from detector.console.config import TOKEN_VARIABLE
+from detector.console.config import ANALYST_TOKEN_VARIABLE, TOKEN_VARIABLE
 from detector.contract.alerts import decode_alert
 from detector.contract.control import decode_control, is_control
 from detector.contract.events import decode_event
@@ -165,7 +165,7 @@ def test_commands_were_found() -> None:
 def test_variables_and_files_that_are_named_exist(document: Path) -> None:
     """Environment variables of ours are read by some command, and paths of the repository are there."""
     known = {str(parameter.envvar) for command in _every(COMMANDS.values()) for parameter in command.params}
-    known.add(TOKEN_VARIABLE)
+    known |= {TOKEN_VARIABLE, ANALYST_TOKEN_VARIABLE}
     text = document.read_text()
     assert set(re.findall(r"\b(?:DETECTOR|PRODUCER)_[A-Z_]+\b", text)) <= known
     for span in _SPAN.findall(_FENCE.sub("", text)):

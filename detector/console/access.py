@@ -23,7 +23,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from detector.console.config import ConsoleConfig
 
 _LOG = logging.getLogger(__name__)
-VIEWER = "viewer"
+VIEWER, ANALYST = "viewer", "analyst"
+RIGHTS_HEADER = "Console-Rights"
+"""What the one who asks may do, in the answer of a session."""
 SESSION_MAX_AGE_S = 12 * 3600
 
 SECURITY_HEADERS = {
@@ -43,7 +45,7 @@ SECURITY_HEADERS = {
 
 def access(config: ConsoleConfig) -> list[Middleware]:
     """Return what a request passes before it is answered, the outermost first."""
-    authentication = Middleware(AuthenticationMiddleware, backend=_Access(config.token))
+    authentication = Middleware(AuthenticationMiddleware, backend=_Access(config.token, config.analyst_token))
     if config.token is None:
         # A foreign page that points its own name at this machine (DNS rebinding) would else read along.
         hosts = ["127.0.0.1", "localhost", "[::1]", "::1", config.host]
@@ -52,7 +54,11 @@ def access(config: ConsoleConfig) -> list[Middleware]:
     session = Middleware(
         SessionMiddleware,
         # Another token ends every session; the cookie says nothing of the token.
-        secret_key=hmac.digest(config.token.encode(), b"session-detector console session", "sha256").hex(),
+        secret_key=hmac.digest(
+            f"{config.token} {config.analyst_token or ''}".strip().encode(),
+            b"session-detector console session",
+            "sha256",
+        ).hex(),
         session_cookie="__Host-console",
         max_age=SESSION_MAX_AGE_S,
         same_site="strict",
@@ -68,26 +74,33 @@ def ends_s(connection: HTTPConnection) -> float | None:
 
 
 class _Access(AuthenticationBackend):
-    """Anybody, where there is no token; else who presents it, or did and has the cookie."""
+    """Anybody, where there is no token; else who presents one, or did and has the cookie."""
 
-    def __init__(self, token: str | None) -> None:
+    def __init__(self, token: str | None, analyst_token: str | None) -> None:
         self._token = token
+        self._analyst_token = analyst_token
 
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser] | None:
+        if self._analyst_token is not None and (
+            conn.session.get(ANALYST) or _presented(conn, self._analyst_token)
+        ):
+            return AuthCredentials([VIEWER, ANALYST]), SimpleUser(ANALYST)
         if self._token is None or conn.session.get(VIEWER) or _presented(conn, self._token):
             return AuthCredentials([VIEWER]), SimpleUser(VIEWER)
         return None
 
 
 class SignIn:
-    """Exchanges the token for a cookie, ends it, and tells whether there is need of one.
+    """Exchanges a token for a cookie, ends it, and tells whether there is need of one.
 
     Args:
         token: None if the console asks for none.
+        analyst_token: of who may give verdicts; None if nobody may.
     """
 
-    def __init__(self, token: str | None) -> None:
+    def __init__(self, token: str | None, analyst_token: str | None = None) -> None:
         self._token = token
+        self._analyst_token = analyst_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -97,16 +110,21 @@ class SignIn:
     def _answer(self, request: Request) -> Response:
         if request.method in {"GET", "HEAD"}:
             allowed = has_required_scope(request, [VIEWER])
-            return Response(status_code=204 if allowed else 401)
+            rights = " ".join(request.auth.scopes)
+            return Response(status_code=204 if allowed else 401, headers={RIGHTS_HEADER: rights})
         if self._token is None:
             return PlainTextResponse("this console asks for no token\n", 404)
         if request.method == "DELETE":
             request.session.clear()
             return Response(status_code=204)
-        if not _presented(request, self._token):
+        is_analyst = self._analyst_token is not None and _presented(request, self._analyst_token)
+        if not (is_analyst or _presented(request, self._token)):
             _LOG.warning("a sign-in from %s was refused", request.client.host if request.client else "?")
             return PlainTextResponse("wrong token\n", 401, {"WWW-Authenticate": "Bearer"})
+        request.session.clear()
         request.session[VIEWER] = int(time.time())
+        if is_analyst:
+            request.session[ANALYST] = True
         return Response(status_code=204)
 
 

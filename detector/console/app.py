@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -16,15 +16,19 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from detector.console.access import VIEWER, SignIn, WithSecurityHeaders, access
+from detector.console.access import ANALYST, VIEWER, SignIn, WithSecurityHeaders, access
 from detector.console.board import About, Board, Link, LinkState
 from detector.console.config import ConsoleConfig
 from detector.console.explanations import Explanations
 from detector.console.feed import Feed
 from detector.console.figures import EVERY_S, WorkerReader
 from detector.console.streams import Streams
+from detector.console.verdicts import Verdicts
+from detector.contract.verdicts import Verdict
 from detector.model.at_hand import ModelsAtHand
+from detector.runtime.config import DetectorConfig
 from detector.runtime.subscription import RecentAlerts
+from detector.runtime.verdicts import publish_verdict
 
 _STATIC = Path(__file__).with_name("static")
 
@@ -49,11 +53,12 @@ def create_app(config: ConsoleConfig) -> ASGIApp:
     routes = [
         Route("/", _page),
         Route("/login", _login_page),
-        Route("/session", SignIn(config.token), methods=["GET", "POST", "DELETE"]),
-        Route("/stream", _ForViewers(Streams(board)), methods=["GET"]),
+        Route("/session", SignIn(config.token, config.analyst_token), methods=["GET", "POST", "DELETE"]),
+        Route("/stream", _For(VIEWER, Streams(board)), methods=["GET"]),
+        Route("/verdicts", _For(ANALYST, Verdicts(board, _publisher(config))), methods=["POST"]),
         Route(
             "/explanations/{alert_id:path}",
-            _ForViewers(Explanations(board, ModelsAtHand(config.models))),
+            _For(VIEWER, Explanations(board, ModelsAtHand(config.models))),
             methods=["GET"],
         ),
         Route("/healthz", _healthz),
@@ -64,13 +69,26 @@ def create_app(config: ConsoleConfig) -> ASGIApp:
     return WithSecurityHeaders(app)
 
 
-class _ForViewers:
-    def __init__(self, app: ASGIApp) -> None:
+def _publisher(config: ConsoleConfig) -> Callable[[Verdict], None]:
+    settings = DetectorConfig(
+        bootstrap_servers=config.bootstrap_servers,
+        alerts_topic=config.topic,
+        verdicts_topic=config.verdicts_topic,
+    )
+    return partial(publish_verdict, settings)
+
+
+class _For:
+    def __init__(self, right: str, app: ASGIApp) -> None:
+        self._right = right
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        allowed = has_required_scope(Request(scope), [VIEWER])
-        await (self._app if allowed else PlainTextResponse("sign in\n", 401))(scope, receive, send)
+        request, refused = Request(scope), PlainTextResponse("sign in\n", 401)
+        if has_required_scope(request, [VIEWER]):
+            refused = PlainTextResponse("not yours to do\n", 403)
+        allowed = has_required_scope(request, [self._right])
+        await (self._app if allowed else refused)(scope, receive, send)
 
 
 class _Files(StaticFiles):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from detector.console.config import SEND_TIMEOUT_S, ConsoleConfig, read_token
-from detector.contract.topics import ALERTS_TOPIC
+from detector.console.config import ANALYST_TOKEN_VARIABLE, SEND_TIMEOUT_S, ConsoleConfig, read_token
+from detector.contract.topics import ALERTS_TOPIC, VERDICTS_TOPIC
 from detector.runtime.config import ConfigurationError
 
 _LOG = logging.getLogger(__name__)
@@ -47,6 +47,14 @@ MAX_CONNECTIONS = 200
     help="File with the token that viewers must present; or set DETECTOR_CONSOLE_TOKEN.",
 )
 @click.option(
+    "--analyst-token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="DETECTOR_CONSOLE_ANALYST_TOKEN_FILE",
+    show_envvar=True,
+    help="File with the token of those who may give verdicts; or set DETECTOR_CONSOLE_ANALYST_TOKEN. Without, nobody may.",
+)
+@click.option("--verdicts-topic", default=VERDICTS_TOPIC, envvar="DETECTOR_VERDICTS_TOPIC", show_envvar=True)
+@click.option(
     "--metrics-url",
     "metrics_urls",
     multiple=True,
@@ -76,13 +84,15 @@ def console(
     host: str,
     port: int,
     token_file: Path | None,
+    analyst_token_file: Path | None,
+    verdicts_topic: str,
     metrics_urls: tuple[str, ...],
     keep: int,
     models: Path | None,
 ) -> None:
     """Serve a web page that shows alerts as they commit, until SIGTERM or SIGINT.
 
-    Read-only. It listens on loopback, unless a token is set that every viewer must present.
+    Read-only, but for verdicts by who has the token for them. It listens on loopback, unless a token is set that every viewer must present.
     """
     missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
@@ -104,6 +114,8 @@ def console(
             host=host,
             port=port,
             token=read_token(os.environ, token_file),
+            analyst_token=read_token(os.environ, analyst_token_file, ANALYST_TOKEN_VARIABLE),
+            verdicts_topic=verdicts_topic,
             metrics_urls=metrics_urls,
             keep=keep,
             models=models,

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from detector.contract.topics import VERDICTS_TOPIC
 from detector.runtime.config import ConfigurationError
 
 TOKEN_VARIABLE = "DETECTOR_CONSOLE_TOKEN"  # noqa: S105  the variable's name
+ANALYST_TOKEN_VARIABLE = "DETECTOR_CONSOLE_ANALYST_TOKEN"  # noqa: S105  likewise
 SEND_TIMEOUT_S = 60.0
 """A page that takes nothing for so long is cut off."""
 MIN_TOKEN_CHARS = 16
@@ -26,6 +28,8 @@ class ConsoleConfig:
         host: address, or name of one, to listen on.
         port: 0 takes a free one.
         token: what a viewer must present; None asks for none, which only loopback may.
+        analyst_token: what who gives verdicts must present in its place; None lets nobody.
+        verdicts_topic: where verdicts go.
         metrics_urls: of the workers' /metrics.
         keep: most alerts held in memory, the newest.
         models: folder of models that alerts may name, beside the packaged ones.
@@ -42,17 +46,17 @@ class ConsoleConfig:
     metrics_urls: tuple[str, ...]
     keep: int
     models: Path | None
+    analyst_token: str | None = field(default=None, repr=False)
+    verdicts_topic: str = VERDICTS_TOPIC
 
     def __post_init__(self) -> None:
         """Check the bounds."""
-        if self.token is not None and len(self.token) < MIN_TOKEN_CHARS:
+        for token in filter(None, (self.token, self.analyst_token)):
+            _check(token)
+        if self.analyst_token is not None and self.token in {None, self.analyst_token}:
             raise ConfigurationError(
-                f"the console's token has {len(self.token)} characters: expected at least {MIN_TOKEN_CHARS}, "
-                'random. python -c "import secrets; print(secrets.token_urlsafe(32))" makes one'
-            )
-        if self.token is not None and not (self.token.isascii() and self.token.isprintable()):
-            raise ConfigurationError(
-                "the console's token has characters that no HTTP header can carry: use ASCII"
+                f"there is a token for verdicts: expected another one for who only looks on; set {TOKEN_VARIABLE} or "
+                "--token-file"
             )
         if self.token is None and not self.loopback:
             raise ConfigurationError(
@@ -81,17 +85,31 @@ class ConsoleConfig:
         return ipaddress.ip_address(self.address[1].partition("%")[0]).is_loopback
 
 
-def read_token(environment: Mapping[str, str], path: Path | None) -> str | None:
+def _check(token: str) -> None:
+    if len(token) < MIN_TOKEN_CHARS:
+        raise ConfigurationError(
+            f"the console's token has {len(token)} characters: expected at least {MIN_TOKEN_CHARS}, "
+            'random. python -c "import secrets; print(secrets.token_urlsafe(32))" makes one'
+        )
+    if not (token.isascii() and token.isprintable()):
+        raise ConfigurationError(
+            "the console's token has characters that no HTTP header can carry: use ASCII"
+        )
+
+
+def read_token(
+    environment: Mapping[str, str], path: Path | None, variable: str = TOKEN_VARIABLE
+) -> str | None:
     """Return the token of the file or else of the environment; None if neither is set.
 
     Raises:
         ConfigurationError: the file can't be read, or both are set.
     """
-    given = environment.get(TOKEN_VARIABLE)
+    given = environment.get(variable)
     if path is None:
         return given or None
     if given:
-        raise ConfigurationError(f"both --token-file and {TOKEN_VARIABLE} are set: expected one of them")
+        raise ConfigurationError(f"both a file and {variable} are set: expected one of them")
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeError) as error:

@@ -13,6 +13,8 @@ TIMEOUT_S = 2.0
 MAX_BYTES = 4 * 1024 * 1024
 """A worker with a thousand partitions has a tenth of it."""
 
+_OF_BLOCKS = {"window": "week", "decision": "BLOCK"}
+
 
 class Shadow(msgspec.Struct, frozen=True, kw_only=True):
     """A challenger and where it judges otherwise than the model that decides, since the worker's start.
@@ -48,6 +50,7 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
         live_sessions: in its memory.
         refused_models: changed model files that it did not take.
         lost_events: input records that retention deleted before they were read.
+        judged: sessions blocked in the last week, by model and by what they were found to be; NONE as long as nothing is.
         drifted: in what its traffic of late differs from what its model was trained on.
         detail: why it did not answer.
     """
@@ -68,6 +71,7 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     recoveries: int = 0
     refused_models: int = 0
     lost_events: int = 0
+    judged: dict[str, dict[str, int]] = {}
     drifted: list[str] = []
     detail: str = ""
 
@@ -123,6 +127,10 @@ def _reading(name: str, ready: bool | None, samples: Sequence[Any]) -> Reading: 
     def info(metric: str) -> dict[str, str]:
         return next((dict(s.labels) for s in samples if s.name == metric), {})
 
+    judged: dict[str, dict[str, int]] = {}
+    for one in samples:
+        if one.name == "detector_alerted_sessions" and _OF_BLOCKS.items() <= one.labels.items():
+            judged.setdefault(one.labels["model"], {})[one.labels["verdict"]] = int(one.value)
     challenger = info("detector_shadow_model_info")  # without labels: none
     both, reached, below = "detector_shadow_scores_total", "reached", "below"
     shadow = Shadow(
@@ -149,6 +157,7 @@ def _reading(name: str, ready: bool | None, samples: Sequence[Any]) -> Reading: 
         recoveries=total("detector_recoveries_total"),
         refused_models=total("detector_model_reloads_total", outcome="refused"),
         lost_events=total("detector_lost_offsets_total"),
+        judged=judged,
         drifted=[s.labels["of"] for s in samples if s.name == "detector_drifted" and s.value],
     )
     buckets = [s for s in samples if s.name == "detector_alert_latency_seconds_bucket"]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.contract.actions import ENDS_SESSION
-from detector.core.profile import largest_bytes
+from detector.core.plan import largest_bytes
 from detector.core.session import MAX_STEPS_BYTES
 from detector.core.signals import Signal, Signals
 

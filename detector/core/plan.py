@@ -6,8 +6,17 @@ from functools import lru_cache
 from math import inf
 from typing import Final, NamedTuple
 
+from detector.core.session import HEAD_BYTES
 from detector.core.signals import BUILT_IN, FIRST, OF_ACTION, OF_BEGIN, Kind, Signal, Signals
 
+MAX_SLOTS: Final = 3
+"""Sessions of an account that wait at a time. One more takes the place of the longest unseen, which teaches nothing."""
+MAX_WAITING: Final = 16
+"""Values that wait in a slot; what comes beyond is not learned."""
+HOURS: Final = 12
+"""Bins of the day, of two hours each (UTC)."""
+KNOWN, VALUE = struct.Struct("<II"), struct.Struct("<BI")
+"""How a known value is packed, and one that waits in a slot."""
 _ACTION, _BEGIN, FIELDS_FROM = BUILT_IN.index(OF_ACTION), BUILT_IN.index(OF_BEGIN), len(BUILT_IN)
 _OF_VALUES: Final = (Kind.LEVEL, Kind.MAGNITUDE, Kind.NOVELTY, Kind.CHANGE, Kind.DEVIATION)
 
@@ -110,3 +119,11 @@ def _noted(placed: Sequence[tuple[int, Signal, int]]) -> tuple[dict[str, Facts],
 
 
 plan_of = lru_cache(64)(Plan)
+
+
+def largest_bytes(signals: Signals) -> int:
+    """Return how many bytes a packed profile can take."""
+    plan = plan_of(signals)
+    known = sum(plan.most) * KNOWN.size
+    waiting = MAX_WAITING * VALUE.size if known else 0
+    return HEAD_BYTES + HOURS + plan.whole.size + known + MAX_SLOTS * (plan.slot.size + waiting)

@@ -20,8 +20,8 @@ from math import inf, log1p, log2, sqrt
 from typing import Final
 
 from detector.contract.fields import Value
-from detector.core.plan import FIELDS_FROM, Facts, plan_of
-from detector.core.session import HEAD_BYTES, PROFILE, head, pack
+from detector.core.plan import FIELDS_FROM, HOURS, KNOWN, MAX_SLOTS, MAX_WAITING, VALUE, Facts, plan_of
+from detector.core.session import PROFILE, head, pack
 from detector.core.signals import (
     ABSENT,
     FIRST,
@@ -33,10 +33,6 @@ from detector.core.signals import (
     value_hash,
 )
 
-MAX_SLOTS: Final = 3
-"""Sessions of an account that wait at a time. One more takes the place of the longest unseen, which teaches nothing."""
-MAX_WAITING: Final = 16
-"""Values that wait in a slot; what comes beyond is not learned."""
 OVER_AFTER_S: Final = 1_800
 """A session without an action for longer is over, unless sessions live for longer."""
 LEAST_SESSIONS: Final = 3
@@ -47,8 +43,6 @@ LEAST_WEIGHT: Final = 1 + MEMORY + MEMORY**2 - 1e-6
 """Of LEAST_SESSIONS that brought numbers, one after the other, as stored."""
 LEAST_SPREAD: Final = 0.25
 """Smallest standard deviation of a logarithm: who always paid the same sum may pay a quarter more."""
-HOURS: Final = 12
-"""Bins of the day, of two hours each (UTC)."""
 TAG_BYTES: Final = 4
 _BIN_S: Final = 7_200
 _DAY_S: Final = 86_400
@@ -58,7 +52,6 @@ _MAX_BIN: Final = 0xFF
 _ENDED, _BLOCKED, _CLEARED, _DOUBTED = 1, 2, 4, 8
 
 _UNCHANGED: Final = (ABSENT, FIRST)
-_KNOWN, _VALUE = struct.Struct("<II"), struct.Struct("<BI")
 _to_bytes, _of_bytes = struct.Struct("<f").pack, struct.Struct("<f").unpack
 
 
@@ -393,7 +386,7 @@ class Profile:
             parts.append(
                 plan.slot.pack(tag, slot.first_s, slot.last_s, slot.flags, len(slot.values), *slot.numbers)
             )
-            parts += [_VALUE.pack(*key) for key in slot.values]
+            parts += [VALUE.pack(*key) for key in slot.values]
         return b"".join(parts)
 
     def _unpack(self, packed: bytes) -> None:
@@ -403,15 +396,15 @@ class Profile:
         *numbers, slots = plan.whole.unpack_from(packed, at + HOURS)
         at += HOURS + plan.whole.size
         self._numbers, counts = numbers[: len(plan.blank)], numbers[len(plan.blank) :]
-        end = at + sum(counts) * _KNOWN.size
-        pairs = _KNOWN.iter_unpack(packed[at:end])
+        end = at + sum(counts) * KNOWN.size
+        pairs = KNOWN.iter_unpack(packed[at:end])
         self._known = [dict(islice(pairs, count)) for count in counts]
         at = end
         for _ in range(slots):
             tag, first_s, last_s, flags, count, *kept = plan.slot.unpack_from(packed, at)
             at += plan.slot.size
-            end = at + count * _VALUE.size
-            waiting = dict.fromkeys(_VALUE.iter_unpack(packed[at:end]))
+            end = at + count * VALUE.size
+            waiting = dict.fromkeys(VALUE.iter_unpack(packed[at:end]))
             self._slots[tag] = _Slot(first_s, last_s, flags, kept, waiting)
             at = end
 
@@ -420,11 +413,3 @@ def _single(value: float) -> float:
     """Round to single precision, as it is stored."""
     rounded: float = _of_bytes(_to_bytes(value))[0]
     return rounded
-
-
-def largest_bytes(signals: Signals) -> int:
-    """Return how many bytes a packed profile can take."""
-    plan = plan_of(signals)
-    known = sum(plan.most) * _KNOWN.size
-    waiting = MAX_WAITING * _VALUE.size if known else 0
-    return HEAD_BYTES + HOURS + plan.whole.size + known + MAX_SLOTS * (plan.slot.size + waiting)

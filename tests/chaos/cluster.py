@@ -53,6 +53,9 @@ ACCOUNTS: dict[str, Any] = {
     "breaker_max_block_share": 0.6,
     "breaker_probation_sessions": 40,
     "breaker_min_blocks": 20,
+    "max_alerted": 400,
+    "fraud_listing_ms": 120_000,
+    "cleared_listing_ms": 60_000,
 }
 """Likewise, of models with signals; old versions know no such settings. The breaker opens now and then."""
 FEWEST_WORKERS = 2

@@ -55,6 +55,7 @@ def test_the_traffic_is_bad_enough(tmp_path: Path) -> None:
         counted["expired accounts"] += histories.expired
         counted["evicted accounts"] += histories.evicted
         counted["duplicates"] += staged.duplicates
+        counted["verdicts"] += staged.verdicts
         counted["clamped"] += staged.clamped
         counted["expired"] += staged.expired
         counted["evicted"] += staged.evicted
@@ -66,6 +67,7 @@ def test_the_traffic_is_bad_enough(tmp_path: Path) -> None:
         "expired",
         "evicted",
         "step-ups",
+        "verdicts",
         Reason.MALFORMED,
         Reason.UNKNOWN_ACTION,
     } | accounts

@@ -11,6 +11,7 @@ import msgspec
 from kafka import KafkaProducer
 
 from detector.contract.events import SessionAction, SessionEvent, encode_event
+from detector.contract.verdicts import Finding, Verdict, encode_verdict
 from producer.behaviour import seed as seed_preset
 from producer.behaviour.interleave import interleave, schedule
 from producer.behaviour.session import stream
@@ -52,8 +53,22 @@ def traffic(seed: int, start_ms: int) -> Iterator[tuple[bytes, bytes | None]]:
             sent = msgspec.structs.replace(event, action="FLY")
         elif draw < 0.08:
             yield b"garbage", rng.choice([*_GARBAGE, None])
+        elif draw < 0.085 and recent:  # what a session was found to be, rightly or not
+            yield event.account_id.encode(), encode_verdict(_verdict(rng.choice(recent), rng))
         yield sent.account_id.encode(), encode_event(sent)
         recent = [*recent[-_REMEMBERED:], event]
+
+
+def _verdict(event: SessionEvent, rng: random.Random) -> Verdict:
+    return Verdict(
+        verdict_id=f"v-{event.event_id}",
+        account_id=event.account_id,
+        session_id=event.session_id,
+        verdict=rng.choice(list(Finding)),
+        by="chaos",
+        decided_at_ms=event.occurred_at_ms + rng.randrange(_LATE_MS),
+        first_event_at_ms=rng.choice([None, event.occurred_at_ms]),
+    )
 
 
 def _of_an_account(acted: SessionEvent, rng: random.Random) -> SessionAction:

@@ -7,13 +7,11 @@ from itertools import takewhile
 from math import log1p, sqrt
 
 from detector.contract.fields import Value
+from detector.core.plan import HOURS, MAX_SLOTS, MAX_WAITING
 from detector.core.profile import (
-    HOURS,
     LEAST_SESSIONS,
     LEAST_SPREAD,
     LEAST_WEIGHT,
-    MAX_SLOTS,
-    MAX_WAITING,
     MEMORY,
     OVER_AFTER_S,
 )

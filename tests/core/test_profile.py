@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.contract.fields import Value
-from detector.core.profile import OVER_AFTER_S, Profile, largest_bytes, tag_of
+from detector.core.plan import largest_bytes
+from detector.core.profile import OVER_AFTER_S, Profile, tag_of
 from detector.core.signals import FIRST, Kind, Signal, Signals
 from tests.core.plain_profile import PlainProfile
 from tests.core.strategies import SIGNALS

@@ -13,7 +13,7 @@ from detector.model.artifact import packaged_model_path
 from detector.runtime.config import DetectorConfig
 from detector.runtime.permissions import Role, permissions
 from tests.conftest import UniqueName
-from tests.runtime.stack import PATIENCE_S, Stack
+from tests.runtime.stack import PATIENCE_S, Stack, alerts_of
 from tests.runtime.test_end_to_end import records, sessions, valid
 from tests.security.conftest import PASSWORD, SecuredBroker
 
@@ -34,6 +34,11 @@ RUNS: dict[Role, tuple[str, ...]] = {
         "detector backtest --model seed --model default --topic {input}",
     ),
     Role.EXPLAIN: ("detector explain --follow --max 1",),
+    Role.VERDICT: (
+        "detector verdict --by x --session s --account a fraud",
+        "detector verdict --by x --alert {alert} lawful",
+    ),
+    Role.RELAY_VERDICTS: ("detector relay-verdicts --max 1",),
 }
 """What a role does; the detector itself is in tests/security/test_secured_broker.py."""
 
@@ -46,6 +51,7 @@ def run(
         "DETECTOR_GROUP": config.group,
         "DETECTOR_INPUT_TOPIC": config.input_topic,
         "DETECTOR_ALERTS_TOPIC": config.alerts_topic,
+        "DETECTOR_VERDICTS_TOPIC": config.verdicts_topic,
         "PRODUCER_TOPIC": config.input_topic,
     }
     return subprocess.run(
@@ -71,6 +77,9 @@ def config(secured: SecuredBroker, tmp_path_factory: pytest.TempPathFactory) -> 
         "detector accounts deny a-0",
         "detector redrive --max 1",
         "detector explain --follow --max 1",
+        "detector verdict --by x --session s --account a fraud",
+        "detector verdict --by x --session s --account a lawful",
+        "detector relay-verdicts --max 1",
     ):
         done = run(command, stack.config, {"KAFKA_BOOTSTRAP_SERVERS": secured.plain})
         assert done.returncode == 0, done.stderr
@@ -91,7 +100,10 @@ def test_a_role_works_with_its_rights_and_no_others(
     secured.set_password(user, PASSWORD)
     secured.allow(user, needed)
     environment = secured.sasl_environment("SCRAM-SHA-512", user)
-    commands = [one.format(folder=tmp_path, input=config.input_topic) for one in RUNS[role]]
+    (alert, *_) = alerts_of(replace(config, bootstrap_servers=secured.plain))
+    commands = [
+        one.format(folder=tmp_path, input=config.input_topic, alert=alert.alert_id) for one in RUNS[role]
+    ]
     for command in commands:
         done = run(command, config, environment)
         assert done.returncode == 0, f"{command}\n{done.stderr}"

@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from detector.core.encoding import Encoding
-from detector.core.profile import Profile, largest_bytes, tag_of
+from detector.core.plan import largest_bytes
+from detector.core.profile import Profile, tag_of
 from detector.core.signals import ABSENT, FIRST, UNKNOWN, Kind, Signal, Signals
 from producer.behaviour.lives import stream as lives
 from producer.behaviour.lives.stream import LivesBehaviour

@@ -1,6 +1,7 @@
 // One alert: why, the score after each action, the session with its gaps, and where it comes from.
 
 import { $, DAY_MS, bar, cause, chip, drawing, duration, element, gapText, numbers, risk, shortTime, signed, time } from "./dom.js";
+import { verdict } from "./verdict.js";
 
 export const href = (alert) => `#alert=${encodeURIComponent(alert.alert_id)}`;
 
@@ -15,6 +16,7 @@ export function detail(alert, others) {
     element("section", { id: "why" }, ...why(alert)),
     ...((alert.scores ?? []).length > 1 ? [element("h3", {}, "Score after each action"), chart(alert)] : []),
     element("section", { id: "session" }, ...timeline(alert)),
+    ...verdict(alert),
     ...related(alert, others),
     element("h3", {}, "Alert"), facts(alert),
     element("details", { class: "raw" }, element("summary", {}, "As on the topic"), element("pre", { tabindex: "0", role: "region", "aria-label": "The alert as JSON" }, JSON.stringify(alert, null, 2))),

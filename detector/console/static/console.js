@@ -4,6 +4,7 @@ import { $, element, shortTime } from "./dom.js";
 import { chart, detail, showExplanation } from "./alert.js";
 import { filter, find, mark, mostKept, neighbour, others, reset, setReading, stillReading, take, togglePause } from "./list.js";
 import { showFigures } from "./health.js";
+import { askForRights } from "./verdict.js";
 
 let selected = null;
 let link = { link: "connecting", since_ms: Date.now(), detail: "" };
@@ -155,4 +156,4 @@ addEventListener("keydown", (event) => {
 });
 tellKeys();
 route();
-listen();
+askForRights().then(listen);

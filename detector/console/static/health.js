@@ -1,6 +1,7 @@
 // How the workers fare, and what is wrong with them.
 
 import { $, drawing, duration, element, numbers } from "./dom.js";
+import { showJudged } from "./verdict.js";
 
 export function showFigures(figures) {
   const up = figures.workers.filter((worker) => worker.up);
@@ -23,6 +24,7 @@ export function showFigures(figures) {
   $("workers").replaceChildren(...figures.workers.map(workerRow));
   put("model", [...new Set(up.filter((worker) => worker.model.name).map((worker) => named(worker.model)))].join(", "));
   showConditions(figures.conditions);
+  showJudged(up);
   showShadow(up.map((worker) => worker.shadow).filter(Boolean));
   sparkline(figures.history);
 }
