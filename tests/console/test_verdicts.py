@@ -190,7 +190,7 @@ def test_what_workers_say_of_verdicts_is_read_by_model() -> None:
             return (await read_worker(f"http://127.0.0.1:{health.port}/metrics", client)).worker
 
     try:
-        assert asyncio.run(read()).judged == {"m:ab": {"FRAUD": 2, "NONE": 1}}
+        assert asyncio.run(read()).judged == {"m:ab": {"FRAUD": 2, "LAWFUL": 0, "NONE": 1}}
         metrics.forget(0)
         assert asyncio.run(read()).judged == {}
     finally:

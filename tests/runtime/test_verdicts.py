@@ -154,7 +154,8 @@ def figures(worker: Worker, window: str = "week") -> dict[tuple[str, str], float
         if one.labels["window"] == window:
             assert one.labels["model"].startswith("seed-lstm:")
             found[one.labels["decision"], one.labels["verdict"]] += int(one.value)
-    return dict(found)
+    assert {verdict for _, verdict in found} == ({"FRAUD", "LAWFUL", "NONE"} if found else set())
+    return {labels: count for labels, count in found.items() if count}
 
 
 def test_verdicts_come_back_into_the_state_and_stay_there(make_stack: MakeStack) -> None:
