@@ -87,7 +87,7 @@ def verdict(
         )
         decode_verdict(encode_verdict(given))  # its bounds
         publish_verdict(config, given)
-    except MalformedVerdictError as error:
+    except (MalformedVerdictError, UnicodeEncodeError) as error:
         raise click.UsageError(str(error)) from error
     except (TopicsUnfitError, KafkaError) as error:
         raise click.ClickException(f"{type(error).__name__}: {error}") from error

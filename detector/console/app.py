@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -24,9 +24,7 @@ from detector.console.feed import Feed
 from detector.console.figures import EVERY_S, WorkerReader
 from detector.console.streams import Streams
 from detector.console.verdicts import Verdicts
-from detector.contract.verdicts import Verdict
 from detector.model.at_hand import ModelsAtHand
-from detector.runtime.config import DetectorConfig
 from detector.runtime.subscription import RecentAlerts
 from detector.runtime.verdicts import publish_verdict
 
@@ -55,7 +53,11 @@ def create_app(config: ConsoleConfig) -> ASGIApp:
         Route("/login", _login_page),
         Route("/session", SignIn(config.token, config.analyst_token), methods=["GET", "POST", "DELETE"]),
         Route("/stream", _For(VIEWER, Streams(board)), methods=["GET"]),
-        Route("/verdicts", _For(ANALYST, Verdicts(board, _publisher(config))), methods=["POST"]),
+        Route(
+            "/verdicts",
+            _For(ANALYST, Verdicts(board, lambda one: publish_verdict(config.publishing, one))),
+            methods=["POST"],
+        ),
         Route(
             "/explanations/{alert_id:path}",
             _For(VIEWER, Explanations(board, ModelsAtHand(config.models))),
@@ -67,15 +69,6 @@ def create_app(config: ConsoleConfig) -> ASGIApp:
     app = Starlette(routes=routes, middleware=access(config), lifespan=running)
     app.router.redirect_slashes = False  # such an answer would hold the host that the request named
     return WithSecurityHeaders(app)
-
-
-def _publisher(config: ConsoleConfig) -> Callable[[Verdict], None]:
-    settings = DetectorConfig(
-        bootstrap_servers=config.bootstrap_servers,
-        alerts_topic=config.topic,
-        verdicts_topic=config.verdicts_topic,
-    )
-    return partial(publish_verdict, settings)
 
 
 class _For:

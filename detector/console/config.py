@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from detector.contract.topics import VERDICTS_TOPIC
-from detector.runtime.config import ConfigurationError
+from detector.runtime.config import ConfigurationError, DetectorConfig
 
 TOKEN_VARIABLE = "DETECTOR_CONSOLE_TOKEN"  # noqa: S105  the variable's name
 ANALYST_TOKEN_VARIABLE = "DETECTOR_CONSOLE_ANALYST_TOKEN"  # noqa: S105  likewise
@@ -58,6 +58,8 @@ class ConsoleConfig:
                 f"there is a token for verdicts: expected another one for who only looks on; set {TOKEN_VARIABLE} or "
                 "--token-file"
             )
+        if self.analyst_token is not None:
+            _ = self.publishing
         if self.token is None and not self.loopback:
             raise ConfigurationError(
                 f"--host is {self.host}, which others can reach, and there is no token: alerts hold the ids of "
@@ -69,6 +71,15 @@ class ConsoleConfig:
                 raise ConfigurationError(
                     f"--metrics-url is {url!r}: expected such as http://127.0.0.1:9108/metrics"
                 )
+
+    @property
+    def publishing(self) -> DetectorConfig:
+        """Where verdicts are published."""
+        return DetectorConfig(
+            bootstrap_servers=self.bootstrap_servers,
+            alerts_topic=self.topic,
+            verdicts_topic=self.verdicts_topic,
+        )
 
     @property
     def address(self) -> tuple[socket.AddressFamily, str]:

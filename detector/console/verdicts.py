@@ -59,7 +59,7 @@ class Verdicts:
                 return PlainTextResponse(f"expected at most {_MAX_BYTES} bytes\n", 413)
         try:
             given = msgspec.json.decode(body, type=Given)
-        except (msgspec.DecodeError, UnicodeError) as error:
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             return PlainTextResponse(f"{error}\n", 400)
         alert = self._board.find(given.alert_id)
         if alert is None:

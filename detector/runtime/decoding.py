@@ -66,15 +66,20 @@ def decode(
     if not knows(event.action) and event.action not in step_ups:
         detail = f"action {event.action[:64]!r}: expected one of the model's vocabulary"
         return dead_letter(record, Reason.UNKNOWN_ACTION, detail, limits)
-    ahead_ms = event.occurred_at_ms - record.timestamp
-    if record.timestamp >= 0 and ahead_ms > limits.max_future_ms:
-        detail = f"{ahead_ms} ms ahead of its record's time: expected at most {limits.max_future_ms} ms"
-        return dead_letter(record, Reason.TIME_IN_FUTURE, detail, limits)
-    return event
+    return _in_future(record, event.occurred_at_ms, limits) or event
+
+
+def _in_future(record: Any, at_ms: int, limits: EventLimits) -> DeadLetter | None:
+    """Return the letter of a record whose content is further ahead of it than it may be."""
+    ahead_ms = at_ms - record.timestamp
+    if record.timestamp < 0 or ahead_ms <= limits.max_future_ms:
+        return None
+    detail = f"{ahead_ms} ms ahead of its record's time: expected at most {limits.max_future_ms} ms"
+    return dead_letter(record, Reason.TIME_IN_FUTURE, detail, limits)
 
 
 def decode_verdict_record(record: Any, limits: EventLimits) -> Verdict | DeadLetter:
-    """Decode one record of the verdicts topic."""
+    """Decode one record of the verdicts topic. One decided in the future is none: no later one could undo it."""
     value: bytes | None = record.value
     if value is None:
         return dead_letter(record, Reason.NULL_VALUE, "null value: expected a JSON verdict", limits)
@@ -84,9 +89,10 @@ def decode_verdict_record(record: Any, limits: EventLimits) -> Verdict | DeadLet
         detail = f"{len(value)} bytes: expected at most {limits.max_event_bytes}"
         return dead_letter(record, Reason.TOO_LARGE, detail, limits)
     try:
-        return decode_verdict(value)
+        verdict = decode_verdict(value)
     except MalformedVerdictError as error:
         return dead_letter(record, Reason.MALFORMED, str(error), limits)
+    return _in_future(record, verdict.decided_at_ms, limits) or verdict
 
 
 def _unread(record: Any, value: Unreadable, limits: EventLimits) -> DeadLetter:
@@ -100,9 +106,11 @@ def _decode_other(record: Any, value: bytes, limits: EventLimits, why_no_event: 
     if not is_control(value):
         return dead_letter(record, Reason.MALFORMED, why_no_event, limits)
     try:
-        return decode_control(value)
+        control = decode_control(value)
     except MalformedControlError as error:
         return dead_letter(record, Reason.MALFORMED, str(error), limits)
+    future = _in_future(record, control.decided_at_ms, limits) if isinstance(control, Verdict) else None
+    return future or control
 
 
 def dead_letter(record: Any, reason: Reason, detail: str, limits: EventLimits) -> DeadLetter:

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from detector.contract.actions import StepUp
 from detector.contract.alerts import Decision
 from detector.contract.dead_letters import Reason
+from detector.contract.verdicts import Finding
 from detector.core.alerted import WINDOWS_MS, Standing, standings
 from detector.core.decision import Suppression
 from detector.core.partition import Partition
@@ -72,8 +73,13 @@ class Judged(Collector):
             "Sessions alerted in the last day or week of event time, by model, decision and verdict",
             labels=("window", "model", "decision", "verdict"),
         )
-        for (window, one), count in sorted(counts.items(), key=str):
-            family.add_metric([window, one.model, one.decision, one.finding or "NONE"], count)
+        # All verdicts, those that nobody gave at 0: a share of a series that is not there would be none.
+        known = {
+            (window, one._replace(finding=finding)) for window, one in counts for finding in (None, *Finding)
+        }
+        for window, one in sorted(known, key=str):
+            labels = window, one.model, one.decision, one.finding or "NONE"
+            family.add_metric(labels, counts[window, one])
         yield family
 
 

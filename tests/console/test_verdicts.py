@@ -103,6 +103,7 @@ def test_the_cookie_carries_the_right_of_the_token_that_it_was_given_for() -> No
         ({"data": given()}, 415),
         ({"content": b"{}", "headers": {"Content-Type": "text/plain"}}, 415),
         ({"json": given(verdict="MAYBE")}, 400),
+        ({"content": b'{"x":' * 10_000, "headers": {"Content-Type": "application/json"}}, 400),
         ({"json": given(by="")}, 400),
         ({"json": given(why="x" * 2_001)}, 400),
         ({"json": given(why="x" * 70_000)}, 413),
@@ -122,6 +123,14 @@ def test_verdicts_need_a_token_of_their_own(token: str | None) -> None:
     """Without one for viewers everybody would have the right, and the same one is none of its own."""
     with pytest.raises(ConfigurationError, match="expected another one"):
         config(token=token, analyst_token=ANALYST)
+
+
+@pytest.mark.parametrize("topic", ["a b", "session-alerts"])
+def test_verdicts_go_to_a_topic_of_their_own(topic: str) -> None:
+    """Where they are given; a console that only looks on asks for none."""
+    config(topic="session-alerts", token=TOKEN, verdicts_topic=topic)
+    with pytest.raises(ConfigurationError, match="expected"):
+        config(topic="session-alerts", token=TOKEN, analyst_token=ANALYST, verdicts_topic=topic)
 
 
 @skip_without(missing())
@@ -181,7 +190,7 @@ def test_what_workers_say_of_verdicts_is_read_by_model() -> None:
             return (await read_worker(f"http://127.0.0.1:{health.port}/metrics", client)).worker
 
     try:
-        assert asyncio.run(read()).judged == {"m:ab": {"FRAUD": 2, "NONE": 1}}
+        assert asyncio.run(read()).judged == {"m:ab": {"FRAUD": 2, "LAWFUL": 0, "NONE": 1}}
         metrics.forget(0)
         assert asyncio.run(read()).judged == {}
     finally:

@@ -7,8 +7,10 @@ import msgspec
 from hypothesis import strategies as st
 
 from detector.contract.accounts import AccountListing
+from detector.contract.control import decode_control
 from detector.contract.dead_letters import DeadLetter, Reason, dead_letter_headers
 from detector.contract.events import MAX_ID_CHARS, SessionEvent, decode_event, encode_event
+from detector.contract.verdicts import Verdict, encode_verdict
 from detector.runtime.decoding import MAX_DETAIL_CHARS, EventLimits, decode
 
 KNOWN = frozenset({"LOGIN", "VIEW_BALANCE", "TRANSFER_LARGE", "LOGOUT"})
@@ -85,6 +87,15 @@ def _documents(draw: st.DrawFn) -> bytes:
                         "occurred_at_ms": NOW_MS,
                     },
                     {"kind": "account_listing", "account_id": "a", "listing": "DENY"},
+                    {
+                        "kind": "session_verdict",
+                        "verdict_id": "v",
+                        "account_id": "a",
+                        "session_id": "s",
+                        "verdict": "FRAUD",
+                        "by": "x",
+                        "decided_at_ms": NOW_MS,
+                    },
                 ]
             )
         )
@@ -161,6 +172,10 @@ def outcome(record: FuzzedRecord) -> str:
     if isinstance(decoded, AccountListing):
         decoded.account_id.encode()
         return "listing"
+    if isinstance(decoded, Verdict):
+        assert decode_control(encode_verdict(decoded)) == decoded
+        assert record.timestamp < 0 or decoded.decided_at_ms - record.timestamp <= LIMITS.max_future_ms
+        return "verdict"
     assert isinstance(decoded, DeadLetter)
     assert decoded.value == (None if record.value is None else record.value[: LIMITS.max_dead_letter_bytes])
     assert decoded.key == (None if record.key is None else record.key[: LIMITS.max_event_bytes])

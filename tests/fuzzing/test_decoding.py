@@ -1,4 +1,4 @@
-"""The decoder under hostile records: an event, a listing or a dead letter, and never an exception."""
+"""The decoder under hostile records: an event, a control record or a dead letter, and never an exception."""
 
 from hypothesis import given, settings
 
@@ -14,6 +14,8 @@ def test_every_record_has_an_outcome(record: FuzzedRecord) -> None:
 
 
 def test_the_long_run_reaches_every_outcome() -> None:
-    """The records are not all of one kind: two seconds of `make fuzz` have events, listings and each kind of letter."""
+    """The records are not all of one kind: two seconds of `make fuzz` have events, listings, verdicts and each kind of letter."""
     seen = fuzz("decoder", seconds=2.0, seed=1)
-    assert {"event", "listing", "malformed", "unknown_action", "null_value", "too_large"} <= set(seen)
+    assert {"event", "listing", "verdict", "malformed", "unknown_action", "null_value", "too_large"} <= set(
+        seen
+    )

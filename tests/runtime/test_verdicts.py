@@ -9,12 +9,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import msgspec
 from kafka import KafkaProducer
 
 from detector.contract.alerts import Decision
 from detector.contract.control import decode_control, is_control
+from detector.contract.dead_letters import DeadLetter, Reason
 from detector.contract.verdicts import Finding, Verdict, encode_verdict
 from detector.runtime.config import DetectorConfig
+from detector.runtime.decoding import decode, decode_verdict_record
+from tests.fuzzing.records import KNOWN, FuzzedRecord
 from tests.runtime.stack import PATIENCE_S, Stack, Worker, exposed, wait_for, without_clock
 from tests.runtime.test_end_to_end import records, sessions
 from tests.runtime.test_redrive import headers_of
@@ -124,6 +128,25 @@ def test_each_verdict_lies_once_in_every_partition_through_kills(
     assert not any(b"phone" in record.value for record in stack.read(config.input_topic))
 
 
+def test_a_verdict_of_the_future_is_a_dead_letter() -> None:
+    """On its topic and in the input: no verdict that anybody gives by a right clock could take its place."""
+    limits, now_ms = DetectorConfig().event_limits, 1_790_000_000_000
+    for ahead_ms, is_one in ((0, True), (limits.max_future_ms, True), (limits.max_future_ms + 1, False)):
+        value = encode_verdict(msgspec.structs.replace(verdict(1), decided_at_ms=now_ms + ahead_ms))
+        record = FuzzedRecord(value, b"k", [], now_ms)
+        for found in (decode_verdict_record(record, limits), decode(record, KNOWN.__contains__, limits)):
+            assert isinstance(found, Verdict if is_one else DeadLetter)
+            assert isinstance(found, Verdict) or found.reason is Reason.TIME_IN_FUTURE
+
+
+def test_what_is_no_text_is_no_verdict() -> None:
+    """A byte of another encoding on the command line is told of, and nothing is published."""
+    done = run("verdict", "--session", "s", "--account", "a", "--by", "\udcff", "fraud")
+    assert done.returncode == 2
+    assert "surrogates not allowed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def figures(worker: Worker, window: str = "week") -> dict[tuple[str, str], float]:
     """Return how many sessions were alerted, by decision and verdict."""
     found: Counter[tuple[str, str]] = Counter()
@@ -131,7 +154,8 @@ def figures(worker: Worker, window: str = "week") -> dict[tuple[str, str], float
         if one.labels["window"] == window:
             assert one.labels["model"].startswith("seed-lstm:")
             found[one.labels["decision"], one.labels["verdict"]] += int(one.value)
-    return dict(found)
+    assert {verdict for _, verdict in found} == ({"FRAUD", "LAWFUL", "NONE"} if found else set())
+    return {labels: count for labels, count in found.items() if count}
 
 
 def test_verdicts_come_back_into_the_state_and_stay_there(make_stack: MakeStack) -> None:
