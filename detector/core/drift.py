@@ -80,6 +80,8 @@ class Tally:
     counts: Counts
 
     def __add__(self, other: "Tally") -> "Tally":
+        if not self.counts or not other.counts:
+            return self if self.counts else other
         both = dict(self.counts)
         for name, counts in other.counts.items():
             both[name] = both[name] + counts if name in both else counts
