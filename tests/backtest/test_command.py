@@ -162,7 +162,10 @@ def test_sessions_end_as_they_do_in_service(history: tuple[str, str]) -> None:
         (["--model", MODEL], "--model was given 1 times"),
         (["--model", MODEL, "--model", MODEL], "in either --file or --topic"),
         (["--model", __file__, "--model", MODEL, "--topic", "t"], "model"),
-        (["--model", MODEL, "--model", MODEL, "--topic", "t", "--idle-timeout-ms", "0"], "--idle-timeout-ms"),
+        (
+            ["--model", MODEL, "--model", MODEL, "--topic", "t", "--idle-timeout-ms", "-1"],
+            "--idle-timeout-ms",
+        ),
         (["--model", MODEL, "--model", MODEL, "--topic", "t", "--unknown-actions", "token"], "unknown"),
     ],
 )

@@ -12,6 +12,7 @@ from detector.contract.actions import Action
 from detector.core.evidence import Evidence
 from detector.model.artifact import METADATA_KEY, default_model_path
 from detector.model.metadata import ModelMetadata
+from tests.chaos.versions import has_old_version, old_model_file
 from tests.model.models import changed_file, signals_file
 from trainer.training.export import model_file
 
@@ -29,8 +30,10 @@ POISON = Action.CHANGE_PASSWORD.value
 
 
 def base_file(*, signals: bool) -> bytes:
-    """Return what all of them are made from: the packaged model, or one with signals of every kind."""
-    return signals_file() if signals else default_model_path().read_bytes()
+    """Return what all of them are made from: the packaged model, as old versions read it, or one with signals of every kind."""
+    if signals:
+        return signals_file()
+    return old_model_file() if has_old_version() else default_model_path().read_bytes()
 
 
 def model_files(base: Path, *, signals: bool) -> list[bytes]:

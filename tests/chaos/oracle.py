@@ -58,6 +58,7 @@ class _Watching:
         forgotten: set[tuple[TopicPartition, int]],
     ) -> None:
         self._processor = processor
+        self.pipeline = processor.pipeline
         self._refused = refused
         self._rebuilds = rebuilds
         self._expected = expected

@@ -30,3 +30,13 @@ def unpack_old_version(folder: Path) -> Path:
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         archive.extractall(folder, filter="data")
     return folder
+
+
+def old_model_file() -> bytes:
+    """Return the packaged model of the old version, which the one that is tested reads as well.
+
+    Raises:
+        CalledProcessError: the history does not have it.
+    """
+    path = f"{OLD_VERSION}:detector/model/default.onnx"
+    return subprocess.run(["git", "-C", _ROOT, "show", path], capture_output=True, check=True).stdout

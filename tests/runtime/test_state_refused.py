@@ -28,7 +28,7 @@ def damage(stack: Stack) -> None:
 
 def write_newer_format(stack: Stack) -> None:
     """Write a record of a format that is yet to come."""
-    write_state(stack, b"\x04" + delta_values(Delta(1, 0, [], {}))[0][1:])
+    write_state(stack, b"\x05" + delta_values(Delta(1, 0, [], {}))[0][1:])
 
 
 def write_other_encoding(stack: Stack) -> None:
@@ -81,7 +81,7 @@ def move_offsets(stack: Stack) -> None:
     ("spoil", "message"),
     [
         (damage, "checksum does not match"),
-        (write_newer_format, "of format 04, expected one of 01, 02, 03"),
+        (write_newer_format, "of format 05, expected one of 01, 02, 03, 04"),
         (write_other_encoding, "another model's vocabulary"),
         (delete_state, "holds no state, but the group"),
         (delete_beginning, "its beginning is missing"),

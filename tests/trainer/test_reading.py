@@ -275,7 +275,9 @@ def test_data_is_split_as_the_model_recorded_unless_told(tmp_path: Path) -> None
     rows = "".join(f"s{n},A,{BEGIN_MS + n},{n % 2}\n" for n in range(100))
     path.write_text(f"session_id,action,occurred_at_ms,label\n{rows}")
     options: dict[str, Any] = {
-        **dict.fromkeys(["description", "time_unit", "labels_of", "unlabelled", "label_delay", "labels"]),
+        **dict.fromkeys(
+            ["description", "time_unit", "labels_of", "unlabelled", "label_delay", "labels", "verdicts"]
+        ),
         **dict.fromkeys(["preset", "topic", "bootstrap_servers", "split_by", "split_seed", "test_share"]),
         "data": path,
         "columns": (),
