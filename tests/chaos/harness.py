@@ -75,7 +75,7 @@ def run(
         cluster.workers.remove(early)
         cluster.create_topics()
         began_s = time.monotonic()
-        records = traffic(seed, cluster.start_ms)
+        records = traffic(seed, cluster.start_ms, is_new=kinds[0] != ROLLING_UPGRADE)
         with Publisher(cluster.config.bootstrap_servers, cluster.config.input_topic, records) as publisher:
             for _ in range(2):
                 if kinds[0] == ROLLING_UPGRADE:

@@ -27,10 +27,11 @@ _FLUSH_EVERY = 200
 _END_TIMEOUT_S = 120.0
 
 
-def traffic(seed: int, start_ms: int) -> Iterator[tuple[bytes, bytes | None]]:
+def traffic(seed: int, start_ms: int, *, is_new: bool = True) -> Iterator[tuple[bytes, bytes | None]]:
     """Yield (key, value) without end, in the order to publish; the same for the same seed and start.
 
-    Accounts have several sessions each, at the same time too, on devices of theirs and on others'.
+    Accounts have several sessions each, at the same time too, on devices of theirs and on others'. What old versions
+    know nothing of, and dead-letter, second factors and verdicts, is in it if it `is_new`.
     """
     rng = random.Random(f"{seed}/traffic")
     recent: list[SessionAction] = []
@@ -47,13 +48,13 @@ def traffic(seed: int, start_ms: int) -> Iterator[tuple[bytes, bytes | None]]:
             sent = msgspec.structs.replace(event, occurred_at_ms=late_ms)
         elif draw < 0.06 and recent:  # a session id used again
             sent = msgspec.structs.replace(event, session_id=rng.choice(recent).session_id)
-        elif draw < 0.065:  # of a second factor, asked for or not: the breaker asks
+        elif draw < 0.065 and is_new:  # of a second factor, asked for or not: the breaker asks
             sent = msgspec.structs.replace(event, action=rng.choice(["STEP_UP_PASSED", "STEP_UP_FAILED"]))
         elif draw < 0.07:  # an action no model knows
             sent = msgspec.structs.replace(event, action="FLY")
         elif draw < 0.08:
             yield b"garbage", rng.choice([*_GARBAGE, None])
-        elif draw < 0.085 and recent:  # what a session was found to be, rightly or not
+        elif draw < 0.085 and recent and is_new:  # what a session was found to be, rightly or not
             yield event.account_id.encode(), encode_verdict(_verdict(rng.choice(recent), rng))
         yield sent.account_id.encode(), encode_event(sent)
         recent = [*recent[-_REMEMBERED:], event]
