@@ -110,14 +110,20 @@ def test_the_same_command_writes_the_same_bytes(trained: tuple[Path, Path], tmp_
 
 
 def test_a_model_can_be_trained_to_take_anothers_place(trained: tuple[Path, Path], tmp_path: Path) -> None:
-    """With --like the new model reads the very steps of the other, whatever its own data would have chosen."""
+    """With --like the new model reads the very steps of the other, whatever its own data would have chosen.
+
+    Its sessions end after the same silence.
+    """
     data, out = tmp_path / "part.jsonl", tmp_path / "next.onnx"
     write_sessions(data, [one for one in _shop(900) if "READ" not in one.actions])
     tiny = TINY[TINY.index("--units") :]  # the window is the other's
+    patient = tmp_path / "patient.onnx"
+    patient.write_bytes(changed_file(trained[0], idle_timeout_ms=7_200_000))
     done = _trainer(
-        *("train", "--data", str(data), "--like", str(trained[0]), "--out", str(out), "--no-report", *tiny)
+        *("train", "--data", str(data), "--like", str(patient), "--out", str(out), "--no-report", *tiny)
     )
     assert done.returncode == 0, done.stderr
+    assert load_model(out).idle_timeout_ms == 7_200_000
     assert load_model(out).encoding.fingerprint == load_model(trained[0]).encoding.fingerprint
     assert load_model(out).sha256 != load_model(trained[0]).sha256
 

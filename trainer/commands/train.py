@@ -17,6 +17,7 @@ from detector.ranges import NumberRange
 from trainer.commands.lives import lives_parts
 from trainer.commands.options import (
     FILE,
+    IDLE_MS,
     data_options,
     description_of,
     has_data,
@@ -143,9 +144,7 @@ _FROM_DATA = "[default: from the data]"
 @click.option(
     "--idle-timeout-ms",
     type=click.IntRange(min=1),
-    default=1_800_000,
-    show_default=True,
-    help="The detector's own: a session idle for longer begins anew.",
+    help="The detector's own: a session idle for longer begins anew.  [default: 1800000, or that of --like]",
 )
 @click.option(
     "--device",
@@ -266,7 +265,8 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
     )
     if is_notebook:
         return config, seed_preset(SESSIONS, seed, TEST_SHARE)
-    like = _encoding_of(options["like"]) if options["like"] else None
+    like, idle_timeout_ms = _steps_of(options)
+    options = {**options, "idle_timeout_ms": idle_timeout_ms}
     signals = DEFAULT_SIGNALS if options["preset"] == "lives" else description_of(options).signals
     if like is not None:
         signals = like.signals.declared
@@ -292,8 +292,12 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
     return config, parts
 
 
-def _encoding_of(model: str) -> Encoding:
-    return load_model(resolve_model_path(model), UnknownActions.TOKEN).encoding
+def _steps_of(options: dict[str, Any]) -> tuple[Encoding | None, int]:
+    """Return the steps to read, as of a model that the new one may take the place of, and after which silence sessions end."""
+    if options["like"] is None:
+        return None, options["idle_timeout_ms"] or IDLE_MS
+    replaced = load_model(resolve_model_path(options["like"]), UnknownActions.TOKEN)
+    return replaced.encoding, options["idle_timeout_ms"] or replaced.idle_timeout_ms
 
 
 def _splits(
