@@ -214,7 +214,6 @@ def mass(model: Model, rounds: int) -> Table:
         BreakerState(),
         0,
         Counter(),
-        [],
         AlertedSessions({}, 0, 0, {}),
     )
     took_s, ratios = [], []

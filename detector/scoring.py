@@ -40,7 +40,7 @@ _SESSION: Final = "the session to score"
 @click.option("--threshold", type=NumberRange(0, 1, min_open=True), help="[default: the model's own]")
 @click.option(
     "--challenge-threshold",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=NumberRange(0, 1, min_open=True),
     help="Score that asks for a second factor.  [default: none]",
 )
 @click.option(

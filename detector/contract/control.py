@@ -33,12 +33,8 @@ def decode_control(value: bytes) -> Control:
         control: Control = _DECODER.decode(value)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise MalformedControlError(f"{_name(value)}: {error}") from error
-    ids = {"account_id": control.account_id}
-    if isinstance(control, Verdict):
-        ids["session_id"] = control.session_id
-    for name, identifier in ids.items():
-        if told := excess(identifier):
-            raise MalformedControlError(f"{_name(value)}: {told} - at `$.{name}`")
+    if told := excess(control, *(verdicts.IDS if isinstance(control, Verdict) else ("account_id",))):
+        raise MalformedControlError(f"{_name(value)}: {told}")
     return control
 
 

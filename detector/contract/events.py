@@ -83,19 +83,18 @@ def event_of(fields: Mapping[str, Any]) -> SessionAction:
 
 
 def _bounded(event: _Event) -> _Event:
-    names = "event_id", "session_id", "account_id", "action"
-    for name, text in zip(
-        names, (event.event_id, event.session_id, event.account_id, event.action), strict=True
-    ):
-        if not text.isascii() and (told := excess(text)):
-            raise MalformedEventError(f"{told} - at `$.{name}`")
+    if told := excess(event, "event_id", "session_id", "account_id", "action"):
+        raise MalformedEventError(told)
     return event
 
 
-def excess(identifier: str) -> str:
-    """Return what to tell of an id that takes too many bytes, and nothing of any other."""
-    size = len(identifier.encode())
-    return f"Expected at most {MAX_ID_BYTES} bytes of UTF-8, got {size}" if size > MAX_ID_BYTES else ""
+def excess(record: object, *names: str) -> str:
+    """Return what to tell of the first of a record's ids, by their fields' names, that takes too many bytes; else nothing."""
+    for name in names:
+        text: str = getattr(record, name)
+        if not text.isascii() and (size := len(text.encode())) > MAX_ID_BYTES:
+            return f"Expected at most {MAX_ID_BYTES} bytes of UTF-8, got {size} - at `$.{name}`"
+    return ""
 
 
 def encode_event(event: SessionEvent) -> bytes:

@@ -58,6 +58,10 @@ class Verdict(
     ) = None
 
 
+IDS = ("account_id", "session_id")
+"""Whose size in bytes is held to an event's."""
+
+
 class MalformedVerdictError(ValueError):
     """The bytes are not a valid verdict. The message says what was seen and what was expected."""
 
@@ -76,9 +80,8 @@ def decode_verdict(value: bytes) -> Verdict:
         verdict = _DECODER.decode(value)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise MalformedVerdictError(str(error)) from error
-    for name in ("account_id", "session_id"):
-        if told := excess(getattr(verdict, name)):
-            raise MalformedVerdictError(f"{told} - at `$.{name}`")
+    if told := excess(verdict, *IDS):
+        raise MalformedVerdictError(told)
     return verdict
 
 

@@ -84,7 +84,6 @@ class Decided:
         breaker: after the batch.
         trips: how often the circuit breaker opened.
         step_ups: what came of second factors that sessions were asked for.
-        judged: what was decided on, be that published or known from before.
         alerted: sessions that alerts were published on, these among them.
         trust: by the events' offsets, what becomes of what their sessions teach.
     """
@@ -96,7 +95,6 @@ class Decided:
     breaker: BreakerState
     trips: int
     step_ups: Counter[StepUp]
-    judged: list[tuple[Candidate, Decision]]
     alerted: AlertedSessions
     trust: Mapping[int, Trust] = field(default_factory=dict)
 
@@ -129,7 +127,7 @@ def decide(
     """
     alerts: list[Alert] = []
     windows: list[bytes] = []
-    judged: list[tuple[Candidate, Decision]] = []
+    judged: dict[int, Decision] = {}
     suppressed: Counter[Suppression] = Counter()
     marks: dict[str, int] = {}
     step_ups: Counter[StepUp] = Counter()
@@ -161,7 +159,7 @@ def decide(
         elif verdict is not None:
             decision, cause = verdict
             marks[session_id] |= _MARKS[decision]
-            judged.append((candidate, decision))
+            judged[candidate.offset] = decision
             alert = alert_of(
                 candidate, score, weighed.before, decision, cause, policy, encoding, source, now_ms()
             )
@@ -170,9 +168,9 @@ def decide(
                 continue
             alerts.append(alert)
             windows.append(candidate.steps)
-    trust |= {one.offset: _TRUST[decision] for one, decision in judged if decision in _TRUST}
+    trust |= {offset: _TRUST[decision] for offset, decision in judged.items() if decision in _TRUST}
     return Decided(
-        alerts, windows, suppressed, marks, counted.state, counted.opened, step_ups, judged, alerted, trust
+        alerts, windows, suppressed, marks, counted.state, counted.opened, step_ups, alerted, trust
     )
 
 

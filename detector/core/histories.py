@@ -96,9 +96,7 @@ class Histories:
             since_ms: when a fraudulent one began to be so, as far as that is known.
         """
         key = profile_key(verdict.account_id)
-        packed = self._earlier.get(key)
-        if packed is None and key not in self.forgotten:
-            packed = self._committed.get(key)
+        packed = self._kept(key)
         if packed is None or self._is_old(packed, now_ms):
             return
         profile, tag = self._profile(packed), tag_of(verdict.session_id)
@@ -169,10 +167,15 @@ class Histories:
     def _profile(self, packed: bytes) -> Profile:
         return Profile(self.signals, packed, self._over_after_s)
 
-    def _found(self, key: str, now_ms: int) -> bytes:
-        packed = self._earlier.pop(key, None)
+    def _kept(self, key: str) -> bytes | None:
+        packed = self._earlier.get(key)
         if packed is None and key not in self.forgotten:
             packed = self._committed.get(key)
+        return packed
+
+    def _found(self, key: str, now_ms: int) -> bytes:
+        packed = self._kept(key)
+        self._earlier.pop(key, None)
         if packed is None:
             self._make_room()
         elif self._is_old(packed, now_ms):

@@ -15,10 +15,9 @@ from detector.connection import client_options
 from detector.contract.accounts import AccountListing, Listing, decode_listing, encode_listing
 from detector.contract.topics import accounts_specification
 from detector.runtime.config import DetectorConfig
-from detector.runtime.recovery import TopicsUnfitError
 from detector.runtime.replaying import batches_of_topic
-from detector.runtime.topics import create_missing, partition_count
-from detector.runtime.transaction import OutputRecord, Transactor
+from detector.runtime.topics import create_missing, input_partitions
+from detector.runtime.transaction import OutputRecord, Transactor, in_every_partition
 
 _ACCOUNTS_A_TRANSACTION = 500
 
@@ -37,13 +36,8 @@ class Accounts:
     def __init__(self, config: DetectorConfig) -> None:
         self._config = config
         with closing(KafkaAdminClient(**client_options(config.bootstrap_servers))) as admin:
-            if config.input_topic not in admin.list_topics():
-                raise TopicsUnfitError(
-                    f"no topic {config.input_topic!r} at {config.bootstrap_servers}: expected the input topic; start "
-                    "the detector once, or create it as docs/operations.md tells"
-                )
+            self._partitions = input_partitions(admin, config.input_topic, config.bootstrap_servers)
             create_missing(admin, config, [accounts_specification(config.input_topic)])
-            self._partitions = partition_count(admin, config.input_topic)
             self._source = TopicPartition(config.accounts_topic, 0)
             self._end = admin.list_partition_offsets({self._source: OffsetSpec.LATEST})[self._source].offset
 
@@ -77,8 +71,5 @@ class Accounts:
             key, value = one.account_id.encode(), encode_listing(one)
             kept = None if one.listing is None else value
             records.append(OutputRecord(self._config.accounts_topic, key, kept, []))
-            records += [
-                OutputRecord(self._config.input_topic, key, value, [], number)
-                for number in range(self._partitions)
-            ]
+            records += in_every_partition(self._config.input_topic, key, value, self._partitions)
         return records

@@ -9,7 +9,6 @@ joined by another, neither loses a verdict nor repeats one. It keeps no state bu
 
 import logging
 import threading
-from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 
@@ -20,7 +19,7 @@ from kafka.errors import KafkaError, RetriableError, SaslAuthenticationFailedErr
 from detector.connection import access_explained, client_options
 from detector.contract.dead_letters import DeadLetter
 from detector.contract.topics import verdicts_specifications
-from detector.contract.verdicts import Verdict, encode_verdict
+from detector.contract.verdicts import encode_verdict
 from detector.runtime.config import DetectorConfig
 from detector.runtime.decoding import decode_verdict_record
 from detector.runtime.health import Heartbeat
@@ -33,8 +32,8 @@ from detector.runtime.recovery import (
     RecordRefusedError,
     TopicsUnfitError,
 )
-from detector.runtime.topics import create_missing, partition_count
-from detector.runtime.transaction import OutputRecord, Transactor
+from detector.runtime.topics import create_missing, input_partitions, partition_count
+from detector.runtime.transaction import OutputRecord, Transactor, in_every_partition
 
 _LOG = logging.getLogger(__name__)
 _VERDICTS_A_TRANSACTION = 500
@@ -118,7 +117,10 @@ class VerdictRelay:
                     outputs.append(dead_letter_record(decoded, self._config, source))
                     refused += 1
                 else:
-                    outputs += self._in_every_partition(decoded, partitions)
+                    # What was written for people stays where it is.
+                    value = encode_verdict(msgspec.structs.replace(decoded, why=""))
+                    key = decoded.account_id.encode()
+                    outputs += in_every_partition(self._input_topic, key, value, partitions)
                     relayed += 1
         ends = {source: read[-1].offset + 1 for source, read in records.items()}
         transactor.commit(outputs, ends, member)
@@ -126,12 +128,6 @@ class VerdictRelay:
         self.relayed += relayed
         self.refused += refused
         _LOG.info("%d verdicts relayed into %d partitions, %d refused", relayed, partitions, refused)
-
-    def _in_every_partition(self, verdict: Verdict, partitions: int) -> Sequence[OutputRecord]:
-        """Return its records for the input, without what was written for people."""
-        value = encode_verdict(msgspec.structs.replace(verdict, why=""))
-        key = verdict.account_id.encode()
-        return [OutputRecord(self._input_topic, key, value, [], number) for number in range(partitions)]
 
     def _settle(self, membership: Membership, records: Records) -> Records:
         """Take note of which partitions went and came; return the records if none did."""
@@ -155,12 +151,7 @@ class VerdictRelay:
             admin = self._open.enter_context(
                 closing(KafkaAdminClient(**client_options(config.bootstrap_servers)))
             )
-        if self._input_topic not in admin.list_topics():
-            raise TopicsUnfitError(
-                f"no topic {self._input_topic!r} at {config.bootstrap_servers}: expected the input topic; start the "
-                "detector once, or create it as docs/operations.md tells"
-            )
-        partitions = partition_count(admin, self._input_topic)
+        partitions = input_partitions(admin, self._input_topic, config.bootstrap_servers)
         create_missing(admin, config, verdicts_specifications(config.input_topic, partitions))
         transactor = self._open.enter_context(closing(Transactor(config, name)))
         membership = self._open.enter_context(closing(Membership(config, name)))

@@ -229,3 +229,17 @@ def fitted(config: DetectorConfig) -> DetectorConfig:
 def partition_count(admin: KafkaAdminClient, topic: str) -> int:
     """Return how many partitions a topic has."""
     return len(admin.describe_topics([topic])[0]["partitions"])
+
+
+def input_partitions(admin: KafkaAdminClient, topic: str, bootstrap_servers: str) -> int:
+    """Return how many partitions the input topic has, for who publishes into each of them.
+
+    Raises:
+        TopicsUnfitError: there is no such topic.
+    """
+    if topic not in admin.list_topics():
+        raise TopicsUnfitError(
+            f"no topic {topic!r} at {bootstrap_servers}: expected the input topic; start the detector once, or create it "
+            "as docs/operations.md tells"
+        )
+    return partition_count(admin, topic)

@@ -52,6 +52,11 @@ class OutputRecord(NamedTuple):
         return len(self.key or b"") + len(self.value or b"") + headers
 
 
+def in_every_partition(topic: str, key: bytes, value: bytes, partitions: int) -> list[OutputRecord]:
+    """Return a record for each partition of the input: what holds for all its events from there on lies in all of them."""
+    return [OutputRecord(topic, key, value, [], number) for number in range(partitions)]
+
+
 class Transactor:
     """Publishes records and commits input offsets as one (KIP-98, KIP-447).
 

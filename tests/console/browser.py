@@ -67,3 +67,10 @@ def resize(browser: Chrome, size: tuple[int, int]) -> None:
     phone = width < 500
     metrics = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def complaints(browser: Chrome) -> list[str]:
+    """Return the errors that the browser told of since the last call, a refused sign-in aside."""
+    log: list[dict[str, str]] = browser.get_log("browser")  # type: ignore[no-untyped-call]
+    told = [entry["message"] for entry in log if entry["level"] == "SEVERE"]
+    return [message for message in told if "401 (Unauthorized)" not in message]

@@ -69,7 +69,6 @@ def reasoned(window_of_each: Sequence[bytes], score: Score = hashed, **changes: 
         BreakerState(),
         0,
         Counter(),
-        [],
         AlertedSessions({}, 0, 0, {}),
     )
     return with_reasons(decided, WIDE, score).alerts

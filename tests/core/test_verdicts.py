@@ -260,9 +260,8 @@ def of_account(
     return msgspec.structs.replace(named, account_id="account-s"), ("web", None, device)
 
 
-@pytest.mark.parametrize("is_judged", [False, True])
-def test_without_a_time_what_was_learned_in_the_day_before_the_alert_is_forgotten(*, is_judged: bool) -> None:
-    """The verdict goes to the account's history, where the model reads one; what the account knew before stays known."""
+def devices_of(*log: tuple[SessionEvent | Control, tuple[Value, ...]]) -> list[int]:
+    """Return how new the device was of each session's first event, as the model was told."""
     seen: list[int] = []
     place = [one.name for one in SIGNALLED.signals.declared].index("device")
 
@@ -270,7 +269,16 @@ def test_without_a_time_what_was_learned_in_the_day_before_the_alert_is_forgotte
         seen.extend(int(one["signals"][0, place]) for one in windows if np.count_nonzero(one["action"]) == 1)
         return score(windows)
 
-    log: list[tuple[SessionEvent | Control, tuple[Value, ...]]] = [
+    entries = [Entry(at, 0, one, fields=fields) for at, (one, fields) in enumerate(log)]
+    runs = pipeline(watching, policy=REVIEWING, limits=SessionLimits(), encoding=SIGNALLED)
+    list(runs.over(Partition(), entries, SOURCE, 1))
+    return seen
+
+
+@pytest.mark.parametrize("is_judged", [False, True])
+def test_without_a_time_what_was_learned_in_the_day_before_the_alert_is_forgotten(*, is_judged: bool) -> None:
+    """The verdict goes to the account's history, where the model reads one; what the account knew before stays known."""
+    *_, thief, own = devices_of(
         of_account("1", 0, "LOGIN", "own"),
         of_account("s", 40, "LOGIN", "thief"),
         of_account("s", 40.1, "TRANSFER_SMALL", "thief"),
@@ -278,25 +286,14 @@ def test_without_a_time_what_was_learned_in_the_day_before_the_alert_is_forgotte
         (verdict("s", FRAUD if is_judged else LAWFUL), ()),
         of_account("4", 44, "LOGIN", "thief"),
         of_account("5", 46, "LOGIN", "own"),
-    ]
-    entries = [Entry(at, 0, one, fields=fields) for at, (one, fields) in enumerate(log)]
-    runs = pipeline(watching, policy=REVIEWING, limits=SessionLimits(), encoding=SIGNALLED)
-    list(runs.over(Partition(), entries, SOURCE, 1))
-    *_, thief, own = seen
+    )
     assert (thief == NEW) == is_judged
     assert own > NEW
 
 
 def test_a_fraud_that_is_told_again_makes_its_account_forget_once() -> None:
     """What the customer has learned since the verdict stays known, however often it comes."""
-    seen: list[int] = []
-    place = [one.name for one in SIGNALLED.signals.declared].index("device")
-
-    def watching(windows: NDArray[np.void]) -> NDArray[np.float32]:
-        seen.extend(int(one["signals"][0, place]) for one in windows if np.count_nonzero(one["action"]) == 1)
-        return score(windows)
-
-    log: list[tuple[SessionEvent | Control, tuple[Value, ...]]] = [
+    seen = devices_of(
         of_account("1", 0, "LOGIN", "own"),
         of_account("s", 40, "LOGIN", "thief"),
         of_account("s", 40.1, "TRANSFER_SMALL", "thief"),
@@ -305,8 +302,5 @@ def test_a_fraud_that_is_told_again_makes_its_account_forget_once() -> None:
         of_account("4", 44, "LOGIN", "own"),
         (verdict("s", FRAUD, 1), ()),
         of_account("5", 46, "LOGIN", "new phone"),
-    ]
-    entries = [Entry(at, 0, one, fields=fields) for at, (one, fields) in enumerate(log)]
-    runs = pipeline(watching, policy=REVIEWING, limits=SessionLimits(), encoding=SIGNALLED)
-    list(runs.over(Partition(), entries, SOURCE, 1))
+    )
     assert seen[-1] > NEW

@@ -79,12 +79,12 @@ def _checked(_: click.Context, __: click.Parameter, path: Path | None) -> Path |
 @click.option("--threshold", type=NumberRange(0, 1, min_open=True), help="[default: the model's own]")
 @click.option(
     "--challenge-threshold",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=NumberRange(0, 1, min_open=True),
     help="[default: the model's own, if it has one]",
 )
 @click.option(
     "--challenge-fpr",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=NumberRange(0, 1, min_open=True),
     help="In its place the score that challenges this share of the lawful sessions evaluated on.",
 )
 @click.option(
