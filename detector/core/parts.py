@@ -39,8 +39,8 @@ class Said(NamedTuple):
 def said_of(step: bytes, encoding: Encoding) -> list[Said]:
     """Tell what each signal says of a packed step, in their order."""
     return [
-        Said(told(signal, code), signal.usual(code) == code)
-        for signal, code in zip(encoding.signals.declared, step[_SIGNALS_AT:], strict=True)
+        Said(told(signal, step[place]), signal.usual(step[place]) == step[place])
+        for place, signal in enumerate(encoding.signals.declared, start=_SIGNALS_AT)
     ]
 
 

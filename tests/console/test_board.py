@@ -67,7 +67,7 @@ def test_a_page_goes_on_after_its_last_position() -> None:
         board = board_of(10)
         board.add([alert("s", alert_id=str(number)) for number in range(3)])
         first = await read(board.messages(None))
-        assert [message.event for message in first] == ["about", "link", "alerts"]
+        assert [message.event for message in first] == ["about", "link", "verdicts-link", "alerts"]
         position = first[-1].position
         board.add([alert("s", alert_id="3")])
         again = await read(board.messages(position))
@@ -87,7 +87,7 @@ def test_a_waiting_page_is_woken_by_each_change() -> None:
     async def check() -> None:
         board = board_of(10)
         messages = board.messages(None)
-        assert [(await anext(messages)).event for _ in range(2)] == ["about", "link"]
+        assert [(await anext(messages)).event for _ in range(3)] == ["about", "link", "verdicts-link"]
         waiting = asyncio.ensure_future(anext(messages))
         await asyncio.sleep(0)
         assert not waiting.done()
