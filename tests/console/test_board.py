@@ -30,14 +30,19 @@ async def read(messages: AsyncIterator[Message]) -> list[Message]:
         taken.append(waiting.result())
 
 
-def ids(messages: list[Message]) -> list[str]:
-    """Return the ids of all alerts in messages."""
+def found(messages: list[Message], event: str, field: str) -> list[str]:
+    """Return a field of all records in messages of a kind."""
     return [
-        one["alert_id"]
+        one[field]
         for message in messages
-        if message.event == "alerts"
+        if message.event == event
         for one in msgspec.json.decode(message.data)
     ]
+
+
+def ids(messages: list[Message]) -> list[str]:
+    """Return the ids of all alerts in messages."""
+    return found(messages, "alerts", "alert_id")
 
 
 @given(

@@ -19,6 +19,7 @@ export function form(alert) {
   if (!may) return [];
   armed = null;
   const by = element("input", { id: "verdict-by", required: "", maxlength: "256", autocomplete: "name", value: localStorage.getItem("by") ?? "" });
+  by.addEventListener("change", () => localStorage.setItem("by", by.value.trim()));
   const why = element("input", { id: "verdict-why", maxlength: "2000", autocomplete: "off" });
   const button = (value, key, text) => {
     const made = element("button", { type: "button", value, "aria-keyshortcuts": key, "aria-pressed": "false" }, text);
@@ -66,7 +67,6 @@ async function tell(alert, by, why) {
   if (!by.value.trim()) by.value = "";
   if (!by.reportValidity()) return;
   const given = { alert_id: alert.alert_id, verdict: armed, by: by.value.trim(), why: why.value.trim() };
-  localStorage.setItem("by", given.by);
   $("verdict-confirm").disabled = true;
   const answer = await fetch("verdicts", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(given) }).catch(() => null);
   said = answer?.ok ? `Told: ${given.verdict} on ${alert.session_id}. A later verdict takes its place.` : `Not told: ${answer ? await answer.text() : "the console can’t be reached"}`;
