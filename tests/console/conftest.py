@@ -106,11 +106,11 @@ def page(browser: Chrome, served: Console) -> Chrome:
     return browser
 
 
-def sign_in(browser: Chrome, served: Console, token: str) -> None:
+def sign_in(browser: Chrome, url: str, token: str) -> None:
     """Sign in anew, and wait for a live page."""
-    browser.get(f"{served.url}/login")
+    browser.get(f"{url}/login")
     browser.delete_all_cookies()
-    browser.get(f"{served.url}/login")
+    browser.get(f"{url}/login")
     browser.find_element(By.ID, "token").send_keys(token)
     browser.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
     wait_for(lambda: text(browser, "#link") == "Live", "a live page")

@@ -30,7 +30,7 @@ pytestmark = skip_without(missing())
 def desk(judging: Console, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     """The browser of somebody who may give verdicts; at its end it has told of no error."""
     with chromium(tmp_path_factory.mktemp("profile")) as running:
-        sign_in(running, judging, ANALYST)
+        sign_in(running, judging.url, ANALYST)
         yield running
         assert complaints(running) == []
 
@@ -248,7 +248,7 @@ def test_who_only_looks_on_finds_no_way_to_judge(judging: Console, commit: Commi
     one = alert("looked at")
     commit(one)
     with chromium(tmp_path / "profile") as browser:
-        sign_in(browser, judging, TOKEN)
+        sign_in(browser, judging.url, TOKEN)
         browser.get(f"{judging.url}/#view=queue&alert={one.alert_id}")
         wait_for(lambda: text(browser, "#detail h2") == "looked at", "the alert")
         press(browser, "f")

@@ -14,7 +14,7 @@ export function showFigures(figures) {
   put("latency", figures.latency_p50_ms === null ? "–" : duration(figures.latency_p50_ms));
   put("latency-more", figures.latency_p99_ms === null ? "action to alert" : `median, p99 ${duration(figures.latency_p99_ms)}`);
   put("blocks", known(alerts("BLOCK")));
-  put("reviews", `+ ${known(alerts("CHALLENGE"))} challenges, ${known(alerts("REVIEW"))} reviews`);
+  put("reviews", `+ ${known(alerts("CHALLENGE"))} challenges, ${known(alerts("REVIEW"))}\u00a0reviews`);
   $("suppressed").title = `${numbers.format(sum("suppressed"))} scores at or above a threshold were not published again`;
   put("live-sessions", known(sum("live_sessions")));
   put("dead-letters", known(sum("dead_letters")));

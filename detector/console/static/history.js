@@ -61,7 +61,7 @@ export function showHeldBack(figures) {
   if ($("held-back").hidden) return;
   const at = (ms) => time(ms, shortTime(ms));
   const words = [element("b", {}, "Circuit breaker")];
-  if (open) words.push(` Open on ${numbers.format(open)} of ${numbers.format(sum("partitions"))} partitions, seen here since `, at(figures.breaker_open_since_ms), sum("on_probation") ? `; a model or setting is new to ${numbers.format(sum("on_probation"))}.` : ".");
+  if (open) words.push(` Open on ${numbers.format(open)} of ${numbers.format(sum("partitions"))} partitions, since `, at(figures.breaker_open_since_ms), " as seen here", sum("on_probation") ? `; a model or setting is new to ${numbers.format(sum("on_probation"))}.` : ".");
   else if (up.length) words.push(" Closed.");
   if (times.length) {
     const first = times.reduce((one, other) => Math.min(one, other)), last = times.reduce((one, other) => Math.max(one, other));
