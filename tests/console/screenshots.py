@@ -60,8 +60,8 @@ def main() -> None:
             "screenshots",
             Path(folder),
             model="history",
-            review_threshold=0.2,
-            challenge_threshold=0.4,
+            review_threshold=0.1,
+            challenge_threshold=0.2,
             metrics_port=port,
         )
         metrics = f"http://127.0.0.1:{port}/metrics"

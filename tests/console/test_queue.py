@@ -84,7 +84,7 @@ def test_the_queue_is_what_waits_the_gravest_first(
     wait_for(lambda: shown(desk) == order, "the queue")
     assert text(desk, "#queue-length") == "5"
     assert text(desk, "#all-length") == "6"
-    assert text(desk, "#count").startswith("5 to judge: blocks, challenges, reviews")
+    assert text(desk, "#count") == "5 to judge, by decision, risk and wait"
     say(lot[3], Finding.FRAUD, by="a system")
     wait_for(lambda: shown(desk) == order[1:], "the verdict of somebody else")
     assert text(desk, "#queue-length") == "4"

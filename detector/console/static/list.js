@@ -173,7 +173,7 @@ function tellCount(queue, visible, waiting) {
   const order = reading ? ", reading…" : shown.size < keep ? ", the newest first" : ", the newest; older ones are on the topic";
   const some = visible.length < (queue ? waiting : shown.size) ? `${numbers.format(visible.length)} of ` : "";
   const lot = queue ? `${numbers.format(waiting)} to judge${some || visible.length === sessions ? "" : ` in ${numbers.format(sessions)} sessions`}${of}` : all;
-  const inOrder = queue ? ": blocks, challenges, reviews; the riskiest, then the longest waiting first" : order;
+  const inOrder = queue ? ", by decision, risk and wait" : order;
   $("count").textContent = queue && judging.reading ? "Reading the verdicts…" : some + lot + (some ? "" : inOrder);
   $("judging").textContent = judging.trouble;
   $("judging").hidden = !judging.trouble;
