@@ -97,13 +97,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 
 
 @pytest.fixture
-def page(browser: Chrome, served: Console) -> Chrome:
-    """The console's page, live, at a desktop's size."""
+def page(browser: Chrome, served: Console) -> Iterator[Chrome]:
+    """The console's page, live, at a desktop's size; left before its console may end, of which a page would complain."""
     resize(browser, DESKTOP)
     browser.get("about:blank")
     browser.get(served.url)
     wait_for(lambda: text(browser, "#link") == "Live", "a live page")
-    return browser
+    yield browser
+    browser.get("about:blank")
 
 
 def sign_in(browser: Chrome, url: str, token: str) -> None:
