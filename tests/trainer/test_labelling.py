@@ -172,6 +172,16 @@ def test_events_and_labels_make_the_sessions_they_came_from(tmp_path: Path) -> N
         load(events, labels=labels)
 
 
+@pytest.mark.parametrize("key", ["session_id", "event_id", "account_id"])
+def test_a_label_file_without_a_label_labels_nothing(tmp_path: Path, key: str) -> None:
+    """As that of a quiet week has only a header: what has no label is then up to the description."""
+    data, labels = tmp_path / "data.csv", tmp_path / "labels.csv"
+    data.write_text("session_id,event_id,account_id,action\na,1,x,X\nb,2,y,X\n")
+    labels.write_text(f"{key},label\n")
+    told = {"labels_of": key.removesuffix("_id"), "unlabelled": "lawful"}
+    assert load(data, described(told), labels).sessions.labels.tolist() == [0, 0]
+
+
 def test_an_attack_that_begins_beyond_its_session_is_told(tmp_path: Path) -> None:
     """It is taken to begin with the last action; of a lawful session a beginning is refused."""
     path = tmp_path / "events.csv"

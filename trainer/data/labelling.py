@@ -182,6 +182,8 @@ def _of_event_file(events: Events, labels: Table) -> _Codes | None:
     wanted = events.table.frame["event_id"].to_numpy()[events.order]
     latest = labels.frame.unique("event_id", keep="last").sort("event_id")
     known, values = latest["event_id"].to_numpy(), latest["label"].fill_null(NONE).to_numpy()
+    if not len(known):
+        return np.full(len(wanted), NONE)
     at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
     return np.where(known[at] == wanted, values[at], NONE)
 
@@ -256,7 +258,7 @@ def _with_policy(
     """Decide what those without a label are."""
     told, missing, made = [], labels == NONE, labels
     if description.label_delay is not None:
-        if events.times_ms is None:
+        if events.times_ms is None or description.time_unit == "count":
             raise DataError(
                 "a label delay, and the data has no times: expected times, to know what is too young"
             )
