@@ -90,6 +90,30 @@ def test_own_data_trains_with_one_command(trained: tuple[Path, Path]) -> None:
     assert "data:image/png" in out.with_suffix(".html").read_text()
 
 
+def test_sessions_of_one_action_few_of_which_weigh_anything(tmp_path: Path) -> None:
+    """Folds whose sessions weigh nothing say when to end by their number, and there are no pairs of actions to read."""
+    data, out = tmp_path / "data.jsonl", tmp_path / "m.onnx"
+    kinds = [(action, number) for number in range(60) for action in ("READ", "PEEK", "BUY", "STEAL")]
+    sessions = [
+        {"session_id": f"{action}{number}", "actions": [action], "label": int(action == "STEAL")}
+        | {"weight": int(number < 3)}
+        for action, number in kinds
+    ]
+    data.write_text("\n".join(map(json.dumps, sessions)))
+    command = ["train", "--data", str(data), "--out", str(out), "--members", "1", "--steps", "30"]
+    done = _trainer(*command, "--units", "4", "--learning-rate", "0.03", "--no-report")
+    assert done.returncode == 0, done.stderr
+    model = load_model(out)
+    steal, read = model.score(
+        model.encoding.windows([model.encoding.steps([one]) for one in ("STEAL", "READ")])
+    )
+    assert read < model.threshold <= steal
+    data.write_text(data.read_text().replace('"label": 1, "weight": 1', '"label": 1, "weight": 0'))
+    refused = _trainer(*command)
+    assert "the weights of" in refused.stderr
+    assert "attacks to learn from are all 0: expected some above 0" in refused.stderr
+
+
 def test_the_same_command_writes_the_same_bytes(trained: tuple[Path, Path], tmp_path: Path) -> None:
     """A second process writes the file again, byte for byte."""
     again = tmp_path / "again.onnx"
