@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,16 @@ from detector.model.scorer import Scorer
 from tests.model.models import changed_file, metadata, with_canaries
 from trainer.cli import main
 from trainer.comparing import BASELINES
-from trainer.data.sessions import Session, write_sessions
+from trainer.data.sessions import Session, Sessions, write_sessions
 from trainer.data.simulated import simulate
-from trainer.training.defaults import encoding_for
+from trainer.data.splitting import split
+from trainer.training.checkpoint import CheckpointError
+from trainer.training.config import TrainingConfig
+from trainer.training.defaults import Schedule, encoding_for
 from trainer.training.export import build_graph, model_file
-from trainer.training.network import Tensors
+from trainer.training.fitting import Observer
+from trainer.training.network import Shape, Tensors
+from trainer.training.pipeline import train
 
 IDLE_MS = 1_800_000
 ROOT = Path(__file__).parents[2]
@@ -112,6 +118,24 @@ def test_sessions_of_one_action_few_of_which_weigh_anything(tmp_path: Path) -> N
     refused = _trainer(*command)
     assert "the weights of" in refused.stderr
     assert "attacks to learn from are all 0: expected some above 0" in refused.stderr
+
+
+class _EndsAtOnce(Observer):
+    def on_validation(self, step: int, loss: float, valid_loss: float) -> None:
+        if step > 2 or not np.isfinite(loss + valid_loss):
+            raise KeyboardInterrupt
+
+
+def test_a_network_that_learned_from_other_folds_is_not_gone_on_with(tmp_path: Path) -> None:
+    """It would be judged by sessions that it has learned from, if there are more or fewer members than before."""
+    schedule = Schedule(steps=50, batch_size=32)
+    config = TrainingConfig(schedule=schedule, shape=Shape("gru", 2, 2), window=4)
+    parts = split(Sessions.of(_shop(200)))
+    with pytest.raises(KeyboardInterrupt):
+        train(replace(config, members=2), parts, _EndsAtOnce(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["0.npz"]
+    with pytest.raises(CheckpointError, match="is of another training"):
+        train(replace(config, members=3), parts, None, tmp_path)
 
 
 def test_the_same_command_writes_the_same_bytes(trained: tuple[Path, Path], tmp_path: Path) -> None:

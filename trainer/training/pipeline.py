@@ -217,7 +217,7 @@ class _Run:
             checkpoint = None
             if kept is not None:
                 told = [config.shape, asdict(plan), asdict(config.weighing), config.idle_timeout_ms]
-                told += [encoding.fingerprint, data_sha256]
+                told += [encoding.fingerprint, data_sha256, len(pairs)]
                 checkpoint = Checkpoint(
                     kept / f"{number}.npz", hashlib.sha256(msgspec.json.encode(told)).hexdigest()
                 )
