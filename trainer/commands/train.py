@@ -18,6 +18,7 @@ from trainer.commands.lives import lives_parts
 from trainer.commands.options import (
     FILE,
     IDLE_MS,
+    MOST_SEED,
     data_options,
     description_of,
     has_data,
@@ -121,7 +122,7 @@ _FROM_DATA = "[default: from the data]"
 )
 @click.option(
     "--seed",
-    type=click.IntRange(0, 2**32 - 1),
+    type=click.IntRange(0, MOST_SEED),
     help=f"Of simulation, split and weights.  [default: 1; seed preset: {NOTEBOOK.schedule.seed}]",
 )
 @click.option(

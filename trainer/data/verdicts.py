@@ -103,6 +103,8 @@ def _begins(verdicts: dict[str, Verdict], events: Table) -> dict[str, int]:
     frame = events.frame.select("session", *there).filter(pl.col("session").cast(pl.String).is_in(list(said)))
     if "time" in there and not events.is_log and not events.one_a_row:
         frame = frame.sort("time", maintain_order=True)
+    if "event_id" in there and not frame["event_id"].null_count():  # a repeat is no further action
+        frame = frame.unique(["session", "event_id"], keep="first", maintain_order=True)
     found = {}
     for (session_id,), of_session in frame.with_columns(pl.col("session").cast(pl.String)).group_by(
         "session", maintain_order=True
