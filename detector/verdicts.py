@@ -20,12 +20,14 @@ from detector.contract.verdicts import (
 from detector.options import config_of, settings
 from detector.runtime.config import DetectorConfig
 from detector.runtime.explanations import alerts_on_topic
-from detector.runtime.health import Heartbeat, Watchdog
+from detector.runtime.health import Heartbeat
+from detector.runtime.metrics import RelayMetrics
 from detector.runtime.recovery import TopicsUnfitError
 from detector.runtime.relaying import VerdictRelay
 from detector.runtime.verdicts import publish_verdict
 from detector.stopping import stop_on_signals
 from detector.terminal import printable
+from detector.watching import watched
 
 _FINDINGS = {one.value.lower(): one for one in Finding}
 
@@ -116,7 +118,9 @@ def _alert(config: DetectorConfig, alert_id: str) -> Alert:
     "max_poll_interval_ms",
     "transaction_timeout_ms",
     "stall_timeout_ms",
+    "metrics_host",
     "log_level",
+    metrics_port=-1,
 )
 @click.option("--max", "most", type=click.IntRange(min=1), help="End after so many records.")
 def relay_verdicts(*, most: int | None, **given: Any) -> None:
@@ -127,10 +131,10 @@ def relay_verdicts(*, most: int | None, **given: Any) -> None:
     config = config_of(given)
     logging.basicConfig(level=config.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("kafka").setLevel(logging.ERROR)
-    heartbeat = Heartbeat()
-    relay = VerdictRelay(config, heartbeat)
+    metrics, heartbeat = RelayMetrics(), Heartbeat()
+    relay = VerdictRelay(config, metrics, heartbeat)
     try:
-        with Watchdog(heartbeat, config.stall_timeout_ms / 1000):
+        with watched(config, metrics.registry, heartbeat):
             relay.run(stop_on_signals(), most)
     except (TopicsUnfitError, KafkaError) as error:
         raise click.ClickException(f"{type(error).__name__}: {error}") from error

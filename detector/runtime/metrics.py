@@ -252,3 +252,30 @@ class DetectorMetrics:
             self.listed_accounts,
         ):
             one.remove(str(partition))
+
+
+class RelayMetrics:
+    """A relay's metrics, on a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"detector_relay_{name}", text, ("partition",), registry=registry)
+
+        self.verdicts = Counter(
+            "detector_relay_verdicts", "Verdicts committed into the input", registry=registry
+        )
+        self.dead_letters = Counter(
+            "detector_relay_dead_letters",
+            "Records of the verdicts topic that are none, committed to its dead letters",
+            ("reason",),
+            registry=registry,
+        )
+        self.lags = (
+            gauge("lag_verdicts", "Verdicts that could be read and are not yet committed"),
+            gauge("open_transaction_verdicts", "Verdicts that wait for a producer's open transaction"),
+            gauge("open_transaction_seconds", "Time for which the same open transaction has held them back"),
+        )
+        for reason in (Reason.MALFORMED, Reason.TIME_IN_FUTURE, Reason.TOO_LARGE, Reason.NULL_VALUE):
+            self.dead_letters.labels(reason)

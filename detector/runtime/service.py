@@ -99,7 +99,7 @@ class Detector:
         self._told_of_keys = self._told_of_fields = False
         self._absences = Absences()
         self._link: KafkaLink | None = None
-        self._lag = LagMeter(EndsOfBrokers(config.bootstrap_servers, config.group), metrics)
+        self._lag = LagMeter(EndsOfBrokers(config.bootstrap_servers, config.group), metrics.lags)
         self._stop = threading.Event()
         self._challenger = challenger
         self._use(model)

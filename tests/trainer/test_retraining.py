@@ -37,6 +37,11 @@ def publish(kafka: Broker, admin: KafkaAdminClient) -> Publish:
     return make
 
 
+def python(module: str, *arguments: str) -> tuple[str, ...]:
+    """Return the command line of a module of the project."""
+    return sys.executable, "-m", module, *arguments
+
+
 def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -56,7 +61,7 @@ def test_one_command_trains_compares_and_puts_into_shadow(
 ) -> None:
     """Verdicts on frauds alone are enough; what fails on the way replaces nothing."""
     simulated = run(
-        *(sys.executable, "-m", "producer", "simulate", "--preset", "realistic", "--attack-rate", "0.1"),
+        *python("producer", "simulate", "--preset", "realistic", "--attack-rate", "0.1"),
         *("--sessions", "800", "--seed", "5", "--out", "events.jsonl.gz", "--labels", "labels.jsonl"),
         cwd=tmp_path,
     )
