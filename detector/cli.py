@@ -82,10 +82,8 @@ def run(**given: Any) -> None:
     if challenger is not None:
         metrics.shadow_model.info(msgspec.structs.asdict(challenger.policy.model))
     _LOG.info(
-        "model %s version %s (%s…), threshold %s, group %s",
-        model.reference.name,
-        model.reference.version,
-        model.reference.sha256[:12],
+        "model %s, threshold %s, group %s",
+        model.reference,
         config.threshold or model.threshold,
         config.group,
     )
@@ -278,6 +276,7 @@ def describe(alert: Alert) -> str:
     return printable(
         f"{alert.decision} session {alert.session_id} account {alert.account_id} score {alert.score:.4f} "
         f"{'≥' if alert.score >= alert.threshold else '<'} {alert.threshold:g} after {latency_ms} ms: {actions}{because(alert.explanation)}"
+        f" (alert {alert.alert_id})"
     )
 
 

@@ -64,16 +64,23 @@ def verdict(
 ) -> None:
     """Say what a session was: FRAUD or LAWFUL. A later verdict on the same session takes its place.
 
-    It goes to the verdicts topic, and from there into the input by `relay-verdicts`.
+    It goes to the verdicts topic, and from there into the input by `relay-verdicts`. detector_verdicts_total and
+    detector_alerted_sessions say what came of it.
     """
     logging.getLogger("kafka").setLevel(logging.ERROR)
     if (alert_id is None) == (session_id is None or account_id is None):
         raise click.UsageError("expected --alert, or --session and --account")
     config = config_of(where)
     try:
+        is_alerted = True
         if alert_id is not None:
             alert = _alert(config, alert_id)
             session_id, account_id = alert.session_id, alert.account_id
+        else:
+            is_alerted = any(
+                (one.account_id, one.session_id) == (account_id, session_id)
+                for one in alerts_on_topic(config)
+            )
         given = Verdict(
             verdict_id=new_verdict_id(),
             account_id=account_id or "",
@@ -94,6 +101,12 @@ def verdict(
     except (TopicsUnfitError, KafkaError) as error:
         raise click.ClickException(f"{type(error).__name__}: {error}") from error
     click.echo(printable(f"{given.verdict} session {given.session_id}: verdict {given.verdict_id}"))
+    if not is_alerted:
+        click.echo(
+            f"no alert on {config.alerts_topic} is on that session of that account: right where nothing was alerted, else look "
+            "whether both ids are as meant; the verdict was published",
+            err=True,
+        )
 
 
 def _alert(config: DetectorConfig, alert_id: str) -> Alert:

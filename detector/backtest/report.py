@@ -16,18 +16,19 @@ _LABELS = {1: "attack", 0: "lawful", None: ""}
 _GOOD, _BAD, _NEITHER = "#2a7f4f", "#c0392b", "#5b6b7f"
 
 
-def show(outcome: Backtest, names: tuple[str, str]) -> None:
+def show(outcome: Backtest, names: tuple[str, str], verdicts: str) -> None:
     """Print a backtest.
 
     Args:
         outcome: of the two sides.
         names: of the one in service, and of the other.
+        verdicts: what is to be said of those in the history.
     """
     console, comparison = (
         Console(highlight=False, markup=False, soft_wrap=True, width=_WIDTH),
         outcome.comparison,
     )
-    console.print(f"A  {names[0]}\nB  {names[1]}")
+    console.print(f"A  {names[0]}\nB  {names[1]}\n{verdicts}")
     console.print(_table(comparison))
     for total in comparison.totals:
         console.print(

@@ -15,6 +15,7 @@ from detector.contract.dead_letters import Reason
 from detector.contract.verdicts import Finding
 from detector.core.alerted import WINDOWS_MS, Standing, standings
 from detector.core.decision import Suppression
+from detector.core.judging import Taken
 from detector.core.partition import Partition
 from detector.runtime.drift import Drift
 from detector.runtime.processing import Processed
@@ -114,6 +115,11 @@ class DetectorMetrics:
         self.step_ups = counter(
             "step_ups", "Second factors that sessions were asked for, by what came of them", "outcome"
         )
+        self.verdicts = counter(
+            "verdicts",
+            "Verdicts read, each in every partition, by whether the session's alert is known there",
+            "outcome",
+        )
         self.shadow_alerts = counter("shadow_alerts", "Sessions that the challenger would have blocked")
         self.shadow_scores = counter(
             "shadow_scores",
@@ -179,6 +185,7 @@ class DetectorMetrics:
             (self.dead_letters, Reason),
             (self.alerts, Decision),
             (self.step_ups, StepUp),
+            (self.verdicts, Taken),
             (self.suppressed, Suppression),
             (self.model_reloads, ("loaded", "refused")),
             (self.recoveries, ("retry", "rejoin", "restore")),
@@ -209,7 +216,9 @@ class DetectorMetrics:
         self.events.labels("unscored").inc(outcome.unscored)
         self.events.labels("duplicate").inc(outcome.duplicates)
         self.events.labels("listing").inc(outcome.listings)
-        self.events.labels("verdict").inc(outcome.verdicts)
+        self.events.labels("verdict").inc(outcome.verdicts.total())
+        for taken, count in outcome.verdicts.items():
+            self.verdicts.labels(taken).inc(count)
         self.events.labels("dead_letter").inc(len(letters))
         self.clamped.inc(outcome.clamped)
         self.expired.inc(outcome.expired)

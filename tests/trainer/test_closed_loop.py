@@ -71,7 +71,7 @@ class Loop:
     def verdicts(self, truth: Truth) -> list[Verdict]:
         """Return what has been found out by the last event.
 
-        Analysts look at each alert, within an hour. Of the frauds that raised none, four customers of five find out, one
+        Analysts look at each alert, within an hour. Of the frauds that raised none, nineteen customers of twenty find out, one
         to thirteen days later.
         """
         ends, now_ms = dict[str, tuple[str, int]](), 0
@@ -85,7 +85,7 @@ class Loop:
             account_id, ended_ms = ends[session_id]
             drawn = int(hashlib.sha256(session_id.encode()).hexdigest(), 16)
             alert = alerts.get(session_id)
-            if alert is None and (not label.label or drawn % 5 == 0):
+            if alert is None and (not label.label or drawn % 20 == 0):
                 continue
             decided_ms = (
                 ended_ms + (1 + drawn % 13) * DAY_MS if alert is None else alert.occurred_at_ms + HOUR_MS

@@ -105,5 +105,8 @@ def test_one_command_trains_compares_and_puts_into_shadow(
     assert done.returncode == 0, done.stderr
     assert f"{len(frauds):,} sessions have verdicts: {len(frauds):,} frauds, 0 lawful" in done.stderr
     assert "in shadow" in done.stdout
-    assert load_model(shadow).encoding.fingerprint == load_model(model).encoding.fingerprint
+    before, after = load_model(model), load_model(shadow)
+    assert after.encoding.fingerprint == before.encoding.fingerprint
+    assert after.metadata.training["target_fpr"] == before.metadata.training["target_fpr"]
+    assert str(after.reference) != str(before.reference)
     assert not list(tmp_path.glob("retrain.*"))

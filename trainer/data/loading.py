@@ -165,7 +165,8 @@ def assembled(
             f"{source} has no times, and signals of what an account did before rest on them: name their column with "
             "--column time=..., or declare other signals"
         )
-    order, starts = _by_session(table, times_ms, of_accounts=bool(signals))
+    of_accounts = bool(signals) or table.is_log  # as the detector sees them
+    order, starts = _by_session(table, times_ms, of_accounts=of_accounts)
     if times_ms is not None:
         times_ms = times_ms[order]
     events = Events(table, order, starts, times_ms)
@@ -198,7 +199,8 @@ def assembled(
         weights=None if (weights := _numbers(frame, "weight")) is None else weights[order[starts[:-1]]],
         labels_of=description.labels_of,
         fields=(values := values_of(frame, table.names, of_signals, order)),
-        **_of_a_log(table, order, of_accounts=bool(signals)),
+        log_places=order if signals and table.is_log else None,
+        **_of_a_log(table, order, of_accounts=of_accounts),
     )
     # What nobody knows anything of is history all the same.
     sessions = whole if found.keep.all() or signals else whole.take(np.flatnonzero(found.keep))
@@ -252,11 +254,9 @@ def _by_session(
 
 
 def _of_a_log(table: Table, order: NDArray[np.int64], *, of_accounts: bool) -> dict[str, Any]:
-    """Return what only a log knows: stream time at each event, its place, and ids, where one is repeated in its session."""
+    """Return what only a log knows: stream time at each event, and ids, where one is repeated in its session."""
     frame, made = table.frame, dict[str, Any]()
     session = ["session", *(["account"] if of_accounts and "account" in frame.columns else [])]
-    if of_accounts and table.is_log:
-        made["log_places"] = order
     times_ms = _numbers(frame, "time")
     again = None
     if _numbers(frame, "event_id") is not None:
