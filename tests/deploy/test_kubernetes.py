@@ -18,7 +18,7 @@ from detector.runtime.settings import environment_variable_of
 from detector.runtime.transaction import _CLOSE_TIMEOUT_S, _FLUSH_TIMEOUT_S
 from detector.verdicts import relay_verdicts
 from tests.deploy.compose import ROOT
-from tests.deploy.test_compose import settings
+from tests.deploy.test_compose import config_of
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 OLDEST, NEWEST = "1.27", kubernetes_validate.latest_version()
@@ -120,7 +120,7 @@ def test_the_settings_are_the_detectors(monkeypatch: pytest.MonkeyPatch) -> None
     ours = {environment_variable_of(field) for field in fields(DetectorConfig)}
     detector = {name: value for name, value in data.items() if name in ours}
     assert all(name.startswith("KAFKA_") for name in data.keys() - ours)
-    config = DetectorConfig(**settings(run, detector, monkeypatch))
+    config = config_of(run, detector, monkeypatch)
     assert not config.create_topics
     (port,) = container()["ports"]
     assert config.metrics_port == port["containerPort"]
@@ -140,7 +140,7 @@ def test_the_relay_reads_the_detectors_settings_under_a_name_of_its_own(
     """Topics, brokers and port are the detector's; user and password are another's, with fewer rights."""
     relay, data = container("Deployment"), one("ConfigMap")["data"]
     assert relay["command"] == ["python", "-m", "detector", "relay-verdicts"]
-    config = DetectorConfig(**settings(relay_verdicts, data, monkeypatch))
+    config = config_of(relay_verdicts, data, monkeypatch)
     assert (config.input_topic, config.verdicts_topic) == ("session-actions", "session-verdicts")
     assert not config.create_topics
     assert [config.metrics_port] == [port["containerPort"] for port in relay["ports"]]
@@ -207,9 +207,7 @@ def test_the_instance_id_is_the_pods_name() -> None:
 def test_workers_are_scaled_by_lag_up_to_the_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
     """KEDA's trigger names the detector's own topic and group, and no more workers are made than have partitions."""
     data, scaled = one("ConfigMap")["data"], one("ScaledObject")["spec"]
-    config = DetectorConfig(
-        **settings(run, {name: value for name, value in data.items() if "DETECTOR" in name}, monkeypatch)
-    )
+    config = config_of(run, data, monkeypatch)
     (trigger,) = scaled["triggers"]
     told = trigger["metadata"]
     assert trigger["type"] == "kafka"
