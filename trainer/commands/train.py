@@ -86,7 +86,7 @@ _FROM_DATA = "[default: from the data]"
 @click.option(
     "--like",
     help="Model file, or a packaged model, whose vocabulary, window and gap buckets to keep, so that the new one can "
-    "take its place, or be its challenger, without a restart; and its budget, where none is given.",
+    "take its place, or be its challenger, without a restart; and its name and budgets, where none are given.",
 )
 @click.option("--cell", type=click.Choice(["lstm", "gru"]), default=Shape().cell, show_default=True)
 @click.option(
@@ -295,7 +295,7 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
 
 
 def _in_place_of(like: str | None, config: TrainingConfig, *, chosen: bool) -> TrainingConfig:
-    """Return the training of what may take a model's place: its steps and its budgets, where none are given.
+    """Return the training of what may take a model's place: its steps, and where none are given its name and its budgets.
 
     Args:
         like: the model's file or name; None if there is none to replace.
@@ -312,6 +312,7 @@ def _in_place_of(like: str | None, config: TrainingConfig, *, chosen: bool) -> T
     return replace(
         config,
         encoding=replaced.encoding,
+        name=config.name or replaced.reference.name,
         idle_timeout_ms=replaced.idle_timeout_ms,
         wanted=Wanted(**kept) if kept and not chosen else config.wanted,
         challenge_fpr=challenge_fpr,
