@@ -72,15 +72,9 @@ def verdict(
         raise click.UsageError("expected --alert, or --session and --account")
     config = config_of(where)
     try:
-        is_alerted = True
         if alert_id is not None:
             alert = _alert(config, alert_id)
             session_id, account_id = alert.session_id, alert.account_id
-        else:
-            is_alerted = any(
-                (one.account_id, one.session_id) == (account_id, session_id)
-                for one in alerts_on_topic(config)
-            )
         given = Verdict(
             verdict_id=new_verdict_id(),
             account_id=account_id or "",
@@ -95,6 +89,7 @@ def verdict(
             first_event_at_ms=None if since is None else int(since.timestamp() * 1000),
         )
         decode_verdict(encode_verdict(given))  # its bounds
+        is_alerted = alert_id is not None or _is_alerted(config, given)
         publish_verdict(config, given)
     except (MalformedVerdictError, UnicodeEncodeError) as error:
         raise click.UsageError(str(error)) from error
@@ -107,6 +102,16 @@ def verdict(
             "whether both ids are as meant; the verdict was published",
             err=True,
         )
+
+
+def _is_alerted(config: DetectorConfig, given: Verdict) -> bool:
+    try:
+        return any(
+            (one.account_id, one.session_id) == (given.account_id, given.session_id)
+            for one in alerts_on_topic(config)
+        )
+    except TopicsUnfitError:  # no alerts, as long as there is no topic of them
+        return False
 
 
 def _alert(config: DetectorConfig, alert_id: str) -> Alert:

@@ -72,7 +72,7 @@ def _table(comparison: Comparison) -> Table:
 
 def _list(console: Console, title: str, blocks: Sequence[Blocked]) -> None:
     for block in blocks[:EXPLAINED]:
-        kind = f"{_LABELS[block.label]} {block.type}".strip()
+        kind = " ".join(dict.fromkeys(filter(None, (_LABELS[block.label], block.type))))
         console.print(
             printable(
                 f"{title}: {kind} session {block.session_id} at action {block.action_number}, {block.action}, "

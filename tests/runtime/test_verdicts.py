@@ -178,11 +178,14 @@ def test_verdicts_come_back_into_the_state_and_stay_there(make_stack: MakeStack)
         ("--alert", third.alert_id, "lawful"),
     ):
         done = run("verdict", *named, "--by", "analyst", *arguments)
-        assert done.returncode == 0, done.stderr
+        assert (done.returncode, done.stderr) == (0, "")
     assert "no alert nowhere" in run("verdict", *named, "--by", "x", "--alert", "nowhere", "fraud").stderr
-    done = run("relay-verdicts", *where(config, "input_topic"), "--max", "4")
+    mistyped = run("verdict", *named, "--by", "x", "--session", first.session_id, "--account", "who", "fraud")
+    assert mistyped.returncode == 0
+    assert "no alert on" in mistyped.stderr
+    done = run("relay-verdicts", *where(config, "input_topic"), "--max", "5")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "4 verdicts relayed, 0 refused\n"
+    assert done.stdout == "5 verdicts relayed, 0 refused\n"
     again = {
         json.dumps({
             "event_id": f"again-{one.account_id}", "session_id": "next", "account_id": one.account_id,
@@ -195,6 +198,8 @@ def test_verdicts_come_back_into_the_state_and_stay_there(make_stack: MakeStack)
     worker = stack.start()
     stack.wait_until_processed()
     assert figures_of(worker) == expected
+    taken = {one.labels["outcome"]: one.value for one in exposed(worker, "detector_verdicts_total")}
+    assert taken == {"applied": 4, "superseded": 0, "unknown": 5 * config.partitions - 4}
     worker.kill()
     with stack.worker() as worker:
         wait_for(lambda: figures_of(worker) == expected, "the figures of before")

@@ -125,7 +125,7 @@ def tell(what: str, shares: tuple[Share, Share, Share]) -> None:
         print(f"{what:38} {name:14} {share}")  # noqa: T201  pytest -s shows them
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_family_that_the_model_does_not_know_is_caught_after_the_guides_retraining(
     kafka: Broker, unique_name: UniqueName, tmp_path: Path
 ) -> None:
@@ -186,6 +186,7 @@ def test_a_family_that_the_model_does_not_know_is_caught_after_the_guides_retrai
     )
     assert retrained.returncode == 0, retrained.stderr
     assert f"{len(verdicts):,} sessions have verdicts" in retrained.stderr
+    assert f"verdicts in the history: on {len(verdicts):,} sessions; they are the labels" in retrained.stdout
     print(retrained.stdout)  # noqa: T201
 
     with stack.worker("--shadow-model", str(shadow)) as worker:

@@ -19,6 +19,8 @@ from detector.model.artifact import load_model, packaged_model_path
 from tests.conftest import UniqueName
 
 ROOT = Path(__file__).parent.parent.parent
+PATIENCE_S = 500
+"""For a command: a training of minutes, on a loaded machine."""
 Publish = Callable[[str, list[tuple[bytes, bytes]]], None]
 
 
@@ -42,7 +44,9 @@ def python(module: str, *arguments: str) -> tuple[str, ...]:
     return sys.executable, "-m", module, *arguments
 
 
-def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str, cwd: Path, patience_s: float = 280, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return subprocess.run(
@@ -51,11 +55,12 @@ def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedPro
         env=os.environ | environment | {"PATH": path, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=PATIENCE_S,
         check=False,
     )
 
 
+@pytest.mark.timeout(2 * PATIENCE_S)
 def test_one_command_trains_compares_and_puts_into_shadow(
     kafka: Broker, unique_name: UniqueName, publish: Publish, tmp_path: Path
 ) -> None:
