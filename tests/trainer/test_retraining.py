@@ -44,9 +44,7 @@ def python(module: str, *arguments: str) -> tuple[str, ...]:
     return sys.executable, "-m", module, *arguments
 
 
-def run(
-    *command: str, cwd: Path, patience_s: float = 280, **environment: str
-) -> subprocess.CompletedProcess[str]:
+def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return subprocess.run(
