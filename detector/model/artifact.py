@@ -240,7 +240,7 @@ def _load(data: bytes, unknown_actions: UnknownActions) -> Model:
         except ValueError as error:
             raise ModelRefusedError(f"its metadata has {error}; {_EXPORT_AGAIN}") from error
     model = Model(metadata, hashlib.sha256(data).hexdigest(), encoding, scorer)
-    _check_canaries(model)
+    _check_canaries(model, scorer)
     return model
 
 
@@ -362,7 +362,7 @@ def _check_tables(scorer: Scorer, encoding: Encoding, rows: int) -> None:
         )
 
 
-def _check_canaries(model: Model) -> None:
+def _check_canaries(model: Model, scorer: Scorer) -> None:
     canaries = model.metadata.canaries
     if not canaries:
         raise ModelRefusedError(
@@ -374,7 +374,13 @@ def _check_canaries(model: Model) -> None:
         raise ModelRefusedError(
             f"a canary cannot be encoded ({error}): expected actions of its vocabulary; {_EXPORT_AGAIN}"
         ) from error
-    scores = model.score(model.encoding.windows(steps))
+    windows = model.encoding.windows(steps)
+    if scorer.looks_ahead(windows):
+        raise ModelRefusedError(
+            "a canary's scores on the way change with its later actions: expected a graph that goes through a session "
+            f"from its first action to its last; {_EXPORT_AGAIN}"
+        )
+    scores = model.score(windows)
     if scores.shape != (len(canaries),):
         raise ModelRefusedError(
             f"{len(canaries)} canaries give scores of shape {scores.shape}: expected one each; {_EXPORT_AGAIN}"

@@ -32,7 +32,16 @@ from detector.model.artifact import (
     seal,
 )
 from detector.model.metadata import Canary
-from tests.model.models import VOCABULARY, gap_graph, metadata, random_file, random_graph, with_canaries
+from tests.model.models import (
+    SIGNALS,
+    VOCABULARY,
+    gap_graph,
+    metadata,
+    random_file,
+    random_graph,
+    signals_graph,
+    with_canaries,
+)
 from trainer.training.export import model_file
 
 PACKAGED = packaged_model_path("seed").read_bytes()
@@ -335,6 +344,21 @@ def test_inputs_and_outputs(path: Path, change: Callable[[Any], None], words: st
     told = with_canaries(graph, metadata())
     change(graph)
     assert re.search(words, _refusal(path, model_file(graph, told)))
+
+
+def test_a_graph_that_looks_ahead(path: Path) -> None:
+    """A graph that tells each step the highest score of the whole window, as a network that reads both ways could, is refused."""
+    graph = signals_graph()
+    for node in graph.graph.node:
+        node.output[:] = ["of_step" if one == "score" else one for one in node.output]
+    graph.graph.node.extend(
+        [
+            helper.make_node("ReduceMax", ["of_step"], ["highest"], axes=[1]),
+            helper.make_node("Max", ["of_step", "highest"], ["score"]),
+        ]
+    )
+    told = with_canaries(graph, metadata(signals=list(SIGNALS)))
+    assert "change with its later actions" in _refusal(path, model_file(graph, told))
 
 
 @pytest.mark.parametrize("weight", [np.nan, np.inf, 1e38])
