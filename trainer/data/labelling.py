@@ -79,11 +79,10 @@ class Events(NamedTuple):
                 continue
             one = differ[0]
             two = f"{low[one]:g}, {high[one]:g}"
-            both = int(low[one]), int(high[one])
-            if field == "split":
-                two = ", ".join(PARTS[code] for code in both)
-            elif field in names:  # whose codes are in the order in which threads came upon them
-                two = ", ".join(sorted(names[field].to_series()[code] for code in both))
+            meant = names[field].to_series() if field in names else PARTS if field == "split" else None
+            if meant is not None:
+                either = [meant[int(low[one])], meant[int(high[one])]]
+                two = ", ".join(either if meant is PARTS else sorted(either))  # codes come in any order
             name = frame["session"][int(self.order[self.starts[one]])]
             said = f"{len(differ):,} sessions have events whose {field} differs, as {name} ({two})"
             if field in _OF_A_SESSION[:3]:
@@ -164,24 +163,37 @@ def labelled(events: Events, labels: Table | None, description: Description) -> 
 
 def _joined(events: Events, labels: Table, description: Description, field: str) -> _Codes | None:
     """Return what the label file says of each session, NONE where it says nothing; None without the column."""
-    key = KEYS[description.labels_of]
-    of = events.of_sessions(key)
+    keys = _keys(events, labels, description.labels_of)
+    of = events.of_sessions(keys[0])
     if field not in labels.frame.columns or of is None:
         return None
-    names = _numbers(labels, key)
-    by_code = np.full(int(max(names.max(initial=0), of.max(initial=0))) + 1, NONE)
-    by_code[names] = _numbers(labels, field)
-    return by_code[of]
+    if not len(labels.frame):
+        return np.full(len(of), NONE)
+    named = _numbers(labels, keys[0])
+    for key in keys[1:]:
+        more, more_named = events.of_sessions(key), _numbers(labels, key)
+        if more is not None:
+            base = int(max(more.max(initial=0), more_named.max(initial=0))) + 1
+            of, named = of * base + more, named * base + more_named
+    in_order = np.argsort(named, kind="stable")  # of two on one the later comes last
+    found = in_order[np.searchsorted(named[in_order], of, side="right") - 1]
+    return np.where(named[found] == of, _numbers(labels, field)[found], NONE)
+
+
+def _keys(events: Events, labels: Table, labels_of: LabelsOf) -> list[str]:
+    """Return the fields by which labels say what they label: of sessions the account, too, where both name it."""
+    both = all("account" in one.frame.columns for one in (events.table, labels))
+    return [KEYS[labels_of], *(["account"] if both and labels_of == "session" else [])]
 
 
 def _told_of_file(events: Events, labels: Table, labels_of: LabelsOf) -> Iterator[str]:
     """Say what is labelled twice otherwise, and what is labelled and is not in the data."""
-    key = KEYS[labels_of]
-    several = labels.frame.group_by(key).agg(pl.col("label").n_unique() > 1)["label"].sum()
+    keys = [pl.col(key).to_physical() for key in _keys(events, labels, labels_of)]
+    several = labels.frame.group_by(keys).agg(pl.col("label").n_unique() > 1)["label"].sum()
     if several:
         yield f"{several:,} {labels_of}s have labels that differ: the last of each holds"
-    there, named = (table.frame[key].to_physical().unique() for table in (events.table, labels))
-    if strange := len(named) - int(named.is_in(there.implode()).sum()):
+    there, named = (table.frame.select(keys).unique() for table in (events.table, labels))
+    if strange := len(named.join(there, on=named.columns, how="anti")):
         yield f"{strange:,} labels are of {labels_of}s that the data does not have"
 
 
