@@ -91,7 +91,10 @@ def told_of_opening(state: BreakerState, model: object) -> str:
         state: after the batch in which it did.
         model: that decides.
     """
-    begun, reached = (sum(counts) for counts in zip(*(one[1:] for one in state.counts), strict=True))
+    begun, reached = (sum(one[place] for one in state.counts) for place in (1, 2))
+    seen = "too many sessions"
+    if state.counts:  # they may have left the window again
+        seen = f"of {begun:,} sessions begun since {utc(state.counts[0][0])} of event time {reached:,}"
     held = "all blocks" if state.holds_all else "blocks of scores near the threshold"
     do = (
         "The model or a setting is new here and may be bad: put the former one back, unless this is an attack"
@@ -99,9 +102,8 @@ def told_of_opening(state: BreakerState, model: object) -> str:
         else "In an attack leave it: few of those who are challenged then pass. Else put the former model back or raise --threshold"
     )
     return (
-        f"the circuit breaker opened: of {begun:,} sessions begun since {utc(state.counts[0][0])} of event time {reached:,} "
-        f"reached the threshold of model {model}. Until it closes by itself {held} are challenges. {do}; see 'Circuit breaker' "
-        "in docs/operations.md"
+        f"the circuit breaker opened: {seen} reached the threshold of model {model}. Until it closes by itself {held} are "
+        f"challenges. {do}; see 'Circuit breaker' in docs/operations.md"
     )
 
 

@@ -5,6 +5,7 @@ script, the change of models. What the training learns is what analysts and cust
 """
 
 import hashlib
+import re
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -186,6 +187,10 @@ def test_a_family_that_the_model_does_not_know_is_caught_after_the_guides_retrai
     )
     assert retrained.returncode == 0, retrained.stderr
     assert f"{len(verdicts):,} sessions have verdicts" in retrained.stderr
+    old, new = (load_model(one).reference for one in (model, shadow))
+    assert re.fullmatch("[0-9a-f]{8}", old.version)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", new.version)
+    assert old.name == new.name
     assert f"verdicts in the history: on {len(verdicts):,} sessions; they are the labels" in retrained.stdout
     print(retrained.stdout)  # noqa: T201
 
@@ -198,9 +203,8 @@ def test_a_family_that_the_model_does_not_know_is_caught_after_the_guides_retrai
         shutil.copy(model, tmp_path / "previous.onnx")
         shutil.copy(shadow, tmp_path / "incoming.onnx")
         (tmp_path / "incoming.onnx").replace(model)
-        new = load_model(model).sha256
         wait_for(
-            lambda: [one.labels["sha256"] for one in exposed(worker, "detector_model_info")] == [new],
+            lambda: [one.labels["sha256"] for one in exposed(worker, "detector_model_info")] == [new.sha256],
             "the new model in service",
         )
         truth = loop.traffic(8_000, 13, "2025-09-01")
