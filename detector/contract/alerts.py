@@ -37,6 +37,10 @@ class ModelReference(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     sha256: Annotated[str, msgspec.Meta(description="of the model file, hexadecimal")]
 
+    def __str__(self) -> str:
+        """Return how people are told of it: files of one name and version are told apart."""
+        return f"{self.name} {self.version} ({self.sha256[:12]}…)"
+
 
 class SourcePosition(msgspec.Struct, frozen=True, kw_only=True):
     """Where the deciding event lies on the input topic."""

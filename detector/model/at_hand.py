@@ -89,6 +89,6 @@ class ModelsAtHand:
                 return model.treating(UnknownActions.TOKEN) if model.metadata.unknown_token else model
         where = f"the {len(files)} models in {self._folder}" if self._folder else "the packaged models"
         raise ModelMissingError(
-            f"model {reference.name} {reference.version} ({reference.sha256[:12]}…) is not among {where}: expected the "
+            f"model {reference} is not among {where}: expected the "
             "file of that SHA-256; keep every model that was in service in one folder, and name it with --models"
         )

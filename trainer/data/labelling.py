@@ -31,12 +31,21 @@ class Events(NamedTuple):
         order: shape (events,), int64; the row of each in the table.
         starts: shape (sessions + 1,), int64; where each session begins, and the end.
         times_ms: shape (events,), int64, or None.
+        again: shape (events,), bool; whether its id was there before in its session. None where none was, and of a session a row, whose
+            lists are as they are.
     """
 
     table: Table
     order: _Codes
     starts: _Codes
     times_ms: NDArray[np.int64] | None
+    again: NDArray[np.bool_] | None = None
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """The index of each event in its session, which a repeat shares with the event before."""
+        count = np.arange(len(self.order)) if self.again is None else np.cumsum(~self.again)
+        return count - np.repeat(count[self.starts[:-1]], np.diff(self.starts))
 
     def of_events(self, field: str) -> NDArray[np.int64] | None:
         """Return a column's values or codes, in order, NONE where there is none; None if there is no column."""
@@ -72,7 +81,8 @@ class Events(NamedTuple):
             two = f"{low[one]:g}, {high[one]:g}"
             meant = names[field].to_series() if field in names else PARTS if field == "split" else None
             if meant is not None:
-                two = f"{meant[int(low[one])]}, {meant[int(high[one])]}"
+                either = [meant[int(low[one])], meant[int(high[one])]]
+                two = ", ".join(either if meant is PARTS else sorted(either))  # codes come in any order
             name = frame["session"][int(self.order[self.starts[one]])]
             said = f"{len(differ):,} sessions have events whose {field} differs, as {name} ({two})"
             if field in _OF_A_SESSION[:3]:
@@ -153,24 +163,37 @@ def labelled(events: Events, labels: Table | None, description: Description) -> 
 
 def _joined(events: Events, labels: Table, description: Description, field: str) -> _Codes | None:
     """Return what the label file says of each session, NONE where it says nothing; None without the column."""
-    key = KEYS[description.labels_of]
-    of = events.of_sessions(key)
+    keys = _keys(events, labels, description.labels_of)
+    of = events.of_sessions(keys[0])
     if field not in labels.frame.columns or of is None:
         return None
-    names = _numbers(labels, key)
-    by_code = np.full(int(max(names.max(initial=0), of.max(initial=0))) + 1, NONE)
-    by_code[names] = _numbers(labels, field)
-    return by_code[of]
+    if not len(labels.frame):
+        return np.full(len(of), NONE)
+    named = _numbers(labels, keys[0])
+    for key in keys[1:]:
+        more, more_named = events.of_sessions(key), _numbers(labels, key)
+        if more is not None:
+            base = int(max(more.max(initial=0), more_named.max(initial=0))) + 1
+            of, named = of * base + more, named * base + more_named
+    in_order = np.argsort(named, kind="stable")  # of two on one the later comes last
+    found = in_order[np.searchsorted(named[in_order], of, side="right") - 1]
+    return np.where(named[found] == of, _numbers(labels, field)[found], NONE)
+
+
+def _keys(events: Events, labels: Table, labels_of: LabelsOf) -> list[str]:
+    """Return the fields by which labels say what they label: of sessions the account, too, where both name it."""
+    both = all("account" in one.frame.columns for one in (events.table, labels))
+    return [KEYS[labels_of], *(["account"] if both and labels_of == "session" else [])]
 
 
 def _told_of_file(events: Events, labels: Table, labels_of: LabelsOf) -> Iterator[str]:
     """Say what is labelled twice otherwise, and what is labelled and is not in the data."""
-    key = KEYS[labels_of]
-    several = labels.frame.group_by(key).agg(pl.col("label").n_unique() > 1)["label"].sum()
+    keys = [pl.col(key).to_physical() for key in _keys(events, labels, labels_of)]
+    several = labels.frame.group_by(keys).agg(pl.col("label").n_unique() > 1)["label"].sum()
     if several:
         yield f"{several:,} {labels_of}s have labels that differ: the last of each holds"
-    there, named = (table.frame[key].to_physical().unique() for table in (events.table, labels))
-    if strange := len(named) - int(named.is_in(there.implode()).sum()):
+    there, named = (table.frame.select(keys).unique() for table in (events.table, labels))
+    if strange := len(named.join(there, on=named.columns, how="anti")):
         yield f"{strange:,} labels are of {labels_of}s that the data does not have"
 
 
@@ -182,6 +205,8 @@ def _of_event_file(events: Events, labels: Table) -> _Codes | None:
     wanted = events.table.frame["event_id"].to_numpy()[events.order]
     latest = labels.frame.unique("event_id", keep="last").sort("event_id")
     known, values = latest["event_id"].to_numpy(), latest["label"].fill_null(NONE).to_numpy()
+    if not len(known):
+        return np.full(len(wanted), NONE)
     at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
     return np.where(known[at] == wanted, values[at], NONE)
 
@@ -201,16 +226,15 @@ def _from_first(
     events: Events, of_sessions: _Codes, of_events: _Codes, attack_from: _Codes | None
 ) -> NDArray[np.int64]:
     """Return the targets of sessions' labels: an attack is one from the attacker's first action on."""
-    starts, lengths = events.starts, np.diff(events.starts)
-    marked = np.where(of_events == 1, np.arange(len(of_events)), len(of_events))
-    first = np.minimum.reduceat(marked, starts[:-1]) - starts[:-1]
-    first = np.where(first < lengths, first, 0)
+    numbers, starts = events.numbers, events.starts
+    beyond = np.iinfo(np.int64).max
+    first = np.minimum.reduceat(np.where(of_events == 1, numbers, beyond), starts[:-1])
+    first = np.where(first < beyond, first, 0)
     if attack_from is not None:
         # An attacked session that was cut short may end before the attack.
-        first = np.where(attack_from == NONE, first, np.minimum(attack_from, lengths - 1))
-    position = np.arange(len(of_events)) - np.repeat(starts[:-1], lengths)
-    begun = position >= np.repeat(first, lengths)
-    of = np.repeat(of_sessions, lengths)
+        first = np.where(attack_from == NONE, first, np.minimum(attack_from, numbers[starts[1:] - 1]))
+    begun = numbers >= np.repeat(first, np.diff(starts))
+    of = np.repeat(of_sessions, np.diff(starts))
     return np.where(of == 1, begun, of)
 
 
@@ -227,7 +251,7 @@ def _told_of_beginnings(events: Events, of_sessions: _Codes, attack_from: _Codes
         raise DataError(
             f"{lawful:,} lawful sessions have an attack_from: expected one of attacks alone; leave it empty for the others"
         )
-    beyond = int(((of_sessions == 1) & (attack_from >= np.diff(events.starts))).sum())
+    beyond = int(((of_sessions == 1) & (attack_from > events.numbers[events.starts[1:] - 1])).sum())
     if not beyond:
         return []
     return [
@@ -256,7 +280,7 @@ def _with_policy(
     """Decide what those without a label are."""
     told, missing, made = [], labels == NONE, labels
     if description.label_delay is not None:
-        if events.times_ms is None:
+        if events.times_ms is None or description.time_unit == "count":
             raise DataError(
                 "a label delay, and the data has no times: expected times, to know what is too young"
             )
