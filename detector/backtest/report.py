@@ -71,7 +71,10 @@ def _table(comparison: Comparison) -> Table:
 
 def _list(console: Console, title: str, blocks: Sequence[Blocked]) -> None:
     for block in blocks[:EXPLAINED]:
-        kind = f"{_LABELS[block.label]} {block.type}".strip()
+        label = _LABELS[block.label]
+        kind = (
+            label if block.type == label else f"{label} {block.type}".strip()
+        )  # named by it for want of a type
         console.print(
             printable(
                 f"{title}: {kind} session {block.session_id} at action {block.action_number}, {block.action}, "
