@@ -111,7 +111,9 @@ def test_the_report_names_kinds_whole_and_what_speaks_against_the_change_first(
     done = run("detector", "backtest", "--model", MODEL, "--model", MODEL, *arguments)
     assert done.returncode == 0, done.stderr
     assert all(f" {kind} " in done.stdout for kind in ATTACKS)
-    assert "…" not in done.stdout.partition("┏")[2]  # above it models are named by the beginning of their hash
+    assert (
+        "…" not in done.stdout.partition("┏")[2]
+    )  # above it models are named by the beginning of their hash
     assert "all attacks, 30: A blocks 30 (100.00%), B blocks 30 (100.00%)" in done.stdout
     first = next(line for line in done.stdout.splitlines() if line.startswith("newly blocked"))
     assert first.startswith("newly blocked: lawful ")
