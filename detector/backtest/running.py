@@ -14,8 +14,10 @@ from kafka import TopicPartition
 from detector.backtest.comparing import Blocked, Comparison, compare, first_blocks
 from detector.client.reading import Batch, opened
 from detector.contract.alerts import Decision
+from detector.contract.control import MalformedControlError, decode_control, is_control
 from detector.contract.events import MalformedEventError, decode_event
 from detector.contract.labels import SessionLabel, labels_of
+from detector.contract.verdicts import Finding, Verdict
 from detector.core.partition import Partition
 from detector.core.reasons import Case, case_of, reasons_of, window_of
 from detector.model.artifact import Model
@@ -36,9 +38,8 @@ class Side:
 
     @property
     def name(self) -> str:
-        """Name, version and threshold."""
-        reference = self.model.reference
-        return f"{reference.name} {reference.version} at {self.threshold:g}"
+        """Model and threshold."""
+        return f"{self.model.reference} at {self.threshold:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +51,13 @@ class Backtest:
         events: records of the log, each scored by both.
         span_ms: event time that the log covers.
         elapsed_s: wall-clock time of the whole pass.
+        verdicts: sessions that the log has verdicts on.
         told: what is to be said of fields that signals read, and no event has; empty if there are none.
     """
 
     comparison: Comparison
     events: int
+    verdicts: int
     span_ms: int
     elapsed_s: float
     told: str = ""
@@ -91,7 +94,7 @@ def backtest(
         batches: of the log, as `replaying.batches_of_file` or `batches_of_topic` yields them.
         sides: the one in service, and the other.
         config: limits of sessions and events, and who is challenged, for both.
-        labels: the truth by session, as far as it is known.
+        labels: the truth by session, as far as it is known. Without any, what the verdicts in the log say.
         advance: told of each batch's number of records.
         clock_s: a monotonic clock, in seconds.
 
@@ -105,7 +108,7 @@ def backtest(
     blocks: tuple[dict[str, Blocked], ...] = ({}, {})
     challenged: tuple[set[str], set[str]] = (set(), set())
     cases: tuple[dict[str, Case], ...] = ({}, {})
-    absences = Absences(), Absences()
+    absences, verdicts = (Absences(), Absences()), dict[str, Verdict]()
     # What each model wants is compared, not what the circuit breaker would leave of it.
     processors = [
         processor_of(
@@ -126,12 +129,17 @@ def backtest(
                 for alert in alerts:
                     if alert.decision is Decision.BLOCK and alert.session_id not in kept:
                         kept[alert.session_id] = case_of(alert, window_of(alert, processor.pipeline.encoding))
+        for verdict in _verdicts(batch):
+            known = verdicts.get(verdict.session_id)
+            if known is None or verdict.decided_at_ms >= known.decided_at_ms:
+                verdicts[verdict.session_id] = verdict
         if begin_ms is None:
             begin_ms = min(_times_ms(batch), default=None)
         count = sum(map(len, batch.values()))
         events += count
         advance(count)
     end_ms = max((partition.stream_time_ms for partition in partitions[0].values()), default=0)
+    labels = labels or {session_id: _label(verdict) for session_id, verdict in verdicts.items()}
     comparison = compare(blocks[0], blocks[1], labels, challenged)
     return Backtest(
         comparison=replace(
@@ -140,6 +148,7 @@ def backtest(
             no_longer=_explained(comparison.no_longer, cases[0], sides[0].model),
         ),
         events=events,
+        verdicts=len(verdicts),
         span_ms=0 if begin_ms is None else end_ms - begin_ms,
         elapsed_s=clock_s() - began_s,
         told="; ".join(dict.fromkeys(told for one in absences if (told := one.told()))),
@@ -154,6 +163,20 @@ def _explained(blocks: list[Blocked], cases: Mapping[str, Case], model: Model) -
         msgspec.structs.replace(one, explanation=words) for one, (_, words) in zip(shown, found, strict=True)
     ]
     return told + blocks[EXPLAINED:]
+
+
+def _verdicts(batch: Batch) -> Iterator[Verdict]:
+    """Yield the verdicts in a batch; each lies in every partition."""
+    for record in itertools.chain.from_iterable(batch.values()):
+        if isinstance(record.value, bytes) and is_control(record.value):
+            with suppress(MalformedControlError):
+                if isinstance(control := decode_control(record.value), Verdict):
+                    yield control
+
+
+def _label(verdict: Verdict) -> SessionLabel:
+    label = int(verdict.verdict is Finding.FRAUD)
+    return SessionLabel(session_id=verdict.session_id, label=label, type=(label and verdict.fraud_type) or "")
 
 
 def _times_ms(batch: Batch) -> Iterator[int]:

@@ -59,11 +59,11 @@ class ModelWatch:
             self._check_encoding(model)
         except ModelRefusedError as error:
             self._count(REFUSED)
-            _LOG.error("%s. Model %s stays in service", error, _named(self._current))
+            _LOG.error("%s. Model %s stays in service", error, self._current.reference)
             return
         if model.sha256 == self._current.sha256:
             return
-        _LOG.warning("model %s takes the place of %s", _named(model), _named(self._current))
+        _LOG.warning("model %s takes the place of %s", model.reference, self._current.reference)
         self._current = model
         with self._lock:
             self._fresh = model
@@ -90,10 +90,6 @@ class ModelWatch:
         """End it."""
         self._done.set()
         self._thread.join()
-
-
-def _named(model: Model) -> str:
-    return f"{model.reference.name} {model.reference.version} ({model.sha256[:12]}…)"
 
 
 def _signature(path: Path) -> _Signature | None:

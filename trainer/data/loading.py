@@ -200,6 +200,7 @@ def assembled(
         weights=None if (weights := _numbers(frame, "weight")) is None else weights[order[starts[:-1]]],
         labels_of=description.labels_of,
         fields=(values := values_of(frame, table.names, of_signals, order)),
+        log_places=order if signals and table.is_log else None,
         **of_a_log,
     )
     # What nobody knows anything of is history all the same.
@@ -254,11 +255,9 @@ def _by_session(
 
 
 def _of_a_log(table: Table, order: NDArray[np.int64], *, of_accounts: bool) -> dict[str, Any]:
-    """Return what only a log knows: stream time at each event, its place, and ids and which come again, where one does."""
+    """Return what only a log knows: stream time at each event, and ids and which come again, where one does."""
     frame, made = table.frame, dict[str, Any]()
     session = ["session", *(["account"] if of_accounts and "account" in frame.columns else [])]
-    if of_accounts and table.is_log:
-        made["log_places"] = order
     times_ms = _numbers(frame, "time")
     again = None
     if _numbers(frame, "event_id") is not None:

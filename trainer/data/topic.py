@@ -9,6 +9,7 @@ from kafka.errors import KafkaError
 
 from detector.client.reading import committed_span, log_reader, read
 from detector.contract.events import MalformedEventError, decode_event
+from detector.contract.relaxed import relaxed
 from trainer.data.description import Description
 from trainer.data.reading import Table, read_lines
 from trainer.data.sessions import DataError
@@ -53,6 +54,9 @@ def events_of(topic: Topic) -> Iterator[tuple[int, int, bytes]]:
                     except MalformedEventError:
                         continue  # a dead letter when serving; no session is made of it
                     number += 1
-                    yield number, record.partition, value
+                    yield number, record.partition, relaxed(value)
     except KafkaError as error:
-        raise DataError(f"{topic} cannot be read: {error}") from error
+        raise DataError(
+            f"{topic} cannot be read: {error}; expected a topic that can be read, on the broker "
+            "that --bootstrap-servers or KAFKA_BOOTSTRAP_SERVERS names"
+        ) from error

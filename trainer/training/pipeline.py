@@ -47,6 +47,7 @@ sessions that a model was trained for; up to 1e-5 is single precision itself, wh
 RECURRENT: Final = "recurrent"
 BIGRAMS: Final = "bigrams"
 _NAMES: Final = {RECURRENT: "session-lstm", BIGRAMS: "session-bigrams"}
+VERSION_DIGITS: Final = 8
 _PARITY_WINDOWS: Final = 4_096
 _VALID_WINDOWS: Final = 20_000
 
@@ -165,6 +166,9 @@ def train(
         else config.idle_timeout_ms,
         drift=reference_of(test, encoding, chosen.threshold, base_rate),
     )
+    if not metadata.version:  # models of one name are told apart all the same
+        digest = hashlib.sha256(model_file(model.graph, metadata)).hexdigest()
+        metadata = msgspec.structs.replace(metadata, version=digest[:VERSION_DIGITS])
     return Trained(model_file(model.graph, metadata), metadata, model.parameters, figures, test, parity_error)
 
 
