@@ -165,7 +165,8 @@ def assembled(
             f"{source} has no times, and signals of what an account did before rest on them: name their column with "
             "--column time=..., or declare other signals"
         )
-    of_accounts = bool(signals) or table.is_log  # as the detector sees them
+    # On a log two accounts' sessions of one id are two, by their partitions at least; in a table, as a rule a mistake.
+    of_accounts = bool(signals) or table.is_log
     order, starts = _by_session(table, times_ms, of_accounts=of_accounts)
     if times_ms is not None:
         times_ms = times_ms[order]
