@@ -90,25 +90,28 @@ def test_a_fraud_begins_with_its_first_event(tmp_path: Path, said: dict[str, Any
 
 
 def test_a_verdict_is_on_the_session_of_its_account_alone(tmp_path: Path) -> None:
-    """Another account's session of the same id is none of it."""
+    """Another account's session of the same id, which a detector with signals tells apart, is none of it."""
+    description = described(
+        {
+            "unlabelled": "lawful",
+            "signals": [{"name": "sum", "kind": "magnitude", "of": "amount", "bounds": [1]}],
+        }
+    )
     theirs = [msgspec.structs.replace(one, account_id="another") for one in EVENTS[:3]]
     events, found = tmp_path / "events.jsonl", tmp_path / "verdicts.jsonl"
     events.write_bytes(b"\n".join(map(encode_event, [*EVENTS[:3], *theirs, *EVENTS[3:]])))
     mine = verdict("a", FRAUD, first_event_id="a-1")
     other = verdict("a", LAWFUL, 1).replace(b"account-a", b"another")
     found.write_bytes(b"\n".join([mine, other]))
-    loaded = load(events, described({"unlabelled": "lawful"}), Verdicts(found))
+    loaded = load(events, description, Verdicts(found))
     assert loaded.sessions.ids.tolist() == ["a", "a", "b", "c"]
     assert loaded.sessions.labels.tolist() == [1, 0, 0, 0]
     assert loaded.sessions.targets[:6].tolist() == [0, 1, 1, 0, 0, 0]
     assert not [one for one in loaded.told if "differ" in one or "does not have" in one]
     found.write_bytes(b"\n".join([mine.replace(b"account-a", b"nobody"), other]))
-    assert any("1 labels are of sessions that" in one for one in told_of(events, found))
-
-
-def told_of(events: Path, found: Path) -> list[str]:
-    """Return what is told of events and verdicts."""
-    return load(events, described({"unlabelled": "lawful"}), Verdicts(found)).told
+    assert any(
+        "1 labels are of sessions that" in one for one in load(events, description, Verdicts(found)).told
+    )
 
 
 def test_what_has_no_verdict_is_lawful_or_left_out(tmp_path: Path) -> None:

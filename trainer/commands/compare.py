@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -13,6 +13,7 @@ from producer.behaviour.attacks import ATTACK_FAMILIES
 from producer.behaviour.lives.attackers import SCHEMES
 from trainer.commands.lives import lives_parts
 from trainer.commands.options import (
+    MOST_SEED,
     data_options,
     description_of,
     has_data,
@@ -42,6 +43,8 @@ from trainer.training.calibration import TrainingError
 from trainer.training.config import TrainingConfig
 from trainer.training.defaults import Schedule
 
+MOST_RUNS: Final = 20
+
 
 @click.command()
 @click.option(
@@ -59,19 +62,19 @@ from trainer.training.defaults import Schedule
 )
 @click.option(
     "--folds",
-    type=click.IntRange(2, 20),
+    type=click.IntRange(2, MOST_RUNS),
     help="Of one's own data, at random by account where there are some, each tested on once.",
 )
 @click.option(
     "--seeds",
-    type=click.IntRange(2, 20),
+    type=click.IntRange(2, MOST_RUNS),
     help="Trainings of each on the same sessions: the spread between them.",
 )
 @click.option(
     "--steps", type=click.IntRange(min=1), help="Of each training, at most.  [default: from the data]"
 )
 @click.option("--window", type=click.IntRange(1, 4_096), help="Actions read.  [default: from the data]")
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option("--seed", type=click.IntRange(0, MOST_SEED - MOST_RUNS), default=1, show_default=True)
 @click.option(
     "--only",
     type=click.Choice([candidate.name for candidate in CANDIDATES]),

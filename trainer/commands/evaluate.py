@@ -13,6 +13,7 @@ from detector.ranges import NumberRange
 from producer.behaviour.lives.stream import LivesBehaviour
 from trainer.commands.options import (
     FILE,
+    MOST_SEED,
     SPLIT_OPTIONS,
     data_options,
     own_data,
@@ -59,7 +60,7 @@ def _checked(_: click.Context, __: click.Parameter, path: Path | None) -> Path |
 @click.option("--preset", type=click.Choice(["realistic", "lives"]), help="Simulated traffic.")
 @data_options
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=2_024, show_default=True, help="Of the simulation."
+    "--seed", type=click.IntRange(0, MOST_SEED), default=2_024, show_default=True, help="Of the simulation."
 )
 @click.option(
     "--sessions",

@@ -39,6 +39,8 @@ OF_DATA: Final = (
     *("skip_bad_lines", *SPLIT_OPTIONS),
 )
 """Options that say nothing of simulated traffic."""
+MOST_SEED: Final = 2**32 - 1
+"""Of NumPy's and TensorFlow's generators."""
 IDLE_MS: Final = SessionLimits().idle_timeout_ms
 
 
@@ -98,7 +100,9 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
             type=click.Choice(get_args(By)),
             help="How parts are chosen.  [default: as the data says, by account, by id: the first that can be]",
         ),
-        click.option("--split-seed", type=click.IntRange(min=0), help="Of random parts.  [default: 0]"),
+        click.option(
+            "--split-seed", type=click.IntRange(0, MOST_SEED), help="Of random parts.  [default: 0]"
+        ),
         click.option(
             "--test-share",
             type=NumberRange(0, 0.8, min_open=True),

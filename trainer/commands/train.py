@@ -17,6 +17,7 @@ from detector.ranges import NumberRange
 from trainer.commands.lives import lives_parts
 from trainer.commands.options import (
     FILE,
+    MOST_SEED,
     data_options,
     description_of,
     has_data,
@@ -120,7 +121,7 @@ _FROM_DATA = "[default: from the data]"
 )
 @click.option(
     "--seed",
-    type=click.IntRange(0, 2**32 - 1),
+    type=click.IntRange(0, MOST_SEED),
     help=f"Of simulation, split and weights.  [default: 1; seed preset: {NOTEBOOK.schedule.seed}]",
 )
 @click.option(

@@ -31,12 +31,21 @@ class Events(NamedTuple):
         order: shape (events,), int64; the row of each in the table.
         starts: shape (sessions + 1,), int64; where each session begins, and the end.
         times_ms: shape (events,), int64, or None.
+        again: shape (events,), bool; whether its id was there before in its session. None where none was, and of a session a row, whose
+            lists are as they are.
     """
 
     table: Table
     order: _Codes
     starts: _Codes
     times_ms: NDArray[np.int64] | None
+    again: NDArray[np.bool_] | None = None
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """The index of each event in its session, which a repeat shares with the event before."""
+        count = np.arange(len(self.order)) if self.again is None else np.cumsum(~self.again)
+        return count - np.repeat(count[self.starts[:-1]], np.diff(self.starts))
 
     def of_events(self, field: str) -> NDArray[np.int64] | None:
         """Return a column's values or codes, in order, NONE where there is none; None if there is no column."""
@@ -158,6 +167,8 @@ def _joined(events: Events, labels: Table, description: Description, field: str)
     of = events.of_sessions(keys[0])
     if field not in labels.frame.columns or of is None:
         return None
+    if not len(labels.frame):
+        return np.full(len(of), NONE)
     named = _numbers(labels, keys[0])
     for key in keys[1:]:
         more, more_named = events.of_sessions(key), _numbers(labels, key)
@@ -194,6 +205,8 @@ def _of_event_file(events: Events, labels: Table) -> _Codes | None:
     wanted = events.table.frame["event_id"].to_numpy()[events.order]
     latest = labels.frame.unique("event_id", keep="last").sort("event_id")
     known, values = latest["event_id"].to_numpy(), latest["label"].fill_null(NONE).to_numpy()
+    if not len(known):
+        return np.full(len(wanted), NONE)
     at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
     return np.where(known[at] == wanted, values[at], NONE)
 
@@ -213,16 +226,15 @@ def _from_first(
     events: Events, of_sessions: _Codes, of_events: _Codes, attack_from: _Codes | None
 ) -> NDArray[np.int64]:
     """Return the targets of sessions' labels: an attack is one from the attacker's first action on."""
-    starts, lengths = events.starts, np.diff(events.starts)
-    marked = np.where(of_events == 1, np.arange(len(of_events)), len(of_events))
-    first = np.minimum.reduceat(marked, starts[:-1]) - starts[:-1]
-    first = np.where(first < lengths, first, 0)
+    numbers, starts = events.numbers, events.starts
+    beyond = np.iinfo(np.int64).max
+    first = np.minimum.reduceat(np.where(of_events == 1, numbers, beyond), starts[:-1])
+    first = np.where(first < beyond, first, 0)
     if attack_from is not None:
         # An attacked session that was cut short may end before the attack.
-        first = np.where(attack_from == NONE, first, np.minimum(attack_from, lengths - 1))
-    position = np.arange(len(of_events)) - np.repeat(starts[:-1], lengths)
-    begun = position >= np.repeat(first, lengths)
-    of = np.repeat(of_sessions, lengths)
+        first = np.where(attack_from == NONE, first, np.minimum(attack_from, numbers[starts[1:] - 1]))
+    begun = numbers >= np.repeat(first, np.diff(starts))
+    of = np.repeat(of_sessions, np.diff(starts))
     return np.where(of == 1, begun, of)
 
 
@@ -239,7 +251,7 @@ def _told_of_beginnings(events: Events, of_sessions: _Codes, attack_from: _Codes
         raise DataError(
             f"{lawful:,} lawful sessions have an attack_from: expected one of attacks alone; leave it empty for the others"
         )
-    beyond = int(((of_sessions == 1) & (attack_from >= np.diff(events.starts))).sum())
+    beyond = int(((of_sessions == 1) & (attack_from > events.numbers[events.starts[1:] - 1])).sum())
     if not beyond:
         return []
     return [
@@ -268,7 +280,7 @@ def _with_policy(
     """Decide what those without a label are."""
     told, missing, made = [], labels == NONE, labels
     if description.label_delay is not None:
-        if events.times_ms is None:
+        if events.times_ms is None or description.time_unit == "count":
             raise DataError(
                 "a label delay, and the data has no times: expected times, to know what is too young"
             )

@@ -183,12 +183,13 @@ def read_lines(
         texts: list[bytes] = []
         for number, partition, line in chunk:
             try:
-                good.append(decoder.decode(line))
+                one = decoder.decode(line)
                 if len(seen) < MOST_KEYS:
                     seen |= decoder_of_keys.decode(line)
+                good.append(one)
                 rows.append((number, partition))
                 texts.append(line)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, RecursionError) as error:
                 bad.add(str(error), number)
             except UnicodeError:
                 bad.add("a text is not UTF-8: write the file as UTF-8", number)
@@ -308,7 +309,7 @@ def _checked(table: Table) -> Table:
 def _decoded(line: bytes) -> Any:
     try:
         return msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
 
 
@@ -342,7 +343,7 @@ def _series(values: Sequence[Any]) -> pl.Series:
     if example is None:
         return pl.Series(values, dtype=pl.Null)
     listed = isinstance(example, list)
-    for kind in (pl.String, pl.Boolean, pl.Int64, pl.Float64):
+    for kind in (pl.String, pl.Boolean, pl.Int64, pl.Int128, pl.Float64):
         try:
             return pl.Series(values, dtype=pl.List(kind) if listed else kind)
         except (TypeError, OverflowError, pl.exceptions.PolarsError):

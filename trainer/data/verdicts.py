@@ -115,6 +115,8 @@ def _begins(verdicts: Mapping[_Session, Verdict], events: Table) -> dict[_Sessio
     frame = frame.filter(pl.col("session").is_in([session_id for session_id, *_ in said]))
     if "time" in there and not events.is_log and not events.one_a_row:
         frame = frame.sort("time", maintain_order=True)
+    if "event_id" in there and not frame["event_id"].null_count():  # a repeat is no further action
+        frame = frame.unique(["session", "event_id"], keep="first", maintain_order=True)
     found = {}
     for names, of_session in frame.group_by(key, maintain_order=True):
         if names not in said:
