@@ -47,8 +47,6 @@ _DIGEST_CHARS = 64
 _SEAL_ENTRY = b"\x0a%c%b\x12%c" % (len(SEAL_KEY), SEAL_KEY.encode(), _DIGEST_CHARS)
 _SEAL_HEAD = b"\x72%c%b" % (len(_SEAL_ENTRY) + _DIGEST_CHARS, _SEAL_ENTRY)
 _SEAL_BYTES = len(_SEAL_HEAD) + _DIGEST_CHARS
-# A tensor kept in another file says so in TensorProto.external_data, whose one required key is "location".
-_EXTERNAL_DATA = b"\x0a\x08location\x12"
 _EXPORT_AGAIN = "train or copy the model again"
 
 
@@ -225,10 +223,6 @@ def _read(path: Path) -> bytes:
 
 def _load(data: bytes, unknown_actions: UnknownActions) -> Model:
     _check_seal(data)
-    if _EXTERNAL_DATA in data:
-        raise ModelRefusedError(
-            "it keeps weights in another file: expected all of them inside; export it as one file"
-        )
     scorer = Scorer(data)
     metadata = _metadata(scorer.properties)
     encoding = _encoding(metadata, unknown_actions)

@@ -374,8 +374,9 @@ def test_weights_that_are_no_numbers(path: Path, weight: float) -> None:
     assert "canary" in _refusal(path, model_file(graph, told))
 
 
-def test_weights_in_another_file(tmp_path: Path) -> None:
-    """A model that keeps tensors outside is refused though the other file is there."""
+@pytest.mark.parametrize("swapped", [False, True], ids=["as written", "fields in another order"])
+def test_weights_in_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, swapped: bool) -> None:
+    """A model that keeps tensors outside is refused though the other file is there, however its protobuf is laid out."""
     graph = random_graph()
     told = with_canaries(graph, metadata())
     convert_model_to_external_data(
@@ -386,8 +387,13 @@ def test_weights_in_another_file(tmp_path: Path) -> None:
     )
     path = tmp_path / "model.onnx"
     onnx.save_model(graph, path)
+    monkeypatch.chdir(tmp_path)  # where onnxruntime would look
+    data, key, value = path.read_bytes(), b"\x0a\x08location", b"\x12\x0bweights.bin"
+    assert key + value in data
+    if swapped:
+        data = data.replace(key + value, value + key)
     assert (tmp_path / "weights.bin").stat().st_size > 80_000
-    assert "weights in another file" in _refusal(path, seal(path.read_bytes()))
+    assert "External data" in _refusal(path, seal(data))
 
 
 def test_serving_is_quiet_and_needs_no_training_library(tmp_path: Path) -> None:

@@ -142,16 +142,20 @@ def test_what_is_no_verdict_is_told_and_passed_over(tmp_path: Path) -> None:
 def test_events_and_verdicts_of_two_topics(
     kafka: Broker, admin: KafkaAdminClient, unique_name: UniqueName
 ) -> None:
-    """What `train --topic … --verdicts …` reads: the events of one topic, the labels of another."""
+    """What `train --topic … --verdicts …` reads: the events of one topic, the labels of another.
+
+    Partition by partition, whatever the order in which a broker sends them.
+    """
     events, verdicts = unique_name("events"), unique_name("verdicts")
-    admin.create_topics([NewTopic(events, 1, 1), NewTopic(verdicts, 1, 1)])
+    admin.create_topics([NewTopic(events, 3, 1), NewTopic(verdicts, 1, 1)])
     producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers)
-    for topic, values in ((events, map(encode_event, EVENTS)), (verdicts, [verdict("b", FRAUD)])):
-        for value in values:
-            producer.send(topic, key=b"k", value=value)
+    for one in EVENTS:
+        producer.send(events, value=encode_event(one), partition="cba".index(one.session_id))
+    producer.send(verdicts, value=verdict("b", FRAUD))
     producer.flush()
     producer.close()
     servers = kafka.bootstrap_servers
     labels = Verdicts(Topic(servers, verdicts))
     sessions = load(Topic(servers, events), described({"unlabelled": "lawful"}), labels).sessions
+    assert sessions.ids.tolist() == ["c", "b", "a"]
     assert sessions.labels.tolist() == [0, 1, 0]
