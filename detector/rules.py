@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from detector.model.artifact import Model, ModelRefusedError, load_model, resolve_model_path
-from detector.model.rules import Rules, RulesRefusedError, as_told, load_rules, variables_of
+from detector.model.rules import Rules, RulesRefusedError, load_rules
+from detector.model.variables import as_told, variables_of
 
 
 def rules_of(path: str | Path | None, model: Model) -> Rules | None:

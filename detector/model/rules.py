@@ -9,10 +9,8 @@ rules ask for which rules can hold at all, and most events are asked of none.
 import hashlib
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from math import ceil, inf
-from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -20,19 +18,28 @@ import msgspec
 
 from detector.contract.alerts import RuleReference
 from detector.contract.fields import FieldReader
-from detector.core.encoding import ACTION_BYTES, Encoding
+from detector.core.encoding import Encoding
 from detector.core.ruling import Rule, Ruled, Then
-from detector.core.signals import ABSENT, FIRST, OF_GAP, UNKNOWN, Kind, Signal, number
+from detector.core.signals import number
 from detector.core.staging import Candidate
+from detector.model.asking import MAX_REMEMBERED, Asked, Cases, Compiled
+from detector.model.variables import (
+    ACTION,
+    ACTION_NUMBER,
+    AMOUNT,
+    GAP,
+    SCORE,
+    Variable,
+    as_told,
+    variables_of,
+)
 
 MAX_RULES, MAX_BYTES, MAX_CONDITION = 64, 64 * 1024, 2_000
-_AMOUNT: Final = "amount"
-_NEVER: Final = timedelta(days=3_650_000)
-"""How long ago what never happened is: longer than anything."""
-_MAX_REMEMBERED: Final = 65_536
-_RESERVED: Final = re.compile(
-    "as|break|const|continue|else|false|for|function|if|import|in|let|loop|namespace|null|package|return|true|var|void|while"
-)
+_LACKED: Final = {
+    (no_amount, no_gap): frozenset(name for name, lacks in ((AMOUNT, no_amount), (GAP, no_gap)) if lacks)
+    for no_amount in (False, True)
+    for no_gap in (False, True)
+}
 
 
 class RulesRefusedError(ValueError):
@@ -46,90 +53,6 @@ class _Declared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     when: Annotated[str, msgspec.Meta(max_length=MAX_CONDITION)]
     then: Then
     shadow: bool = True
-
-
-class Variable(NamedTuple):
-    """What conditions may name.
-
-    Attributes:
-        name: as they do.
-        type: in CEL's words.
-        values: of a signal, by its code, None where nothing is known; of an action, those in the vocabulary. Empty of any
-            other.
-        signal: its index among the model's; None of what is none.
-    """
-
-    name: str
-    type: str
-    values: tuple[Any, ...] = ()
-    signal: int | None = None
-
-
-def variables_of(encoding: Encoding) -> list[Variable]:
-    """Return what conditions may name under a model: what every event has, and its signals as `name.kind`."""
-    found = [
-        Variable("action", "string", () if encoding.unknown_token else encoding.vocabulary),
-        Variable("score", "double"),
-        Variable(_AMOUNT, "double"),
-        Variable("gap", "duration"),
-        Variable("action_number", "int"),
-    ]
-    names: set[str] = set()
-    for at, one in enumerate(encoding.signals.declared):
-        name = plain = _identifier(one.name)
-        while name in names:
-            name = f"{plain}_{len(names)}"
-        names.add(name)
-        found += (Variable(f"{name}.{what}", *told, at) for what, told in _told(one).items())
-    return found
-
-
-def _identifier(name: str) -> str:
-    """Make of a signal's name one that CEL takes."""
-    plain = re.sub(r"\W", "_", name, flags=re.ASCII)
-    return f"_{plain}" if plain[0].isdigit() or _RESERVED.fullmatch(plain) else plain
-
-
-def _told(signal: Signal) -> dict[str, tuple[str, tuple[Any, ...]]]:
-    """Return type and values of what a signal tells, by the codes: of what lies between bounds, the lower one."""
-
-    def by_code(unknown: Any, values: Sequence[Any]) -> tuple[Any, ...]:
-        known = {ABSENT: None, UNKNOWN: unknown} | dict(enumerate(values, start=FIRST))
-        return tuple(known.get(code) for code in range(signal.codes))
-
-    times = [timedelta(), *(timedelta(milliseconds=one) for one in signal.bounds)]
-    known_for: dict[str, tuple[str, tuple[Any, ...]]] = {}
-    match signal.kind:
-        case Kind.LEVEL:
-            told = "string", by_code(None, [*signal.values, "other"])
-        case Kind.NOVELTY:
-            told = "string", by_code("no history", ["never", *["known"] * len(times)])
-            known_for = {"known_for": ("duration", by_code(None, [None, *times]))}
-        case Kind.CHANGE:
-            told = "bool", by_code(None, [False, True])
-        case Kind.SINCE:
-            told = "duration", by_code(_NEVER, times)
-        case Kind.COUNT:  # in whole numbers, as `detector.core.wording` tells it
-            told = "int", by_code(None, [0, *(max(0, ceil(one)) for one in signal.bounds)])
-        case Kind.MAGNITUDE if signal.of == OF_GAP:
-            told = "duration", by_code(None, times)
-        case _:
-            told = "double", by_code(None, [-inf, *map(float, signal.bounds)])
-    return {signal.kind.value: told} | known_for
-
-
-class _Left(NamedTuple):
-    """Rules that may hold at events of an action and some codes, and what they are asked with.
-
-    Attributes:
-        known: values by name.
-        exact: names of what else they ask for.
-        rules: with their programs; without one where it holds already.
-    """
-
-    known: dict[str, Any]
-    exact: tuple[str, ...]
-    rules: tuple[tuple[Rule, Any], ...]
 
 
 class Rules:
@@ -155,20 +78,13 @@ class Rules:
         self.text, self.encoding = text, encoding
         self.sha256 = hashlib.sha256(text.encode()).hexdigest()
         self._where, self._variables = where, variables_of(encoding)
-        fields = tuple(dict.fromkeys((*encoding.signals.fields, _AMOUNT)))
-        self.reader, self._amount_at = FieldReader(fields), fields.index(_AMOUNT)
+        fields = tuple(dict.fromkeys((*encoding.signals.fields, AMOUNT)))
+        self.reader, self._amount_at = FieldReader(fields), fields.index(AMOUNT)
         declared = self._declared()
         self._env: Any = _environment(self._variables, where) if declared else None
-        compiled = [self._compile(one, line) for one, line in declared]
-        self.rules = tuple(rule for rule, _, _ in compiled)
-        self._compiled = compiled
-        asked = {one.name for _, _, names in compiled for one in names}
-        self._of_signals = [one for one in self._variables if one.signal is not None and one.name in asked]
-        places = sorted({one.signal for one in self._of_signals if one.signal is not None})
-        self._codes_at = {place: at for at, place in enumerate(places)}
-        back = [place + ACTION_BYTES - encoding.step_bytes for place in places]
-        self._codes: Callable[[bytes], Any] = itemgetter(*back) if back else lambda _: ()
-        self._left: dict[Any, _Left] = {}
+        self._compiled = [self._compile(one, line) for one, line in declared]
+        self.rules = tuple(rule for rule, _, _ in self._compiled)
+        self._by_action: dict[str, Cases] = {}
 
     @property
     def blocking(self) -> list[str]:
@@ -177,60 +93,47 @@ class Rules:
 
     def of(self, candidates: Sequence[Candidate], scores: Sequence[float]) -> Ruled:
         """Return which rules hold at scored events."""
-        left, codes, ruled = self._left, self._codes, dict[int, tuple[Rule, ...]]()
-        if not self.rules:
-            return ruled
-        for candidate, score in zip(candidates, scores, strict=True):
+        by_action, ruled = self._by_action, dict[int, tuple[Rule, ...]]()
+        for candidate, score in zip(candidates, scores, strict=True) if self.rules else ():
             if not candidate.is_step:
                 continue
-            key = candidate.event.action, codes(candidate.steps)
-            asked = left.get(key) or self._ask(key)
-            if asked.rules and (found := self._held(asked, candidate, score)):
-                ruled[candidate.offset] = found
+            cases = by_action.get(candidate.event.action)
+            if cases is None:
+                cases = self._cases_of(candidate.event.action)
+            if cases.asked and (held := self._held(cases, candidate, score)):
+                ruled[candidate.offset] = held
         return ruled
 
-    def _ask(self, key: tuple[str, Any]) -> _Left:
-        """Find out which rules can hold at events of an action and some codes."""
-        action, codes = key
-        codes = codes if isinstance(codes, tuple) else (codes,)
-        known = {"action": action} | {
-            one.name: value
-            for one in self._of_signals
-            if one.signal is not None and (value := one.values[codes[self._codes_at[one.signal]]]) is not None
-        }
-        activation = self._env.Activation(known)
-        left: list[tuple[Rule, Any, list[Variable]]] = []
-        for rule, program, names in self._compiled:
-            answer = program.eval(activation).value()
-            exact = any(one.name in _EXACT for one in names)
-            if answer is True:
-                left.append((rule, None, []))
-            elif answer is not False and exact:  # else it asks for what is not known
-                left.append((rule, program, names))
-        if len(self._left) >= _MAX_REMEMBERED:  # of actions that no model knows there may be any number
-            self._left.clear()
-        wanted = dict.fromkeys(one.name for _, _, names in left for one in names)
-        found = self._left[key] = _Left(
-            {name: known[name] for name in wanted if name in known},
-            tuple(name for name in wanted if name in _EXACT),
-            tuple((rule, program) for rule, program, _ in left),
-        )
-        return found
+    def _cases_of(self, action: str) -> Cases:
+        activation, size = self._env.Activation({ACTION: action}), self.encoding.step_bytes
+        if len(self._by_action) >= MAX_REMEMBERED:  # of those that no model knows there may be any number
+            self._by_action.clear()
+        asked = [
+            Asked(one, action, self._env, size)
+            for one in self._compiled
+            if one[1].eval(activation).value() is not False
+        ]
+        cases = self._by_action[action] = Cases(asked, self._env)
+        return cases
 
-    def _held(self, asked: _Left, candidate: Candidate, score: float) -> tuple[Rule, ...]:
-        activation = None
-        if asked.exact:
-            exact = {name: _EXACT[name](self, candidate, score) for name in asked.exact}
-            known = {name: value for name, value in exact.items() if value is not None}
-            activation = self._env.Activation(asked.known | known)
+    def _held(self, cases: Cases, candidate: Candidate, score: float) -> tuple[Rule, ...]:
+        amount, gap_ms = self._amount(candidate), candidate.gap_ms
+        held, left, known, either = cases.of(candidate.steps, _LACKED[amount is None, gap_ms is None])
+        if either is None:
+            return held
+        exact: dict[str, Any] = {SCORE: score, ACTION_NUMBER: candidate.action_number}
+        if amount is not None:
+            exact[AMOUNT] = amount
+        if gap_ms is not None:
+            exact[GAP] = timedelta(milliseconds=gap_ms)
+        activation = self._env.Activation({**exact, **known})
+        if either.eval(activation).value() is False:
+            return held
         return tuple(
-            rule
-            for rule, program in asked.rules
-            if program is None or program.eval(activation).value() is True
+            [rule for rule, program in left if program is None or program.eval(activation).value() is True]
         )
 
-    def amount_of(self, candidate: Candidate) -> float | None:
-        """Return an event's amount, if it has one."""
+    def _amount(self, candidate: Candidate) -> float | None:
         fields = candidate.fields
         value = fields[self._amount_at] if len(fields) > self._amount_at else None
         return None if value is None else number(value)
@@ -264,7 +167,7 @@ class Rules:
             found.append((one, line))
         return found
 
-    def _compile(self, one: _Declared, line: int) -> tuple[Rule, Any, list[Variable]]:
+    def _compile(self, one: _Declared, line: int) -> Compiled:
         try:
             program = self._env.compile(one.when)
         except RuntimeError as error:
@@ -305,17 +208,6 @@ class Rules:
         )
 
 
-_EXACT: Final[Mapping[str, Callable[[Rules, Candidate, float], Any]]] = {
-    "score": lambda _, __, score: score,
-    _AMOUNT: lambda rules, candidate, _: rules.amount_of(candidate),
-    "gap": lambda _, candidate, __: (
-        None if candidate.gap_ms is None else timedelta(milliseconds=candidate.gap_ms)
-    ),
-    "action_number": lambda _, candidate, __: candidate.action_number,
-}
-"""What is not known before an event comes."""
-
-
 def _environment(variables: Sequence[Variable], where: str) -> Any:
     try:
         from cel_expr_python import cel  # noqa: PLC0415  51 MB that most do without
@@ -328,15 +220,6 @@ def _environment(variables: Sequence[Variable], where: str) -> Any:
         name: getattr(cel.Type, name.upper()) for name in ("string", "double", "duration", "int", "bool")
     }
     return cel.NewEnv(variables={one.name: types[one.type] for one in variables})
-
-
-def as_told(value: object) -> str:
-    """Put a value as a condition would."""
-    if isinstance(value, timedelta):
-        return f'duration("{value.total_seconds():.0f}s")' if value < _NEVER else "never"
-    if value == -inf:
-        return "less"
-    return f'"{value}"' if isinstance(value, str) else str(value).lower()
 
 
 def load_rules(path: Path, encoding: Encoding) -> Rules:
