@@ -2,9 +2,10 @@
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,7 @@ from detector.contract.labels import SessionLabel, labels_of
 from detector.core.partition import Partition
 from detector.core.reasons import Case, case_of, reasons_of, window_of
 from detector.model.artifact import Model
+from detector.model.rules import Rules
 from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import Absences, processor_of
 from detector.runtime.replaying import replay
@@ -29,16 +31,18 @@ EXPLAINED: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two: a model and the threshold that it blocks at."""
+    """One of the two: a model, the threshold that it blocks at, and rules beside it."""
 
     model: Model
     threshold: float
+    rules: Rules | None = None
 
     @property
     def name(self) -> str:
         """Name, version and threshold."""
         reference = self.model.reference
-        return f"{reference.name} {reference.version} at {self.threshold:g}"
+        rules = f", {len(self.rules.rules)} rules" if self.rules else ""
+        return f"{reference.name} {reference.version} at {self.threshold:g}{rules}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ class Backtest:
         span_ms: event time that the log covers.
         elapsed_s: wall-clock time of the whole pass.
         told: what is to be said of fields that signals read, and no event has; empty if there are none.
+        matches: how often each rule of the other side held.
     """
 
     comparison: Comparison
@@ -58,6 +63,7 @@ class Backtest:
     span_ms: int
     elapsed_s: float
     told: str = ""
+    matches: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def times_real(self) -> float:
@@ -105,11 +111,14 @@ def backtest(
     blocks: tuple[dict[str, Blocked], ...] = ({}, {})
     challenged: tuple[set[str], set[str]] = (set(), set())
     cases: tuple[dict[str, Case], ...] = ({}, {})
-    absences = Absences(), Absences()
+    absences, matches = (Absences(), Absences()), Counter[str]()
     # What each model wants is compared, not what the circuit breaker would leave of it.
     processors = [
         processor_of(
-            side.model, replace(config, threshold=side.threshold, breaker_max_block_share=0.0), explains=False
+            side.model,
+            replace(config, threshold=side.threshold, breaker_max_block_share=0.0),
+            rules=side.rules,
+            explains=False,
         )
         for side in sides
     ]
@@ -119,6 +128,9 @@ def backtest(
         ):
             for processed in replay([batch], processor, live):
                 absent.add(processed)
+                if processor is processors[1]:
+                    for rule, count in processed.outcome.matches.items():
+                        matches[rule.reference.name] += count
                 alerts = processed.outcome.alerts
                 for session, block in first_blocks(alerts).items():
                     found.setdefault(session, block)
@@ -142,6 +154,7 @@ def backtest(
         events=events,
         span_ms=0 if begin_ms is None else end_ms - begin_ms,
         elapsed_s=clock_s() - began_s,
+        matches=matches,
         told="; ".join(dict.fromkeys(told for one in absences if (told := one.told()))),
     )
 

@@ -175,12 +175,12 @@ def decide(
             if step_up is StepUp.PASSED:
                 marked |= CLEARED
                 trust[candidate.offset] = Trust.CLEARED
-        rule = rules.get(candidate.offset)
-        if listing is None and _wants_block(score, policy, rule):
+        wanted = wanted_by(score, policy, rules.get(candidate.offset))
+        if listing is None and wanted and wanted.decision is Decision.BLOCK:
             counted.count(candidate.stream_time_ms, blocks=0 if marked & (REACHED | BLOCKED) else 1)
             marked |= REACHED
         held = counted.held is Held.ALL or (counted.held is Held.NEAR and score < far)
-        verdict = _judge(score, listing, step_up, marked, policy, rule, is_held=held)
+        verdict = _judge(wanted, score, listing, step_up, marked, policy, is_held=held)
         marks[session_id] = marked
         if isinstance(verdict, Suppression):
             suppressed[verdict] += 1
@@ -207,26 +207,18 @@ def _lowest(candidates: Sequence[Candidate], policy: Policy, rules: Mapping[int,
     return lowest
 
 
-def _wants_block(score: float, policy: Policy, rule: Rule | None) -> bool:
-    """Tell whether the score, or a rule, would block: what the breaker counts, as each may be a bad change."""
-    if rule is None:
-        return score >= policy.threshold
-    return rule.then is Then.BLOCK or (rule.then is not Then.ALLOW and score >= policy.threshold)
-
-
 def _judge(
+    wanted: Judged | None,
     score: float,
     listing: Listing | None,
     step_up: StepUp | None,
     marked: int,
     policy: Policy,
-    rule: Rule | None,
     *,
     is_held: bool,
 ) -> Judged | Suppression | None:
     """Return what is to be published of a scored event, why it is not, or None if there is nothing."""
     failed = step_up is StepUp.FAILED and policy.is_overruled
-    wanted = _wanted(score, policy, None if rule is None or rule.then is Then.ALLOW else rule)
     if listing is Listing.ALLOW:
         return Suppression.ALLOW_LIST if failed or wanted else None
     if listing is Listing.DENY:
@@ -234,9 +226,7 @@ def _judge(
     elif failed:
         judged = Judged(Decision.BLOCK, Cause.STEP_UP_FAILED)
     elif wanted is None:
-        return None
-    elif rule is not None and rule.then is Then.ALLOW:
-        return Suppression.ALLOWED_BY_RULE
+        return Suppression.ALLOWED_BY_RULE if policy.by_score(score) else None
     elif wanted.decision is Decision.BLOCK and is_held:
         judged = Judged(Decision.CHALLENGE, Cause.CIRCUIT_BREAKER, wanted.rule)
     else:
@@ -247,8 +237,10 @@ def _judge(
     return judged
 
 
-def _wanted(score: float, policy: Policy, rule: Rule | None) -> Judged | None:
-    """Return the graver of what the score and a rule come to; of two alike the score's."""
+def wanted_by(score: float, policy: Policy, rule: Rule | None) -> Judged | None:
+    """Return the graver of what the score and a rule come to, of two alike the score's; None if a rule allows."""
+    if rule is not None and rule.then is Then.ALLOW:
+        return None
     by_score = policy.by_score(score)
     if rule is not None and _GRAVITY[by_rule := Decision(rule.then.value)] > _GRAVITY[by_score]:
         return Judged(by_rule, Cause.RULE, rule)

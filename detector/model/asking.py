@@ -9,7 +9,7 @@ from detector.core.encoding import ACTION_BYTES
 from detector.core.ruling import Rule
 from detector.model.variables import ACTION, EXACT, PROBES, Variable
 
-MAX_REMEMBERED: Final = 65_536
+MAX_REMEMBERED: Final = 4_096
 Compiled = tuple[Rule, Any, list[Variable]]
 """A rule, its program, and the variables that it may ask for."""
 

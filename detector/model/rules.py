@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -62,6 +62,7 @@ class Rules:
         text: of the file.
         encoding: of the model. Another one of the same fingerprint will do.
         where: how errors call the file.
+        acts: let all rules act, those in shadow too.
 
     Attributes:
         text: of the file.
@@ -74,10 +75,10 @@ class Rules:
         RulesRefusedError: a rule does not fit.
     """
 
-    def __init__(self, text: str, encoding: Encoding, where: str = "rules") -> None:
+    def __init__(self, text: str, encoding: Encoding, where: str = "rules", *, acts: bool = False) -> None:
         self.text, self.encoding = text, encoding
         self.sha256 = hashlib.sha256(text.encode()).hexdigest()
-        self._where, self._variables = where, variables_of(encoding)
+        self._where, self._acts, self._variables = where, acts, variables_of(encoding)
         fields = tuple(dict.fromkeys((*encoding.signals.fields, AMOUNT)))
         self.reader, self._amount_at = FieldReader(fields), fields.index(AMOUNT)
         declared = self._declared()
@@ -185,7 +186,7 @@ class Rules:
                     f"it never holds, whatever {each.name} is: expected a condition on {told}", line, one.name
                 )
         reference = RuleReference(name=one.name, sha256=self.sha256)
-        return Rule(reference, one.when, one.then, one.shadow), program, names
+        return Rule(reference, one.when, one.then, one.shadow and not self._acts), program, names
 
     def _reason(self, told: str, begins: int) -> tuple[str, int]:
         """Return why CEL refuses the condition of the rule that begins at a line, and in which line."""
@@ -222,8 +223,8 @@ def _environment(variables: Sequence[Variable], where: str) -> Any:
     return cel.NewEnv(variables={one.name: types[one.type] for one in variables})
 
 
-def load_rules(path: Path, encoding: Encoding) -> Rules:
-    """Load a rules file for a model.
+def load_rules(path: Path, encoding: Encoding, *, acts: bool = False) -> Rules:
+    """Load a rules file for a model; see `Rules`.
 
     Raises:
         RulesRefusedError: it can't be read, or a rule does not fit.
@@ -237,4 +238,4 @@ def load_rules(path: Path, encoding: Encoding) -> Rules:
         raise RulesRefusedError(f"{where} is refused: {error}: expected TOML in UTF-8") from error
     if len(data) > MAX_BYTES:
         raise RulesRefusedError(f"{where} is refused: expected at most {MAX_BYTES:,} bytes")
-    return Rules(text, encoding, where)
+    return Rules(text, encoding, where, acts=acts)
