@@ -184,13 +184,9 @@ def replay(*, path: Path | None, folder: Path | None, out: Path, **given: Any) -
         raise click.UsageError(
             "--models goes with the input topic, not with --file: a file has no history of models"
         )
-    asked = click.get_current_context().get_parameter_source("model")
-    if folder and asked is click.core.ParameterSource.COMMANDLINE:
-        raise click.UsageError("--model decides nothing beside --models: expected one of the two")
-    if folder and config.rules:
-        raise click.UsageError(
-            "--rules decides nothing beside --models: expected one of the two, since <group>.models has the rules of then"
-        )
+    for name in ("model", "rules") if folder else ():
+        if click.get_current_context().get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name} decides nothing beside --models: expected one of the two")
     count, absences = 0, Absences()
     try:
         config = fitted(config) if path is None else config
