@@ -370,6 +370,7 @@ def _outcome(
     scores.keep(touched)
     for tried in in_shadow:
         tried.weighed.keep(touched)
+    told = (alert for tried in in_shadow for alert in tried.alerts)
     delta = Delta(
         share.next_offset,
         staged.stream_time_ms,
@@ -384,7 +385,7 @@ def _outcome(
     return Outcome(
         delta,
         alerts=decided.alerts,
-        shadow_alerts=[alert for tried in in_shadow for alert in tried.alerts],
+        shadow_alerts=sorted(told, key=lambda one: one.source.offset),
         scores=_of_steps(scores.scores, staged),
         agreement=sum((tried.agreement for tried in in_shadow), Counter()),
         matches=Counter(rule for rules in decided.ruled.values() for rule in rules),
