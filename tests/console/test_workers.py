@@ -22,7 +22,7 @@ from tests.model.models import changed_file
 from tests.runtime import stack as runtime
 from tests.runtime.stack import Stack, wait_for
 from tests.runtime.test_guard_rails import sessions, write_bad_model
-from tests.runtime.test_model_watch import put
+from tests.runtime.test_watching import put
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n"
 

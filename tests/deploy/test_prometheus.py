@@ -11,7 +11,7 @@ from tests.deploy.test_dashboard import QUERIES
 from tests.machine import skip_without
 from tests.runtime.stack import Stack, metrics_address, wait_for
 from tests.runtime.test_guard_rails import sessions, write_bad_model
-from tests.runtime.test_model_watch import put
+from tests.runtime.test_watching import put
 
 pytestmark = skip_without(missing())
 LOADED = 'sum(increase(detector_model_reloads_total{outcome="loaded"}[5m]))'

@@ -110,13 +110,13 @@ def test_what_is_told_once_is_what_each_condition_says_of_the_event(drawn: list[
     scores = [one[-1] for one in drawn]
     found = PLAIN.of(asked, scores)
     for one, score, (of_signals, *_) in zip(asked, scores, drawn, strict=True):
-        amount = one.fields[1]
+        amounts: dict[Any, Any] = {"900.00": 900.0, "much": None}
         known: dict[str, Any] = {
             "action": one.event.action,
             "score": score,
             "action_number": one.action_number,
             "gap": None if one.gap_ms is None else timedelta(milliseconds=one.gap_ms),
-            "amount": {"900.00": 900.0, "much": None}.get(amount, amount),
+            "amount": amounts.get(one.fields[1], one.fields[1]),
         } | {each.name: each.values[of_signals[each.signal]] for each in variables if each.signal is not None}
         activation = environment.Activation(
             {name: value for name, value in known.items() if value is not None}
