@@ -138,6 +138,7 @@ def test_rules_are_counted_by_name_decision_and_shadow(
             lambda: {one.labels["rule"] for one in exposed(worker, name)} == {"many steps", "renamed"},
             "the rules of now",
         )
+    put(rules, FIRST.encode())
     assert without_clock(stack.alerts()) == without_clock(stack.expected()[0])
 
 
