@@ -36,24 +36,25 @@ from detector.rules import rules_command, rules_of
 from detector.runtime.config import ConfigurationError, DetectorConfig
 from detector.runtime.epochs import epochs_of_group, replay_epochs
 from detector.runtime.garbage import relax_garbage_collection
-from detector.runtime.health import HealthServer, Heartbeat, Watchdog
+from detector.runtime.health import Heartbeat, Watchdog
 from detector.runtime.metrics import DetectorMetrics
 from detector.runtime.processing import Absences, challenger_of, needless, processor_of
 from detector.runtime.pseudonyms import KeyRefusedError, Pseudonyms
 from detector.runtime.recovery import TRANSACTION_FAILURES, StateRefusedError, TopicsUnfitError
 from detector.runtime.redriving import REDRIVABLE, Redriver
+from detector.runtime.reloading import ModelWatch, RulesWatch
 from detector.runtime.repeats import Repeats
 from detector.runtime.replaying import batches_of_file, batches_of_topic
 from detector.runtime.replaying import replay as replay_log
 from detector.runtime.service import Detector
 from detector.runtime.subscription import subscribe
 from detector.runtime.topics import fitted
-from detector.runtime.watching import ModelWatch, RulesWatch
 from detector.scoring import score
 from detector.security import permissions, pseudonym
 from detector.stopping import stop_on_signals
 from detector.terminal import because, printable
 from detector.verdicts import relay_verdicts, verdict
+from detector.watching import watched
 
 _LOG = logging.getLogger("detector")
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
@@ -82,13 +83,9 @@ def run(**given: Any) -> None:
     metrics, heartbeat = DetectorMetrics(), Heartbeat()
     if challenger is not None:
         metrics.shadow_model.info(msgspec.structs.asdict(challenger.policy.model))
-    stall_timeout_s = config.stall_timeout_ms / 1000
-    health = _serve_health(config, metrics, heartbeat, stall_timeout_s)
     _LOG.info(
-        "model %s version %s (%s…), threshold %s, group %s",
-        model.reference.name,
-        model.reference.version,
-        model.reference.sha256[:12],
+        "model %s, threshold %s, group %s",
+        model.reference,
         config.threshold or model.threshold,
         config.group,
     )
@@ -96,7 +93,10 @@ def run(**given: Any) -> None:
         _LOG.info("it reads %d signals, the history of accounts among them: key = account id", len(signals))
     relax_garbage_collection()
     try:
-        with Watchdog(heartbeat, stall_timeout_s), _watch(config, model, rules, metrics) as fresh:
+        with (
+            watched(config, metrics.registry, heartbeat),
+            _watch(config, model, rules, metrics) as fresh,
+        ):
             Detector(
                 config,
                 model,
@@ -120,9 +120,6 @@ def run(**given: Any) -> None:
         ) from error
     except (StateRefusedError, TopicsUnfitError) as error:
         raise click.ClickException(f"{type(error).__name__}: {error}") from error
-    finally:
-        if health is not None:
-            health.close()
     _LOG.info("stopped")
 
 
@@ -295,6 +292,7 @@ def describe(alert: Alert) -> str:
     return printable(
         f"{alert.decision} session {alert.session_id} account {alert.account_id} score {alert.score:.4f} "
         f"{'≥' if alert.score >= alert.threshold else '<'} {alert.threshold:g} after {latency_ms} ms: {actions}{because(alert.explanation)}"
+        f" (alert {alert.alert_id})"
     )
 
 
@@ -342,20 +340,3 @@ def _watch(
                 of_rules = RulesWatch(Path(config.rules), rules, interval_s, lambda one: counted(one).inc())
                 fresh["fresh_rules"] = stack.enter_context(of_rules).take
         yield fresh
-
-
-def _serve_health(
-    config: DetectorConfig, metrics: DetectorMetrics, heartbeat: Heartbeat, stall_timeout_s: float
-) -> HealthServer | None:
-    if config.metrics_port < 0:
-        return None
-    host, port = config.metrics_host, config.metrics_port
-    try:
-        server = HealthServer(host, port, metrics.registry, heartbeat, stall_timeout_s)
-    except OSError as error:
-        raise click.ClickException(
-            f"metrics can't be served on {host}:{port}: {error.strerror}. Expected a free port of this machine: "
-            "choose another with --metrics-port, 0 for any, -1 for none"
-        ) from error
-    _LOG.info("metrics on http://%s:%d/metrics", host, server.port)
-    return server

@@ -10,12 +10,17 @@ from detector.runtime.config import ConfigurationError, DetectorConfig
 from detector.runtime.settings import environment_variable_of, flag_of
 
 
-def settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that gives a command an option for each of these fields of DetectorConfig; for all, if none."""
+def settings(*names: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a command an option for each of these fields of DetectorConfig; for all, if none.
+
+    Args:
+        names: of the fields.
+        defaults: of fields that this command has others for.
+    """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         for one in reversed(fields(DetectorConfig)):
-            if names and one.name not in names:
+            if names and one.name not in {*names, *defaults}:
                 continue
             unit = one.metadata["unit"]
             flag = flag_of(one)
@@ -24,7 +29,7 @@ def settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]
                 f"{flag}/--no-{flag[2:]}" if switch else flag,
                 one.name,
                 type=type(one.default),
-                default=one.default,
+                default=defaults.get(one.name, one.default),
                 envvar=environment_variable_of(one),
                 show_envvar=True,
                 metavar=None if switch else f"<{unit or type(one.default).__name__}>",

@@ -20,12 +20,14 @@ from detector.contract.verdicts import (
 from detector.options import config_of, settings
 from detector.runtime.config import DetectorConfig
 from detector.runtime.explanations import alerts_on_topic
-from detector.runtime.health import Heartbeat, Watchdog
+from detector.runtime.health import Heartbeat
+from detector.runtime.metrics import RelayMetrics
 from detector.runtime.recovery import TopicsUnfitError
 from detector.runtime.relaying import VerdictRelay
 from detector.runtime.verdicts import publish_verdict
 from detector.stopping import stop_on_signals
 from detector.terminal import printable
+from detector.watching import watched
 
 _FINDINGS = {one.value.lower(): one for one in Finding}
 
@@ -62,7 +64,8 @@ def verdict(
 ) -> None:
     """Say what a session was: FRAUD or LAWFUL. A later verdict on the same session takes its place.
 
-    It goes to the verdicts topic, and from there into the input by `relay-verdicts`.
+    It goes to the verdicts topic, and from there into the input by `relay-verdicts`. detector_verdicts_total and
+    detector_alerted_sessions say what came of it.
     """
     logging.getLogger("kafka").setLevel(logging.ERROR)
     if (alert_id is None) == (session_id is None or account_id is None):
@@ -86,12 +89,29 @@ def verdict(
             first_event_at_ms=None if since is None else int(since.timestamp() * 1000),
         )
         decode_verdict(encode_verdict(given))  # its bounds
+        is_alerted = alert_id is not None or _is_alerted(config, given)
         publish_verdict(config, given)
     except (MalformedVerdictError, UnicodeEncodeError) as error:
         raise click.UsageError(str(error)) from error
     except (TopicsUnfitError, KafkaError) as error:
         raise click.ClickException(f"{type(error).__name__}: {error}") from error
     click.echo(printable(f"{given.verdict} session {given.session_id}: verdict {given.verdict_id}"))
+    if not is_alerted:
+        click.echo(
+            f"no alert on {config.alerts_topic} is on that session of that account: right where nothing was alerted, else look "
+            "whether both ids are as meant; the verdict was published",
+            err=True,
+        )
+
+
+def _is_alerted(config: DetectorConfig, given: Verdict) -> bool:
+    try:
+        return any(
+            (one.account_id, one.session_id) == (given.account_id, given.session_id)
+            for one in alerts_on_topic(config)
+        )
+    except TopicsUnfitError:  # no alerts, as long as there is no topic of them
+        return False
 
 
 def _alert(config: DetectorConfig, alert_id: str) -> Alert:
@@ -116,7 +136,9 @@ def _alert(config: DetectorConfig, alert_id: str) -> Alert:
     "max_poll_interval_ms",
     "transaction_timeout_ms",
     "stall_timeout_ms",
+    "metrics_host",
     "log_level",
+    metrics_port=-1,
 )
 @click.option("--max", "most", type=click.IntRange(min=1), help="End after so many records.")
 def relay_verdicts(*, most: int | None, **given: Any) -> None:
@@ -127,10 +149,10 @@ def relay_verdicts(*, most: int | None, **given: Any) -> None:
     config = config_of(given)
     logging.basicConfig(level=config.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("kafka").setLevel(logging.ERROR)
-    heartbeat = Heartbeat()
-    relay = VerdictRelay(config, heartbeat)
+    metrics, heartbeat = RelayMetrics(), Heartbeat()
+    relay = VerdictRelay(config, metrics, heartbeat)
     try:
-        with Watchdog(heartbeat, config.stall_timeout_ms / 1000):
+        with watched(config, metrics.registry, heartbeat):
             relay.run(stop_on_signals(), most)
     except (TopicsUnfitError, KafkaError) as error:
         raise click.ClickException(f"{type(error).__name__}: {error}") from error

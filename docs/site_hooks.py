@@ -13,7 +13,11 @@ from mkdocs.structure.pages import Page
 _DOCS = Path(__file__).parent
 _ROOT = _DOCS.parent
 
-_BROUGHT_IN = {"changelog.md": _ROOT / "CHANGELOG.md", "model-card.md": _ROOT / "detector/model/default.md"}
+_BROUGHT_IN = {
+    "changelog.md": _ROOT / "CHANGELOG.md",
+    "model-card.md": _ROOT / "detector/model/default.md",
+    "model-card-history.md": _ROOT / "detector/model/history.md",
+}
 """Pages whose source lies elsewhere in the repository."""
 
 _FENCE = re.compile(r"(^```.*?^```)", re.MULTILINE | re.DOTALL)

@@ -142,7 +142,7 @@ def test_contract_and_core_do_no_io(package: str, libraries: set[str]) -> None:
     """Contract and core import nothing that could reach Kafka, a clock or the network."""
     forbidden = {"kafka", "prometheus_client", "time", "socket", "random", "threading", "os", "subprocess"}
     known = {"detector", "collections", "contextlib", "dataclasses", "enum", "typing", "uuid", "datetime", "hashlib", "bisect",
-             "struct", "itertools", "fractions", "functools", "math", "operator", "pathlib", "types"} | libraries  # fmt: skip
+             "struct", "itertools", "fractions", "functools", "json", "math", "operator", "pathlib", "types"} | libraries  # fmt: skip
     for path in modules():
         if package_of(name_of(path)) == package:
             roots = {name.split(".")[0] for name in imports(path)}

@@ -32,6 +32,7 @@ class _Summary(msgspec.Struct, kw_only=True):
 
     models: list[str]
     events: int
+    verdicts: int
     span_ms: int
     elapsed_s: float
     times_real: float
@@ -90,7 +91,8 @@ class _Summary(msgspec.Struct, kw_only=True):
     "--labels",
     "labels_path",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The truth: JSON lines of session_id, label 0 or 1, and type, as the producer writes them.",
+    help="The truth: JSON lines of session_id, label 0 or 1, and type, as the producer writes them.  [default: the verdicts "
+    "in the history]",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of tables.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the difference as PNG.")
@@ -140,7 +142,7 @@ def backtest_command(
     if as_json:
         click.echo(msgspec.json.encode(_summary(outcome, sides)))
     else:
-        show(outcome, names)
+        show(outcome, names, _told_of_verdicts(outcome, labelled=bool(labels)))
 
 
 def _sides(
@@ -170,6 +172,16 @@ def _sides(
     return first, second
 
 
+def _told_of_verdicts(outcome: Backtest, *, labelled: bool) -> str:
+    if not outcome.verdicts:
+        return (
+            "no verdicts in the history, as `relay-verdicts` takes them there: none clears a session, lists an account or makes "
+            "one forget" + ("" if labelled else ", and nothing says who is rightly blocked (--labels)")
+        )
+    labels = "--labels says what each was" if labelled else "they are the labels"
+    return f"verdicts in the history: on {outcome.verdicts:,} sessions; {labels}"
+
+
 def _progress(*, as_json: bool) -> Progress:
     console = Console(stderr=True)
     columns = (
@@ -185,6 +197,7 @@ def _summary(outcome: Backtest, sides: tuple[Side, Side]) -> _Summary:
     return _Summary(
         models=[side.name for side in sides],
         events=outcome.events,
+        verdicts=outcome.verdicts,
         span_ms=outcome.span_ms,
         elapsed_s=outcome.elapsed_s,
         times_real=outcome.times_real,

@@ -1,7 +1,7 @@
 """What two models make of the same history: who is newly blocked, and who no longer. Pure."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -18,6 +18,7 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True):
     """Where a model blocked a session, what the session was as far as it is known, and of those shown first, why."""
 
     session_id: str
+    account_id: str
     action: str
     action_number: int
     score: float
@@ -77,15 +78,16 @@ class Comparison:
         return totals
 
 
-def first_blocks(alerts: Iterable[Alert]) -> dict[str, Blocked]:
-    """Return the first BLOCK of each session; a session id may come back after its session ended."""
+def first_blocks(alerts: Iterable[Alert], key: Callable[[Alert], str]) -> dict[str, Blocked]:
+    """Return the first BLOCK of each session, by its key; a session id may come back after its session ended."""
     blocks: dict[str, Blocked] = {}
     for alert in alerts:
         if alert.decision is Decision.BLOCK:
             blocks.setdefault(
-                alert.session_id,
+                key(alert),
                 Blocked(
                     session_id=alert.session_id,
+                    account_id=alert.account_id,
                     action=alert.action,
                     action_number=alert.action_number,
                     score=alert.score,
@@ -103,7 +105,7 @@ def compare(
     """Compare what two models blocked.
 
     Args:
-        first: blocks of the model in service, by session.
+        first: blocks of the model in service, by the key of their sessions, as all else.
         second: blocks of the other one.
         labels: the truth by session, as far as it is known.
         challenged: sessions, by each model.

@@ -16,18 +16,19 @@ _LABELS = {1: "attack", 0: "lawful", None: ""}
 _GOOD, _BAD, _NEITHER = "#2a7f4f", "#c0392b", "#5b6b7f"
 
 
-def show(outcome: Backtest, names: tuple[str, str]) -> None:
+def show(outcome: Backtest, names: tuple[str, str], verdicts: str) -> None:
     """Print a backtest.
 
     Args:
         outcome: of the two sides.
         names: of the one in service, and of the other.
+        verdicts: what is to be said of those in the history.
     """
     console, comparison = (
         Console(highlight=False, markup=False, soft_wrap=True, width=_WIDTH),
         outcome.comparison,
     )
-    console.print(f"A  {names[0]}\nB  {names[1]}")
+    console.print(f"A  {names[0]}\nB  {names[1]}\n{verdicts}")
     console.print(_table(comparison))
     for total in comparison.totals:
         console.print(
@@ -73,7 +74,7 @@ def _table(comparison: Comparison) -> Table:
 
 def _list(console: Console, title: str, blocks: Sequence[Blocked]) -> None:
     for block in blocks[:EXPLAINED]:
-        kind = f"{_LABELS[block.label]} {block.type}".strip()
+        kind = " ".join(dict.fromkeys(filter(None, (_LABELS[block.label], block.type))))
         console.print(
             printable(
                 f"{title}: {kind} session {block.session_id} at action {block.action_number}, {block.action}, "

@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,15 +14,19 @@ from kafka import TopicPartition
 
 from detector.backtest.comparing import Blocked, Comparison, compare, first_blocks
 from detector.client.reading import Batch, opened
-from detector.contract.alerts import Decision
+from detector.contract.alerts import Alert, Decision
+from detector.contract.control import MalformedControlError, decode_control, is_control
 from detector.contract.events import MalformedEventError, decode_event
 from detector.contract.labels import SessionLabel, labels_of
+from detector.contract.verdicts import Finding, Verdict
+from detector.core.encoding import Encoding
 from detector.core.partition import Partition
 from detector.core.reasons import Case, case_of, reasons_of, window_of
+from detector.core.session import session_key
 from detector.model.artifact import Model
 from detector.model.rules import Rules
 from detector.runtime.config import DetectorConfig
-from detector.runtime.processing import Absences, processor_of
+from detector.runtime.processing import Absences, Processed, processor_of
 from detector.runtime.replaying import replay
 
 EXPLAINED: Final = 10
@@ -39,10 +43,9 @@ class Side:
 
     @property
     def name(self) -> str:
-        """Name, version and threshold."""
-        reference = self.model.reference
+        """Model, threshold and how many rules."""
         rules = f", {len(self.rules.rules)} rules" if self.rules else ""
-        return f"{reference.name} {reference.version} at {self.threshold:g}{rules}"
+        return f"{self.model.reference} at {self.threshold:g}{rules}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +57,14 @@ class Backtest:
         events: records of the log, each scored by both.
         span_ms: event time that the log covers.
         elapsed_s: wall-clock time of the whole pass.
+        verdicts: sessions that the log has verdicts on.
         told: what is to be said of fields that signals read, and no event has; empty if there are none.
         matches: how often each rule of the other side held.
     """
 
     comparison: Comparison
     events: int
+    verdicts: int
     span_ms: int
     elapsed_s: float
     told: str = ""
@@ -69,6 +74,32 @@ class Backtest:
     def times_real(self) -> float:
         """How many times faster than the log's own time."""
         return self.span_ms / 1000 / self.elapsed_s
+
+
+@dataclass(slots=True)
+class _Found:
+    """What a side has come to so far, by the keys of sessions."""
+
+    key: Callable[[Alert], str]
+    partitions: dict[TopicPartition, Partition] = field(default_factory=dict)
+    blocks: dict[str, Blocked] = field(default_factory=dict)
+    challenged: set[str] = field(default_factory=set)
+    cases: dict[str, Case] = field(default_factory=dict)
+    absences: Absences = field(default_factory=Absences)
+    matches: Counter[str] = field(default_factory=Counter)
+
+    def add(self, processed: Processed, encoding: Encoding) -> None:
+        """Take in what came of a partition's share of a batch."""
+        alerts = processed.outcome.alerts
+        self.absences.add(processed)
+        for rule, count in processed.outcome.matches.items():
+            self.matches[rule.reference.name] += count
+        self.challenged |= {self.key(one) for one in alerts if one.decision is Decision.CHALLENGE}
+        for session, block in first_blocks(alerts, self.key).items():
+            self.blocks.setdefault(session, block)
+        for alert in alerts:
+            if alert.decision is Decision.BLOCK and self.key(alert) not in self.cases:
+                self.cases[self.key(alert)] = case_of(alert, window_of(alert, encoding))
 
 
 def read_labels(path: Path) -> dict[str, SessionLabel]:
@@ -97,7 +128,7 @@ def backtest(
         batches: of the log, as `replaying.batches_of_file` or `batches_of_topic` yields them.
         sides: the one in service, and the other.
         config: limits of sessions and events, and who is challenged, for both.
-        labels: the truth by session, as far as it is known.
+        labels: the truth by session, as far as it is known. Without any, what the verdicts in the log say.
         advance: told of each batch's number of records.
         clock_s: a monotonic clock, in seconds.
 
@@ -107,11 +138,12 @@ def backtest(
     """
     began_s, events = clock_s(), 0
     begin_ms: int | None = None
-    partitions: tuple[dict[TopicPartition, Partition], ...] = ({}, {})
-    blocks: tuple[dict[str, Blocked], ...] = ({}, {})
-    challenged: tuple[set[str], set[str]] = (set(), set())
-    cases: tuple[dict[str, Case], ...] = ({}, {})
-    absences, matches = (Absences(), Absences()), Counter[str]()
+
+    def key(of: Alert | Blocked | Verdict) -> str:
+        """Return the key of a session: its id, as labels of a file have it, or its account's as well."""
+        return of.session_id if labels else session_key(of.account_id, of.session_id)
+
+    verdicts, found = dict[str, Verdict](), [_Found(key) for _ in sides]
     # What each model wants is compared, not what the circuit breaker would leave of it.
     processors = [
         processor_of(
@@ -123,50 +155,66 @@ def backtest(
         for side in sides
     ]
     for batch in batches:
-        for processor, live, found, asked, kept, absent in zip(
-            processors, partitions, blocks, challenged, cases, absences, strict=True
-        ):
-            for processed in replay([batch], processor, live):
-                absent.add(processed)
-                if processor is processors[1]:
-                    for rule, count in processed.outcome.matches.items():
-                        matches[rule.reference.name] += count
-                alerts = processed.outcome.alerts
-                for session, block in first_blocks(alerts).items():
-                    found.setdefault(session, block)
-                asked |= {one.session_id for one in alerts if one.decision is Decision.CHALLENGE}
-                for alert in alerts:
-                    if alert.decision is Decision.BLOCK and alert.session_id not in kept:
-                        kept[alert.session_id] = case_of(alert, window_of(alert, processor.pipeline.encoding))
+        for processor, of_side in zip(processors, found, strict=True):
+            for processed in replay([batch], processor, of_side.partitions):
+                of_side.add(processed, processor.pipeline.encoding)
+        for verdict in _verdicts(batch):
+            known = verdicts.get(key(verdict))
+            if known is None or verdict.decided_at_ms >= known.decided_at_ms:
+                verdicts[key(verdict)] = verdict
         if begin_ms is None:
             begin_ms = min(_times_ms(batch), default=None)
         count = sum(map(len, batch.values()))
         events += count
         advance(count)
-    end_ms = max((partition.stream_time_ms for partition in partitions[0].values()), default=0)
-    comparison = compare(blocks[0], blocks[1], labels, challenged)
+    first, second = found
+    end_ms = max((partition.stream_time_ms for partition in first.partitions.values()), default=0)
+    comparison = compare(
+        first.blocks,
+        second.blocks,
+        labels or {session: _label(verdict) for session, verdict in verdicts.items()},
+        (first.challenged, second.challenged),
+    )
+    newly, no_longer = (
+        _explained(blocks, [of_side.cases[key(one)] for one in blocks[:EXPLAINED]], side.model)
+        for blocks, of_side, side in (
+            (comparison.newly, second, sides[1]),
+            (comparison.no_longer, first, sides[0]),
+        )
+    )
     return Backtest(
-        comparison=replace(
-            comparison,
-            newly=_explained(comparison.newly, cases[1], sides[1].model),
-            no_longer=_explained(comparison.no_longer, cases[0], sides[0].model),
-        ),
+        comparison=replace(comparison, newly=newly, no_longer=no_longer),
         events=events,
+        verdicts=len(verdicts),
         span_ms=0 if begin_ms is None else end_ms - begin_ms,
         elapsed_s=clock_s() - began_s,
-        matches=matches,
-        told="; ".join(dict.fromkeys(told for one in absences if (told := one.told()))),
+        matches=second.matches,
+        told="; ".join(dict.fromkeys(told for one in found if (told := one.absences.told()))),
     )
 
 
-def _explained(blocks: list[Blocked], cases: Mapping[str, Case], model: Model) -> list[Blocked]:
-    """Return blocks, the first EXPLAINED of them with what weighed most."""
-    shown = blocks[:EXPLAINED]
-    found = reasons_of([cases[one.session_id] for one in shown], model.encoding, model.score, model.evidence)
+def _explained(blocks: list[Blocked], cases: Sequence[Case], model: Model) -> list[Blocked]:
+    """Return blocks, the first of them, those with a case, with what weighed most."""
+    found = reasons_of(cases, model.encoding, model.score, model.evidence)
     told = [
-        msgspec.structs.replace(one, explanation=words) for one, (_, words) in zip(shown, found, strict=True)
+        msgspec.structs.replace(one, explanation=words)
+        for one, (_, words) in zip(blocks, found, strict=False)
     ]
-    return told + blocks[EXPLAINED:]
+    return told + blocks[len(told) :]
+
+
+def _verdicts(batch: Batch) -> Iterator[Verdict]:
+    """Yield the verdicts in a batch; each lies in every partition."""
+    for record in itertools.chain.from_iterable(batch.values()):
+        if isinstance(record.value, bytes) and is_control(record.value):
+            with suppress(MalformedControlError):
+                if isinstance(control := decode_control(record.value), Verdict):
+                    yield control
+
+
+def _label(verdict: Verdict) -> SessionLabel:
+    label = int(verdict.verdict is Finding.FRAUD)
+    return SessionLabel(session_id=verdict.session_id, label=label, type=(label and verdict.fraud_type) or "")
 
 
 def _times_ms(batch: Batch) -> Iterator[int]:

@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from detector.console.access import ANALYST, VIEWER, SignIn, WithSecurityHeaders, access
-from detector.console.board import About, Board, Link, LinkState
+from detector.console.board import VERDICTS_LINK, About, Board, Link, LinkState
 from detector.console.config import ConsoleConfig
 from detector.console.explanations import Explanations
 from detector.console.feed import Feed
@@ -25,27 +25,36 @@ from detector.console.figures import EVERY_S, WorkerReader
 from detector.console.streams import Streams
 from detector.console.verdicts import Verdicts
 from detector.model.at_hand import ModelsAtHand
-from detector.runtime.subscription import RecentAlerts
+from detector.runtime.subscription import recent_alerts, verdicts_since
 from detector.runtime.verdicts import publish_verdict
 
 _STATIC = Path(__file__).with_name("static")
+_CLOCKS_MS = 3_600_000
+"""A verdict may have been published by a clock that is so far behind its alert's."""
 
 
 def create_app(config: ConsoleConfig) -> ASGIApp:
     """Return the application. Alerts and figures are read from its start to its end (ASGI's lifespan)."""
-    about = About(keep=config.keep, workers=len(config.metrics_urls), token_required=config.token is not None)
+    about = About(
+        keep=config.keep,
+        workers=len(config.metrics_urls),
+        token_required=config.token is not None,
+        runbook_url=config.runbook_url,
+    )
     board = Board(about, LinkState(Link.CONNECTING, time.time_ns() // 1_000_000))
 
     @asynccontextmanager
     async def running(_: Starlette) -> AsyncIterator[None]:
-        subscription = partial(RecentAlerts, config.bootstrap_servers, config.topic, most=config.keep)
-        feed = Feed(subscription, board, asyncio.get_running_loop())
-        reading = asyncio.create_task(_read_figures(config.metrics_urls, board))
+        subscribe = partial(recent_alerts, config.bootstrap_servers, config.topic, most=config.keep)
+        feed = Feed(subscribe, board.add, board.set_link, asyncio.get_running_loop(), "alerts")
+        beside = [_read_figures(config.metrics_urls, board), _follow_verdicts(config, board)]
+        tasks = [asyncio.create_task(one) for one in beside]
         try:
             yield
         finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.to_thread(feed.close)
 
     routes = [
@@ -117,3 +126,16 @@ async def _read_figures(urls: tuple[str, ...], board: Board) -> None:
             begun_s = loop.time()
             board.set_figures(await reader.read())
             await asyncio.sleep(max(0.0, begun_s + EVERY_S - loop.time()))
+
+
+async def _follow_verdicts(config: ConsoleConfig, board: Board) -> None:
+    """Read verdicts once it is known which alerts they may be on, from the oldest of these on."""
+    oldest_ms = await board.oldest_ms()
+    since_ms = max(0, (time.time_ns() // 1_000_000 if oldest_ms is None else oldest_ms) - _CLOCKS_MS)
+    subscribe = partial(verdicts_since, config.bootstrap_servers, config.verdicts_topic, since_ms)
+    tell = partial(board.set_link, of=VERDICTS_LINK)
+    feed = Feed(subscribe, board.judge, tell, asyncio.get_running_loop(), "verdicts")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.to_thread(feed.close)

@@ -53,7 +53,13 @@ MAX_CONNECTIONS = 200
     show_envvar=True,
     help="File with the token of those who may give verdicts; or set DETECTOR_CONSOLE_ANALYST_TOKEN. Without, nobody may.",
 )
-@click.option("--verdicts-topic", default=VERDICTS_TOPIC, envvar="DETECTOR_VERDICTS_TOPIC", show_envvar=True)
+@click.option(
+    "--verdicts-topic",
+    default=VERDICTS_TOPIC,
+    envvar="DETECTOR_VERDICTS_TOPIC",
+    show_envvar=True,
+    help="Whose verdicts take alerts out of the queue; it need not exist.",
+)
 @click.option(
     "--metrics-url",
     "metrics_urls",
@@ -77,6 +83,13 @@ MAX_CONNECTIONS = 200
     show_envvar=True,
     help="Folder of every model that was in service, to explain alerts by; the packaged ones are known.",
 )
+@click.option(
+    "--runbook-url",
+    default="",
+    envvar="DETECTOR_CONSOLE_RUNBOOK_URL",
+    show_envvar=True,
+    help="Where your people find the runbook's page, for the page to link to what is to be done.",
+)
 def console(
     *,
     bootstrap_servers: str,
@@ -89,6 +102,7 @@ def console(
     metrics_urls: tuple[str, ...],
     keep: int,
     models: Path | None,
+    runbook_url: str,
 ) -> None:
     """Serve a web page that shows alerts as they commit, until SIGTERM or SIGINT.
 
@@ -119,6 +133,7 @@ def console(
             metrics_urls=metrics_urls,
             keep=keep,
             models=models,
+            runbook_url=runbook_url,
         )
         family, address = config.address
     except ConfigurationError as error:

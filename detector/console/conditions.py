@@ -24,10 +24,11 @@ class Severity(StrEnum):
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """Something that is not as it should be."""
+    """Something that is not as it should be; the runbook tells under the name of an alert rule what to do."""
 
     severity: Severity
     text: str
+    rule: str
 
 
 class Rises:
@@ -64,7 +65,12 @@ def conditions(
         lost: those that lately found events deleted before they were read.
     """
     up = [one for one in workers if one.up]
-    found = [*_absent(workers), *_unscored(up, stands_still=stands_still, lost=lost), *_models(up, refused)]
+    found = [
+        *_absent(workers),
+        *_unscored(up, stands_still=stands_still, lost=lost),
+        *_models(up, refused),
+        *_drift(up),
+    ]
     return sorted(found, key=attrgetter("severity"))
 
 
@@ -72,23 +78,37 @@ def _absent(workers: Sequence[Worker]) -> Iterator[Condition]:
     down = [f"{one.name} ({one.detail})" for one in workers if not one.up]
     waiting = [one.name for one in workers if one.ready is False]
     if len(down) == len(workers):
-        yield Condition(Severity.CRITICAL, f"No worker answers: {_listed(down)}")
+        yield Condition(Severity.CRITICAL, f"No worker answers: {_listed(down)}", "DetectorDown")
     elif down:
-        yield Condition(Severity.WARNING, f"{_count(down, workers)} not answering: {_listed(down)}")
+        yield Condition(
+            Severity.WARNING,
+            f"{_count(down, workers)} not answering: {_listed(down)}",
+            "DetectorPartitionsUnheld",
+        )
     if waiting:
-        yield Condition(Severity.WARNING, f"{_count(waiting, workers)} not ready: {_listed(waiting)}")
+        yield Condition(
+            Severity.WARNING,
+            f"{_count(waiting, workers)} not ready: {_listed(waiting)}",
+            "DetectorPartitionsUnheld",
+        )
 
 
 def _unscored(up: Sequence[Worker], *, stands_still: bool, lost: Sequence[Worker]) -> Iterator[Condition]:
     if opened := sum(one.breakers_open for one in up):
         of = sum(one.partitions for one in up)
         text = f"Circuit breaker open: blocks are held back as challenges on {opened} of {of} partitions"
-        yield Condition(Severity.CRITICAL, text)
+        yield Condition(Severity.CRITICAL, text, "DetectorBreakerOpen")
     if stands_still:
-        yield Condition(Severity.CRITICAL, "Events wait and none is scored: the workers stand still")
+        yield Condition(
+            Severity.CRITICAL,
+            "Events wait and none is scored: the workers stand still",
+            "DetectorStandsStill",
+        )
     if lost:
         events = sum(one.lost_events for one in lost)
-        yield Condition(Severity.CRITICAL, f"Events were deleted before they were read: {events:,}")
+        yield Condition(
+            Severity.CRITICAL, f"Events were deleted before they were read: {events:,}", "DetectorEventsLost"
+        )
 
 
 def _models(up: Sequence[Worker], refused: Sequence[Worker]) -> Iterator[Condition]:
@@ -98,14 +118,26 @@ def _models(up: Sequence[Worker], refused: Sequence[Worker]) -> Iterator[Conditi
             by_model[_model(one)].append(one.name)
     if len(by_model) > 1:
         which = "; ".join(f"{model} on {_listed(names)}" for model, names in sorted(by_model.items()))
-        yield Condition(Severity.WARNING, f"Workers decide with different models: {which}")
+        yield Condition(
+            Severity.WARNING, f"Workers decide with different models: {which}", "DetectorModelsDiffer"
+        )
     if refused:
         which = "; ".join(f"{one.name} goes on with {_model(one)}" for one in refused)
-        yield Condition(Severity.WARNING, f"A changed model file was refused: {which}")
+        yield Condition(
+            Severity.WARNING, f"A changed model file was refused: {which}", "DetectorModelRefused"
+        )
 
-    if differs := sorted({name.replace("_", " ") for one in up for name in one.drifted}):
-        text = f"Traffic differs from what the model was trained on: {_listed(differs)}"
-        yield Condition(Severity.WARNING, text)
+
+def _drift(up: Sequence[Worker]) -> Iterator[Condition]:
+    beyond = {one.of: one for worker in up for one in worker.drift if one.beyond}
+    if beyond:
+        text = f"Traffic differs from what the model was trained on: {_listed(sorted(map(_spoken, beyond)))}"
+        shares_alone = all(one.expected is not None for one in beyond.values())
+        yield Condition(Severity.WARNING, text, "DetectorDriftOfShares" if shares_alone else "DetectorDrift")
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _model(worker: Worker) -> str:

@@ -29,10 +29,11 @@ class ConsoleConfig:
         port: 0 takes a free one.
         token: what a viewer must present; None asks for none, which only loopback may.
         analyst_token: what who gives verdicts must present in its place; None lets nobody.
-        verdicts_topic: where verdicts go.
+        verdicts_topic: where verdicts are read from, and given to.
         metrics_urls: of the workers' /metrics.
         keep: most alerts held in memory, the newest.
         models: folder of models that alerts may name, beside the packaged ones.
+        runbook_url: of the runbook's page, that conditions link to; empty links to none.
 
     Raises:
         ConfigurationError: a setting is out of its bounds, or the console would be open to a network.
@@ -48,6 +49,7 @@ class ConsoleConfig:
     models: Path | None
     analyst_token: str | None = field(default=None, repr=False)
     verdicts_topic: str = VERDICTS_TOPIC
+    runbook_url: str = ""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
@@ -58,19 +60,16 @@ class ConsoleConfig:
                 f"there is a token for verdicts: expected another one for who only looks on; set {TOKEN_VARIABLE} or "
                 "--token-file"
             )
-        if self.analyst_token is not None:
-            _ = self.publishing
+        _ = self.publishing  # names that clash are refused
         if self.token is None and not self.loopback:
             raise ConfigurationError(
                 f"--host is {self.host}, which others can reach, and there is no token: alerts hold the ids of "
                 f"accounts. Set {TOKEN_VARIABLE}, or --token-file, or listen on 127.0.0.1"
             )
         for url in self.metrics_urls:
-            parts = urlsplit(url)
-            if parts.scheme not in {"http", "https"} or not parts.hostname:
-                raise ConfigurationError(
-                    f"--metrics-url is {url!r}: expected such as http://127.0.0.1:9108/metrics"
-                )
+            _check_url("--metrics-url", url, "http://127.0.0.1:9108/metrics")
+        if self.runbook_url:  # a page links to it: no script's address
+            _check_url("--runbook-url", self.runbook_url, "https://docs.example/runbook.html")
 
     @property
     def publishing(self) -> DetectorConfig:
@@ -94,6 +93,12 @@ class ConsoleConfig:
     def loopback(self) -> bool:
         """Whether only this machine can reach the console."""
         return ipaddress.ip_address(self.address[1].partition("%")[0]).is_loopback
+
+
+def _check_url(option: str, url: str, example: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigurationError(f"{option} is {url!r}: expected such as {example}")
 
 
 def _check(token: str) -> None:

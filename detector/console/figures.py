@@ -30,6 +30,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
         latency_p99_ms: the same.
         history: events_per_s, the oldest first, EVERY_S apart.
         conditions: what is wrong, the worst first.
+        breaker_open_since_ms: when this console first saw a circuit breaker open that it has not seen closed since.
     """
 
     at_ms: int
@@ -39,6 +40,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     latency_p99_ms: float | None
     history: list[float | None]
     conditions: list[Condition]
+    breaker_open_since_ms: int | None = None
 
 
 class WorkerReader:
@@ -59,21 +61,26 @@ class WorkerReader:
         self._counted: deque[tuple[float, dict[str, int]]] = deque(maxlen=_RATE_OVER + 1)
         self._waiting: deque[bool] = deque(maxlen=_RATE_OVER + 1)
         self._rises = Rises()
+        self._open_since_ms: int | None = None
         self._history: deque[float | None] = deque(maxlen=HISTORY)
 
     async def read(self) -> Figures:
         """Ask every worker, and put the answers together."""
         readings = await asyncio.gather(*(read_worker(url, self._client) for url in self._urls))
-        now_s = self._clock_s()
+        now_s, now_ms = self._clock_s(), time.time_ns() // 1_000_000
         workers = [reading.worker for reading in readings]
         up = [one for one in workers if one.up]
         self._counted.append((now_s, {one.name: one.events for one in up}))
         self._history.append(rate(self._counted))
         self._waiting.append(any(one.lag for one in up))
         waiting = len(self._waiting) > _RATE_OVER and all(self._waiting)
+        if any(one.breakers_open for one in up):
+            self._open_since_ms = self._open_since_ms or now_ms
+        elif up:  # who does not answer says nothing of it
+            self._open_since_ms = None
         latency = merged(reading.latency for reading in readings)
         return Figures(
-            at_ms=time.time_ns() // 1_000_000,
+            at_ms=now_ms,
             workers=workers,
             events_per_s=self._history[-1],
             latency_p50_ms=quantile_ms(latency, 0.5),
@@ -85,6 +92,7 @@ class WorkerReader:
                 refused=self._rises.lately(up, "refused_models", now_s),
                 lost=self._rises.lately(up, "lost_events", now_s),
             ),
+            breaker_open_since_ms=self._open_since_ms,
         )
 
 

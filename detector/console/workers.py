@@ -34,6 +34,22 @@ class Shadow(msgspec.Struct, frozen=True, kw_only=True):
     only_challenger: int
 
 
+class Drift(msgspec.Struct, frozen=True, kw_only=True):
+    """How far traffic of late lies from what the model was trained on, in one thing (ADR 0038).
+
+    Attributes:
+        of: a distribution, or a share that stands by itself.
+        measure: the distribution's population stability index, or the share.
+        expected: of a share, what it was in training; None of a distribution.
+        beyond: more than the alert rules take for chance.
+    """
+
+    of: str
+    measure: float
+    expected: float | None
+    beyond: bool
+
+
 class Worker(msgspec.Struct, frozen=True, kw_only=True):
     """What one worker says of itself; what is counted is counted since its start.
 
@@ -45,13 +61,16 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
         shadow: the challenger beside it, if there is one.
         partitions: that it holds.
         breakers_open: of them, those whose blocks are held back as challenges.
+        on_probation: of them, those whose model is new to them, and not believed yet.
+        step_ups: sessions that were asked for a second factor, by what came of it.
         lag: input records it has not read yet.
         events: input records it has committed.
         live_sessions: in its memory.
         refused_models: changed model files that it did not take.
         lost_events: input records that retention deleted before they were read.
         judged: sessions blocked in the last week, by model and by what they were found to be; NONE as long as nothing is.
-        drifted: in what its traffic of late differs from what its model was trained on.
+        drift: of its traffic of late; empty if its model says nothing of its training.
+        drift_events: that this rests on.
         detail: why it did not answer.
     """
 
@@ -62,6 +81,8 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     shadow: Shadow | None = None
     partitions: int = 0
     breakers_open: int = 0
+    on_probation: int = 0
+    step_ups: dict[str, int] = {}
     lag: int = 0
     events: int = 0
     alerts: dict[str, int] = {}
@@ -72,7 +93,8 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     refused_models: int = 0
     lost_events: int = 0
     judged: dict[str, dict[str, int]] = {}
-    drifted: list[str] = []
+    drift: list[Drift] = []
+    drift_events: int = 0
     detail: str = ""
 
 
@@ -124,6 +146,9 @@ def _reading(name: str, ready: bool | None, samples: Sequence[Any]) -> Reading: 
     def total(metric: str, **labels: str) -> int:
         return int(sum(s.value for s in samples if s.name == metric and labels.items() <= s.labels.items()))
 
+    def by(metric: str, label: str) -> dict[str, int]:
+        return {s.labels[label]: int(s.value) for s in samples if s.name == metric}
+
     def info(metric: str) -> dict[str, str]:
         return next((dict(s.labels) for s in samples if s.name == metric), {})
 
@@ -148,9 +173,11 @@ def _reading(name: str, ready: bool | None, samples: Sequence[Any]) -> Reading: 
         shadow=shadow if challenger else None,
         partitions=total("detector_assigned_partitions"),
         breakers_open=total("detector_breaker_open"),
+        on_probation=total("detector_breaker_probation"),
+        step_ups=by("detector_step_ups_total", "outcome"),
         lag=total("detector_lag_events"),
         events=total("detector_events_total"),
-        alerts={s.labels["decision"]: int(s.value) for s in samples if s.name == "detector_alerts_total"},
+        alerts=by("detector_alerts_total", "decision"),
         dead_letters=total("detector_dead_letters_total"),
         suppressed=total("detector_suppressed_total"),
         live_sessions=total("detector_live_sessions"),
@@ -158,7 +185,21 @@ def _reading(name: str, ready: bool | None, samples: Sequence[Any]) -> Reading: 
         refused_models=total("detector_model_reloads_total", outcome="refused"),
         lost_events=total("detector_lost_offsets_total"),
         judged=judged,
-        drifted=[s.labels["of"] for s in samples if s.name == "detector_drifted" and s.value],
+        drift=_drift(samples),
+        drift_events=total("detector_drift_events"),
     )
     buckets = [s for s in samples if s.name == "detector_alert_latency_seconds_bucket"]
     return Reading(worker, {float(one.labels["le"]): one.value for one in buckets})
+
+
+def _drift(samples: Sequence[Any]) -> list[Drift]:
+    def found(metric: str, label: str) -> dict[str, float]:
+        return {s.labels[label]: s.value for s in samples if s.name == metric}
+
+    shares, expected = found("detector_drift_share", "share"), found("detector_drift_expected_share", "share")
+    measures = found("detector_drift_index", "distribution") | shares
+    beyond = found("detector_drifted", "of")
+    return [
+        Drift(of=of, measure=measure, expected=expected.get(of), beyond=bool(beyond.get(of)))
+        for of, measure in measures.items()
+    ]

@@ -38,6 +38,10 @@ class ModelReference(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     sha256: Annotated[str, msgspec.Meta(description="of the model file, hexadecimal")]
 
+    def __str__(self) -> str:
+        """Return how people are told of it: files of one name and version are told apart."""
+        return f"{self.name} {self.version} ({self.sha256[:12]}…)"
+
 
 class RuleReference(msgspec.Struct, frozen=True, kw_only=True):
     """Which rule decided."""
@@ -126,10 +130,17 @@ _DECODER = msgspec.json.Decoder(Alert)
 _ENCODER = msgspec.json.Encoder()
 
 
-def alert_id(session_id: str, event_id: str) -> str:
-    """Derive the id of the alert that `event_id` causes in `session_id` (RFC 9562 UUID, version 5)."""
-    # A JSON array as the name: no choice of ids can make two pairs read alike.
-    return str(uuid.uuid5(ALERT_NAMESPACE, msgspec.json.encode([session_id, event_id]).decode()))
+def alert_id(session_id: str, event_id: str, account_id: str | None = None) -> str:
+    """Derive the id of the alert that an event causes in a session (RFC 9562 UUID, version 5).
+
+    Args:
+        session_id: of both.
+        event_id: of the event.
+        account_id: where two accounts' sessions of one id are two.
+    """
+    # A JSON array as the name: no choice of ids can make two of them read alike.
+    name = [session_id, event_id] if account_id is None else [session_id, event_id, account_id]
+    return str(uuid.uuid5(ALERT_NAMESPACE, msgspec.json.encode(name).decode()))
 
 
 def encode_alert(alert: Alert) -> bytes:

@@ -1,9 +1,12 @@
 """The event: one user action of one session, a record of the input topic."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
 import msgspec
+
+from detector.contract.relaxed import relaxed
 
 MAX_ID_CHARS = 256
 MAX_ID_BYTES = 512
@@ -45,26 +48,43 @@ class MalformedEventError(ValueError):
 
 
 _DECODER = msgspec.json.Decoder(SessionEvent)
+_LENIENT = msgspec.json.Decoder(SessionEvent, strict=False)
 _ENCODER = msgspec.json.Encoder()
 _Event = TypeVar("_Event", bound=SessionEvent)
 
 
-def decode_event(value: bytes, decoder: msgspec.json.Decoder[SessionEvent] = _DECODER) -> SessionEvent:
+def decode_event(value: bytes) -> SessionEvent:
     """Decode and validate what is scored of one event. What signals read of the other fields is read leniently, elsewhere.
 
-    Args:
-        value: of a record.
-        decoder: of an event with more fields.
+    What is not scored may be anything that can be told from it: not even JSON. A time may be a whole number in any form.
 
     Raises:
         MalformedEventError: not JSON, a field missing, of the wrong type or out of bounds.
     """
+    with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
+        return exactly(value, _DECODER)
     try:
-        event = decoder.decode(value)
-    except (msgspec.DecodeError, UnicodeError) as error:  # ValidationError is a DecodeError
-        raise MalformedEventError(str(error)) from error
+        return _bounded(_LENIENT.decode(relaxed(value)))
     except RecursionError as error:
         raise MalformedEventError("its fields are nested too deep") from error
+    except ValueError as error:  # msgspec's and json's errors are
+        raise MalformedEventError(str(error)) from error
+
+
+def exactly(value: bytes, decoder: msgspec.json.Decoder[_Event]) -> _Event:
+    """Decode an event that is written as it should be.
+
+    Args:
+        value: of a record.
+        decoder: of the event, and of more fields.
+
+    Raises:
+        msgspec.DecodeError: it is none, or otherwise written.
+        UnicodeError: likewise.
+        RecursionError: likewise.
+        MalformedEventError: an id is too long.
+    """
+    event = decoder.decode(value)
     # JSON takes no fewer bytes than the text that it writes.
     return event if len(value) <= MAX_ID_BYTES else _bounded(event)
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from detector.contract.events import MalformedEventError, SessionEvent, decode_event
+from detector.contract.events import SessionEvent, decode_event, exactly
+from detector.contract.relaxed import relaxed
 
 Value = str | float | None
 _EXACT: Final = 2**53
@@ -38,7 +39,7 @@ class FieldReader:
         self._kind = msgspec.defstruct(
             "Event", fields, bases=(SessionEvent,), frozen=True, kw_only=True, gc=False
         )
-        self._events: msgspec.json.Decoder[Any] = msgspec.json.Decoder(self._kind)
+        self._events: msgspec.json.Decoder[SessionEvent] = msgspec.json.Decoder(self._kind)
         self._as_expected = msgspec.json.Decoder(_struct(fields))
         self._values = _getter(names)
         self._apart = _Apart(self._paths)
@@ -49,10 +50,9 @@ class FieldReader:
         Raises:
             MalformedEventError: as `decode_event`.
         """
-        try:
-            return decode_event(value, self._events)
-        except MalformedEventError:
-            return decode_event(value)  # it may be for the fields, which are not what makes an event
+        with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
+            return exactly(value, self._events)
+        return decode_event(value)  # it may be for the fields, which are not what makes an event
 
     def of(self, event: SessionEvent, value: bytes) -> tuple[Value, ...]:
         """Return a value for each path, None where there is none, of an event that `event` made of `value`."""
@@ -62,12 +62,12 @@ class FieldReader:
         """Return a value for each path, None where there is none.
 
         Args:
-            value: of an event that was decoded, so valid JSON.
+            value: of an event that was decoded.
         """
         try:
             found: tuple[_Scalar, ...] = self._values(self._as_expected.decode(value))
         except (msgspec.DecodeError, UnicodeError):
-            apart = self._apart.read(value)
+            apart = self._apart.read(relaxed(value))
             found = tuple(apart.get(path) for path in self._paths)
         return _plain(found)
 

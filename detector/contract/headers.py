@@ -35,13 +35,18 @@ def cloud_event_headers(
         subject: the session id.
         time_ms: when it occurred, Unix milliseconds.
     """
-    time = datetime.fromtimestamp(time_ms // 1000, UTC).replace(microsecond=time_ms % 1000 * 1000)
     return [
         ("ce_specversion", SPEC_VERSION.encode()),
         ("ce_type", event_type.encode()),
         ("ce_source", source.encode()),
         ("ce_id", event_id.encode()),
         ("ce_subject", subject.encode()),
-        ("ce_time", time.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()),
+        ("ce_time", utc(time_ms).encode()),
         ("content-type", b"application/json"),
     ]
+
+
+def utc(time_ms: int) -> str:
+    """Return a time in Unix milliseconds as RFC 3339 has it, in UTC."""
+    time = datetime.fromtimestamp(time_ms // 1000, UTC).replace(microsecond=time_ms % 1000 * 1000)
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

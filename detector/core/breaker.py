@@ -14,6 +14,8 @@ from enum import IntEnum
 from math import log
 from typing import Final, NamedTuple
 
+from detector.contract.headers import utc
+
 SLOTS = 10
 """Steps in which the window slides: counts leave it a tenth of it at a time."""
 FAR_ODDS: Final = 10
@@ -80,6 +82,29 @@ class BreakerState(NamedTuple):
     def on_probation(self) -> bool:
         """Whether what decides is not believed yet."""
         return self.awaited > 0 or self.evidence > 0
+
+
+def told_of_opening(state: BreakerState, model: object) -> str:
+    """Return what the log says of a breaker that opened: what was seen since when, what it holds back, and what to do.
+
+    Args:
+        state: after the batch in which it did.
+        model: that decides.
+    """
+    begun, reached = (sum(one[place] for one in state.counts) for place in (1, 2))
+    seen = "too many sessions"
+    if state.counts:  # they may have left the window again
+        seen = f"of {begun:,} sessions begun since {utc(state.counts[0][0])} of event time {reached:,}"
+    held = "all blocks" if state.holds_all else "blocks of scores near the threshold"
+    do = (
+        "The model or a setting is new here and may be bad: put the former one back, unless this is an attack"
+        if state.on_probation
+        else "In an attack leave it: few of those who are challenged then pass. Else put the former model back or raise --threshold"
+    )
+    return (
+        f"the circuit breaker opened: {seen} reached the threshold of model {model}. Until it closes by itself {held} are "
+        f"challenges. {do}; see 'Circuit breaker' in docs/operations.md"
+    )
 
 
 def far_above(threshold: float) -> float:

@@ -266,7 +266,7 @@ def alert_of(
     elif cause is Cause.SCORE and decision is Decision.REVIEW:
         threshold = policy.review_threshold or threshold
     return Alert(
-        alert_id=alert_id(event.session_id, event.event_id),
+        alert_id=alert_id(event.session_id, event.event_id, event.account_id if encoding.signals else None),
         decision=decision,
         session_id=event.session_id,
         account_id=event.account_id,

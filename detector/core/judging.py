@@ -5,6 +5,7 @@ one, and of two verdicts the one that holds.
 """
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
@@ -18,6 +19,14 @@ BEFORE_ALERT_MS: Final = 24 * 60 * 60 * 1000
 _GRAVITY: Final = {one: -rank for rank, one in enumerate(Decision)}
 MAX_ALERTS: Final = 8
 """Alerts of a session that are known: its last ones. It has more only if it ended and began again."""
+
+
+class Taken(StrEnum):
+    """What becomes of a verdict in a partition. Each lies in all of them, and one knows the session's alert at most."""
+
+    APPLIED = "applied"
+    SUPERSEDED = "superseded"  # one that was decided later is known, or the same
+    UNKNOWN = "unknown"  # no alert on its session is: it forgets and lists all the same
 
 
 class AlertedSessions:
@@ -82,16 +91,16 @@ class AlertedSessions:
         )
         return True
 
-    def judge(self, verdict: Verdict, offset: int, now_ms: int) -> bool:
-        """Take note of a verdict; tell whether it is news. It isn't if it is known, or one that was decided later."""
+    def judge(self, verdict: Verdict, offset: int, now_ms: int) -> Taken:
+        """Take note of a verdict; tell what becomes of it."""
         key = key_of(verdict.account_id, verdict.session_id)
         known = self._of(key, now_ms)
         if known is None:
-            return True
+            return Taken.UNKNOWN
         if (verdict.decided_at_ms, verdict.verdict) == (known.decided_at_ms, known.finding):
-            return False
+            return Taken.SUPERSEDED
         if known.decided_at_ms > verdict.decided_at_ms:
-            return False
+            return Taken.SUPERSEDED
         self._put(
             key,
             known._replace(
@@ -101,7 +110,7 @@ class AlertedSessions:
                 decided_at_ms=verdict.decided_at_ms,
             ),
         )
-        return True
+        return Taken.APPLIED
 
     def since_ms(self, verdict: Verdict, now_ms: int) -> int | None:
         """Return since when what a verdict's account has learned may be of its session; None if nothing says so."""

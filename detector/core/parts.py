@@ -29,6 +29,21 @@ class Part(NamedTuple):
     usual: tuple[tuple[int, int], ...]
 
 
+class Said(NamedTuple):
+    """What one signal says of an action, in words, and whether that is as usual for the account."""
+
+    words: str
+    is_usual: bool
+
+
+def said_of(step: bytes, encoding: Encoding) -> list[Said]:
+    """Tell what each signal says of a packed step, in their order."""
+    return [
+        Said(told(signal, step[place]), signal.usual(step[place]) == step[place])
+        for place, signal in enumerate(encoding.signals.declared, start=_SIGNALS_AT)
+    ]
+
+
 def parts_of(step: bytes, encoding: Encoding) -> list[Part]:
     """List the parts of a packed step that are not as usual, in the order of the signals."""
     found: dict[object, list[tuple[int, Signal, int]]] = {}

@@ -21,6 +21,7 @@ from detector.core.decision import Decided, Policy, Suppression, decide
 from detector.core.drift import NOTHING, Tally, Watched, tally
 from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
+from detector.core.judging import Taken
 from detector.core.partition import Delta, Partition
 from detector.core.retelling import settle
 from detector.core.ruling import UNRULED, Ask, Rule
@@ -82,7 +83,7 @@ class Outcome:
         step_ups: what came of second factors that sessions were asked for.
         unscored: events that say what came of one, in an action that the model does not know.
         listings: of accounts.
-        verdicts: on sessions.
+        verdicts: on sessions, by what becomes of them.
         duplicates: events ignored.
         clamped: events before their session's last one.
         expired: sessions dropped because they were idle for too long.
@@ -104,7 +105,7 @@ class Outcome:
     step_ups: Counter[StepUp] = field(default_factory=Counter)
     unscored: int = 0
     listings: int = 0
-    verdicts: int = 0
+    verdicts: Counter[Taken] = field(default_factory=Counter)
     duplicates: int = 0
     clamped: int = 0
     expired: int = 0

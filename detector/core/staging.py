@@ -5,6 +5,7 @@ transaction fails leaves nothing behind. Which window an event gets depends on t
 log was cut into batches.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -20,7 +21,7 @@ from detector.contract.verdicts import Finding, Verdict
 from detector.core.clocks import leap, others_than
 from detector.core.encoding import Encoding
 from detector.core.histories import Histories
-from detector.core.judging import AlertedSessions
+from detector.core.judging import AlertedSessions, Taken
 from detector.core.listed import ListedAccounts
 from detector.core.partition import Delta, LongestIdle, Partition
 from detector.core.session import (
@@ -158,7 +159,7 @@ class Staged:
     removed: set[str] = field(default_factory=set)
     failures: list[Failure] = field(default_factory=list)
     listings: int = 0
-    verdicts: int = 0
+    verdicts: Counter[Taken] = field(default_factory=Counter)
     unscored: int = 0
     duplicates: int = 0
     clamped: int = 0
@@ -337,9 +338,10 @@ def _list(staged: Staged, offset: int, event: AccountListing, limits: SessionLim
 def _judge(staged: Staged, offset: int, verdict: Verdict, limits: SessionLimits) -> None:
     """Take over a verdict, unless one is known that was decided later."""
     now_ms = staged.stream_time_ms
-    staged.verdicts += 1
     since_ms = staged.alerted.since_ms(verdict, now_ms)
-    if not staged.alerted.judge(verdict, offset, now_ms):
+    taken = staged.alerted.judge(verdict, offset, now_ms)
+    staged.verdicts[taken] += 1
+    if taken is Taken.SUPERSEDED:
         return
     staged.histories.judge(verdict, now_ms, since_ms)
     is_fraud = verdict.verdict is Finding.FRAUD

@@ -47,8 +47,6 @@ _DIGEST_CHARS = 64
 _SEAL_ENTRY = b"\x0a%c%b\x12%c" % (len(SEAL_KEY), SEAL_KEY.encode(), _DIGEST_CHARS)
 _SEAL_HEAD = b"\x72%c%b" % (len(_SEAL_ENTRY) + _DIGEST_CHARS, _SEAL_ENTRY)
 _SEAL_BYTES = len(_SEAL_HEAD) + _DIGEST_CHARS
-# A tensor kept in another file says so in TensorProto.external_data, whose one required key is "location".
-_EXTERNAL_DATA = b"\x0a\x08location\x12"
 _EXPORT_AGAIN = "train or copy the model again"
 
 
@@ -225,10 +223,6 @@ def _read(path: Path) -> bytes:
 
 def _load(data: bytes, unknown_actions: UnknownActions) -> Model:
     _check_seal(data)
-    if _EXTERNAL_DATA in data:
-        raise ModelRefusedError(
-            "it keeps weights in another file: expected all of them inside; export it as one file"
-        )
     scorer = Scorer(data)
     metadata = _metadata(scorer.properties)
     encoding = _encoding(metadata, unknown_actions)
@@ -240,7 +234,7 @@ def _load(data: bytes, unknown_actions: UnknownActions) -> Model:
         except ValueError as error:
             raise ModelRefusedError(f"its metadata has {error}; {_EXPORT_AGAIN}") from error
     model = Model(metadata, hashlib.sha256(data).hexdigest(), encoding, scorer)
-    _check_canaries(model)
+    _check_canaries(model, scorer)
     return model
 
 
@@ -362,7 +356,7 @@ def _check_tables(scorer: Scorer, encoding: Encoding, rows: int) -> None:
         )
 
 
-def _check_canaries(model: Model) -> None:
+def _check_canaries(model: Model, scorer: Scorer) -> None:
     canaries = model.metadata.canaries
     if not canaries:
         raise ModelRefusedError(
@@ -374,7 +368,13 @@ def _check_canaries(model: Model) -> None:
         raise ModelRefusedError(
             f"a canary cannot be encoded ({error}): expected actions of its vocabulary; {_EXPORT_AGAIN}"
         ) from error
-    scores = model.score(model.encoding.windows(steps))
+    windows = model.encoding.windows(steps)
+    if scorer.looks_ahead(windows):
+        raise ModelRefusedError(
+            "a canary's scores on the way change with its later actions: expected a graph that goes through a session "
+            f"from its first action to its last; {_EXPORT_AGAIN}"
+        )
+    scores = model.score(windows)
     if scores.shape != (len(canaries),):
         raise ModelRefusedError(
             f"{len(canaries)} canaries give scores of shape {scores.shape}: expected one each; {_EXPORT_AGAIN}"

@@ -6,6 +6,8 @@ from pathlib import Path
 from detector.contract.alerts import Alert, ModelReference
 from detector.contract.explanations import Explanation
 from detector.core.explaining import NotExplainableError, explain
+from detector.core.parts import Said, said_of
+from detector.core.reasons import window_of
 from detector.model.artifact import (
     PACKAGED_MODELS,
     Model,
@@ -58,6 +60,22 @@ class ModelsAtHand:
                 f"alert {alert.alert_id}: model {alert.model.name} can't score a part of its window: {error}"
             ) from error
 
+    def said(self, alert: Alert) -> list[Said]:
+        """Return what each signal says of the last action of an alert's window; nothing where its model reads none.
+
+        Raises:
+            ModelMissingError: the model is not at hand.
+            ModelRefusedError: its file can't be used.
+            NotExplainableError: the alert contradicts its model.
+        """
+        encoding = self.of(alert.model).encoding
+        if not encoding.signals:
+            return []
+        try:
+            return said_of(window_of(alert, encoding)[-encoding.step_bytes :], encoding)
+        except ValueError as error:
+            raise NotExplainableError(f"alert {alert.alert_id}: {error}") from error
+
     def _load(self, reference: ModelReference) -> Model:
         files = sorted(self._folder.glob("*.onnx")) if self._folder else []
         for path in (*map(packaged_model_path, PACKAGED_MODELS), *files):
@@ -71,6 +89,6 @@ class ModelsAtHand:
                 return model.treating(UnknownActions.TOKEN) if model.metadata.unknown_token else model
         where = f"the {len(files)} models in {self._folder}" if self._folder else "the packaged models"
         raise ModelMissingError(
-            f"model {reference.name} {reference.version} ({reference.sha256[:12]}…) is not among {where}: expected the "
+            f"model {reference} is not among {where}: expected the "
             "file of that SHA-256; keep every model that was in service in one folder, and name it with --models"
         )

@@ -68,6 +68,8 @@ class Scorer:
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = _FATAL_ONLY
+        # Weights in another file, which no hash of this one would cover, are looked for where no file can be.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         try:
             self._session: Any = onnxruntime.InferenceSession(
                 model,
@@ -118,6 +120,23 @@ class Scorer:
             of_steps[chunk, :longest] = self._score_chunk(windows[order[ends[chunk]], :longest])
         scores[order] = of_steps[run_of, np.maximum(lengths, 1) - 1]
         return scores
+
+    def looks_ahead(self, windows: NDArray[np.void]) -> bool:
+        """Tell whether a score on the way to the end of some window changes with the steps after it, by a bit.
+
+        Such a graph would score a window by what else is in the batch.
+
+        Args:
+            windows: as of `score`.
+
+        Raises:
+            GraphError: as of `score`.
+        """
+        if not self.tells_each_step:
+            return False
+        whole = self._score_chunk(windows)
+        ways = ((whole[:, :length], windows[:, :length]) for length in range(1, windows.shape[1]))
+        return any(scores.tobytes() != self._score_chunk(begun).tobytes() for scores, begun in ways)
 
     def accepts(self, *, action_code: int, gap_bucket: int, signal_codes: Sequence[int] = ()) -> bool:
         """Tell whether the graph's tables reach as far as an action code, a gap bucket and codes of the signals."""

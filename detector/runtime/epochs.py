@@ -115,8 +115,8 @@ def replay_epochs(
                     fingerprint = processor(epoch).pipeline.encoding.fingerprint
                     if fingerprints.setdefault(source, fingerprint) != fingerprint:
                         raise ModelRefusedError(
-                            f"{source.topic}[{source.partition}]: from offset {begin} on model {epoch.model.name} "
-                            f"{epoch.model.version} decided, which reads another vocabulary, window, gap buckets or signals "
+                            f"{source.topic}[{source.partition}]: from offset {begin} on model {epoch.model} "
+                            "decided, which reads another vocabulary, window, gap buckets or signals "
                             "than the one before. State was rebuilt there from what the input held then, which is not known "
                             "any more: expected models of the same steps"
                         )

@@ -9,10 +9,10 @@ from typing import NamedTuple, Protocol
 
 from kafka import TopicPartition
 from kafka.admin import OffsetSpec
+from prometheus_client import Gauge
 
 from detector.client.admin import Admin
 from detector.connection import client_options
-from detector.runtime.metrics import DetectorMetrics
 
 _LOG = logging.getLogger(__name__)
 _INTERVAL_S = 5.0
@@ -20,6 +20,8 @@ _PATIENCE_S = 1.0
 """How long a measurement waits for the loop to tell where it is. A turn that takes longer stands where it was."""
 _TIMEOUT_MS = 3_000
 
+Lags = tuple[Gauge, Gauge, Gauge]
+"""By partition: records that could be read and are not committed, those behind an open transaction, and for how long."""
 Positions = Mapping[TopicPartition, int]
 Sources = Collection[TopicPartition]
 
@@ -56,7 +58,7 @@ class LagMeter:
 
     Args:
         ends: tells the ends of partitions; closed with this object.
-        metrics: where the lag is exposed.
+        lags: where it is exposed.
         interval_s: between two measurements.
         patience_s: how long one waits for the loop to tell where it is.
         clock_s: a monotonic clock, in seconds.
@@ -65,13 +67,13 @@ class LagMeter:
     def __init__(
         self,
         ends: EndsOf,
-        metrics: DetectorMetrics,
+        lags: Lags,
         interval_s: float = _INTERVAL_S,
         patience_s: float = _PATIENCE_S,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ends = ends
-        self._metrics = metrics
+        self._lags = lags
         self._interval_s = interval_s
         self._patience_s = patience_s
         self._clock_s = clock_s
@@ -139,7 +141,7 @@ class LagMeter:
 
     def _show(self, ends: Mapping[TopicPartition, Ends], among: Sources) -> None:
         """Expose what was measured, and nothing of other partitions than these."""
-        lag, events, seconds = gauges = self._metrics.lags
+        lag, events, seconds = gauges = self._lags
         for gone in self._shown - {source.partition for source in among}:
             for gauge in gauges:
                 gauge.remove(str(gone))

@@ -16,6 +16,7 @@ from detector.contract.dead_letters import Reason
 from detector.contract.verdicts import Finding
 from detector.core.alerted import WINDOWS_MS, Standing, standings
 from detector.core.decision import Suppression
+from detector.core.judging import Taken
 from detector.core.partition import Partition
 from detector.core.ruling import Rule
 from detector.runtime.drift import Drift
@@ -123,6 +124,11 @@ class DetectorMetrics:
         self.step_ups = counter(
             "step_ups", "Second factors that sessions were asked for, by what came of them", "outcome"
         )
+        self.verdicts = counter(
+            "verdicts",
+            "Verdicts read, each in every partition, by whether the session's alert is known there",
+            "outcome",
+        )
         self.shadow_alerts = counter("shadow_alerts", "Sessions that the challenger would have blocked")
         self.shadow_scores = counter(
             "shadow_scores",
@@ -197,6 +203,7 @@ class DetectorMetrics:
             (self.dead_letters, Reason),
             (self.alerts, Decision),
             (self.step_ups, StepUp),
+            (self.verdicts, Taken),
             (self.suppressed, Suppression),
             (self.model_reloads, ("loaded", "refused")),
             (self.rules_reloads, ("loaded", "refused")),
@@ -237,7 +244,9 @@ class DetectorMetrics:
         self.events.labels("unscored").inc(outcome.unscored)
         self.events.labels("duplicate").inc(outcome.duplicates)
         self.events.labels("listing").inc(outcome.listings)
-        self.events.labels("verdict").inc(outcome.verdicts)
+        self.events.labels("verdict").inc(outcome.verdicts.total())
+        for taken, count in outcome.verdicts.items():
+            self.verdicts.labels(taken).inc(count)
         self.events.labels("dead_letter").inc(len(letters))
         self.clamped.inc(outcome.clamped)
         self.expired.inc(outcome.expired)
@@ -282,3 +291,30 @@ class DetectorMetrics:
             self.listed_accounts,
         ):
             one.remove(str(partition))
+
+
+class RelayMetrics:
+    """A relay's metrics, on a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"detector_relay_{name}", text, ("partition",), registry=registry)
+
+        self.verdicts = Counter(
+            "detector_relay_verdicts", "Verdicts committed into the input", registry=registry
+        )
+        self.dead_letters = Counter(
+            "detector_relay_dead_letters",
+            "Records of the verdicts topic that are none, committed to its dead letters",
+            ("reason",),
+            registry=registry,
+        )
+        self.lags = (
+            gauge("lag_verdicts", "Verdicts that could be read and are not yet committed"),
+            gauge("open_transaction_verdicts", "Verdicts that wait for a producer's open transaction"),
+            gauge("open_transaction_seconds", "Time for which the same open transaction has held them back"),
+        )
+        for reason in (Reason.MALFORMED, Reason.TIME_IN_FUTURE, Reason.TOO_LARGE, Reason.NULL_VALUE):
+            self.dead_letters.labels(reason)

@@ -47,6 +47,7 @@ class Role(StrEnum):
 
     DETECTOR = "detector"
     SUBSCRIBER = "subscriber"
+    CONSOLE = "console"
     PRODUCER = "producer"
     ACCOUNTS = "accounts"
     REDRIVE = "redrive"
@@ -93,7 +94,14 @@ def _detector(config: DetectorConfig) -> list[Permission]:
 
 
 def _subscriber(config: DetectorConfig) -> list[Permission]:
-    return [_topic(config.alerts_topic, "Read", "`detector alerts` and `detector console`")]
+    return [_topic(config.alerts_topic, "Read", "the alerts, by `detector alerts`")]
+
+
+def _console(config: DetectorConfig) -> list[Permission]:
+    return [
+        _topic(config.alerts_topic, "Read", "the alerts"),
+        _topic(config.verdicts_topic, "Read", "the verdicts on them"),
+    ]
 
 
 def _producer(config: DetectorConfig) -> list[Permission]:
@@ -177,6 +185,7 @@ def _transactions(name: str, reason: str, *, prefixed: bool = False) -> Permissi
 _NEEDED: Final[Mapping[Role, Callable[[DetectorConfig], list[Permission]]]] = {
     Role.DETECTOR: _detector,
     Role.SUBSCRIBER: _subscriber,
+    Role.CONSOLE: _console,
     Role.PRODUCER: _producer,
     Role.ACCOUNTS: _accounts,
     Role.REDRIVE: _redrive,

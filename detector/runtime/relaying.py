@@ -9,6 +9,7 @@ joined by another, neither loses a verdict nor repeats one. It keeps no state bu
 
 import logging
 import threading
+from collections import Counter
 from contextlib import ExitStack, closing
 from dataclasses import replace
 
@@ -17,13 +18,15 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka.errors import KafkaError, RetriableError, SaslAuthenticationFailedError
 
 from detector.connection import access_explained, client_options
-from detector.contract.dead_letters import DeadLetter
+from detector.contract.dead_letters import DeadLetter, Reason
 from detector.contract.topics import verdicts_specifications
 from detector.contract.verdicts import encode_verdict
 from detector.runtime.config import DetectorConfig
 from detector.runtime.decoding import decode_verdict_record
 from detector.runtime.health import Heartbeat
+from detector.runtime.lag import EndsOfBrokers, LagMeter
 from detector.runtime.membership import Membership, Records
+from detector.runtime.metrics import RelayMetrics
 from detector.runtime.outputs import dead_letter_record
 from detector.runtime.recovery import (
     BatchAbortedError,
@@ -53,14 +56,15 @@ class VerdictRelay:
 
     Args:
         config: names broker and topics. The group is called `<input-topic>.verdicts`.
-        heartbeat: beaten in each turn.
+        metrics: counted into after each commit.
+        heartbeat: beaten in each turn that succeeds, and while no broker answers.
 
     Attributes:
         relayed: verdicts published so far.
         refused: records that went to the dead letters, `<verdicts-topic>.dlq`.
     """
 
-    def __init__(self, config: DetectorConfig, heartbeat: Heartbeat) -> None:
+    def __init__(self, config: DetectorConfig, metrics: RelayMetrics, heartbeat: Heartbeat) -> None:
         self._input_topic = config.input_topic
         # To its clients the verdicts are the input.
         self._config = replace(
@@ -70,7 +74,8 @@ class VerdictRelay:
             group=relay_group(config),
             batch_max_events=_VERDICTS_A_TRANSACTION,
         )
-        self._heartbeat = heartbeat
+        self._metrics, self._heartbeat = metrics, heartbeat
+        self._lag = LagMeter(EndsOfBrokers(config.bootstrap_servers, self._config.group), metrics.lags)
         self._clients: tuple[KafkaAdminClient, Transactor, Membership] | None = None
         self._open = ExitStack()
         self._next: dict[TopicPartition, int] = {}  # of the partitions held, where their verdicts go on
@@ -86,9 +91,9 @@ class VerdictRelay:
         failures = 0
         try:
             while not stop.is_set() and (most is None or self.relayed + self.refused < most):
-                self._heartbeat.beat()
                 try:
                     self._turn()
+                    self._heartbeat.beat()
                     failures = 0
                 except RecordRefusedError as error:
                     raise TopicsUnfitError(f"{error} and start again; nothing is lost") from error
@@ -99,23 +104,26 @@ class VerdictRelay:
                     stop.wait(min(_MAX_BACKOFF_S, _MIN_BACKOFF_S * 2**failures))
         finally:
             self._close()
+            self._lag.close()
 
     def _turn(self) -> None:
         """Take what came from the verdicts to the input, all of it or nothing."""
         admin, transactor, membership = self._clients or self._connect()
+        self._lag.heed(self._next.keys(), membership.position)
         records = self._settle(membership, membership.poll())
+        self._heartbeat.ready = self._heartbeat.ready or membership.joined
         if not records:
             return
         member = membership.identity()
         partitions = partition_count(admin, self._input_topic)
-        outputs, relayed, refused = list[OutputRecord](), 0, 0
+        outputs, relayed, refused = list[OutputRecord](), 0, Counter[Reason]()
         for source, read in records.items():
             for record in read:
                 decoded = decode_verdict_record(record, self._config.event_limits)
                 if isinstance(decoded, DeadLetter):
                     _LOG.warning("%s[%d] at offset %d: %s", *source, record.offset, decoded.detail)
                     outputs.append(dead_letter_record(decoded, self._config, source))
-                    refused += 1
+                    refused[decoded.reason] += 1
                 else:
                     # What was written for people stays where it is.
                     value = encode_verdict(msgspec.structs.replace(decoded, why=""))
@@ -126,8 +134,11 @@ class VerdictRelay:
         transactor.commit(outputs, ends, member)
         self._next |= ends
         self.relayed += relayed
-        self.refused += refused
-        _LOG.info("%d verdicts relayed into %d partitions, %d refused", relayed, partitions, refused)
+        self.refused += refused.total()
+        self._metrics.verdicts.inc(relayed)
+        for reason, count in refused.items():
+            self._metrics.dead_letters.labels(reason).inc(count)
+        _LOG.info("%d verdicts relayed into %d partitions, %d refused", relayed, partitions, refused.total())
 
     def _settle(self, membership: Membership, records: Records) -> Records:
         """Take note of which partitions went and came; return the records if none did."""
@@ -147,6 +158,7 @@ class VerdictRelay:
 
     def _connect(self) -> tuple[KafkaAdminClient, Transactor, Membership]:
         config, name = self._config, self._config.worker_name
+        self._heartbeat.beat()  # a broker that is away is no reason to end: nothing here would mend it
         with access_explained():
             admin = self._open.enter_context(
                 closing(KafkaAdminClient(**client_options(config.bootstrap_servers)))
@@ -159,7 +171,9 @@ class VerdictRelay:
         return self._clients
 
     def _close(self) -> None:
+        self._heartbeat.ready = False
         self._next.clear()
+        self._lag.heed(self._next.keys(), lambda _: None)
         self._clients = None
         try:
             self._open.close()

@@ -18,6 +18,8 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError, RetriableError, SaslAuthenticationFailedError
 from kafka.structs import ConsumerGroupMetadata
 
+from detector.contract.headers import utc
+from detector.core.breaker import told_of_opening
 from detector.core.partition import Partition
 from detector.core.shadowing import Challenger
 from detector.model.artifact import Model
@@ -104,7 +106,7 @@ class Detector:
         self._told_of_keys = self._told_of_fields = False
         self._absences = Absences()
         self._link: KafkaLink | None = None
-        self._lag = LagMeter(EndsOfBrokers(config.bootstrap_servers, config.group), metrics)
+        self._lag = LagMeter(EndsOfBrokers(config.bootstrap_servers, config.group), metrics.lags)
         self._stop = threading.Event()
         self._challenger = challenger
         self._use(model, rules)
@@ -306,15 +308,12 @@ class Detector:
         was_open = partition.breaker.is_open
         partition.apply(processed.outcome.delta)
         if trips:
-            _LOG.error(
-                "%s[%d]: the circuit breaker opened: too many sessions reach the threshold of model %s. Until it "
-                "closes %s are challenged and not blocked; see 'Circuit breaker' in docs/operations.md",
-                *source,
-                self._model.reference.name,
-                "they" if partition.breaker.holds_all else "those near the threshold",
-            )
+            _LOG.error("%s[%d]: %s", *source, told_of_opening(partition.breaker, self._model.reference))
         if (was_open or trips) and not partition.breaker.is_open:
-            _LOG.warning("%s[%d]: the circuit breaker closed: sessions are blocked again", *source)
+            ended = utc(partition.stream_time_ms)
+            _LOG.warning(
+                "%s[%d]: the circuit breaker closed, by %s of event time: blocks block again", *source, ended
+            )
 
     def _count(self, processed: Sequence[Processed]) -> None:
         """Count a committed batch."""

@@ -1,9 +1,9 @@
-"""Subscribing to the alerts topic: committed alerts only."""
+"""Subscribing to the alerts topic, committed alerts only, and to the verdicts on them."""
 
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from kafka import TopicPartition
@@ -11,8 +11,14 @@ from kafka import TopicPartition
 from detector.client.consumer import Consumer
 from detector.connection import AccessRefusedError, access_explained, client_options, right_missing
 from detector.contract.alerts import Alert, decode_alert
+from detector.contract.verdicts import Verdict, decode_verdict
 
 _LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_Starts = Callable[
+    [Consumer, set[TopicPartition], Mapping[TopicPartition, int]], Mapping[TopicPartition, int]
+]
+"""From the partitions and their ends to where reading begins."""
 _POLL_TIMEOUT_MS = 200
 _SEEK_TIMEOUT_MS = 5_000
 _TELL_AFTER_S = 3.0
@@ -39,7 +45,7 @@ def subscribe(
     tell_at_s = time.monotonic() + _TELL_AFTER_S
     try:
         while not stop():
-            yield from alerts_in(_poll(consumer))
+            yield from alerts_in(_poll(consumer, "subscriber"))
             if time.monotonic() > tell_at_s and not consumer.assignment():
                 _LOG.warning(
                     "no topic %r at %s yet: waiting for it. The detector creates it when it starts",
@@ -52,42 +58,40 @@ def subscribe(
         consumer.close()
 
 
-class RecentAlerts:
-    """A subscription that begins with the newest alerts, and can tell whether the brokers still answer.
+class Recent(Generic[_T]):
+    """A subscription that begins near a topic's end, and can tell whether the brokers still answer.
 
     Args:
-        bootstrap_servers: comma-separated.
-        topic: the alerts topic; it may not exist yet.
-        most: of each partition, begin at most about so many alerts before its end.
+        consumer: of one topic, that may not exist yet. A partition that is added later is read from its start.
+        decode: one record's value; what it refuses is told and passed over.
+        starts: where to begin.
     """
 
-    def __init__(self, bootstrap_servers: str, topic: str, *, most: int) -> None:
-        # A partition that is added later, or cut by retention, is read from its start.
-        self._consumer = _consumer(bootstrap_servers, topic, "earliest")
-        self._most = most
+    def __init__(self, consumer: Consumer, decode: Callable[[bytes], _T], starts: _Starts) -> None:
+        self._consumer = consumer
+        self._decode = decode
+        self._starts = starts
         self._begun = False
-        self._unread: dict[TopicPartition, int] = {}
+        self._unread: Mapping[TopicPartition, int] = {}
 
-    def poll(self) -> list[Alert]:
+    def poll(self) -> list[_T]:
         """Return what was committed since, in the order of each partition; wait a moment if there is nothing.
 
         Raises:
             KafkaError: the brokers refuse.
         """
-        records = _poll(self._consumer)
+        records = _poll(self._consumer, "console")
         if not self._begun and (sources := self._consumer.assignment()):
             ends = self._consumer.end_offsets(sources, timeout_ms=_SEEK_TIMEOUT_MS)
-            starts = self._consumer.beginning_offsets(sources, timeout_ms=_SEEK_TIMEOUT_MS)
-            for source in sources:
-                # A transaction's marker takes an offset too, and there is at least one alert to each.
-                self._consumer.seek(source, max(starts[source], ends[source] - 2 * self._most))
+            for source, start in self._starts(self._consumer, sources, ends).items():
+                self._consumer.seek(source, start)
             self._unread = ends
             self._begun = True
             return []
         self._unread = {
             source: end for source, end in self._unread.items() if self._consumer.position(source) < end
         }
-        return list(alerts_in(records))
+        return list(_decoded(records, self._decode))
 
     def check(self, timeout_ms: int) -> None:
         """Ask the brokers for something, as a poll says nothing of a connection that is lost.
@@ -115,6 +119,39 @@ class RecentAlerts:
         self._consumer.close()
 
 
+def recent_alerts(bootstrap_servers: str, topic: str, *, most: int) -> Recent[Alert]:
+    """Subscribe to alerts, beginning at most about `most` before the end of each partition.
+
+    Raises:
+        KafkaError: the broker can't be reached or refuses.
+    """
+
+    def starts(
+        consumer: Consumer, sources: set[TopicPartition], ends: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, int]:
+        first = consumer.beginning_offsets(sources, timeout_ms=_SEEK_TIMEOUT_MS)
+        # A transaction's marker takes an offset too, and there is at least one alert to each.
+        return {source: max(first[source], ends[source] - 2 * most) for source in sources}
+
+    return Recent(_consumer(bootstrap_servers, topic, "earliest"), decode_alert, starts)
+
+
+def verdicts_since(bootstrap_servers: str, topic: str, since_ms: int) -> Recent[Verdict]:
+    """Subscribe to verdicts, beginning with those published at a time or later.
+
+    Raises:
+        KafkaError: as `recent_alerts`.
+    """
+
+    def starts(
+        consumer: Consumer, sources: set[TopicPartition], ends: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, int]:
+        found = consumer.offsets_for_times(dict.fromkeys(sources, since_ms), timeout_ms=_SEEK_TIMEOUT_MS)
+        return {source: found[source].offset if found.get(source) else ends[source] for source in sources}
+
+    return Recent(_consumer(bootstrap_servers, topic, "earliest"), decode_verdict, starts)
+
+
 def _consumer(bootstrap_servers: str, topic: str, offset_reset: str) -> Consumer:
     with access_explained():
         return Consumer(
@@ -128,20 +165,24 @@ def _consumer(bootstrap_servers: str, topic: str, offset_reset: str) -> Consumer
         )
 
 
-def _poll(consumer: Consumer) -> dict[Any, list[Any]]:
+def _poll(consumer: Consumer, role: str) -> dict[Any, list[Any]]:
     """Return what came; kafka-python waits for a topic that it may not read as for one that is not there yet."""
     polled: dict[Any, list[Any]] = consumer.poll(timeout_ms=_POLL_TIMEOUT_MS)
     if refused := consumer.refused_topics:
-        raise AccessRefusedError(right_missing(f"to read topic {', '.join(refused)}", "subscriber"))
+        raise AccessRefusedError(right_missing(f"to read topic {', '.join(refused)}", role))
     return polled
 
 
 def alerts_in(polled: Mapping[Any, Sequence[Any]]) -> Iterator[Alert]:
     """Decode what a poll returned; what is no alert is told and passed over."""
+    return _decoded(polled, decode_alert)
+
+
+def _decoded(polled: Mapping[Any, Sequence[Any]], decode: Callable[[bytes], _T]) -> Iterator[_T]:
     for records in polled.values():
         for record in records:
             try:
-                yield decode_alert(record.value or b"")
-            except msgspec.DecodeError as error:
+                yield decode(record.value or b"")
+            except (msgspec.DecodeError, ValueError, RecursionError) as error:
                 where = f"{record.topic}[{record.partition}] at offset {record.offset}"
-                _LOG.warning("%s holds no alert (%s): skipped", where, error)
+                _LOG.warning("%s holds something else than expected (%s): skipped", where, error)

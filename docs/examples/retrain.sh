@@ -13,7 +13,7 @@ input=${DETECTOR_INPUT_TOPIC:-session-actions}
 new=$(mktemp -d "$(dirname "$shadow")/retrain.XXXXXX")
 trap 'rm -rf "$new"' EXIT
 python -m trainer train --topic "$input" --verdicts "${DETECTOR_VERDICTS_TOPIC:-session-verdicts}" \
-  --unlabelled lawful --label-delay 7d --like "$model" --no-report --out "$new/model.onnx" "$@"
+  --unlabelled lawful --label-delay 7d --like "$model" --version "$(date -u +%F)" --no-report --out "$new/model.onnx" "$@"
 python -m detector backtest --model "$model" --model "$new/model.onnx" --topic "$input"
 mv "$new/model.onnx" "$shadow"
 echo "in shadow once its worker is started again: $shadow"

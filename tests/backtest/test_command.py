@@ -11,6 +11,7 @@ import pytest
 
 from broker import Broker
 from detector.backtest.running import EXPLAINED
+from detector.contract.verdicts import Finding, Verdict, encode_verdict
 from detector.model.artifact import packaged_model_path
 from tests.conftest import CreateTopic
 
@@ -110,7 +111,7 @@ def test_the_report_names_kinds_whole_and_what_speaks_against_the_change_first(
     done = run("detector", "backtest", "--model", MODEL, "--model", MODEL, *arguments)
     assert done.returncode == 0, done.stderr
     assert all(f" {kind} " in done.stdout for kind in ATTACKS)
-    assert "…" not in done.stdout
+    assert not [line for line in done.stdout.splitlines() if "…" in line and "│" in line]
     assert "all attacks, 30: A blocks 30 (100.00%), B blocks 30 (100.00%)" in done.stdout
     first = next(line for line in done.stdout.splitlines() if line.startswith("newly blocked"))
     assert first.startswith("newly blocked: lawful ")
@@ -132,6 +133,60 @@ def test_a_topic_gives_what_its_file_gives(
     assert len(of_topic["newly"]) == 30
     assert of_topic["newly"] == of_file["newly"]
     assert [group["name"] for group in of_topic["groups"]] == ["unlabelled"]
+
+
+def test_verdicts_in_the_history_are_the_labels(history: tuple[str, str], tmp_path: Path) -> None:
+    """As the relay has put them there: the one decided last holds. A history without any is told of."""
+    thresholds = ["--threshold", "1", "--threshold", "0.8"]
+    blocked = [one["session_id"] for one in backtest("--file", history[0], *thresholds)["newly"]]
+    judged = tmp_path / "judged.jsonl"
+    with gzip.open(history[0]) as lines:
+        events = lines.read()
+    accounts = {event["session_id"]: event["account_id"] for event in map(json.loads, events.splitlines())}
+    found = [(blocked[0], "FRAUD", 5), (blocked[1], "LAWFUL", 5), (blocked[1], "FRAUD", 4)]
+    accounts_of = [accounts[session_id] for session_id, _, _ in found]
+    found.append((blocked[2], "FRAUD", 5))  # another account's session of that id
+    verdicts = [
+        encode_verdict(
+            Verdict(
+                verdict_id=f"{session_id}-{at_ms}",
+                account_id=account_id,
+                session_id=session_id,
+                verdict=Finding(finding),
+                by="analyst",
+                decided_at_ms=at_ms,
+            )
+        )
+        for account_id, (session_id, finding, at_ms) in zip([*accounts_of, "another"], found, strict=True)
+    ]
+    judged.write_bytes(b"\n".join([events.strip(), *verdicts]))
+    said = backtest("--file", str(judged), *thresholds)
+    assert said["verdicts"] == 3
+    assert {group["name"]: group["newly"] for group in said["groups"]} == {
+        "attack": 1,
+        "lawful": 1,
+        "unlabelled": len(blocked) - 2,
+    }
+    assert said["newly"][0]["session_id"] == blocked[1]
+    models = ["--model", MODEL, "--model", MODEL]
+    for history_of, told in (
+        (str(judged), "on 3 sessions; they are the labels"),
+        (history[0], "no verdicts in"),
+    ):
+        assert told in run("detector", "backtest", *models, "--file", history_of, *thresholds).stdout
+
+
+def test_a_session_without_a_type_is_called_by_its_label_once(
+    history: tuple[str, str], tmp_path: Path
+) -> None:
+    """A file of labels that says 1 or 0 and nothing else: what is blocked newly is an attack session."""
+    labels = tmp_path / "labels.jsonl"
+    with gzip.open(history[1], "rt") as lines:
+        bare = [{key: one[key] for key in ("session_id", "label")} for one in map(json.loads, lines)]
+    labels.write_text("\n".join(map(json.dumps, bare)))
+    arguments = ["--file", history[0], "--labels", str(labels), "--threshold", "1", "--threshold", "0.8"]
+    done = run("detector", "backtest", "--model", MODEL, "--model", MODEL, *arguments)
+    assert "newly blocked: attack session " in done.stdout
 
 
 def test_the_first_of_each_are_told_with_what_weighed_most(history: tuple[str, str]) -> None:

@@ -12,7 +12,9 @@ from detector.contract.labels import SessionLabel
 SESSIONS = [f"s{number}" for number in range(8)]
 BLOCKS = st.dictionaries(st.sampled_from(SESSIONS), st.integers(1, 9)).map(
     lambda drawn: {
-        session: Blocked(session_id=session, action="TRANSFER_LARGE", action_number=number, score=0.9)
+        session: Blocked(
+            session_id=session, account_id="a", action="TRANSFER_LARGE", action_number=number, score=0.9
+        )
         for session, number in drawn.items()
     }
 )
@@ -59,7 +61,7 @@ def test_each_session_is_counted_once(
 def test_sessions_whose_kind_the_labels_do_not_say_go_by_their_label() -> None:
     """They are attacks or lawful; without a label are those alone that the label file does not have."""
     labels = {f"s{label}": SessionLabel(session_id=f"s{label}", label=label) for label in (0, 1)}
-    block = Blocked(session_id="s2", action="PAY", action_number=1, score=0.9)
+    block = Blocked(session_id="s2", account_id="a", action="PAY", action_number=1, score=0.9)
     found = compare({}, dict.fromkeys(("s0", "s1", "s2"), block), labels)
     assert [(one.name, one.label) for one in found.groups] == [
         ("attack", 1),
@@ -118,7 +120,7 @@ def _ids(blocks: Iterable[Blocked]) -> set[str]:
 def test_a_session_counts_by_its_first_block() -> None:
     """A session id that comes back and is blocked again is one session, blocked where it was first."""
     alerts = [alert(number) for number in (3, 5)]
-    assert first_blocks(alerts)["s1"].action_number == 3
+    assert first_blocks(alerts, lambda alert: alert.session_id)["s1"].action_number == 3
 
 
 def alert(action_number: int) -> Alert:

@@ -25,7 +25,7 @@ from tests.chaos.nodes import SIDES, Nodes
 from tests.chaos.proxy import Proxy
 from tests.chaos.versions import unpack_old_version
 from tests.runtime.stack import flags_of
-from tests.runtime.test_watching import put
+from tests.runtime.test_model_watch import put
 
 SESSION_TIMEOUT_MS = 3_000
 TRANSACTION_TIMEOUT_MS = 1_500

@@ -55,7 +55,7 @@ def test_the_traffic_is_bad_enough(tmp_path: Path) -> None:
         counted["expired accounts"] += histories.expired
         counted["evicted accounts"] += histories.evicted
         counted["duplicates"] += staged.duplicates
-        counted["verdicts"] += staged.verdicts
+        counted["verdicts"] += staged.verdicts.total()
         counted["clamped"] += staged.clamped
         counted["expired"] += staged.expired
         counted["evicted"] += staged.evicted

@@ -16,13 +16,17 @@ class Viewer:
 
     Attributes:
         alerts: in the order they came.
-        link: the state of the link to Kafka, the last told.
+        verdicts: likewise.
+        link: the state of the link to the alerts, the last told.
+        verdicts_link: of that to the verdicts.
         position: of the last message that had one.
     """
 
     def __init__(self, answer: httpx2.Response) -> None:
         self.alerts: list[dict[str, Any]] = []
+        self.verdicts: list[dict[str, Any]] = []
         self.link: dict[str, Any] = {}
+        self.verdicts_link: dict[str, Any] = {}
         self.position = ""
         self._lines = answer.iter_lines()
 
@@ -54,11 +58,17 @@ class Viewer:
         self.wait_for(lambda: self.link.get("link") == state, state)
 
     def _take(self, fields: dict[str, str]) -> None:
-        if fields.get("event") == "alerts":
-            self.alerts += msgspec.json.decode(fields["data"])
-            self.position = fields["id"]
-        elif fields.get("event") == "link":
-            self.link = msgspec.json.decode(fields["data"])
+        event, told = fields.get("event", ""), msgspec.json.decode(fields.get("data", "null"))
+        self.position = fields.get("id", self.position)
+        match event:
+            case "alerts":
+                self.alerts += told
+            case "verdicts":
+                self.verdicts += told
+            case "link":
+                self.link = told
+            case "verdicts-link":
+                self.verdicts_link = told
 
 
 @contextmanager

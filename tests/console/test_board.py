@@ -30,14 +30,19 @@ async def read(messages: AsyncIterator[Message]) -> list[Message]:
         taken.append(waiting.result())
 
 
-def ids(messages: list[Message]) -> list[str]:
-    """Return the ids of all alerts in messages."""
+def found(messages: list[Message], event: str, field: str) -> list[str]:
+    """Return a field of all records in messages of a kind."""
     return [
-        one["alert_id"]
+        one[field]
         for message in messages
-        if message.event == "alerts"
+        if message.event == event
         for one in msgspec.json.decode(message.data)
     ]
+
+
+def ids(messages: list[Message]) -> list[str]:
+    """Return the ids of all alerts in messages."""
+    return found(messages, "alerts", "alert_id")
 
 
 @given(
@@ -67,7 +72,7 @@ def test_a_page_goes_on_after_its_last_position() -> None:
         board = board_of(10)
         board.add([alert("s", alert_id=str(number)) for number in range(3)])
         first = await read(board.messages(None))
-        assert [message.event for message in first] == ["about", "link", "alerts"]
+        assert [message.event for message in first] == ["about", "link", "verdicts-link", "alerts"]
         position = first[-1].position
         board.add([alert("s", alert_id="3")])
         again = await read(board.messages(position))
@@ -87,7 +92,7 @@ def test_a_waiting_page_is_woken_by_each_change() -> None:
     async def check() -> None:
         board = board_of(10)
         messages = board.messages(None)
-        assert [(await anext(messages)).event for _ in range(2)] == ["about", "link"]
+        assert [(await anext(messages)).event for _ in range(3)] == ["about", "link", "verdicts-link"]
         waiting = asyncio.ensure_future(anext(messages))
         await asyncio.sleep(0)
         assert not waiting.done()

@@ -92,7 +92,8 @@ def test_what_is_wrong_is_said_first(browser: Chrome, kafka: Broker, topic: str,
             metrics.shadow_model.info({"name": "next", "version": "8", "sha256": "cd" * 32})
             metrics.shadow_scores.labels("reached", "below").inc(3)
             metrics.breaker_open.labels("1").set(1)  # the last: a reading may come at any time
-            said = "Critical Circuit breaker open: blocks are held back as challenges on 1 of 2 partitions"
+            said = "Critical Circuit breaker open: blocks are held back as challenges on 1 of 2 partitions. "
+            said += "Runbook: DetectorBreakerOpen"
             wait_for(lambda: texts(browser, ".condition") == [said], "the breaker")
             assert "3 the deciding model’s only" in text(browser, "#shadow")  # noqa: RUF001
             metrics.breaker_open.labels("1").set(0)

@@ -27,6 +27,11 @@ pytestmark = skip_without(missing())
 MARKUP = """<img src=x onerror="document.title='taken'"><script>document.title='taken'</script>"""
 
 
+def history(page: Chrome) -> list[str]:
+    """Return the entries of the account's history, without their times and what follows the session."""
+    return [one.split(",")[0] for one in texts(page, ".history a, .history .here")]
+
+
 def test_an_alert_appears_as_it_commits_and_explains_itself(page: Chrome, commit: Commit) -> None:
     """Without a reload: the row, then what it says at once: reasons, the gaps, the score after each action."""
     commit(alert("appears"))
@@ -90,6 +95,10 @@ def test_the_parts_of_an_action_are_shown_with_it(
             if abs(part.value) >= 0.01
         ]
         assert [one.rpartition(": ")[0] for one in texts(browser, ".parts li")] == told
+        said = sorted(ModelsAtHand(tmp_path).said(one), key=lambda signal: signal.is_usual)
+        assert [one.words for one in said] == texts(browser, ".signals li")
+        assert {"device never seen", "amount under 10"} <= {one.words for one in said if not one.is_usual}
+        assert text(browser, "#signals h3") == "What the signals say of TRANSFER_LARGE"
         browser.get("about:blank")
 
 
@@ -145,9 +154,9 @@ def test_search_filters_and_pause(page: Chrome, commit: Commit) -> None:
     search.send_keys("account-9")
     assert shown(page) == ["hay"]
     search.send_keys(Keys.CONTROL, "a", Keys.DELETE)
-    choose(page, "action", "LOGIN")
+    choose(page, "by-action", "LOGIN")
     wait_for(lambda: shown(page) == ["straw"], "the filter")
-    choose(page, "action", "")
+    choose(page, "by-action", "")
     wait_for(shows(page, "needle", "hay", "straw"), "all alerts")
     page.find_element(By.ID, "pause").click()
     commit(alert("held back"))
@@ -244,25 +253,24 @@ def test_what_overruled_the_score_is_said(page: Chrome, commit: Commit) -> None:
     assert "by circuit breaker" in text(page, ".headline")
 
 
-def test_alerts_of_a_session_and_of_an_account_lead_to_each_other(page: Chrome, commit: Commit) -> None:
-    """A review and the block that followed are one step apart, and so is another session of the account."""
+def test_the_account_s_history_leads_from_one_alert_to_the_others(page: Chrome, commit: Commit) -> None:
+    """In the order of time, the one that is open marked: a review, the block that followed, another session's."""
     commit(
         alert("twice", decision=Decision.REVIEW, score=0.3, account_id="shared"),
         alert("twice", detected_at_ms=NOW_MS + 1_000, account_id="shared"),
-        alert("elsewhere", account_id="shared"),
+        alert("elsewhere", detected_at_ms=NOW_MS + 2_000, account_id="shared", cause=Cause.DENY_LIST),
         alert("stranger"),
     )
     wait_for(shows(page, "twice", "elsewhere", "stranger"), "the alerts")
     wait_for(lambda: shown(page).count("twice") == 2, "both alerts of the session")
     open_alert(page, "elsewhere")
-    links = find(page, ".related a")
-    assert [link.text.split(",")[0] for link in links] == ["BLOCK twice", "REVIEW twice"]
-    links[1].click()
+    assert history(page) == ["REVIEW twice", "BLOCK twice", "BLOCK this session"]
+    assert "3 alerts kept" in text(page, "#history h3")
+    assert "On the deny list" in text(page, "#history .listed")
+    assert "(this alert)" in text(page, ".history .here")
+    find(page, ".history a")[0].click()
     wait_for(lambda: "0.3000" in text(page, ".risk"), "the review")
-    assert [link.text.split(",")[0] for link in find(page, ".related a")] == [
-        "BLOCK this session",
-        "BLOCK elsewhere",
-    ]
+    assert history(page) == ["REVIEW this session", "BLOCK this session", "BLOCK elsewhere"]
 
 
 @pytest.mark.parametrize("name", ["none-such", "%", "%E0%A4%A"])

@@ -1,64 +1,26 @@
-"""Verdicts from the page: a right of its own, off by default, out of other sites' reach; told to the topic once given."""
+"""The right to give verdicts: of its own, off by default, out of other sites' reach; and what workers say of verdicts."""
 
 import asyncio
-import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from selenium.webdriver.common.by import By
-from selenium.webdriver.support.expected_conditions import text_to_be_present_in_element
-from selenium.webdriver.support.wait import WebDriverWait
 from starlette.testclient import TestClient
 
-from broker import Broker
 from detector.console.app import create_app
 from detector.console.workers import Worker, read_worker
 from detector.contract.alerts import Decision
-from detector.contract.verdicts import Finding, decode_verdict
+from detector.contract.verdicts import Finding
 from detector.core.alerted import Alerted
 from detector.core.partition import Partition
-from detector.runtime.config import ConfigurationError, DetectorConfig
+from detector.runtime.config import ConfigurationError
 from detector.runtime.health import HealthServer, Heartbeat
 from detector.runtime.metrics import DetectorMetrics
-from tests.conftest import UniqueName
-from tests.console.alerts import alert
-from tests.console.browser import chromium, missing
-from tests.console.conftest import TOKEN, Commit
-from tests.console.serving import Console, console
+from tests.console.conftest import ANALYST, TOKEN
 from tests.console.test_access import bearer, config
-from tests.console.test_accessibility import violations
-from tests.machine import skip_without
-from tests.runtime.stack import PATIENCE_S, read_committed
+from tests.runtime.stack import PATIENCE_S
 
 _DAY_MS = 86_400_000
-ANALYST = "another-token-for-verdicts-0815"
-
-
-@pytest.fixture(scope="module")
-def verdicts_topic(unique_name: UniqueName) -> str:
-    """Where verdicts go; it is made by the first one."""
-    return unique_name("console-verdicts")
-
-
-@pytest.fixture(scope="module")
-def judging(
-    kafka: Broker, topic: str, verdicts_topic: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Console]:
-    """A console with a token for verdicts."""
-    named = [
-        "--bootstrap-servers",
-        kafka.bootstrap_servers,
-        "--topic",
-        topic,
-        "--verdicts-topic",
-        verdicts_topic,
-    ]
-    tokens = {"DETECTOR_CONSOLE_TOKEN": TOKEN, "DETECTOR_CONSOLE_ANALYST_TOKEN": ANALYST}
-    with console(named, tmp_path_factory.mktemp("judging") / "console.log", **tokens) as running:
-        yield running
 
 
 def client(analyst_token: str | None = ANALYST) -> TestClient:
@@ -127,49 +89,9 @@ def test_verdicts_need_a_token_of_their_own(token: str | None) -> None:
 
 @pytest.mark.parametrize("topic", ["a b", "session-alerts"])
 def test_verdicts_go_to_a_topic_of_their_own(topic: str) -> None:
-    """Where they are given; a console that only looks on asks for none."""
-    config(topic="session-alerts", token=TOKEN, verdicts_topic=topic)
+    """Else alerts would be read as verdicts."""
     with pytest.raises(ConfigurationError, match="expected"):
-        config(topic="session-alerts", token=TOKEN, analyst_token=ANALYST, verdicts_topic=topic)
-
-
-@skip_without(missing())
-def test_a_verdict_is_given_on_the_page_and_lies_on_the_topic(
-    kafka: Broker,
-    judging: Console,
-    verdicts_topic: str,
-    commit: Commit,
-    tmp_path: Path,
-) -> None:
-    """Who signed in with the token for it finds two buttons by the alert, and axe nothing; who looks on finds none."""
-    judged = alert("to-be-judged")
-    commit(judged)
-    for token in (TOKEN, ANALYST):
-        with chromium(tmp_path / token) as browser:
-            browser.implicitly_wait(PATIENCE_S if token == ANALYST else 20)
-            browser.get(f"{judging.url}/login")
-            browser.find_element(By.ID, "token").send_keys(token)
-            browser.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
-            browser.find_element(By.ID, "alerts")
-            browser.get(f"{judging.url}/#alert={judged.alert_id}")
-            browser.find_element(By.CSS_SELECTOR, ".facts")
-            if token == TOKEN:
-                browser.implicitly_wait(0)
-                assert not browser.find_elements(By.ID, "verdict")
-                continue
-            browser.find_element(By.ID, "verdict-by").send_keys("jane")
-            browser.find_element(By.ID, "verdict-why").send_keys("told on the phone")
-            browser.find_element(By.CSS_SELECTOR, "#verdict button[value=LAWFUL]").click()
-            told = text_to_be_present_in_element((By.CSS_SELECTOR, "#verdict [role=status]"), "Told: LAWFUL")
-            WebDriverWait(browser, PATIENCE_S).until(told)
-            assert violations(browser) == []
-    where = DetectorConfig(bootstrap_servers=kafka.bootstrap_servers)
-    (record,) = read_committed(where, verdicts_topic)
-    found = decode_verdict(record.value)
-    assert record.key == judged.account_id.encode()
-    assert (found.session_id, found.alert_id) == (judged.session_id, judged.alert_id)
-    assert (found.verdict, found.by, found.why) == (Finding.LAWFUL, "jane", "told on the phone")
-    assert time.time() * 1000 - found.decided_at_ms < PATIENCE_S * 1000
+        config(topic="session-alerts", verdicts_topic=topic)
 
 
 def test_what_workers_say_of_verdicts_is_read_by_model() -> None:

@@ -14,7 +14,7 @@ import pytest
 from broker import Broker
 from detector.console.conditions import LATELY_S, Condition, Rises, Severity, conditions
 from detector.console.figures import Figures, WorkerReader
-from detector.console.workers import MAX_BYTES, Shadow, Worker, read_worker
+from detector.console.workers import MAX_BYTES, Drift, Shadow, Worker, read_worker
 from detector.runtime.health import HealthServer, Heartbeat
 from detector.runtime.metrics import DetectorMetrics
 from tests.conftest import UniqueName
@@ -22,7 +22,7 @@ from tests.model.models import changed_file
 from tests.runtime import stack as runtime
 from tests.runtime.stack import Stack, wait_for
 from tests.runtime.test_guard_rails import sessions, write_bad_model
-from tests.runtime.test_watching import put
+from tests.runtime.test_model_watch import put
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n"
 
@@ -125,8 +125,9 @@ def test_real_workers_tell_what_is_wrong(kafka: Broker, unique_name: UniqueName,
                 Condition(
                     Severity.CRITICAL,
                     "Circuit breaker open: blocks are held back as challenges on 2 of 2 partitions",
+                    "DetectorBreakerOpen",
                 ),
-                Condition(Severity.WARNING, models(figures)),
+                Condition(Severity.WARNING, models(figures), "DetectorModelsDiffer"),
             ]
             shadows = [one.shadow for one in figures.workers]
             assert all(shadow is not None and shadow.model["name"] == "seed-lstm" for shadow in shadows)
@@ -175,6 +176,11 @@ def worker(name: str, **fields: object) -> Worker:
     return Worker(name=name, **({"up": True, "ready": True, "partitions": 4} | fields))  # type: ignore[arg-type]
 
 
+def drift(of: str, expected: float | None) -> Drift:
+    """Return what has drifted; a share has an expected one."""
+    return Drift(of=of, measure=0.3, expected=expected, beyond=True)
+
+
 def test_all_is_well_without_a_word() -> None:
     """Sound workers of the same model, one of them with a challenger, have no conditions."""
     shadow = Shadow(model={"name": "new"}, alerts=3, scored=9, only_champion=1, only_challenger=2)
@@ -187,10 +193,12 @@ def test_the_worst_is_told_first() -> None:
     """What keeps sessions from being judged or blocked comes before what does not, and says how much of all it is."""
     workers = [
         worker("a", lost_events=1_200, breakers_open=1),
-        worker("b", ready=False, drifted=["reached_threshold", "gaps"]),
+        worker("b", ready=False, drift=[drift("reached_threshold", 0.001), drift("gaps", None)]),
         *(Worker(name=f"c{n}", up=False, detail="ConnectError") for n in range(5)),
     ]
-    told = conditions(workers, stands_still=True, refused=[], lost=workers[:1])
+    told = conditions(workers, stands_still=True, refused=workers[:1], lost=workers[:1])
+    runbook = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text()
+    assert all(f"\n## {one.rule}\n" in runbook for one in told)
     assert [(one.severity.value, one.text) for one in told] == [
         ("critical", "Circuit breaker open: blocks are held back as challenges on 1 of 8 partitions"),
         ("critical", "Events wait and none is scored: the workers stand still"),
@@ -200,6 +208,7 @@ def test_the_worst_is_told_first() -> None:
             "5 of 7 workers are not answering: c0 (ConnectError), c1 (ConnectError), c2 (ConnectError) and 2 more",
         ),
         ("warning", "1 of 7 workers is not ready: b"),
+        ("warning", "A changed model file was refused: a goes on with ? ? ()"),
         ("warning", "Traffic differs from what the model was trained on: gaps, reached threshold"),
     ]
 

@@ -23,6 +23,7 @@ from detector.contract.alerts import (
 from detector.contract.events import MalformedEventError, SessionAction, decode_event, encode_event, event_of
 from detector.contract.explanations import Attribution, Explanation
 from detector.contract.headers import ALERT_TYPE, DETECTOR_SOURCE, cloud_event_headers
+from detector.contract.relaxed import relaxed
 from detector.contract.schemas import SCHEMAS, schema, write_schemas
 
 SCHEMA_FOLDER = Path(__file__).parent.parent.parent / "docs" / "schemas"
@@ -79,7 +80,7 @@ def test_unknown_fields_are_accepted() -> None:
         ({"event_id": 7}, "event_id"),
         ({"account_id": ["a"]}, "account_id"),
         ({"action": ""}, "action"),
-        ({"occurred_at_ms": "1"}, "occurred_at_ms"),
+        ({"occurred_at_ms": "noon"}, "occurred_at_ms"),
         ({"occurred_at_ms": 1.5}, "occurred_at_ms"),
         ({"occurred_at_ms": True}, "occurred_at_ms"),
         ({"occurred_at_ms": -1}, "occurred_at_ms"),
@@ -150,11 +151,71 @@ def test_deep_nesting_is_refused_or_accepted_but_never_fatal(depth: int) -> None
             decode_event(value)
 
 
-@given(IDS, IDS, IDS, IDS)
-def test_alert_ids_are_derived_and_distinct(session: str, event: str, session_2: str, event_2: str) -> None:
-    """The same session and event give the same id, others another."""
-    same = (session, event) == (session_2, event_2)
-    assert (alert_id(session, event) == alert_id(session_2, event_2)) is same
+HOSTILE = (
+    '"\\ud83d"',
+    '"\\ude00\\ud83d"',
+    '"a\x01\tb"',
+    "NaN",
+    "-Infinity",
+    "1e999",
+    "9" * 400,
+    "9" * 5_000,
+    '{"\\ud83d": NaN, "a": [NaN, "\\ud83d"]}',
+    "null",
+    "-5",
+    '"12500.00"',
+)
+
+
+@pytest.mark.parametrize("hostile", [*(text.encode() for text in HOSTILE), b'"caf\xe9"', b'"\xed\xa0\xbd"'])
+@pytest.mark.parametrize(
+    "form", ['"attributes": %s', '"attributes": {"agent": %s}', '"amount": %s', '"more": %s']
+)
+def test_what_is_not_scored_hides_nothing(form: str, hostile: bytes) -> None:
+    """Whatever a client writes into another field, the event is the same."""
+    field = form.encode() % hostile
+    for value in (
+        json.dumps(VALID)[:-1].encode() + b", " + field + b"}",
+        b"\xef\xbb\xbf{" + field + b", " + json.dumps(VALID)[1:].encode(),
+    ):
+        assert decode_event(value) == decode_event(json.dumps(VALID).encode())
+
+
+@pytest.mark.parametrize("name", ["event_id", "session_id", "account_id", "action"])
+@pytest.mark.parametrize("hostile", [b'"\\ud83d"', b'"caf\xe9"', b"NaN", b"7"])
+def test_what_is_scored_must_be_readable(name: str, hostile: bytes) -> None:
+    """An id that can't be read is none: of two such, nobody could tell whether they are one."""
+    value = json.dumps(VALID | {name: "?"}).encode().replace(b'"?"', hostile)
+    with pytest.raises(MalformedEventError, match=rf"Expected `str`, got `\w+` - at `\$\.{name}`"):
+        decode_event(value)
+
+
+@pytest.mark.parametrize("written", ["1790000000000.0", "1.79e12", '"1790000000000"'])
+def test_a_time_may_be_a_whole_number_in_any_form(written: str) -> None:
+    """A serialiser's number of double precision, or a text of digits, is the time it says."""
+    value = json.dumps(VALID | {"occurred_at_ms": "?"}).replace('"?"', written)
+    assert decode_event(value.encode()).occurred_at_ms == 1_790_000_000_000
+
+
+@given(st.recursive(st.none() | st.floats() | st.text(), lambda inner: st.dictionaries(st.text(), inner)))
+def test_json_stays_as_it_is(value: Any) -> None:
+    """What is JSON by the book is not written anew; what is relaxed is JSON, and stays as it is from then on."""
+    told = json.dumps(value, allow_nan=True).encode()
+    once = relaxed(told)
+    assert relaxed(once) == once
+    if b"NaN" not in told and b"Infinity" not in told:
+        assert once is told
+
+
+_ALERTED = st.tuples(IDS, IDS, st.none() | IDS)
+
+
+@given(_ALERTED, _ALERTED)
+def test_alert_ids_are_derived_and_distinct(
+    one: tuple[str, str, str | None], other: tuple[str, str, str | None]
+) -> None:
+    """The same session and event, of the same account where it counts, give the same id, others another."""
+    assert (alert_id(*one) == alert_id(*other)) is (one == other)
 
 
 def test_alert_ids_stay_what_they_were() -> None:

@@ -33,6 +33,13 @@ JSON = st.recursive(
         (b'{"amount":%s,"attributes":{"device":"a"}}' % (b"9" * 400), (None, "a", None)),
         (b'{"amount":%s}' % (b"9" * 30), (1e30, None, None)),
         (b'{"amount":[],"amount":1,"attributes":{},"attributes":{"device":"b"}}', (1, "b", None)),
+        (
+            b'\xef\xbb\xbf{"amount":NaN,"attributes":{"device":"a\tb","place":{"country":"NO"}}}',
+            (None, "a\tb", "NO"),
+        ),
+        (b'{"amount":7,"attributes":{"device":"\\ud83d","place":{"country":"NO"}}}', (7, None, "NO")),
+        (b'{"amount":7,"attributes":{"x":"\\ud83d","device":"\\ud83d\\ude00"}}', (7, "\U0001f600", None)),
+        (b'{"amount":-Infinity,"attributes":{"device":"\xe9","x":%s}}' % (b"9" * 5_000), (None, None, None)),
         (b'{"amount":[],"attributes":{"\xff":1,"device":"a","place":{"country":"\xff"}}}', (None, "a", None)),
     ],
 )

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from detector.contract.actions import STEP_UP_ACTIONS
 from detector.contract.alerts import Alert, Cause, Decision
-from detector.core.breaker import SLOTS, USUAL, Breaker, BreakerLimits, BreakerState, Held, far_above
+from detector.core.breaker import (
+    SLOTS,
+    USUAL,
+    Breaker,
+    BreakerLimits,
+    BreakerState,
+    Held,
+    far_above,
+    told_of_opening,
+)
 from detector.core.decision import Policy, Suppression
 from tests.core.guarded import Log, event, events, verdicts
 from tests.core.strategies import MODEL
@@ -239,3 +248,31 @@ def test_without_limits_the_breaker_stays_closed() -> None:
     breaker.count(5, begun=1, blocks=1)
     assert breaker.held is Held.NONE
     assert breaker.state == BreakerState()
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (
+            BreakerState(
+                is_open=True, counts=((60_000, 8, 5), (120_000, 4, 4)), evidence=9.5, holds_all=True
+            ),
+            (
+                "of 12 sessions begun since 1970-01-01T00:01:00.000Z of event time 9 reached",
+                "all blocks",
+                "put the former",
+            ),
+        ),
+        (
+            BreakerState(is_open=True, counts=((0, 300, 160),)),
+            ("of 300", "near the threshold", "In an attack leave it"),
+        ),
+        (BreakerState(is_open=True), ("too many sessions reached the threshold of model m 1",)),
+    ],
+)
+def test_the_log_says_what_was_seen_since_when_and_what_to_do(
+    state: BreakerState, said: tuple[str, ...]
+) -> None:
+    """On probation and after it, and where the batch that opened it went on until nothing of that is counted any more."""
+    told = told_of_opening(state, "m 1")
+    assert all(one in told for one in said)

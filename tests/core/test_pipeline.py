@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from detector.contract.alerts import encode_alert
+from detector.contract.alerts import decode_alert, encode_alert
 from detector.contract.events import SessionEvent
 from detector.core.decision import Decided, Policy
+from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
@@ -248,3 +249,29 @@ def test_a_smaller_bound_holds_after_some_batches() -> None:
     assert [(one.expired, one.expired_accounts) for one in found] == [(0, 0)] * 3
     assert list(partition.profiles) == [profile_key(one) for one in ("15", "16", "17", "18", "19")]
     assert list(partition.sessions) == [session_key(one, "s") for one in ("15", "16", "17", "18", "19")]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "alerts"), [(SIGNALLED, 2), (ENCODING, 1)], ids=["accounts", "sessions"]
+)
+def test_what_two_accounts_call_alike_is_two_alerts_where_accounts_count(
+    encoding: Encoding, alerts: int
+) -> None:
+    """The same ids of session and event: of two accounts they are two alerts, under ids of their own; else a repeat."""
+    whole = replace(
+        pipeline(policy=Policy(1e-9, MODEL), encoding=encoding, limits=SessionLimits()),
+        score=lambda candidates: [0.9] * len(candidates),
+    )
+    log = [
+        Entry(
+            offset,
+            offset,
+            SessionEvent(
+                event_id="e", session_id="s", account_id=account, action="LOGIN", occurred_at_ms=offset
+            ),
+            fields=(None, None, None) if encoding.signals else (),
+        )
+        for offset, account in enumerate(("one", "other"))
+    ]
+    _, outcomes = run(whole, log, 1)
+    assert len({decode_alert(one).alert_id for one in told(outcomes)}) == len(told(outcomes)) == alerts

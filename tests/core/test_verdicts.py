@@ -18,6 +18,7 @@ from detector.contract.fields import Value
 from detector.contract.verdicts import Finding, Verdict
 from detector.core.alerted import WINDOWS_MS, Standing, standings
 from detector.core.decision import Suppression
+from detector.core.judging import Taken
 from detector.core.partition import Partition
 from detector.core.pipeline import Outcome, Share
 from detector.core.profile import OVER_AFTER_S, Profile, tag_of
@@ -94,7 +95,10 @@ def test_figures_count_sessions_by_model_decision_and_verdict() -> None:
         event("s", "TRANSFER_LARGE", now_ms + 1),
         event("t", "TRANSFER_SMALL", now_ms),
     )
-    log.read(verdict("old", FRAUD), verdict("s", LAWFUL), verdict("unknown", FRAUD))
+    found = log.read(
+        verdict("old", FRAUD, 2), verdict("s", LAWFUL), verdict("unknown", FRAUD), verdict("old", LAWFUL, 1)
+    )
+    assert found.verdicts == {Taken.APPLIED: 2, Taken.UNKNOWN: 1, Taken.SUPERSEDED: 1}
     judged = Standing(MODEL, Decision.BLOCK, LAWFUL)
     awaited = Standing(MODEL, Decision.REVIEW, None)
     assert log.standings("day") == {judged: 1, awaited: 1}
@@ -107,7 +111,7 @@ def test_a_confirmed_fraud_denies_the_account_for_a_time() -> None:
     log.read(event("s", "TRANSFER_SMALL", BEGIN_MS))
     found = log.read(verdict("s", FRAUD, 1), event("s", "LOGIN", BEGIN_MS + 1, 1))
     assert told(found) == [("s", "BLOCK", "deny_list")]
-    assert found.verdicts == 1
+    assert found.verdicts == {Taken.APPLIED: 1}
     late = log.read(event("s", "LOGIN", BEGIN_MS + DAY_MS + HOUR_MS, 2))
     assert told(late) == []
     undone = log.read(

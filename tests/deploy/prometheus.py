@@ -77,12 +77,12 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
+def prometheus(folder: Path, **targets: str) -> Iterator[Prometheus]:
     """Run one for the block: the project's rules as they are, its configuration with another target and each second.
 
     Args:
         folder: an empty one, for its data.
-        target: host and port of the detector to scrape.
+        targets: host and port to scrape, by job.
 
     Raises:
         FileNotFoundError: it is not installed.
@@ -90,7 +90,9 @@ def prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
     config = yaml.safe_load((FOLDER / "prometheus.yml").read_text(encoding="utf-8"))
     config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(FOLDER / name) for name in config["rule_files"]]
-    config["scrape_configs"] = [{"job_name": "detector", "static_configs": [{"targets": [target]}]}]
+    config["scrape_configs"] = [
+        {"job_name": job, "static_configs": [{"targets": [target]}]} for job, target in targets.items()
+    ]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     address = f"127.0.0.1:{free_port()}"
     command = [

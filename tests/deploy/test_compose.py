@@ -12,9 +12,11 @@ import yaml
 
 from broker.container import IMAGE
 from detector.cli import run
+from detector.contract.topics import verdicts_specifications
 from detector.runtime.config import DetectorConfig
 from detector.runtime.settings import environment_variable_of
 from detector.runtime.topics import specifications
+from detector.verdicts import relay_verdicts
 from producer.commands.simulate import simulate
 from tests.deploy.compose import ROOT, environment_of, services
 
@@ -32,14 +34,22 @@ def settings(command: click.Command, environment: dict[str, str], patch: pytest.
     return command.make_context(command.name, []).params
 
 
+def config_of(
+    command: click.Command, environment: dict[str, str], patch: pytest.MonkeyPatch
+) -> DetectorConfig:
+    """Return the settings of a detector's command, as its own command line reads them."""
+    read = settings(command, environment, patch)
+    return DetectorConfig(**{one.name: read[one.name] for one in fields(DetectorConfig) if one.name in read})
+
+
 def config(patch: pytest.MonkeyPatch) -> DetectorConfig:
-    """Return the detector's settings in the stack, as its own command line reads them."""
-    return DetectorConfig(**settings(run, environment_of("detector"), patch))
+    """Return the detector's settings in the stack."""
+    return config_of(run, environment_of("detector"), patch)
 
 
 def test_the_stack_has_every_part() -> None:
     """Broker, topics, detector, traffic, Prometheus and Grafana: no part is left to the user."""
-    assert NAMES == ["detector", "grafana", "kafka", "producer", "prometheus", "topics"]
+    assert NAMES == ["detector", "grafana", "kafka", "producer", "prometheus", "relay", "topics"]
 
 
 def test_the_detector_is_set_by_settings_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +60,20 @@ def test_the_detector_is_set_by_settings_it_has(monkeypatch: pytest.MonkeyPatch)
     assert detector.bootstrap_servers == "kafka:9092"
     assert not detector.create_topics
     assert detector.metrics_host == "0.0.0.0"  # noqa: S104  inside the container; the port is not published
+
+
+def test_the_relay_is_set_by_settings_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every variable is one of its own, its health is asked for where it serves it, and Prometheus looks there."""
+    relay = services()["relay"]
+    assert relay["command"] == ["python", "-m", "detector", "relay-verdicts"]
+    assert set(environment_of("relay")) <= {option.envvar for option in relay_verdicts.params}
+    parsed = config_of(relay_verdicts, environment_of("relay"), monkeypatch)
+    detector = config(monkeypatch)
+    assert relay["healthcheck"] == services()["detector"]["healthcheck"]
+    for name in ("bootstrap_servers", "input_topic", "verdicts_topic", "metrics_host", "metrics_port"):
+        assert getattr(parsed, name) == getattr(detector, name)
+    assert not parsed.create_topics
+    assert scraped()["relay"] == {"names": ["relay"], "port": parsed.metrics_port}
 
 
 def test_the_simulator_is_set_by_settings_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +89,7 @@ def test_the_simulator_is_set_by_settings_it_has(monkeypatch: pytest.MonkeyPatch
 
 
 def test_topics_are_created_as_the_detector_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names, partitions and settings are those of the contract and of the state topic: none more, none less."""
+    """And as the relay would. Names, partitions and settings are those of the contract and of the state topic: none more, none less."""
     script = services()["topics"]["command"][0].replace("$$", "$")
     partitions = int(re.search(r"--partitions (\d+)", script)[1])  # type: ignore[index]
     created = {}
@@ -74,7 +98,9 @@ def test_topics_are_created_as_the_detector_would(monkeypatch: pytest.MonkeyPatc
             case ["create", name, *options]:
                 assert options[::2] == ["--config"] * (len(options) // 2)
                 created[name] = (partitions, dict(one.split("=", 1) for one in options[1::2]))
-    wanted = {one.name: (one.partitions, one.configs) for one in specifications(config(monkeypatch))}
+    detector = config(monkeypatch)
+    of_relay = verdicts_specifications(detector.verdicts_topic, detector.partitions)
+    wanted = {one.name: (one.partitions, one.configs) for one in (*specifications(detector), *of_relay)}
     assert created == wanted
 
 
@@ -99,7 +125,7 @@ def test_base_images_are_pinned() -> None:
 def test_the_image_has_the_version_of_the_project() -> None:
     """The tag of the detector's and the simulator's image is the project's version, and they share the image."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
-    for name in ("detector", "producer"):
+    for name in ("detector", "relay", "producer"):
         assert services()[name]["image"] == f"session-fraud-detector:{version}"
 
 
@@ -133,7 +159,12 @@ def test_nothing_starts_before_what_it_needs() -> None:
         for name, service in services().items()
     }
     assert waits["topics"] == {"kafka": "service_healthy"}
-    assert waits["detector"] == waits["producer"] == {"topics": "service_completed_successfully"}
+    assert (
+        waits["detector"]
+        == waits["relay"]
+        == waits["producer"]
+        == {"topics": "service_completed_successfully"}
+    )
     for conditions in waits.values():
         for needed, condition in conditions.items():
             if condition == "service_healthy":
@@ -144,7 +175,7 @@ def test_the_image_runs_as_nobody_in_particular_on_a_read_only_file_system() -> 
     """The user is a number other than root's, and the services of our image write to memory only."""
     user = re.findall(r"^USER (\d+):\d+$", DOCKERFILE, re.MULTILINE)[-1]
     assert int(user) >= 10_000
-    for name in ("detector", "producer"):
+    for name in ("detector", "relay", "producer"):
         assert services()[name]["read_only"] is True
         assert services()[name]["tmpfs"] == ["/tmp"]  # noqa: S108  the container's own
         assert "volumes" not in services()[name]
@@ -153,9 +184,18 @@ def test_the_image_runs_as_nobody_in_particular_on_a_read_only_file_system() -> 
 def test_python_gets_the_signals() -> None:
     """The command is a list, not a shell's line: SIGTERM reaches Python, which has time to end well."""
     assert 'CMD ["python", "-m", "detector", "run"]' in DOCKERFILE
-    for name in ("detector", "producer"):
+    for name in ("detector", "relay", "producer"):
         assert services()[name]["stop_grace_period"].endswith("s")
     assert "command" not in services()["detector"]
+
+
+def scraped() -> dict[str, dict[str, Any]]:
+    """Return the names and the port that Prometheus looks for, by job."""
+    told = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text(encoding="utf-8"))
+    found = {
+        job["job_name"]: job["dns_sd_configs"] for job in told["scrape_configs"] if "dns_sd_configs" in job
+    }
+    return {name: {key: only[key] for key in ("names", "port")} for name, (only,) in found.items()}
 
 
 def test_everybody_looks_for_the_metrics_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,10 +203,7 @@ def test_everybody_looks_for_the_metrics_where_they_are(monkeypatch: pytest.Monk
     port = config(monkeypatch).metrics_port
     assert f"http://127.0.0.1:{port}/healthz" in services()["detector"]["healthcheck"]["test"][-1]
     assert f"EXPOSE {port}" in DOCKERFILE
-    scraped = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text(encoding="utf-8"))
-    jobs = {job["job_name"]: job for job in scraped["scrape_configs"]}
-    assert jobs["detector"]["dns_sd_configs"][0]["port"] == port
-    assert jobs["detector"]["dns_sd_configs"][0]["names"] == ["detector"]
+    assert scraped()["detector"] == {"names": ["detector"], "port": port}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
-from detector.runtime.metrics import DetectorMetrics
+from detector.runtime.metrics import DetectorMetrics, RelayMetrics
 from tests.deploy.compose import ROOT, environment_of, services
 
 FOLDER = ROOT / "deploy" / "grafana"
@@ -27,18 +27,15 @@ ADDED = {"le", "instance", "job"}
 
 
 def exposed() -> dict[str, set[str]]:
-    """Return the names of the detector's series, each with the labels it declares, from its own registry."""
-    metrics = DetectorMetrics()
-    labels = {
-        one._name: set(one._labelnames)
-        for one in vars(metrics).values()
-        if isinstance(one, MetricWrapperBase)
-    }
+    """Return the names of the detector's series and of its relay's, each with the labels it declares, from their registries."""
+    both = DetectorMetrics(), RelayMetrics()
+    declared = itertools.chain(*(vars(one).values() for one in both), *(one.lags for one in both))
+    labels = {one._name: set(one._labelnames) for one in declared if isinstance(one, MetricWrapperBase)}
     for one in ("detector_model", "detector_shadow_model"):
         labels[one] = {"name", "version", "sha256"}  # an Info's labels are given with its value
     return {
         family.name + suffix: labels.get(family.name, set(getattr(family, "_labelnames", ())))
-        for family in metrics.registry.collect()
+        for family in itertools.chain(*(one.registry.collect() for one in both))
         for suffix in SUFFIXES[family.type]
     }
 

@@ -16,8 +16,9 @@ from detector.connection import KafkaSecurity
 from detector.runtime.config import DetectorConfig
 from detector.runtime.settings import environment_variable_of
 from detector.runtime.transaction import _CLOSE_TIMEOUT_S, _FLUSH_TIMEOUT_S
+from detector.verdicts import relay_verdicts
 from tests.deploy.compose import ROOT
-from tests.deploy.test_compose import settings
+from tests.deploy.test_compose import config_of
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 OLDEST, NEWEST = "1.27", kubernetes_validate.latest_version()
@@ -53,9 +54,13 @@ def one(kind: str) -> Document:
     return found
 
 
-def container() -> Document:
-    """Return the detector's container."""
-    (found,) = one("StatefulSet")["spec"]["template"]["spec"]["containers"]
+WORKLOADS = ("StatefulSet", "Deployment")
+"""Those of the workers and of the relay."""
+
+
+def container(kind: str = "StatefulSet") -> Document:
+    """Return the container of a workload, the detector's by default."""
+    (found,) = one(kind)["spec"]["template"]["spec"]["containers"]
     return dict(found)
 
 
@@ -115,7 +120,7 @@ def test_the_settings_are_the_detectors(monkeypatch: pytest.MonkeyPatch) -> None
     ours = {environment_variable_of(field) for field in fields(DetectorConfig)}
     detector = {name: value for name, value in data.items() if name in ours}
     assert all(name.startswith("KAFKA_") for name in data.keys() - ours)
-    config = DetectorConfig(**settings(run, detector, monkeypatch))
+    config = config_of(run, detector, monkeypatch)
     assert not config.create_topics
     (port,) = container()["ports"]
     assert config.metrics_port == port["containerPort"]
@@ -129,15 +134,38 @@ def test_the_settings_are_the_detectors(monkeypatch: pytest.MonkeyPatch) -> None
     assert security.mechanism is not None
 
 
+def test_the_relay_reads_the_detectors_settings_under_a_name_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Topics, brokers and port are the detector's; user and password are another's, with fewer rights."""
+    relay, data = container("Deployment"), one("ConfigMap")["data"]
+    assert relay["command"] == ["python", "-m", "detector", "relay-verdicts"]
+    config = config_of(relay_verdicts, data, monkeypatch)
+    assert (config.input_topic, config.verdicts_topic) == ("session-actions", "session-verdicts")
+    assert not config.create_topics
+    assert [config.metrics_port] == [port["containerPort"] for port in relay["ports"]]
+    (user,) = relay["env"]
+    assert user["name"] == "KAFKA_SASL_USERNAME"
+    assert user["value"] != data["KAFKA_SASL_USERNAME"]
+    secrets = [
+        volume["secret"]["secretName"]
+        for kind in WORKLOADS
+        for volume in one(kind)["spec"]["template"]["spec"]["volumes"]
+        if "secret" in volume
+    ]
+    assert len(set(secrets)) == 2
+
+
 def test_no_secret_is_in_a_manifest() -> None:
     """Secrets are mounted from Secrets that the operator makes: no manifest holds one."""
     assert not [document for document in documents() if document["kind"] == "Secret"]
     assert not [name for name in one("ConfigMap")["data"] if name.endswith(("PASSWORD", "TOKEN", "KEY"))]
 
 
-def test_the_pod_keeps_to_the_restricted_standard() -> None:
+@pytest.mark.parametrize("kind", WORKLOADS)
+def test_pods_keep_to_the_restricted_standard(kind: str) -> None:
     """Pod Security Standards, restricted: no root, no privileges, no capabilities, default seccomp; nothing writable."""
-    pod, detector = one("StatefulSet")["spec"]["template"]["spec"], container()
+    pod, detector = one(kind)["spec"]["template"]["spec"], container(kind)
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["runAsUser"] == 10001
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -152,18 +180,20 @@ def test_the_pod_keeps_to_the_restricted_standard() -> None:
     assert "limits" in detector["resources"]
 
 
-def test_probes_ask_what_the_detector_answers() -> None:
+@pytest.mark.parametrize("kind", WORKLOADS)
+def test_probes_ask_what_the_detector_answers(kind: str) -> None:
     """Liveness is progress, readiness is membership; both at the port of the metrics."""
-    detector = container()
+    detector = container(kind)
     assert detector["startupProbe"]["httpGet"] == detector["livenessProbe"]["httpGet"]
     assert detector["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "metrics"}
     assert detector["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "metrics"}
 
 
-def test_a_pod_has_time_to_leave_in_order() -> None:
+@pytest.mark.parametrize("kind", WORKLOADS)
+def test_a_pod_has_time_to_leave_in_order(kind: str) -> None:
     """Between SIGTERM and SIGKILL is more time than a last flush, leaving the group and closing may take together."""
     leaving_s = 5  # Membership.close
-    grace_s = one("StatefulSet")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    grace_s = one(kind)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     assert grace_s > _FLUSH_TIMEOUT_S + leaving_s + _CLOSE_TIMEOUT_S
 
 
@@ -177,9 +207,7 @@ def test_the_instance_id_is_the_pods_name() -> None:
 def test_workers_are_scaled_by_lag_up_to_the_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
     """KEDA's trigger names the detector's own topic and group, and no more workers are made than have partitions."""
     data, scaled = one("ConfigMap")["data"], one("ScaledObject")["spec"]
-    config = DetectorConfig(
-        **settings(run, {name: value for name, value in data.items() if "DETECTOR" in name}, monkeypatch)
-    )
+    config = config_of(run, data, monkeypatch)
     (trigger,) = scaled["triggers"]
     told = trigger["metadata"]
     assert trigger["type"] == "kafka"
@@ -196,15 +224,18 @@ def test_workers_are_scaled_by_lag_up_to_the_partitions(monkeypatch: pytest.Monk
 
 
 def test_selectors_select_the_pods() -> None:
-    """Service, disruption budget and network policy are about the detector's pods, and about nothing if misspelt."""
-    pod = one("StatefulSet")["spec"]["template"]
-    labels = pod["metadata"]["labels"]
-    assert one("StatefulSet")["spec"]["selector"]["matchLabels"] == labels
-    assert one("Service")["spec"]["selector"] == labels
-    assert one("PodDisruptionBudget")["spec"]["selector"]["matchLabels"] == labels
-    assert one("NetworkPolicy")["spec"]["podSelector"]["matchLabels"] == labels
+    """Service, disruption budget and network policy are about the pods, and about nothing if misspelt."""
+    pods = {kind: one(kind)["spec"]["template"] for kind in WORKLOADS}
+    labels = {kind: pod["metadata"]["labels"].items() for kind, pod in pods.items()}
+    for kind in WORKLOADS:
+        selected = one(kind)["spec"]["selector"]["matchLabels"].items()
+        assert [other for other in WORKLOADS if selected <= labels[other]] == [kind]
+        assert one("NetworkPolicy")["spec"]["podSelector"]["matchLabels"].items() <= labels[kind]
+        assert pods[kind]["spec"]["serviceAccountName"] == one("ServiceAccount")["metadata"]["name"]
+    of_workers = one("StatefulSet")["spec"]["selector"]["matchLabels"]
+    assert one("Service")["spec"]["selector"] == of_workers
+    assert one("PodDisruptionBudget")["spec"]["selector"]["matchLabels"] == of_workers
     assert one("StatefulSet")["spec"]["serviceName"] == one("Service")["metadata"]["name"]
-    assert pod["spec"]["serviceAccountName"] == one("ServiceAccount")["metadata"]["name"]
 
 
 def test_the_network_policy_lets_kafka_through_and_little_else() -> None:

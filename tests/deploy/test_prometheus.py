@@ -1,8 +1,10 @@
 """Prometheus itself takes the rules and the dashboard's queries, and sees a real detector through them."""
 
+from contextlib import closing
 from pathlib import Path
 
 from broker import Broker
+from detector.contract.verdicts import encode_verdict
 from detector.model.artifact import packaged_model_path
 from tests.conftest import UniqueName
 from tests.deploy.prometheus import missing, prometheus, promtool
@@ -11,7 +13,8 @@ from tests.deploy.test_dashboard import QUERIES
 from tests.machine import skip_without
 from tests.runtime.stack import Stack, metrics_address, wait_for
 from tests.runtime.test_guard_rails import sessions, write_bad_model
-from tests.runtime.test_watching import put
+from tests.runtime.test_model_watch import put
+from tests.runtime.test_verdicts import publish, relay, verdict
 
 pytestmark = skip_without(missing())
 LOADED = 'sum(increase(detector_model_reloads_total{outcome="loaded"}[5m]))'
@@ -23,6 +26,8 @@ SHOWN = [
     'sum(increase(detector_model_reloads_total{outcome="refused"}[5m]))',
     "sum(increase(detector_breaker_trips_total[5m]))",
     "sum(detector_shadow_scores_total)",
+    "sum(detector_relay_verdicts_total)",
+    "sum(detector_verdicts_total)",
 ]
 """What must have been seen to be above nothing."""
 
@@ -46,7 +51,7 @@ def test_prometheus_sees_a_bad_model_and_its_end(
     """A breaker that opens is an alert until it closes; every query answers, every rule is evaluated without error.
 
     The rules are the project's, unchanged. A model that wants to block everybody, dead letters, a refused model
-    file, then a sound one; at last the worker goes.
+    file, then a sound one; a verdict and what is none; at last worker and relay go.
     """
     model, data = tmp_path / "model.onnx", tmp_path / "prometheus"
     write_bad_model(model)
@@ -54,13 +59,20 @@ def test_prometheus_sees_a_bad_model_and_its_end(
     data.mkdir()
     stack = Stack(kafka.bootstrap_servers, unique_name("monitored"), tmp_path, partitions=1, metrics_port=0)
     arguments = ("--model", str(model), "--model-watch-ms", "100", "--shadow-model", "seed")
-    with stack.worker(*arguments) as worker, prometheus(data, metrics_address(worker)) as seen:
+    relaying = relay(stack.config, tmp_path / "relay.log", "--metrics-port", "0")
+    with (
+        closing(relaying),
+        stack.worker(*arguments) as worker,
+        prometheus(data, detector=metrics_address(worker), relay=metrics_address(relaying)) as seen,
+    ):
         wait_for(
             lambda: seen.value("sum(detector_assigned_partitions)") == 1, "a worker that holds its partition"
         )
         stack.publish([*sessions(0, 200), *((b"s", b"no event") for _ in range(100))])
         seen.wait_until("DetectorBreakerOpen", "firing")
         seen.wait_until("DetectorDeadLetters", "pending")
+        publish(stack.config, [(b"k", encode_verdict(verdict(1))), (b"k", b"no verdict")])
+        seen.wait_until("RelayRefuses", "firing")
 
         put(model, bad[:-100])
         seen.wait_until("DetectorModelRefused", "firing")
@@ -75,8 +87,9 @@ def test_prometheus_sees_a_bad_model_and_its_end(
             assert bool(found) == ("detector_absent_fields_total" not in expr), expr
         for expr in SHOWN:
             assert seen.value(expr) > 0, expr
-        assert worker.terminate() == 0
-        seen.wait_until("DetectorDown", "pending")
+        assert worker.terminate() == relaying.terminate() == 0
+        for name in ("DetectorDown", "RelayDown"):
+            seen.wait_until(name, "pending")
         rules = seen.rules()
     healths = {name: (rule["health"], rule.get("lastError", "")) for name, rule in rules.items()}
     assert healths == dict.fromkeys(NAMES, ("ok", ""))

@@ -32,7 +32,16 @@ from detector.model.artifact import (
     seal,
 )
 from detector.model.metadata import Canary
-from tests.model.models import VOCABULARY, gap_graph, metadata, random_file, random_graph, with_canaries
+from tests.model.models import (
+    SIGNALS,
+    VOCABULARY,
+    gap_graph,
+    metadata,
+    random_file,
+    random_graph,
+    signals_graph,
+    with_canaries,
+)
 from trainer.training.export import model_file
 
 PACKAGED = packaged_model_path("seed").read_bytes()
@@ -337,6 +346,21 @@ def test_inputs_and_outputs(path: Path, change: Callable[[Any], None], words: st
     assert re.search(words, _refusal(path, model_file(graph, told)))
 
 
+def test_a_graph_that_looks_ahead(path: Path) -> None:
+    """A graph that tells each step the highest score of the whole window, as a network that reads both ways could, is refused."""
+    graph = signals_graph()
+    for node in graph.graph.node:
+        node.output[:] = ["of_step" if one == "score" else one for one in node.output]
+    graph.graph.node.extend(
+        [
+            helper.make_node("ReduceMax", ["of_step"], ["highest"], axes=[1]),
+            helper.make_node("Max", ["of_step", "highest"], ["score"]),
+        ]
+    )
+    told = with_canaries(graph, metadata(signals=list(SIGNALS)))
+    assert "change with its later actions" in _refusal(path, model_file(graph, told))
+
+
 @pytest.mark.parametrize("weight", [np.nan, np.inf, 1e38])
 def test_weights_that_are_no_numbers(path: Path, weight: float) -> None:
     """A NaN, which compares as neither above nor below any threshold, does not pass the canaries."""
@@ -350,8 +374,9 @@ def test_weights_that_are_no_numbers(path: Path, weight: float) -> None:
     assert "canary" in _refusal(path, model_file(graph, told))
 
 
-def test_weights_in_another_file(tmp_path: Path) -> None:
-    """A model that keeps tensors outside is refused though the other file is there."""
+@pytest.mark.parametrize("swapped", [False, True], ids=["as written", "fields in another order"])
+def test_weights_in_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, swapped: bool) -> None:
+    """A model that keeps tensors outside is refused though the other file is there, however its protobuf is laid out."""
     graph = random_graph()
     told = with_canaries(graph, metadata())
     convert_model_to_external_data(
@@ -362,8 +387,13 @@ def test_weights_in_another_file(tmp_path: Path) -> None:
     )
     path = tmp_path / "model.onnx"
     onnx.save_model(graph, path)
+    monkeypatch.chdir(tmp_path)  # where onnxruntime would look
+    data, key, value = path.read_bytes(), b"\x0a\x08location", b"\x12\x0bweights.bin"
+    assert key + value in data
+    if swapped:
+        data = data.replace(key + value, value + key)
     assert (tmp_path / "weights.bin").stat().st_size > 80_000
-    assert "weights in another file" in _refusal(path, seal(path.read_bytes()))
+    assert "External data" in _refusal(path, seal(data))
 
 
 def test_serving_is_quiet_and_needs_no_training_library(tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ class Worker:
         self.process.kill()
         self.process.wait()
 
+    close = kill
+
     def terminate(self) -> int:
         """Ask it to stop; return its exit code."""
         self.process.send_signal(signal.SIGTERM)

@@ -112,6 +112,26 @@ def valid(session: str, number: int, action: str = "LOGIN", **changes: object) -
     return json.dumps(event | {"occurred_at_ms": NOW_MS + number} | changes).encode()
 
 
+def test_what_an_attacker_writes_into_his_user_agent_hides_nothing(make_stack: Callable[..., Stack]) -> None:
+    """Half a surrogate pair, a byte of another encoding, NaN, a number of 400 digits: the attack is blocked all the same."""
+    hostile = [b'"\\ud83d"', b'"caf\xe9"', b"NaN", b"9" * 400, b'"a\x00b"']
+    actions = ("LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE")
+    stack = make_stack(partitions=2)
+    stack.publish(
+        (
+            b"a",
+            valid(f"s{at}", number, action)[:-1]
+            + b', "attributes": {"agent": %s}, "amount": %s}' % (one, one),
+        )
+        for at, one in enumerate(hostile)
+        for number, action in enumerate(actions)
+    )
+    with stack.worker():
+        stack.wait_until_processed()
+    assert sorted(one.session_id for one in stack.alerts()) == [f"s{at}" for at in range(len(hostile))]
+    assert stack.read(stack.config.dead_letter_topic) == []
+
+
 def test_bad_input_never_stops_the_service(make_stack: Callable[..., Stack]) -> None:
     """Every record is scored, a counted duplicate, or in the dead-letter topic whole; and their sum is the input."""
     stack = make_stack(partitions=2)

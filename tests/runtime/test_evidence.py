@@ -14,9 +14,9 @@ from detector.runtime.processing import challenger_of, processor_of
 from detector.runtime.replaying import batches_of_topic, replay
 from tests.model.models import changed_file
 from tests.runtime.stack import Stack, alerts_in, alerts_of, without_clock
+from tests.runtime.test_model_watch import put
 from tests.runtime.test_redrive import event
 from tests.runtime.test_state_refused import damage
-from tests.runtime.test_watching import put
 
 SLOW = Evidence(window_weight=0, bias=-3, logit_weight=0.015, drift=0.12, floor=-0.5)
 """No window blocks by itself: only what scores of dozens of actions have come to does."""

@@ -141,7 +141,7 @@ class Told:
 def meter() -> Iterator[tuple[LagMeter, Told, DetectorMetrics]]:
     """Return a meter that measures when it is asked to; at first partitions A and B are held, at 10 and 20."""
     told, metrics = Told(), DetectorMetrics()
-    one = LagMeter(told, metrics, interval_s=3_600, patience_s=0.01, clock_s=lambda: told.now_s)
+    one = LagMeter(told, metrics.lags, interval_s=3_600, patience_s=0.01, clock_s=lambda: told.now_s)
     told.ends = {A: Ends(10, 10), B: Ends(20, 20)}
     at(one, {A: 10, B: 20})
     one.measure()
@@ -223,7 +223,7 @@ def test_a_broker_that_is_away_keeps_nobody_waiting(unique_name: UniqueName) -> 
             producer.send(topic.topic, value=b"{}").get(timeout=60)
         metrics = DetectorMetrics()
         meter = LagMeter(
-            EndsOfBrokers(broker.bootstrap_servers, "a"), metrics, interval_s=0.2, patience_s=0.01
+            EndsOfBrokers(broker.bootstrap_servers, "a"), metrics.lags, interval_s=0.2, patience_s=0.01
         )
         try:
             at(meter, {topic: 0})

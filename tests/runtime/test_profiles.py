@@ -22,9 +22,9 @@ from detector.runtime.replaying import batches_of_topic, replay
 from detector.runtime.state_replay import StateReplay
 from tests.model.models import device_file, random_file, signals_file
 from tests.runtime.stack import Stack, exposed, without_clock
+from tests.runtime.test_model_watch import put
 from tests.runtime.test_redrive import NOW_MS
 from tests.runtime.test_state_refused import damage
-from tests.runtime.test_watching import put
 
 MakeStack = Callable[..., Stack]
 Record = tuple[bytes, bytes]

@@ -15,7 +15,7 @@ from detector.runtime.replaying import batches_of_topic, replay
 from tests.model.models import random_file
 from tests.runtime.stack import Stack, Worker, alerts_in, exposed, wait_for, without_clock
 from tests.runtime.test_end_to_end import records, sessions
-from tests.runtime.test_watching import put
+from tests.runtime.test_model_watch import put
 
 
 def reached(worker: Worker, outcome: str, count: int) -> bool:

@@ -17,7 +17,7 @@ from detector.runtime.epochs import epochs_of_group
 from tests.model.models import changed_file
 from tests.runtime.stack import Stack, Worker, alerts_of, exposed, wait_for, without_clock
 from tests.runtime.test_end_to_end import records, sessions
-from tests.runtime.test_watching import put
+from tests.runtime.test_model_watch import put
 
 FIRST = """
 [[rule]]

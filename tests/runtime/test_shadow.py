@@ -22,8 +22,8 @@ from tests.model.models import changed_file, random_file, signals_file
 from tests.runtime.conftest import SetTopic
 from tests.runtime.stack import Stack, alerts_in, alerts_of, without_clock
 from tests.runtime.test_end_to_end import records, sessions
+from tests.runtime.test_model_watch import put
 from tests.runtime.test_redrive import NOW_MS, event, headers_of
-from tests.runtime.test_watching import put
 
 FIRST, SECOND = 0.45, 0.2
 

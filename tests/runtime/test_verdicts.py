@@ -147,12 +147,12 @@ def test_what_is_no_text_is_no_verdict() -> None:
     assert "Traceback" not in done.stderr
 
 
-def figures(worker: Worker, window: str = "week") -> dict[tuple[str, str], float]:
+def figures_of(worker: Worker, window: str = "week") -> dict[tuple[str, str], float]:
     """Return how many sessions were alerted, by decision and verdict."""
     found: Counter[tuple[str, str]] = Counter()
     for one in exposed(worker, "detector_alerted_sessions"):
         if one.labels["window"] == window:
-            assert one.labels["model"].startswith("seed-lstm:")
+            assert one.labels["model"].startswith(("seed-lstm:", "session-lstm:"))
             found[one.labels["decision"], one.labels["verdict"]] += int(one.value)
     assert {verdict for _, verdict in found} == ({"FRAUD", "LAWFUL", "NONE"} if found else set())
     return {labels: count for labels, count in found.items() if count}
@@ -178,11 +178,14 @@ def test_verdicts_come_back_into_the_state_and_stay_there(make_stack: MakeStack)
         ("--alert", third.alert_id, "lawful"),
     ):
         done = run("verdict", *named, "--by", "analyst", *arguments)
-        assert done.returncode == 0, done.stderr
+        assert (done.returncode, done.stderr) == (0, "")
     assert "no alert nowhere" in run("verdict", *named, "--by", "x", "--alert", "nowhere", "fraud").stderr
-    done = run("relay-verdicts", *where(config, "input_topic"), "--max", "4")
+    mistyped = run("verdict", *named, "--by", "x", "--session", first.session_id, "--account", "who", "fraud")
+    assert mistyped.returncode == 0
+    assert "no alert on" in mistyped.stderr
+    done = run("relay-verdicts", *where(config, "input_topic"), "--max", "5")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "4 verdicts relayed, 0 refused\n"
+    assert done.stdout == "5 verdicts relayed, 0 refused\n"
     again = {
         json.dumps({
             "event_id": f"again-{one.account_id}", "session_id": "next", "account_id": one.account_id,
@@ -194,14 +197,16 @@ def test_verdicts_come_back_into_the_state_and_stay_there(make_stack: MakeStack)
     expected = {("BLOCK", "FRAUD"): 2, ("BLOCK", "LAWFUL"): 1, ("BLOCK", "NONE"): len(alerts) - 3}
     worker = stack.start()
     stack.wait_until_processed()
-    assert figures(worker) == expected
+    assert figures_of(worker) == expected
+    taken = {one.labels["outcome"]: one.value for one in exposed(worker, "detector_verdicts_total")}
+    assert taken == {"applied": 4, "superseded": 0, "unknown": 5 * config.partitions - 4}
     worker.kill()
     with stack.worker() as worker:
-        wait_for(lambda: figures(worker) == expected, "the figures of before")
+        wait_for(lambda: figures_of(worker) == expected, "the figures of before")
     found = stack.alerts()
     denied = [alert for alert in found if alert.session_id == "next"]
     assert [(one.account_id, one.decision) for one in denied] == [(first.account_id, Decision.BLOCK)]
     assert without_clock(found) == without_clock(stack.expected()[0])
     damage(stack)
     with stack.worker("--rebuild-from-input") as worker:
-        wait_for(lambda: figures(worker) == expected, "the figures of before")
+        wait_for(lambda: figures_of(worker) == expected, "the figures of before")

@@ -13,6 +13,8 @@ from detector.model.artifact import packaged_model_path
 from detector.runtime.config import DetectorConfig
 from detector.runtime.permissions import Role, permissions
 from tests.conftest import UniqueName
+from tests.console.serving import console
+from tests.console.stream import stream
 from tests.runtime.stack import PATIENCE_S, Stack, alerts_of
 from tests.runtime.test_end_to_end import records, sessions, valid
 from tests.security.conftest import PASSWORD, SecuredBroker
@@ -40,7 +42,7 @@ RUNS: dict[Role, tuple[str, ...]] = {
     ),
     Role.RELAY_VERDICTS: ("detector relay-verdicts --max 1",),
 }
-"""What a role does; the detector itself is in tests/security/test_secured_broker.py."""
+"""What a role does; the detector itself is in tests/security/test_secured_broker.py, the console below."""
 
 
 def run(
@@ -116,3 +118,24 @@ def test_a_role_works_with_its_rights_and_no_others(
             assert "Traceback" not in done.stderr, done.stderr
             assert done.stderr.splitlines()[-1].startswith("Error: "), done.stderr
         secured.allow(user, [missing])
+
+
+def test_the_console_works_with_its_rights_and_tells_what_it_may_not_read(
+    secured: SecuredBroker, config: DetectorConfig, unique_name: UniqueName, tmp_path: Path
+) -> None:
+    """With both rights it shows alerts and verdicts; without that on verdicts the alerts, and why there is no more."""
+    alerts, verdicts = permissions(replace(config, create_topics=False), Role.CONSOLE)
+    user, folder = unique_name("console"), tmp_path
+    secured.set_password(user, PASSWORD)
+    secured.allow(user, [alerts])
+    environment = secured.sasl_environment("SCRAM-SHA-512", user)
+    arguments = ["--topic", config.alerts_topic, "--verdicts-topic", config.verdicts_topic]
+    with console(arguments, folder / "console.log", **environment) as page, stream(page.url) as viewer:
+        viewer.wait_for(lambda: viewer.verdicts_link.get("link") == "unreachable", "the refusal")
+        assert viewer.verdicts_link["detail"] == "AccessRefusedError"
+        assert viewer.alerts
+        assert viewer.link["link"] == "live"
+        secured.allow(user, [verdicts])
+        viewer.wait_for(lambda: viewer.verdicts_link["link"] == "live", "the verdicts")
+    assert PASSWORD not in (folder / "console.log").read_text()
+    assert "--role console" in (folder / "console.log").read_text()

@@ -70,6 +70,10 @@ BAD = [
     ('{"session_id":"a","actions":["A"],"label":0,"weight":-1}', "weight is -1"),
     ('{"session_id":"good","actions":["A"],"label":0}', "was on a line before"),
     ('{"session_id":"a","actions":"A","label":0}', "$.actions"),
+    (
+        '{"session_id":"a","actions":["A"],"label":0,"x":' + "[" * 9_000 + "]" * 9_000 + "}",
+        "recursion depth exceeded",
+    ),
     ('{"session_id":"a","actions":' + json.dumps(["A"] * 100_001) + ',"label":0}', "100001 actions"),
 ]
 
@@ -121,6 +125,9 @@ OF_ANOTHER_FORM = [
     ("data.jsonl", b"{\n}", "over several lines, or an array: write each object on a line"),
     ("data.jsonl", gzip.compress(_JSON.encode()), "is gzip: name it .gz"),
     ("data.csv", b"PAR1", "is Parquet: name it .parquet"),
+    ("data.csv", _JSON.encode(), "it looks like JSON; write one object a line, and name it .jsonl"),
+    ("data.csv", b"[\n{}\n]", "it looks like JSON; write one object a line, and name it .jsonl"),
+    ("data.parquet", _CSV.encode(), "is no Parquet file: name it by what it is, .csv or .jsonl"),
     ("data.csv", b"PK\x03\x04", "a workbook: unpack it, or write it as CSV"),
     ("data.csv", _CSV.replace(",", ";").encode(), "it looks as if ';' were between fields; expected commas"),
     (
@@ -299,6 +306,38 @@ def test_ids_that_are_floats_too_large_to_differ_are_bad_rows(tmp_path: Path, fi
         load(path)
 
 
+@pytest.mark.parametrize("field", ["session_id", "account_id", "event_id"])
+def test_ids_are_the_whole_numbers_that_they_are(tmp_path: Path, field: str) -> None:
+    """Those of 64 bits without a sign too, as hashes are: no two are one, and none is lost."""
+    path, ids = tmp_path / "data.jsonl", [2**63, 2**64 - 1, 2**64 - 2]
+    rows = [{"session_id": str(at), "action": "A", "label": 0, field: one} for at, one in enumerate(ids)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    sessions = load(path).sessions
+    assert len(sessions) == len(ids)
+    if field == "session_id":
+        assert sessions.ids.tolist() == list(map(str, ids))
+    if field == "account_id":
+        assert sessions.accounts is not None
+        assert sessions.accounts.names == tuple(sorted(map(str, ids)))
+
+
+def test_an_event_id_that_is_empty_is_none(tmp_path: Path) -> None:
+    """Else all such events of a session would be one, and passed over."""
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"session_id":"a","action":"A","label":0,"event_id":""}\n' * 3)
+    assert load(path).sessions.event_hashes is None
+
+
+@pytest.mark.parametrize("field", ["session_id", "account_id", "attack_from", "weight", "split", "type"])
+def test_a_list_of_what_a_session_has_one_of_is_said(tmp_path: Path, field: str) -> None:
+    """By the field's name and what may be a list, before anything is computed of it."""
+    path = tmp_path / "data.jsonl"
+    row = {"session_id": "a", "actions": ["A", "B"], "label": 1} | {field: ["train", "train"]}
+    path.write_text(json.dumps(row))
+    with pytest.raises(DataError, match=f"{field.removesuffix('_id')} has lists: expected one value"):
+        load(path)
+
+
 @pytest.mark.parametrize(("hour", "said"), [("", True), ("T00:00:00Z", True), ("T08:00:00Z", False)])
 def test_times_that_are_days_alone_are_told(tmp_path: Path, hour: str, said: bool) -> None:  # noqa: FBT001
     """They say nothing of gaps within a session."""
@@ -307,6 +346,18 @@ def test_times_that_are_days_alone_are_told(tmp_path: Path, hour: str, said: boo
         f"session_id,action,label,occurred_at_ms\na,A,0,2026-01-02{hour}\na,A,0,2026-01-02{hour}\n"
     )
     assert any("days alone" in line for line in load(path).told) == said
+
+
+@pytest.mark.parametrize(
+    ("delay", "unit", "message"),
+    [("9999999999d", "ms", "label_delay = '9999999999d'"), ("1d", "count", "has no times")],
+)
+def test_a_delay_beyond_all_times_is_refused(tmp_path: Path, delay: str, unit: str, message: str) -> None:
+    """One of more digits than any log has days, and one of a counter, which is no clock."""
+    path = tmp_path / "data.csv"
+    path.write_text(f"session_id,action,label,occurred_at_ms\na,A,0,{BEGIN_MS}\n")
+    with pytest.raises(DataError, match=message):
+        load(path, described({"label_delay": delay, "time_unit": unit}))
 
 
 def test_times_as_texts_beside_a_unit_are_said(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Labels: of sessions, events and accounts, beside the data or in it, and what has none."""
 
 import gzip
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ import msgspec
 import polars as pl
 import pytest
 
+from detector.core.encoding import Encoding
 from producer.behaviour import realistic
 from producer.recording import label_of
 from tests.trainer.test_reading import BEGIN_MS
 from trainer.data.description import Description, described
 from trainer.data.loading import load
 from trainer.data.sessions import DataError, Sessions
+from trainer.data.windows import pack
 
 
 def labelled_by(tmp_path: Path, labels: str, **said: Any) -> Sessions:
@@ -144,7 +147,19 @@ def test_labels_may_lie_in_a_file_of_their_own(
     data.write_text(data.read_text().replace(",label", ",note"))
     loaded = load(data, told, path)
     assert loaded.sessions.targets.tolist() == targets
-    assert f"1 labels are of {labels_of}s that the data does not have" in loaded.told
+    shown = "" if labels_of == "event" else ", as nobody"
+    assert f"1 labels are of {labels_of}s that the data does not have{shown}" in loaded.told
+
+
+def test_labels_of_other_sessions_are_told_where_labels_lack(tmp_path: Path) -> None:
+    """Ids that are written otherwise in the file of labels: both are shown, and not only what to say of those without."""
+    data, labels = tmp_path / "data.csv", tmp_path / "labels.csv"
+    data.write_text("session_id,action\n7,A\n")
+    labels.write_text("session_id,label\n007,1\n")
+    with pytest.raises(
+        DataError, match=r"1 sessions have no label \(7\)[^$]*\n  1 labels are of sessions .*, as 007"
+    ):
+        load(data, labels=labels)
 
 
 def test_events_and_labels_make_the_sessions_they_came_from(tmp_path: Path) -> None:
@@ -170,6 +185,35 @@ def test_events_and_labels_make_the_sessions_they_came_from(tmp_path: Path) -> N
     labels.write_bytes(b'{"session_id": "c", "label": 2}')
     with pytest.raises(DataError, match="line 1: label is 2"):
         load(events, labels=labels)
+
+
+@pytest.mark.parametrize("key", ["session_id", "event_id", "account_id"])
+def test_a_label_file_without_a_label_labels_nothing(tmp_path: Path, key: str) -> None:
+    """As that of a quiet week has only a header: what has no label is then up to the description."""
+    data, labels = tmp_path / "data.csv", tmp_path / "labels.csv"
+    data.write_text("session_id,event_id,account_id,action\na,1,x,X\nb,2,y,X\n")
+    labels.write_text(f"{key},label\n")
+    told = {"labels_of": key.removesuffix("_id"), "unlabelled": "lawful"}
+    assert load(data, described(told), labels).sessions.labels.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("begin", ["attack_from", "label"])
+def test_a_repeated_event_moves_no_beginning(tmp_path: Path, begin: str) -> None:
+    """An attack begins with the action that its label means, however often the ones before came again."""
+    data, labels = tmp_path / "data.jsonl", tmp_path / "labels.jsonl"
+    names = ["e0", "e1", "e0", "e1", "e1", "e2", "e0", "e3", "e3"]
+    rows: list[dict[str, Any]] = [{"session_id": "a", "event_id": one, "action": one} for one in names]
+    if begin == "label":
+        rows = [row | {"label": int(row["event_id"] in {"e2", "e3"})} for row in rows]
+    data.write_text("\n".join(map(json.dumps, rows)))
+    labels.write_text('{"session_id": "a", "label": 1, "attack_from": 2}')
+    made = pack(
+        load(data, labels=labels if begin == "attack_from" else None).sessions,
+        Encoding(names[:2], 8, unknown_token=True),
+        1,
+    )
+    assert made.sessions.actions_of(0) == ["e0", "e1", "e2", "e3"]
+    assert made.sessions.targets.tolist() == [0, 0, 1, 1]
 
 
 def test_an_attack_that_begins_beyond_its_session_is_told(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,16 @@ from detector.model.scorer import Scorer
 from tests.model.models import changed_file, metadata, with_canaries
 from trainer.cli import main
 from trainer.comparing import BASELINES
-from trainer.data.sessions import Session, write_sessions
+from trainer.data.sessions import Session, Sessions, write_sessions
 from trainer.data.simulated import simulate
-from trainer.training.defaults import encoding_for
+from trainer.data.splitting import split
+from trainer.training.checkpoint import CheckpointError
+from trainer.training.config import TrainingConfig
+from trainer.training.defaults import Schedule, encoding_for
 from trainer.training.export import build_graph, model_file
-from trainer.training.network import Tensors
+from trainer.training.fitting import Observer
+from trainer.training.network import Shape, Tensors
+from trainer.training.pipeline import train
 
 IDLE_MS = 1_800_000
 ROOT = Path(__file__).parents[2]
@@ -90,6 +96,48 @@ def test_own_data_trains_with_one_command(trained: tuple[Path, Path]) -> None:
     assert "data:image/png" in out.with_suffix(".html").read_text()
 
 
+def test_sessions_of_one_action_few_of_which_weigh_anything(tmp_path: Path) -> None:
+    """Folds whose sessions weigh nothing say when to end by their number, and there are no pairs of actions to read."""
+    data, out = tmp_path / "data.jsonl", tmp_path / "m.onnx"
+    kinds = [(action, number) for number in range(60) for action in ("READ", "PEEK", "BUY", "STEAL")]
+    sessions = [
+        {"session_id": f"{action}{number}", "actions": [action], "label": int(action == "STEAL")}
+        | {"weight": int(number < 3)}
+        for action, number in kinds
+    ]
+    data.write_text("\n".join(map(json.dumps, sessions)))
+    command = ["train", "--data", str(data), "--out", str(out), "--members", "1", "--steps", "30"]
+    done = _trainer(*command, "--units", "4", "--learning-rate", "0.03", "--no-report")
+    assert done.returncode == 0, done.stderr
+    model = load_model(out)
+    steal, read = model.score(
+        model.encoding.windows([model.encoding.steps([one]) for one in ("STEAL", "READ")])
+    )
+    assert read < model.threshold <= steal
+    data.write_text(data.read_text().replace('"label": 1, "weight": 1', '"label": 1, "weight": 0'))
+    refused = _trainer(*command)
+    assert "the weights of" in refused.stderr
+    assert "attacks to learn from are all 0: expected some above 0" in refused.stderr
+
+
+class _EndsAtOnce(Observer):
+    def on_validation(self, step: int, loss: float, valid_loss: float) -> None:
+        if step > 2 or not np.isfinite(loss + valid_loss):
+            raise KeyboardInterrupt
+
+
+def test_a_network_that_learned_from_other_folds_is_not_gone_on_with(tmp_path: Path) -> None:
+    """It would be judged by sessions that it has learned from, if there are more or fewer members than before."""
+    schedule = Schedule(steps=50, batch_size=32)
+    config = TrainingConfig(schedule=schedule, shape=Shape("gru", 2, 2), window=4)
+    parts = split(Sessions.of(_shop(200)))
+    with pytest.raises(KeyboardInterrupt):
+        train(replace(config, members=2), parts, _EndsAtOnce(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["0.npz"]
+    with pytest.raises(CheckpointError, match="is of another training"):
+        train(replace(config, members=3), parts, None, tmp_path)
+
+
 def test_the_same_command_writes_the_same_bytes(trained: tuple[Path, Path], tmp_path: Path) -> None:
     """A second process writes the file again, byte for byte."""
     again = tmp_path / "again.onnx"
@@ -149,6 +197,21 @@ def test_the_part_is_named_truly(trained: tuple[Path, Path], part: str, said: st
     assert done.exit_code == 0, done.output
     assert f"on the sessions {said}" in done.output
     assert ("held out" in done.output) == (part == "test")
+
+
+@pytest.mark.parametrize(("part", "said"), [("test", "the part test of "), ("all", "")])
+def test_of_other_data_nothing_is_called_held_out(
+    trained: tuple[Path, Path], tmp_path: Path, part: str, said: str
+) -> None:
+    """A later day was neither learned from nor held out: the figures name it, and what the model was trained on."""
+    model, data = trained
+    later = tmp_path / "later.jsonl.gz"
+    later.write_bytes(data.read_bytes())
+    done = CliRunner().invoke(
+        main, ["evaluate", "--model", str(model), "--data", str(later), "--split", part]
+    )
+    assert done.exit_code == 0, done.output
+    assert f"on the sessions of {said}later.jsonl.gz, by a model trained on {data.name}" in done.output
 
 
 def test_a_model_of_whole_sessions_is_judged_at_their_end(trained: tuple[Path, Path], tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from detector.model.artifact import load_model, packaged_model_path
 from tests.conftest import UniqueName
 
 ROOT = Path(__file__).parent.parent.parent
+PATIENCE_S = 500
+"""For a command: a training of minutes, on a loaded machine."""
 Publish = Callable[[str, list[tuple[bytes, bytes]]], None]
 
 
@@ -37,6 +39,11 @@ def publish(kafka: Broker, admin: KafkaAdminClient) -> Publish:
     return make
 
 
+def python(module: str, *arguments: str) -> tuple[str, ...]:
+    """Return the command line of a module of the project."""
+    return sys.executable, "-m", module, *arguments
+
+
 def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -46,17 +53,18 @@ def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedPro
         env=os.environ | environment | {"PATH": path, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=PATIENCE_S,
         check=False,
     )
 
 
+@pytest.mark.timeout(2 * PATIENCE_S)
 def test_one_command_trains_compares_and_puts_into_shadow(
     kafka: Broker, unique_name: UniqueName, publish: Publish, tmp_path: Path
 ) -> None:
     """Verdicts on frauds alone are enough; what fails on the way replaces nothing."""
     simulated = run(
-        *(sys.executable, "-m", "producer", "simulate", "--preset", "realistic", "--attack-rate", "0.1"),
+        *python("producer", "simulate", "--preset", "realistic", "--attack-rate", "0.1"),
         *("--sessions", "800", "--seed", "5", "--out", "events.jsonl.gz", "--labels", "labels.jsonl"),
         cwd=tmp_path,
     )
@@ -100,5 +108,8 @@ def test_one_command_trains_compares_and_puts_into_shadow(
     assert done.returncode == 0, done.stderr
     assert f"{len(frauds):,} sessions have verdicts: {len(frauds):,} frauds, 0 lawful" in done.stderr
     assert "in shadow" in done.stdout
-    assert load_model(shadow).encoding.fingerprint == load_model(model).encoding.fingerprint
+    before, after = load_model(model), load_model(shadow)
+    assert after.encoding.fingerprint == before.encoding.fingerprint
+    assert after.metadata.training["target_fpr"] == before.metadata.training["target_fpr"]
+    assert str(after.reference) != str(before.reference)
     assert not list(tmp_path.glob("retrain.*"))

@@ -60,6 +60,7 @@ def test_a_path_that_cannot_be_written_is_told_before_the_training(tmp_path: Pat
         ["--threshold", "0"],
         ["--threshold", "1.1"],
         ["--seed", "-1"],
+        ["--cost-fn", "inf"],
         ["--preset", "nothing"],
     ],
 )

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
@@ -88,6 +89,31 @@ def test_a_fraud_begins_with_its_first_event(tmp_path: Path, said: dict[str, Any
     assert sessions.targets[:3].tolist() == [int(number >= begins) for number in range(3)]
 
 
+def test_a_verdict_is_on_the_session_of_its_account_alone(tmp_path: Path) -> None:
+    """Another account's session of the same id, which a detector with signals tells apart, is none of it."""
+    description = described(
+        {
+            "unlabelled": "lawful",
+            "signals": [{"name": "sum", "kind": "magnitude", "of": "amount", "bounds": [1]}],
+        }
+    )
+    theirs = [msgspec.structs.replace(one, account_id="another") for one in EVENTS[:3]]
+    events, found = tmp_path / "events.jsonl", tmp_path / "verdicts.jsonl"
+    events.write_bytes(b"\n".join(map(encode_event, [*EVENTS[:3], *theirs, *EVENTS[3:]])))
+    mine = verdict("a", FRAUD, first_event_id="a-1")
+    other = verdict("a", LAWFUL, 1).replace(b"account-a", b"another")
+    found.write_bytes(b"\n".join([mine, other]))
+    loaded = load(events, description, Verdicts(found))
+    assert loaded.sessions.ids.tolist() == ["a", "a", "b", "c"]
+    assert loaded.sessions.labels.tolist() == [1, 0, 0, 0]
+    assert loaded.sessions.targets[:6].tolist() == [0, 1, 1, 0, 0, 0]
+    assert not [one for one in loaded.told if "differ" in one or "does not have" in one]
+    found.write_bytes(b"\n".join([mine.replace(b"account-a", b"nobody"), other]))
+    assert any(
+        "1 labels are of sessions that" in one for one in load(events, description, Verdicts(found)).told
+    )
+
+
 def test_what_has_no_verdict_is_lawful_or_left_out(tmp_path: Path) -> None:
     """Frauds alone are enough, and what is too young to be known is no example."""
     only = verdict("a", FRAUD)
@@ -116,16 +142,20 @@ def test_what_is_no_verdict_is_told_and_passed_over(tmp_path: Path) -> None:
 def test_events_and_verdicts_of_two_topics(
     kafka: Broker, admin: KafkaAdminClient, unique_name: UniqueName
 ) -> None:
-    """What `train --topic … --verdicts …` reads: the events of one topic, the labels of another."""
+    """What `train --topic … --verdicts …` reads: the events of one topic, the labels of another.
+
+    Partition by partition, whatever the order in which a broker sends them.
+    """
     events, verdicts = unique_name("events"), unique_name("verdicts")
-    admin.create_topics([NewTopic(events, 1, 1), NewTopic(verdicts, 1, 1)])
+    admin.create_topics([NewTopic(events, 3, 1), NewTopic(verdicts, 1, 1)])
     producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers)
-    for topic, values in ((events, map(encode_event, EVENTS)), (verdicts, [verdict("b", FRAUD)])):
-        for value in values:
-            producer.send(topic, key=b"k", value=value)
+    for one in EVENTS:
+        producer.send(events, value=encode_event(one), partition="cba".index(one.session_id))
+    producer.send(verdicts, value=verdict("b", FRAUD))
     producer.flush()
     producer.close()
     servers = kafka.bootstrap_servers
     labels = Verdicts(Topic(servers, verdicts))
     sessions = load(Topic(servers, events), described({"unlabelled": "lawful"}), labels).sessions
+    assert sessions.ids.tolist() == ["c", "b", "a"]
     assert sessions.labels.tolist() == [0, 1, 0]

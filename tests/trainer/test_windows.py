@@ -1,5 +1,7 @@
 """Windows to learn from: every prefix weighs what it should. That they are those of serving: test_serving.py."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -77,6 +79,19 @@ def test_an_attacks_prefixes_weigh_more_the_further_it_has_come() -> None:
     assert attack.sum() / shown.weights.sum() == pytest.approx(0.25)
     whole = examples(packed, 8, Weighing(every_prefix=False), 0)
     assert (whole.weights > 0).sum(axis=1).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e6])
+@pytest.mark.parametrize("attack", [1e-12, 1.0, 1e12])
+def test_weights_are_ratios(scale: float, attack: float) -> None:
+    """Any multiple of a session's weight says the same, and what attacks weigh in all is asked for elsewhere."""
+    sessions = Sessions.of(
+        [Session(session_id=str(number), actions=("A", "B"), label=number % 2) for number in range(4)]
+    )
+    weights = scale * np.array([1.0, attack, 3.0, attack])
+    packed = pack(replace(sessions, weights=weights), Encoding("AB", 2), IDLE_MS)
+    shown = examples(packed, 2, Weighing(attack_share=0.25), 0).weights.sum(axis=1)
+    assert shown / shown[0] == pytest.approx([1, 2 / 3, 3, 2 / 3])
 
 
 def test_an_endless_session_is_sampled() -> None:

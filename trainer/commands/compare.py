@@ -1,14 +1,19 @@
 """`compare`: models and baselines that must be beaten, on the same sessions."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import click
 from rich.console import Console
 
 from detector.core.encoding import EncodingError
+from producer.behaviour.attacks import ATTACK_FAMILIES
+from producer.behaviour.lives.attackers import SCHEMES
 from trainer.commands.lives import lives_parts
 from trainer.commands.options import (
+    MOST_SEED,
     data_options,
     description_of,
     has_data,
@@ -38,6 +43,8 @@ from trainer.training.calibration import TrainingError
 from trainer.training.config import TrainingConfig
 from trainer.training.defaults import Schedule
 
+MOST_RUNS: Final = 20
+
 
 @click.command()
 @click.option(
@@ -55,19 +62,19 @@ from trainer.training.defaults import Schedule
 )
 @click.option(
     "--folds",
-    type=click.IntRange(2, 20),
+    type=click.IntRange(2, MOST_RUNS),
     help="Of one's own data, at random by account where there are some, each tested on once.",
 )
 @click.option(
     "--seeds",
-    type=click.IntRange(2, 20),
+    type=click.IntRange(2, MOST_RUNS),
     help="Trainings of each on the same sessions: the spread between them.",
 )
 @click.option(
     "--steps", type=click.IntRange(min=1), help="Of each training, at most.  [default: from the data]"
 )
 @click.option("--window", type=click.IntRange(1, 4_096), help="Actions read.  [default: from the data]")
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option("--seed", type=click.IntRange(0, MOST_SEED - MOST_RUNS), default=1, show_default=True)
 @click.option(
     "--only",
     type=click.Choice([candidate.name for candidate in CANDIDATES]),
@@ -95,9 +102,9 @@ def compare(
     """
     own = has_data(options)
     lives = options["preset"] == "lives"
-    if ((own or lives) and families) or (folds and not own) or (seeds and (folds or families)):
+    if (own and families) or (folds and not own) or (seeds and (folds or families)):
         raise click.UsageError(
-            "--leave-one-out is of the realistic preset, --folds of data, --seeds of either: expected one of the three"
+            "--leave-one-out is of simulated traffic, --folds of data, --seeds of either: expected one of the three"
         )
     refuse_ignored_by_source(options, ("sessions",))
     if folds:
@@ -117,7 +124,8 @@ def compare(
         chosen = [one for one in candidates_of(config) if one.name in wanted]
         with Terminal(Console(stderr=True)) as progress:
             if families:
-                _print(leave_one_out(config, sessions, seed))
+                names = [one.name for one in (SCHEMES if lives else ATTACK_FAMILIES)]
+                _print(leave_one_out(config, names, partial(_simulated, config, sessions)))
                 return
             if folds:
                 own_sessions = own_data(options).sessions()
@@ -144,9 +152,13 @@ def compare(
 def _parts(options: dict[str, Any], config: TrainingConfig, sessions: int) -> Splits:
     if has_data(options):
         return splits_of(options, own_data(options))[0]
+    return _simulated(config, sessions)
+
+
+def _simulated(config: TrainingConfig, sessions: int, left_out: Sequence[str] = ()) -> Splits:
     if config.preset == "lives":
-        return lives_parts(sessions, config.schedule.seed, config.signals, config.idle_timeout_ms)
-    return realistic_splits(sessions, config.schedule.seed)
+        return lives_parts(sessions, config.schedule.seed, config.signals, config.idle_timeout_ms, left_out)
+    return realistic_splits(sessions, config.schedule.seed, left_out)
 
 
 def _print(section: Section) -> None:

@@ -39,6 +39,8 @@ OF_DATA: Final = (
     *("skip_bad_lines", *SPLIT_OPTIONS),
 )
 """Options that say nothing of simulated traffic."""
+MOST_SEED: Final = 2**32 - 1
+"""Of NumPy's and TensorFlow's generators."""
 IDLE_MS: Final = SessionLimits().idle_timeout_ms
 
 
@@ -98,7 +100,9 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
             type=click.Choice(get_args(By)),
             help="How parts are chosen.  [default: as the data says, by account, by id: the first that can be]",
         ),
-        click.option("--split-seed", type=click.IntRange(min=0), help="Of random parts.  [default: 0]"),
+        click.option(
+            "--split-seed", type=click.IntRange(0, MOST_SEED), help="Of random parts.  [default: 0]"
+        ),
         click.option(
             "--test-share",
             type=NumberRange(0, 0.8, min_open=True),
@@ -228,7 +232,8 @@ def own_data(options: dict[str, Any], model: Encoding | None = None, idle_timeou
     """
     sources = [name for name in ("preset", "data", "topic") if options[name] is not None]
     if len(sources) != 1:
-        raise click.UsageError(f"{sources or 'no source'} given: expected one of --preset, --data, --topic")
+        given = " and ".join(f"--{name}" for name in sources) or "no source"
+        raise click.UsageError(f"{given} given: expected one of --preset, --data, --topic")
     if options["labels"] is not None and options["verdicts"] is not None:
         raise click.UsageError("--labels and --verdicts given: expected one of them")
     servers = options["bootstrap_servers"]

@@ -17,7 +17,7 @@ from detector.ranges import NumberRange
 from trainer.commands.lives import lives_parts
 from trainer.commands.options import (
     FILE,
-    IDLE_MS,
+    MOST_SEED,
     data_options,
     description_of,
     has_data,
@@ -86,8 +86,8 @@ _FROM_DATA = "[default: from the data]"
 )
 @click.option(
     "--like",
-    help="Model file, or a packaged model, whose vocabulary, window and gap buckets to keep: so that the new one can "
-    "take its place, or be its challenger, without a restart.",
+    help="Model file, or a packaged model, whose vocabulary, window and gap buckets to keep, so that the new one can "
+    "take its place, or be its challenger, without a restart; and its name and budgets, where none are given.",
 )
 @click.option("--cell", type=click.Choice(["lstm", "gru"]), default=Shape().cell, show_default=True)
 @click.option(
@@ -121,7 +121,7 @@ _FROM_DATA = "[default: from the data]"
 )
 @click.option(
     "--seed",
-    type=click.IntRange(0, 2**32 - 1),
+    type=click.IntRange(0, MOST_SEED),
     help=f"Of simulation, split and weights.  [default: 1; seed preset: {NOTEBOOK.schedule.seed}]",
 )
 @click.option(
@@ -158,7 +158,10 @@ _FROM_DATA = "[default: from the data]"
     "--name",
     help="Name of the model in its alerts.  [default: session-lstm, or session-bigrams; seed: seed-lstm]",
 )
-@click.option("--version", default="1", show_default=True, help="Version in its alerts.")
+@click.option(
+    "--version",
+    help="Version in its alerts.  [default: the first digits of a hash of all else in the file; seed: 1]",
+)
 @click.option(
     "--report/--no-report",
     default=True,
@@ -259,13 +262,14 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
         schedule=replace(config.schedule, seed=seed, **given),
         wanted=Wanted(**wanted) if wanted else config.wanted,
         name=options["name"] or config.name,
-        version=options["version"],
+        version=options["version"] or config.version,
         device=options["device"],
         challenge_fpr=options["challenge_fpr"],
     )
     if is_notebook:
         return config, seed_preset(SESSIONS, seed, TEST_SHARE)
-    like, idle_timeout_ms = _steps_of(options)
+    config = _in_place_of(options["like"], config, chosen=bool(wanted))
+    like, idle_timeout_ms = config.encoding, options["idle_timeout_ms"] or config.idle_timeout_ms
     options = {**options, "idle_timeout_ms": idle_timeout_ms}
     signals = DEFAULT_SIGNALS if options["preset"] == "lives" else description_of(options).signals
     if like is not None:
@@ -283,21 +287,37 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
         weighing=Weighing(every_prefix=not options["no_prefixes"]),
         window=options["window"],
         gap_buckets=0 if options["no_time"] else options["gap_buckets"],
-        encoding=like,
         base_rate=base_rate,
-        idle_timeout_ms=options["idle_timeout_ms"],
+        idle_timeout_ms=idle_timeout_ms,
         **words_of(options),
         data_parameters=recorded,
     )
     return config, parts
 
 
-def _steps_of(options: dict[str, Any]) -> tuple[Encoding | None, int]:
-    """Return the steps to read, as of a model that the new one may take the place of, and after which silence sessions end."""
-    if options["like"] is None:
-        return None, options["idle_timeout_ms"] or IDLE_MS
-    replaced = load_model(resolve_model_path(options["like"]), UnknownActions.TOKEN)
-    return replaced.encoding, options["idle_timeout_ms"] or replaced.idle_timeout_ms
+def _in_place_of(like: str | None, config: TrainingConfig, *, chosen: bool) -> TrainingConfig:
+    """Return the training of what may take a model's place: its steps, and where none are given its name and its budgets.
+
+    Args:
+        like: the model's file or name; None if there is none to replace.
+        config: as asked for.
+        chosen: whether the options say what decides the threshold. A score that was given is none of another model's.
+    """
+    if like is None:
+        return config
+    replaced = load_model(resolve_model_path(like), UnknownActions.TOKEN)
+    training, challenge_fpr = replaced.metadata.training, config.challenge_fpr
+    kept = {name: float(training[name]) for name in ("target_fpr", "cost_fn", "cost_fp") if name in training}
+    if challenge_fpr is None and replaced.challenge_threshold is not None:
+        challenge_fpr = float(training.get("challenge_fpr", DEFAULT_CHALLENGE_FPR))
+    return replace(
+        config,
+        encoding=replaced.encoding,
+        name=config.name or replaced.reference.name,
+        idle_timeout_ms=replaced.idle_timeout_ms,
+        wanted=Wanted(**kept) if kept and not chosen else config.wanted,
+        challenge_fpr=challenge_fpr,
+    )
 
 
 def _splits(

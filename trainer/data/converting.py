@@ -19,6 +19,8 @@ EARLIEST_MS: Final = 946_684_800_000
 LATEST_MS: Final = 4_102_444_800_000
 """… as is what claims to be later than 2100."""
 
+_LISTED: Final = ("action", "time", "event_id", "label")
+"""Fields that each action of a session has for itself."""
 _Each = Callable[[pl.Expr], pl.Expr]
 
 
@@ -134,6 +136,11 @@ def _check_types(schema: pl.Schema, listed: Collection[str]) -> None:
                 f"the column for {name} is of type {schema[name]}: expected texts, numbers, or of times such with a date; "
                 "convert it"
             )
+        if name in listed and name not in _LISTED:
+            raise DataError(
+                f"the column for {name} has lists: expected one value for each session; a list has what actions have, "
+                f"{', '.join(_LISTED)}"
+            )
         if listed and name in listed and "action" not in listed:
             raise DataError(
                 f"the column for {name} has lists, and the one for action has none: expected a list of actions for each "
@@ -173,7 +180,8 @@ def _text(one: pl.Expr, kind: pl.DataType) -> pl.Expr:
             .then(one.cast(pl.Int64, strict=False).cast(pl.String))
             .otherwise(one.cast(pl.String))
         )
-    return one.cast(pl.String)
+    text = one.cast(pl.String)
+    return text.str.replace(r"\.0+$", "") if kind.is_decimal() else text
 
 
 def _time_ms(one: pl.Expr, kind: pl.DataType, unit: TimeUnit | None) -> pl.Expr:
@@ -181,7 +189,7 @@ def _time_ms(one: pl.Expr, kind: pl.DataType, unit: TimeUnit | None) -> pl.Expr:
     if kind.is_temporal():
         return (one.cast(pl.Datetime("ms")) if kind == pl.Date else one).dt.epoch("ms")
     if kind.is_integer():
-        one = one.cast(pl.Int64)
+        one = one.cast(pl.Int64, strict=False)
         return one // round(units) if units >= 1 else one * round(1 / units)
     if kind == pl.String:
         number = (one.cast(pl.Float64, strict=False) / units).round().cast(pl.Int64, strict=False)
@@ -313,7 +321,7 @@ def _stored(field: str, codes: Mapping[str, pl.Categories], description: Descrip
     if field in codes:
         return pl.when(one != "").then(one).cast(pl.Categorical(codes[field]))
     if field == "event_id":
-        return pl.when(one.is_not_null()).then(one.hash(0))  # which has a value for null, too
+        return pl.when(one != "").then(one.hash(0))  # which has a value for null, too
     if field == "split":
         return one.replace_strict(list(PARTS), range(len(PARTS)), default=None, return_dtype=pl.Int8)
     if field == "label":

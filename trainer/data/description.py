@@ -151,7 +151,7 @@ def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str
 
 WORDS: Final = ("ends_session", "moves_money", "large_money")
 """Fields of a description that name actions."""
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d+)?)(ms|s|m|h|d|w)")
 
 
 def read_description(path: Path) -> Description:

@@ -1,6 +1,6 @@
 """Labels: of sessions, events or accounts, from a column or a file beside the data, become a target for each event."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -31,12 +31,21 @@ class Events(NamedTuple):
         order: shape (events,), int64; the row of each in the table.
         starts: shape (sessions + 1,), int64; where each session begins, and the end.
         times_ms: shape (events,), int64, or None.
+        again: shape (events,), bool; whether its id was there before in its session. None where none was, and of a session a row, whose
+            lists are as they are.
     """
 
     table: Table
     order: _Codes
     starts: _Codes
     times_ms: NDArray[np.int64] | None
+    again: NDArray[np.bool_] | None = None
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """The index of each event in its session, which a repeat shares with the event before."""
+        count = np.arange(len(self.order)) if self.again is None else np.cumsum(~self.again)
+        return count - np.repeat(count[self.starts[:-1]], np.diff(self.starts))
 
     def of_events(self, field: str) -> NDArray[np.int64] | None:
         """Return a column's values or codes, in order, NONE where there is none; None if there is no column."""
@@ -72,7 +81,8 @@ class Events(NamedTuple):
             two = f"{low[one]:g}, {high[one]:g}"
             meant = names[field].to_series() if field in names else PARTS if field == "split" else None
             if meant is not None:
-                two = f"{meant[int(low[one])]}, {meant[int(high[one])]}"
+                either = [meant[int(low[one])], meant[int(high[one])]]
+                two = ", ".join(either if meant is PARTS else sorted(either))  # codes come in any order
             name = frame["session"][int(self.order[self.starts[one]])]
             said = f"{len(differ):,} sessions have events whose {field} differs, as {name} ({two})"
             if field in _OF_A_SESSION[:3]:
@@ -124,13 +134,14 @@ def labelled(events: Events, labels: Table | None, description: Description) -> 
             for field in LABEL_FIELDS[1:]
             if (found := _joined(events, labels, description, field)) is not None
         }
+    of_file = [] if labels is None else list(_told_of_file(events, labels, description.labels_of))
     of_events = events.of_events("label")
     if of_events is None:
         of_events = np.full(len(events.order), NONE)
     if description.labels_of == "event":
         if labels is not None and (joined := _of_event_file(events, labels)) is not None:
             of_events = np.where(joined == NONE, of_events, joined)
-        targets, told = _with_policy(of_events, events, description, "events")
+        targets, told = _with_policy(of_events, events, description, "events", of_file)
         keep = np.maximum.reduceat(targets, events.starts[:-1]) >= 0
     else:
         of_sessions = np.maximum.reduceat(of_events, events.starts[:-1])
@@ -139,39 +150,60 @@ def labelled(events: Events, labels: Table | None, description: Description) -> 
         if description.labels_of == "account":
             of_sessions = _of_accounts(events, of_sessions)
             of_events = np.full_like(of_events, NONE)  # which event had it says nothing of where it begins
-        known, told = _with_policy(of_sessions, events, description, "sessions")
+        known, told = _with_policy(of_sessions, events, description, "sessions", of_file)
         keep = known >= 0
         targets = _from_first(events, known, of_events, columns["attack_from"])
         told += _told_of_beginnings(events, known, columns["attack_from"])
         if description.labels_of == "session":
             told += _told_of_rows(events, of_events)
-    if labels is not None:
-        told += _told_of_file(events, labels, description.labels_of)
+    told += of_file
     kinds = columns["type"], columns["customer_type"], columns["attack_id"]
     return Labelled(targets.astype(np.int8), keep, *kinds, told)
 
 
 def _joined(events: Events, labels: Table, description: Description, field: str) -> _Codes | None:
     """Return what the label file says of each session, NONE where it says nothing; None without the column."""
-    key = KEYS[description.labels_of]
-    of = events.of_sessions(key)
+    keys = _keys(events, labels, description.labels_of)
+    of = events.of_sessions(keys[0])
     if field not in labels.frame.columns or of is None:
         return None
-    names = _numbers(labels, key)
-    by_code = np.full(int(max(names.max(initial=0), of.max(initial=0))) + 1, NONE)
-    by_code[names] = _numbers(labels, field)
-    return by_code[of]
+    if not len(labels.frame):
+        return np.full(len(of), NONE)
+    named = _numbers(labels, keys[0])
+    for key in keys[1:]:
+        more, more_named = events.of_sessions(key), _numbers(labels, key)
+        if more is not None:
+            base = int(max(more.max(initial=0), more_named.max(initial=0))) + 1
+            of, named = of * base + more, named * base + more_named
+    in_order = np.argsort(named, kind="stable")  # of two on one the later comes last
+    found = in_order[np.searchsorted(named[in_order], of, side="right") - 1]
+    return np.where(named[found] == of, _numbers(labels, field)[found], NONE)
+
+
+def _keys(events: Events, labels: Table, labels_of: LabelsOf) -> list[str]:
+    """Return the fields by which labels say what they label: of sessions the account, too, where both name it."""
+    both = all("account" in one.frame.columns for one in (events.table, labels))
+    return [KEYS[labels_of], *(["account"] if both and labels_of == "session" else [])]
 
 
 def _told_of_file(events: Events, labels: Table, labels_of: LabelsOf) -> Iterator[str]:
     """Say what is labelled twice otherwise, and what is labelled and is not in the data."""
-    key = KEYS[labels_of]
-    several = labels.frame.group_by(key).agg(pl.col("label").n_unique() > 1)["label"].sum()
+    keys = [pl.col(key).to_physical() for key in _keys(events, labels, labels_of)]
+    several = labels.frame.group_by(keys).agg(pl.col("label").n_unique() > 1)["label"].sum()
     if several:
         yield f"{several:,} {labels_of}s have labels that differ: the last of each holds"
-    there, named = (table.frame[key].to_physical().unique() for table in (events.table, labels))
-    if strange := len(named) - int(named.is_in(there.implode()).sum()):
-        yield f"{strange:,} labels are of {labels_of}s that the data does not have"
+    there, named = (
+        table.frame.select(*keys, name=pl.col(KEYS[labels_of]).cast(pl.String))
+        for table in (events.table, labels)
+    )
+    strange = named.join(there, on=[key for key in named.columns if key != "name"], how="anti")[
+        "name"
+    ].unique()
+    if len(strange):
+        some = (
+            "" if labels_of == "event" else f", as {', '.join(strange.bottom_k(3).sort())}"
+        )  # read as hashes
+        yield f"{len(strange):,} labels are of {labels_of}s that the data does not have{some}"
 
 
 def _of_event_file(events: Events, labels: Table) -> _Codes | None:
@@ -182,6 +214,8 @@ def _of_event_file(events: Events, labels: Table) -> _Codes | None:
     wanted = events.table.frame["event_id"].to_numpy()[events.order]
     latest = labels.frame.unique("event_id", keep="last").sort("event_id")
     known, values = latest["event_id"].to_numpy(), latest["label"].fill_null(NONE).to_numpy()
+    if not len(known):
+        return np.full(len(wanted), NONE)
     at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
     return np.where(known[at] == wanted, values[at], NONE)
 
@@ -201,16 +235,15 @@ def _from_first(
     events: Events, of_sessions: _Codes, of_events: _Codes, attack_from: _Codes | None
 ) -> NDArray[np.int64]:
     """Return the targets of sessions' labels: an attack is one from the attacker's first action on."""
-    starts, lengths = events.starts, np.diff(events.starts)
-    marked = np.where(of_events == 1, np.arange(len(of_events)), len(of_events))
-    first = np.minimum.reduceat(marked, starts[:-1]) - starts[:-1]
-    first = np.where(first < lengths, first, 0)
+    numbers, starts = events.numbers, events.starts
+    beyond = np.iinfo(np.int64).max
+    first = np.minimum.reduceat(np.where(of_events == 1, numbers, beyond), starts[:-1])
+    first = np.where(first < beyond, first, 0)
     if attack_from is not None:
         # An attacked session that was cut short may end before the attack.
-        first = np.where(attack_from == NONE, first, np.minimum(attack_from, lengths - 1))
-    position = np.arange(len(of_events)) - np.repeat(starts[:-1], lengths)
-    begun = position >= np.repeat(first, lengths)
-    of = np.repeat(of_sessions, lengths)
+        first = np.where(attack_from == NONE, first, np.minimum(attack_from, numbers[starts[1:] - 1]))
+    begun = numbers >= np.repeat(first, np.diff(starts))
+    of = np.repeat(of_sessions, np.diff(starts))
     return np.where(of == 1, begun, of)
 
 
@@ -227,7 +260,7 @@ def _told_of_beginnings(events: Events, of_sessions: _Codes, attack_from: _Codes
         raise DataError(
             f"{lawful:,} lawful sessions have an attack_from: expected one of attacks alone; leave it empty for the others"
         )
-    beyond = int(((of_sessions == 1) & (attack_from >= np.diff(events.starts))).sum())
+    beyond = int(((of_sessions == 1) & (attack_from > events.numbers[events.starts[1:] - 1])).sum())
     if not beyond:
         return []
     return [
@@ -251,12 +284,12 @@ def _told_of_rows(events: Events, of_events: _Codes) -> list[str]:
 
 
 def _with_policy(
-    labels: _Codes, events: Events, description: Description, what: str
+    labels: _Codes, events: Events, description: Description, what: str, of_file: Sequence[str]
 ) -> tuple[_Codes, list[str]]:
-    """Decide what those without a label are."""
+    """Decide what those without a label are; of_file is said of the file of labels, if they are refused."""
     told, missing, made = [], labels == NONE, labels
     if description.label_delay is not None:
-        if events.times_ms is None:
+        if events.times_ms is None or description.time_unit == "count":
             raise DataError(
                 "a label delay, and the data has no times: expected times, to know what is too young"
             )
@@ -277,11 +310,12 @@ def _with_policy(
         names, codes = events.table.names["session"].to_series(), events.of_sessions("session")
         some = codes[missing][:3].tolist() if what == "sessions" and codes is not None else []
         shown = f" ({', '.join(names[code] for code in some)})" if some else ""
-        raise DataError(
+        refused = (
             f"{count:,} of {len(labels):,} {what} have no label{shown}: expected one each, of a column (--column label=...) or "
             "a file (--labels); say --unlabelled lawful if attacks alone are labelled, --unlabelled leave-out if nobody "
             "knows"
         )
+        raise DataError("\n  ".join([refused, *of_file]))
     if count:
         means = "taken for lawful" if description.unlabelled == "lawful" else "left out"
         told.append(f"{count:,} {what} without a label {means}")

@@ -168,7 +168,9 @@ def assembled(
     order, starts = _by_session(table, times_ms, of_accounts=bool(signals))
     if times_ms is not None:
         times_ms = times_ms[order]
-    events = Events(table, order, starts, times_ms)
+    of_a_log = _of_a_log(table, order, of_accounts=bool(signals))
+    again = of_a_log.pop("again", None)
+    events = Events(table, order, starts, times_ms, None if table.one_a_row else again)
     contradictions = list(events.contradictions())
     found = labelled(events, labels, description)
     ids = table.names["session"].to_series()
@@ -198,7 +200,8 @@ def assembled(
         weights=None if (weights := _numbers(frame, "weight")) is None else weights[order[starts[:-1]]],
         labels_of=description.labels_of,
         fields=(values := values_of(frame, table.names, of_signals, order)),
-        **_of_a_log(table, order, of_accounts=bool(signals)),
+        log_places=order if signals and table.is_log else None,
+        **of_a_log,
     )
     # What nobody knows anything of is history all the same.
     sessions = whole if found.keep.all() or signals else whole.take(np.flatnonzero(found.keep))
@@ -252,17 +255,16 @@ def _by_session(
 
 
 def _of_a_log(table: Table, order: NDArray[np.int64], *, of_accounts: bool) -> dict[str, Any]:
-    """Return what only a log knows: stream time at each event, its place, and ids, where one is repeated in its session."""
+    """Return what only a log knows: stream time at each event, and ids and which come again, where one does."""
     frame, made = table.frame, dict[str, Any]()
     session = ["session", *(["account"] if of_accounts and "account" in frame.columns else [])]
-    if of_accounts and table.is_log:
-        made["log_places"] = order
     times_ms = _numbers(frame, "time")
     again = None
     if _numbers(frame, "event_id") is not None:
         first = frame.select(pl.struct(*session, "event_id").is_first_distinct()).to_series()
         if not first.all():
             again = ~first.to_numpy()
+            made["again"] = again[order]
             made["event_hashes"] = frame["event_id"].to_numpy()[order]
     if table.is_log and times_ms is not None:
         partitions = frame["partition"].to_numpy()

@@ -72,10 +72,16 @@ _MAGIC: Final = {
 
 
 def _check_form(path: Path) -> None:
-    if path.suffix in {".gz", ".parquet"}:
+    if path.suffix == ".gz":
         return
     with path.open("rb") as file:
         begin = file.read(4)
+    if path.suffix == ".parquet":
+        if begin != b"PAR1":
+            raise DataError(
+                f"{path} begins with {begin!r} and is no Parquet file: name it by what it is, .csv or .jsonl"
+            )
+        return
     for magic, what in _MAGIC.items():
         if begin.startswith(magic):
             raise DataError(f"{path} is {what}")
@@ -183,12 +189,13 @@ def read_lines(
         texts: list[bytes] = []
         for number, partition, line in chunk:
             try:
-                good.append(decoder.decode(line))
+                one = decoder.decode(line)
                 if len(seen) < MOST_KEYS:
                     seen |= decoder_of_keys.decode(line)
+                good.append(one)
                 rows.append((number, partition))
                 texts.append(line)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, RecursionError) as error:
                 bad.add(str(error), number)
             except UnicodeError:
                 bad.add("a text is not UTF-8: write the file as UTF-8", number)
@@ -260,6 +267,10 @@ def _of_frame(
 ) -> Table:
     schema = frame.collect_schema()
     columns = schema.names()
+    if columns and columns[0].startswith(("{", "[")) and path.suffix != ".parquet":
+        raise DataError(
+            f"{path} begins with {columns[0]!r}: it looks like JSON; write one object a line, and name it .jsonl"
+        )
     if len(columns) == 1 and (separator := next((one for one in ";\t|" if one in columns[0]), None)):
         raise DataError(
             f"{path} has one column, {columns[0]!r}: it looks as if {separator!r} were between fields; expected commas"
@@ -308,7 +319,7 @@ def _checked(table: Table) -> Table:
 def _decoded(line: bytes) -> Any:
     try:
         return msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
 
 
@@ -342,7 +353,7 @@ def _series(values: Sequence[Any]) -> pl.Series:
     if example is None:
         return pl.Series(values, dtype=pl.Null)
     listed = isinstance(example, list)
-    for kind in (pl.String, pl.Boolean, pl.Int64, pl.Float64):
+    for kind in (pl.String, pl.Boolean, pl.Int64, pl.Int128, pl.Float64):
         try:
             return pl.Series(values, dtype=pl.List(kind) if listed else kind)
         except (TypeError, OverflowError, pl.exceptions.PolarsError):

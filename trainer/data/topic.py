@@ -9,6 +9,7 @@ from kafka.errors import KafkaError
 
 from detector.client.reading import committed_span, log_reader, read
 from detector.contract.events import MalformedEventError, decode_event
+from detector.contract.relaxed import relaxed
 from trainer.data.description import Description
 from trainer.data.reading import Table, read_lines
 from trainer.data.sessions import DataError
@@ -25,12 +26,15 @@ class Topic(NamedTuple):
 
 
 def read_topic(topic: Topic, description: Description, elsewhere: Collection[str] = ()) -> Table:
-    """Read the committed events that are on a topic now, each partition's in order; others are passed over.
+    """Read the committed events that are on a topic now, partition by partition, each in order; others are passed over.
+
+    Brokers send the partitions in turns that nobody knows before, on which no training may depend.
 
     Raises:
         DataError: the topic cannot be read.
     """
-    return read_lines(events_of(topic), str(topic), description, elsewhere=elsewhere)
+    table = read_lines(events_of(topic), str(topic), description, elsewhere=elsewhere)
+    return table._replace(frame=table.frame.sort("partition", maintain_order=True))
 
 
 def events_of(topic: Topic) -> Iterator[tuple[int, int, bytes]]:
@@ -53,6 +57,9 @@ def events_of(topic: Topic) -> Iterator[tuple[int, int, bytes]]:
                     except MalformedEventError:
                         continue  # a dead letter when serving; no session is made of it
                     number += 1
-                    yield number, record.partition, value
+                    yield number, record.partition, relaxed(value)
     except KafkaError as error:
-        raise DataError(f"{topic} cannot be read: {error}") from error
+        raise DataError(
+            f"{topic} cannot be read: {error}; expected a topic that can be read, on the broker "
+            "that --bootstrap-servers or KAFKA_BOOTSTRAP_SERVERS names"
+        ) from error

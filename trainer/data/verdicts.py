@@ -1,7 +1,7 @@
 """Verdicts as labels: of each session what was decided last, from the topic that they lie on or from a file."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +18,12 @@ from trainer.data.reading import Table, read_lines
 from trainer.data.sessions import DataError
 from trainer.data.topic import Topic
 
+_Session = tuple[str, str]
+"""Account and session."""
+
 
 class Verdicts(NamedTuple):
-    """Where verdicts are: a file of JSON lines (.gz too), or a topic."""
+    """Where verdicts are: a file of JSON lines (.gz too), or a topic. One is on a session of an account, whose id may be another's."""
 
     source: Path | Topic
 
@@ -33,26 +36,29 @@ class Verdicts(NamedTuple):
         Raises:
             DataError: they can't be read, or are none.
         """
-        last, malformed = dict[str, Verdict](), 0
+        last, malformed = dict[_Session, Verdict](), 0
         for value in self._values():
             try:
                 verdict = decode_verdict(value)
             except MalformedVerdictError:
                 malformed += 1
                 continue
-            before = last.get(verdict.session_id)
+            of = verdict.account_id, verdict.session_id
+            before = last.get(of)
             if before is None or verdict.decided_at_ms >= before.decided_at_ms:
-                last[verdict.session_id] = verdict
+                last[of] = verdict
         if not last:
             raise DataError(
                 f"{self.source} has no verdict: expected some, as `python -m detector verdict` writes them"
             )
         begins = _begins(last, events)
+        # Where the events name no accounts, the last in the file holds of two on an id.
+        in_order = sorted(last.items(), key=lambda one: one[1].decided_at_ms)
         lines = (
-            (number, 0, msgspec.json.encode(_label(verdict, begins.get(session_id))))
-            for number, (session_id, verdict) in enumerate(last.items(), start=1)
+            (number, 0, msgspec.json.encode(_label(verdict, begins.get(of))))
+            for number, (of, verdict) in enumerate(in_order, start=1)
         )
-        fields = (KEYS["session"], *LABEL_FIELDS)
+        fields = (KEYS["session"], "account", *LABEL_FIELDS)
         table = read_lines(
             lines, str(self.source), Description(), fields, (fields[0], "label"), names=events.names
         )
@@ -79,41 +85,52 @@ class Verdicts(NamedTuple):
                 for batch in read(consumer, spans):
                     yield from (one.value or b"" for one in itertools.chain.from_iterable(batch.values()))
         except KafkaError as error:
-            raise DataError(f"{source} cannot be read: {error}") from error
+            raise DataError(
+                f"{source} cannot be read: {error}; expected a topic that can be read, on the broker "
+                "that --bootstrap-servers or KAFKA_BOOTSTRAP_SERVERS names"
+            ) from error
 
 
 def _label(verdict: Verdict, attack_from: int | None) -> dict[str, Any]:
-    label: dict[str, Any] = {"session_id": verdict.session_id, "label": int(verdict.verdict is Finding.FRAUD)}
+    label: dict[str, Any] = {
+        "session_id": verdict.session_id,
+        "account_id": verdict.account_id,
+        "label": int(verdict.verdict is Finding.FRAUD),
+    }
     if label["label"]:
         label |= {"type": verdict.fraud_type or "", "attack_from": attack_from}
     return label
 
 
-def _begins(verdicts: dict[str, Verdict], events: Table) -> dict[str, int]:
+def _begins(verdicts: Mapping[_Session, Verdict], events: Table) -> dict[_Session, int]:
     """Return the index of the first fraudulent event in its session, where a verdict says something of it."""
+    there = [name for name in ("account", "time", "event_id") if name in events.frame.columns]
+    key = ["session", "account"] if "account" in there else ["session"]
     said = {
-        session_id: verdict
-        for session_id, verdict in verdicts.items()
+        of[-len(key) :][::-1]: (of, verdict)
+        for of, verdict in verdicts.items()
         if verdict.verdict is Finding.FRAUD
         and (verdict.first_event_id is not None or verdict.first_event_at_ms is not None)
     }
     if not said:
         return {}
-    there = [name for name in ("time", "event_id") if name in events.frame.columns]
-    frame = events.frame.select("session", *there).filter(pl.col("session").cast(pl.String).is_in(list(said)))
+    frame = events.frame.select("session", *there).with_columns(pl.col(key).cast(pl.String))
+    frame = frame.filter(pl.col("session").is_in([session_id for session_id, *_ in said]))
     if "time" in there and not events.is_log and not events.one_a_row:
         frame = frame.sort("time", maintain_order=True)
+    if "event_id" in there and not frame["event_id"].null_count():  # a repeat is no further action
+        frame = frame.unique(["session", "event_id"], keep="first", maintain_order=True)
     found = {}
-    for (session_id,), of_session in frame.with_columns(pl.col("session").cast(pl.String)).group_by(
-        "session", maintain_order=True
-    ):
-        verdict = said[str(session_id)]
+    for names, of_session in frame.group_by(key, maintain_order=True):
+        if names not in said:
+            continue
+        of, verdict = said[names]
         hashed = pl.Series([verdict.first_event_id]).hash(0)[0] if verdict.first_event_id else None
         for number, row in enumerate(of_session.iter_rows(named=True)):
             by_time = (
                 verdict.first_event_at_ms is not None and (row.get("time") or 0) >= verdict.first_event_at_ms
             )
             if row.get("event_id") == hashed if hashed is not None else by_time:
-                found[str(session_id)] = number
+                found[of] = number
                 break
     return found

@@ -276,5 +276,7 @@ def _weights(packed: Packed, weighing: Weighing) -> NDArray[np.float32]:
     if weighing.attack_share is not None:
         positive, negative = weight[is_attack].sum(), weight[~is_attack].sum()
         odds = weighing.attack_share / (1 - weighing.attack_share)
-        weight[is_attack] *= odds * negative / max(positive, 1e-9)
+        weight[is_attack] *= odds * negative / positive if positive else 0.0
+    if packed.sessions.weights is not None:  # of which any multiple says the same, and single precision less
+        weight /= weight.mean() or 1.0
     return weight.astype(np.float32)

@@ -36,6 +36,7 @@ class TrainingConfig:
         ends_session: actions after which a session begins anew, if there is no encoding that says so.
         moves_money: actions that move money, and `large_money` much of it, for figures.
         name: in alerts; the kind of model if empty.
+        version: in alerts; the first digits of the hash of all else in the file if empty.
         device: to train on; only the CPU gives the same bytes again.
         data_parameters: how the data came to be, for the record in the model file.
     """
@@ -60,7 +61,7 @@ class TrainingConfig:
     device: Device = "cpu"
     preset: str = "data"
     name: str = ""
-    version: str = "1"
+    version: str = ""
     data_parameters: dict[str, int | float | str] = field(default_factory=dict)
 
 

@@ -179,7 +179,7 @@ class _Drawing:
         self._epoch, self._order = -1, np.empty(0, np.int64)
         rng = np.random.default_rng([plan.seed, 0])
         sample = train.shown(rng.integers(0, len(train), _SAMPLE), rng)
-        self._mean = np.float32(sample.weights.sum(dtype=np.float64) / _SAMPLE)
+        self._mean = np.float32(sample.weights.sum(dtype=np.float64) / _SAMPLE) or 1
         if teacher is not None:
             teacher.look_at(sample)
 

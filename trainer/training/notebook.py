@@ -15,6 +15,7 @@ TEST_SHARE: Final = 0.2
 NOTEBOOK: Final = TrainingConfig(
     preset="seed",
     name="seed-lstm",
+    version="1",
     shape=Shape(units=64, embedding_units=32, dropout=0.2, masked=False),
     schedule=Schedule(
         steps=15 * 275,  # epochs of 8,800 sessions

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -47,6 +47,7 @@ sessions that a model was trained for; up to 1e-5 is single precision itself, wh
 RECURRENT: Final = "recurrent"
 BIGRAMS: Final = "bigrams"
 _NAMES: Final = {RECURRENT: "session-lstm", BIGRAMS: "session-bigrams"}
+VERSION_DIGITS: Final = 8
 _PARITY_WINDOWS: Final = 4_096
 _VALID_WINDOWS: Final = 20_000
 
@@ -102,7 +103,6 @@ def train(
     run = _Run(config, encoding_of(config, parts.train), observer or Observer())
     for note in run.notes(parts.train):
         run.told.on_note(note)
-    _check_weights(parts)
     unit = parts.train.labels_of
     base_rate = config.base_rate or float(np.mean(np.concatenate([labels_by(part, unit) for part in parts])))
     data_sha256 = sha256_of(parts)
@@ -114,7 +114,8 @@ def train(
     adds_up = config.calibrated and config.weighing.every_prefix and unit != "event"
     model = run.network(learned, base_rate, unit, adds_up=adds_up)
     encoding = run.encoding
-    small = len(encoding.vocabulary) <= MOST_ACTIONS and not encoding.signals  # pairs of actions read none
+    # Pairs of actions read no signals, and need two actions.
+    small = len(encoding.vocabulary) <= MOST_ACTIONS and encoding.window > 1 and not encoding.signals
     if adds_up and config.bigrams and small:
         model = run.bigrams(learned, model, base_rate, unit)
     evidence = model.added.evidence
@@ -165,6 +166,9 @@ def train(
         else config.idle_timeout_ms,
         drift=reference_of(test, encoding, chosen.threshold, base_rate),
     )
+    if not metadata.version:  # models of one name are told apart all the same
+        digest = hashlib.sha256(model_file(model.graph, metadata)).hexdigest()
+        metadata = msgspec.structs.replace(metadata, version=digest[:VERSION_DIGITS])
     return Trained(model_file(model.graph, metadata), metadata, model.parameters, figures, test, parity_error)
 
 
@@ -204,7 +208,11 @@ class _Run:
         """Fit the networks."""
         config, encoding, fits, judges, plans = self.config, self.encoding, [], [], []
         pairs = pairs_for(parts, config.members, config.schedule)
-        for number, (shown, stopped_by) in enumerate(pairs):
+        for shown, _ in pairs:
+            _check_weights(shown)
+        for number, (shown, others) in enumerate(pairs):
+            # What weighs nothing would say nothing of when to end.
+            stopped_by = replace(others, weights=None) if _unweighed(others) else others
             self.told.on_stage(f"training {number + 1} of {len(pairs)}" if len(pairs) > 1 else "training")
             packed, judging = (pack(one, encoding, config.idle_timeout_ms) for one in (shown, stopped_by))
             train_windows = Examples(packed, encoding.window, config.weighing)
@@ -213,7 +221,7 @@ class _Run:
             checkpoint = None
             if kept is not None:
                 told = [config.shape, asdict(plan), asdict(config.weighing), config.idle_timeout_ms]
-                told += [encoding.fingerprint, data_sha256]
+                told += [encoding.fingerprint, data_sha256, len(pairs)]
                 checkpoint = Checkpoint(
                     kept / f"{number}.npz", hashlib.sha256(msgspec.json.encode(told)).hexdigest()
                 )
@@ -331,14 +339,20 @@ class _Run:
         return error
 
 
-def _check_weights(parts: Splits) -> None:
-    for part in (parts.train, parts.valid):
-        for label, name in enumerate(("lawful sessions", "attacks")):
-            of = part.labels == label
-            if part.weights is not None and of.any() and not part.weights[of].sum() > 0:
-                raise DataError(
-                    f"the weights of {int(of.sum()):,} {name} sum to 0: expected some above 0 of each kind in each part"
-                )
+def _unweighed(part: Sessions) -> list[str]:
+    """Return which of both kinds of sessions weigh nothing, in words."""
+    if part.weights is None:
+        return []
+    kinds = ((part.labels == label, name) for label, name in enumerate(("lawful sessions", "attacks")))
+    return [f"{int(of.sum()):,} {name}" for of, name in kinds if of.any() and not part.weights[of].any()]
+
+
+def _check_weights(learned_from: Sessions) -> None:
+    for what in _unweighed(learned_from):
+        raise DataError(
+            f"the weights of {what} to learn from are all 0: expected some above 0 of each kind; weigh more of them, or "
+            "train one network (--members 1)"
+        )
 
 
 def _recorded(

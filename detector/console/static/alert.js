@@ -1,11 +1,9 @@
 // One alert: why, the score after each action, the session with its gaps, and where it comes from.
 
-import { $, DAY_MS, bar, cause, chip, drawing, duration, element, gapText, numbers, risk, shortTime, signed, time } from "./dom.js";
-import { verdict } from "./verdict.js";
+import { $, DAY_MS, bar, cause, chip, drawing, duration, element, gapText, numbers, risk, signed, time } from "./dom.js";
+import { form } from "./verdict.js";
 
-export const href = (alert) => `#alert=${encodeURIComponent(alert.alert_id)}`;
-
-export function detail(alert, others) {
+export function detail(alert) {
   const overruled = cause(alert);
   return [
     element("div", { class: "headline" }, chip(alert),
@@ -13,19 +11,23 @@ export function detail(alert, others) {
       element("h2", {}, alert.session_id)),
     element("p", { class: "risk" }, risk(alert.score), element("small", {}, ` risk, threshold ${risk(alert.threshold)}`)),
     element("p", { class: "account" }, "account ", element("span", { class: "id" }, alert.account_id)),
+    element("p", { id: "found", class: "judgement", hidden: "" }),
+    ...(alert.cause === "circuit_breaker" ? [element("p", { class: "listed" }, "The score asks for a block; the circuit breaker held it back, and asks for a second factor.")] : []),
     element("section", { id: "why" }, ...why(alert)),
+    element("section", { id: "signals" }),
+    element("section", { id: "history" }),
     ...((alert.scores ?? []).length > 1 ? [element("h3", {}, "Score after each action"), chart(alert)] : []),
     element("section", { id: "session" }, ...timeline(alert)),
-    ...verdict(alert),
-    ...related(alert, others),
     element("h3", {}, "Alert"), facts(alert),
     element("details", { class: "raw" }, element("summary", {}, "As on the topic"), element("pre", { tabindex: "0", role: "region", "aria-label": "The alert as JSON" }, JSON.stringify(alert, null, 2))),
+    ...form(alert),
   ];
 }
 
 // Puts what the alert's model was asked for beside what the alert said at once; or says why there is none.
 export function showExplanation(alert, found) {
   $("why").replaceChildren(...why(alert, found));
+  $("signals").replaceChildren(...signals(alert, found.signals ?? []));
   if (found.attributions) $("session").replaceChildren(...timeline(alert, found.attributions));
 }
 
@@ -116,12 +118,16 @@ function gap(range, value, number) {
   return [value === null ? text : element("span", { title: `the gap itself: ${signed(value)}` }, text), line];
 }
 
-function related(alert, others) {
-  if (!others.length) return [];
-  const rows = others.slice(0, 5).map((other) => element("li", {}, element("a", { href: href(other) },
-    chip(other), ` ${other.session_id === alert.session_id ? "this session" : other.session_id}, ${risk(other.score)} after ${other.action}, ${shortTime(other.detected_at_ms)}`)));
-  const more = others.length > rows.length ? ` the newest of ${numbers.format(others.length)}` : "";
-  return [element("h3", {}, "Other alerts of this session or account", element("small", {}, more)), element("ul", { class: "related" }, ...rows)];
+// What each signal says of the deciding action: first what is not as usual.
+function signals(alert, said) {
+  if (!said.length) return [];
+  const unusual = said.filter((one) => !one.is_usual), usual = said.filter((one) => one.is_usual);
+  const list = (name, some) => element("ul", { class: name }, ...some.map((one) => element("li", {}, one.words)));
+  return [
+    element("h3", {}, `What the signals say of ${alert.window.at(-1)}`, element("small", {}, unusual.length ? "" : " nothing unusual")),
+    ...(unusual.length ? [list("signals", unusual)] : []),
+    ...(usual.length ? [element("details", { class: "raw usual" }, element("summary", {}, `As usual: ${numbers.format(usual.length)}`), list("signals", usual))] : []),
+  ];
 }
 
 function facts(alert) {

@@ -30,6 +30,8 @@ export function bar(kind, share, text) {
 }
 
 export const chip = (alert) => element("span", { class: "chip", "data-decision": alert.decision }, alert.decision);
+export const finding = (verdict) => element("span", { class: "finding", "data-verdict": verdict.verdict }, verdict.verdict.toLowerCase());
+export const modelName = (model) => `${model.name} ${model.version ?? ""} · ${(model.sha256 ?? "").slice(0, 8)}`;
 export const cause = (alert) => (alert.cause && alert.cause !== "score" ? alert.cause.replaceAll("_", " ") : "");
 export const shortTime = (ms) => (new Date(ms).toDateString() === new Date().toDateString() ? clock : day).format(ms);
 export const time = (ms, text) => element("time", { datetime: new Date(ms).toISOString(), title: stamp.format(ms) }, text ?? stamp.format(ms));

@@ -117,7 +117,7 @@ class ModelWatch(FileWatch[Model]):
         return model
 
     def _named(self, one: Model) -> str:
-        return f"model {one.reference.name} {one.reference.version} ({one.sha256[:12]}…)"
+        return f"model {one.reference}"
 
 
 class RulesWatch(FileWatch[Rules]):
