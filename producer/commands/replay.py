@@ -2,15 +2,33 @@
 
 import math
 import sys
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
 from rich.console import Console
 
 from producer.commands.options import errors_reported, kafka_options, key_option, publish, say
-from producer.publisher import RecordKey, at_speed
+from producer.publisher import Record, RecordKey, at_speed
 from producer.recording import Recording
 from producer.tables import FIELDS, Table, TimeUnit, is_table
+
+_AHEAD_MS = 300_000
+"""Detectors refuse events that are further ahead of the broker's clock, unless their --max-future-ms says otherwise."""
+
+
+class _Ahead:
+    """Counts events that are ahead of the clock as they are published."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def counted(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Yield the same records."""
+        for record in records:
+            self.count += record.event.occurred_at_ms > time.time() * 1_000 + _AHEAD_MS
+            yield record
 
 
 class _Speed(click.ParamType[float]):
@@ -112,9 +130,10 @@ def replay(
         else Recording(file, skip_bad_lines=skip_bad_lines) as recording,
     ):
         pace = None if math.isinf(speed) else at_speed(speed)
+        ahead = _Ahead()
         exit_code = publish(
             console,
-            recording.records(),
+            ahead.counted(recording.records()),
             bootstrap_servers,
             topic,
             key=RecordKey(key),
@@ -126,4 +145,10 @@ def replay(
             shown = ", ".join(map(str, recording.skipped))
             more = ", …" if recording.skipped_count > len(recording.skipped) else ""
             say(console, f"skipped {recording.skipped_count:,} lines that are no event: {shown}{more}")
+        if ahead.count:
+            say(
+                console,
+                f"{ahead.count:,} events lie more than {_AHEAD_MS // 60_000} minutes ahead of this machine's clock: detectors "
+                "refuse such events, they become dead letters (time_in_future). Check the unit and the zone of the times",
+            )
     sys.exit(exit_code)

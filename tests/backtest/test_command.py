@@ -176,6 +176,19 @@ def test_verdicts_in_the_history_are_the_labels(history: tuple[str, str], tmp_pa
         assert told in run("detector", "backtest", *models, "--file", history_of, *thresholds).stdout
 
 
+def test_a_session_without_a_type_is_called_by_its_label_once(
+    history: tuple[str, str], tmp_path: Path
+) -> None:
+    """A file of labels that says 1 or 0 and nothing else: what is blocked newly is an attack session."""
+    labels = tmp_path / "labels.jsonl"
+    with gzip.open(history[1], "rt") as lines:
+        bare = [{key: one[key] for key in ("session_id", "label")} for one in map(json.loads, lines)]
+    labels.write_text("\n".join(map(json.dumps, bare)))
+    arguments = ["--file", history[0], "--labels", str(labels), "--threshold", "1", "--threshold", "0.8"]
+    done = run("detector", "backtest", "--model", MODEL, "--model", MODEL, *arguments)
+    assert "newly blocked: attack session " in done.stdout
+
+
 def test_the_first_of_each_are_told_with_what_weighed_most(history: tuple[str, str]) -> None:
     """Those shown, in words and as JSON, by the model that blocks them."""
     arguments = ["--file", history[0], "--threshold", "1", "--threshold", "0.8"]

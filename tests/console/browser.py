@@ -54,11 +54,16 @@ def chromium(profile: Path, size: tuple[int, int] = DESKTOP, *, dark: bool = Fal
     browser = Chrome(options, ChromeService(driver))
     try:
         resize(browser, size)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        prefer(browser, "dark" if dark else "light")
         yield browser
     finally:
         browser.quit()
+
+
+def prefer(browser: Chrome, scheme: str) -> None:
+    """Have the browser's user prefer dark or light colours."""
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
 
 
 def resize(browser: Chrome, size: tuple[int, int]) -> None:

@@ -41,9 +41,9 @@ _TRAFFIC = [
     "--seed",
     "42",
     "--rate",
-    "600",
+    "400",
 ]
-_SHOWN_ALERTS = 60
+_SHOWN_ALERTS = 150
 _COLOURS = 256
 
 
@@ -101,11 +101,11 @@ def main() -> None:
                 producer.wait()
 
 
-def _tells(alert: Alert, alerts: Sequence[Alert]) -> tuple[bool, bool, int]:
+def _tells(alert: Alert, alerts: Sequence[Alert]) -> tuple[bool, int, int]:
     """Prefer blocks that fit a picture, of accounts of which there is more to tell, suspect for a while before."""
-    others = [one for one in alerts if one.account_id == alert.account_id and one is not alert]
+    sessions = {one.session_id for one in alerts if one.account_id == alert.account_id}
     fits = alert.decision is Decision.BLOCK and 6 <= len(alert.window) <= 12
-    return fits, bool(others), sum(0.05 < score < alert.threshold for score in alert.scores)
+    return fits, min(len(sessions), 4), sum(0.05 < score < alert.threshold for score in alert.scores)
 
 
 def _judge(where: DetectorConfig, alerts: Sequence[Alert]) -> None:

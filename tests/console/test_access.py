@@ -239,6 +239,8 @@ def test_no_address_that_others_reach_goes_without_a_token(host: str) -> None:
         ({"token": "tökens-are-not-umlauts"}, "ASCII"),
         ({"metrics_urls": ("127.0.0.1:9108",)}, "expected such as"),
         ({"metrics_urls": ("file:///etc/passwd",)}, "expected such as"),
+        ({"runbook_url": "javascript:alert(1)"}, "expected such as https"),
+        ({"runbook_url": "/runbook.html"}, "expected such as https"),
         ({"host": "no such host"}, "names no address"),
     ],
 )

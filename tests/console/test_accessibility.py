@@ -1,8 +1,9 @@
 """The page by the rules of axe: WCAG 2.1 at level AA, as far as a program can tell, in every state of the page."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 from axe_core_python.selenium import Axe
 from selenium.webdriver import Chrome
@@ -10,10 +11,11 @@ from selenium.webdriver.common.by import By
 
 from broker import Broker
 from detector.contract.alerts import Cause, Decision
+from detector.core.drift import GAPS, REACHED, Reference, Tally, Watched
 from detector.model.artifact import load_model, packaged_model_path
 from detector.runtime.health import HealthServer, Heartbeat
 from detector.runtime.metrics import DetectorMetrics
-from tests.console.alerts import alert, explainable
+from tests.console.alerts import NOW_MS, alert, explainable
 from tests.console.browser import DESKTOP, PHONE, chromium, missing, resize
 from tests.console.conftest import TOKEN, Commit
 from tests.console.serving import Console, console
@@ -27,18 +29,28 @@ _ALERTS = [
     alert("reviewed", decision=Decision.REVIEW, account_id="one"),
     alert("challenged", decision=Decision.CHALLENGE, account_id="one"),
     alert("denied", cause=Cause.DENY_LIST, scores=[]),
+    alert("held back", decision=Decision.CHALLENGE, cause=Cause.CIRCUIT_BREAKER, scores=[]),
     explainable("explained", load_model(packaged_model_path("default"))),
 ]
 
 
+def drift(metrics: DetectorMetrics, counts: Mapping[str, tuple[int, int]]) -> None:
+    """Have a worker's drift count events of two bins."""
+    assert metrics.drift._watching is not None
+    arrays = {name: np.array(of) for name, of in counts.items()}
+    metrics.drift._watching[1].add(NOW_MS, Tally(sum(next(iter(counts.values()))), arrays))
+
+
 @pytest.fixture(scope="module")
 def ill_worker() -> Iterator[str]:
-    """A worker's metrics of which there is much to tell: an open breaker, not ready, a challenger."""
+    """A worker's metrics of which there is much to tell: an open breaker, not ready, drift, a challenger."""
     metrics = DetectorMetrics()
     metrics.assigned_partitions.set(2)
     metrics.breaker_open.labels("1").set(1)
     metrics.model.info({"name": "example", "version": "7", "sha256": "ab" * 32})
     metrics.shadow_model.info({"name": "next", "version": "8", "sha256": "cd" * 32})
+    metrics.drift.watch(Watched(Reference({GAPS: (0.5, 0.5), REACHED: (0.9, 0.1)}, ()), 0.5), 86_400_000)
+    drift(metrics, {GAPS: (20_000, 0), REACHED: (20_000, 0)})
     health = HealthServer("127.0.0.1", 0, metrics.registry, Heartbeat(), PATIENCE_S)
     yield f"http://127.0.0.1:{health.port}/metrics"
     health.close()

@@ -59,6 +59,29 @@ def test_figures_are_those_of_the_metrics(worker: tuple[DetectorMetrics, Heartbe
     assert dead.detail
 
 
+def test_since_when_a_breaker_is_open(worker: tuple[DetectorMetrics, Heartbeat, str]) -> None:
+    """Since the first reading that showed one open, until one shows all closed; a worker that is silent says neither."""
+    metrics, _, url = worker
+
+    async def readings() -> list[int | None]:
+        async with httpx2.AsyncClient() as client:
+            reader, told = WorkerReader([url], client), []
+            away = WorkerReader([], client)
+            for is_open in (False, True, True, False):
+                metrics.breaker_open.labels("0").set(is_open)
+                told.append((await reader.read()).breaker_open_since_ms)
+                reader._urls, urls = [url + "x"], reader._urls
+                assert (await reader.read()).breaker_open_since_ms == told[-1]
+                reader._urls = urls
+            assert (await away.read()).breaker_open_since_ms is None
+            return told
+
+    before, opened, still, closed = asyncio.run(readings())
+    assert (before, closed) == (None, None)
+    assert opened is not None
+    assert still == opened
+
+
 def test_what_is_no_metrics_server_is_down(worker: tuple[DetectorMetrics, Heartbeat, str]) -> None:
     """A page that is not there, and one that is something else, are told as what they are."""
     url = worker[2]

@@ -95,6 +95,10 @@ def test_the_parts_of_an_action_are_shown_with_it(
             if abs(part.value) >= 0.01
         ]
         assert [one.rpartition(": ")[0] for one in texts(browser, ".parts li")] == told
+        said = sorted(ModelsAtHand(tmp_path).said(one), key=lambda signal: signal.is_usual)
+        assert [one.words for one in said] == texts(browser, ".signals li")
+        assert {"device never seen", "amount under 10"} <= {one.words for one in said if not one.is_usual}
+        assert text(browser, "#signals h3") == "What the signals say of TRANSFER_LARGE"
         browser.get("about:blank")
 
 

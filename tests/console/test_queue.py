@@ -14,7 +14,7 @@ from detector.contract.alerts import Alert, Decision
 from detector.contract.verdicts import Finding, Verdict, decode_verdict
 from detector.runtime.config import DetectorConfig
 from tests.console.alerts import NOW_MS, alert
-from tests.console.browser import PHONE, chromium, complaints, missing, resize
+from tests.console.browser import DESKTOP, PHONE, chromium, complaints, missing, prefer, resize
 from tests.console.conftest import ANALYST, TOKEN, Commit, Say, sign_in
 from tests.console.looking import find, open_alert, shown, shows, text, texts
 from tests.console.serving import Console
@@ -270,11 +270,13 @@ def test_markup_in_verdicts_is_text(desk: Chrome, judging: Console, commit: Comm
     assert desk.title == "Session alerts"
 
 
-@pytest.mark.parametrize("size", [(1440, 900), PHONE])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
 def test_axe_finds_nothing_at_the_desk(
-    desk: Chrome, judging: Console, commit: Commit, say: Say, size: tuple[int, int]
+    desk: Chrome, judging: Console, commit: Commit, say: Say, size: tuple[int, int], scheme: str
 ) -> None:
     """The queue, an alert with verdicts and a history, and a verdict that is to be confirmed; nothing overflows."""
+    prefer(desk, scheme)
     one = alert("judged " + "x" * 100, account_id="y" * 200)
     commit(one, alert("next", account_id="y" * 200))
     say(one, Finding.FRAUD, by="z" * 100, why="w" * 500)
@@ -291,4 +293,5 @@ def test_axe_finds_nothing_at_the_desk(
             assert violations(desk) == [], (size, fragment)
             assert desk.execute_script("return document.documentElement.scrollWidth") <= size[0]
     finally:
-        resize(desk, (1440, 900))
+        resize(desk, DESKTOP)
+        prefer(desk, "light")

@@ -7,16 +7,18 @@ from pathlib import Path
 import httpx2
 import msgspec
 import pytest
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 
 from broker import Broker, EmbeddedBroker
 from detector.contract.alerts import encode_alert
+from detector.contract.verdicts import encode_verdict
 from tests.conftest import CreateTopic, UniqueName
 from tests.console.alerts import NOW_MS, alert, publish, transaction
 from tests.console.conftest import TOKEN, Commit
 from tests.console.serving import Console, console
 from tests.console.stream import stream
+from tests.console.test_judged import verdict
 
 
 def test_an_alert_is_shown_once_it_is_committed(
@@ -68,6 +70,33 @@ def test_a_console_begins_with_the_newest_alerts(
         with stream(late.url) as fresh:
             fresh.wait_for_sessions("59")
     assert fresh.sessions == [str(n) for n in range(45, 60)]
+
+
+def test_verdicts_are_read_since_the_oldest_alert(
+    kafka: Broker, create_topic: CreateTopic, unique_name: UniqueName, tmp_path: Path
+) -> None:
+    """However long their topic is, those that may be on alerts that are kept; what is no verdict is passed over."""
+    topic, verdicts = (create_topic(f"console-since-{name}", partitions=1) for name in ("alerts", "verdicts"))
+    now_ms = time.time_ns() // 1_000_000
+    publish(kafka.bootstrap_servers, topic, [alert("1", detected_at_ms=now_ms)], unique_name("since"))
+    producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers)
+    for days_ago, value in (
+        (2, encode_verdict(verdict(1, 1))),
+        (0, b"{"),
+        (0, b'{"x":' * 10_000),
+        (0, encode_alert(alert("1"))),
+        (0, encode_verdict(verdict(1, 2))),
+    ):
+        producer.send(verdicts, value, timestamp_ms=now_ms - days_ago * 86_400_000)
+    producer.close()
+    arguments = ["--bootstrap-servers", kafka.bootstrap_servers, "--topic", topic]
+    with (
+        console([*arguments, "--verdicts-topic", verdicts], tmp_path / "console.log") as late,
+        stream(late.url) as viewer,
+    ):
+        viewer.wait_for(lambda: bool(viewer.verdicts), "the verdict")
+        viewer.wait_for(lambda: viewer.verdicts_link.get("link") == "live", "all of them")
+    assert [one["verdict_id"] for one in viewer.verdicts] == ["2"]
 
 
 def test_a_topic_that_comes_later_is_told_and_then_read(

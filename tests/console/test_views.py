@@ -4,14 +4,13 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
-import numpy as np
 import pytest
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 
 from broker import Broker
 from detector.contract.alerts import Cause, Decision, ModelReference
-from detector.core.drift import GAPS, REACHED, UNKNOWN, Reference, Tally, Watched
+from detector.core.drift import GAPS, REACHED, UNKNOWN, Reference, Watched
 from detector.runtime.config import DetectorConfig
 from detector.runtime.health import HealthServer, Heartbeat
 from detector.runtime.metrics import DetectorMetrics
@@ -22,6 +21,7 @@ from tests.console.browser import complaints, missing
 from tests.console.conftest import Commit
 from tests.console.looking import choose, find, open_alert, shown, shows, text, texts
 from tests.console.serving import Console, console
+from tests.console.test_accessibility import drift
 from tests.console.test_judged import verdict
 from tests.console.test_page import MARKUP
 from tests.machine import skip_without
@@ -136,10 +136,8 @@ def test_whatever_an_address_names_is_text(page: Chrome, served: Console, commit
 
 def drifts(page: Chrome, metrics: DetectorMetrics, gaps: tuple[int, int]) -> str:
     """Have a worker count events of two ranges of gaps; return what the page then says of drift."""
-    before, events = text(page, "#drift-summary"), sum(gaps)
-    few = np.array([events, 0])
-    assert metrics.drift._watching is not None
-    metrics.drift._watching[1].add(NOW_MS, Tally(events, {GAPS: np.array(gaps), UNKNOWN: few, REACHED: few}))
+    before, few = text(page, "#drift-summary"), (sum(gaps), 0)
+    drift(metrics, {GAPS: gaps, UNKNOWN: few, REACHED: few})
     wait_for(lambda: text(page, "#drift-summary") not in {before, ""}, "the drift")
     return text(page, "#drift-summary")
 

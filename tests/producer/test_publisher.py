@@ -231,6 +231,20 @@ def test_a_replay_skips_bad_lines_on_request_and_says_so(
     assert sorted(record.value for record in consume(kafka, topic)) == sorted(lines(12))
 
 
+def test_a_replay_says_what_detectors_will_refuse_for_its_time(
+    kafka: Broker, new_topic: NewTopic, tmp_path: Path
+) -> None:
+    """Events far ahead of the clock are published as they are, and told of: they come to dead letters."""
+    topic = new_topic()
+    path = tmp_path / "events.jsonl"
+    ahead = [line.replace(str(START_MS).encode()[:4], b"9999", 1) for line in lines(10)[:3]]
+    path.write_bytes(b"\n".join([*ahead, *lines(10)[3:]]))
+    result = run(kafka, "replay", path, "--speed", "max", "--topic", topic)
+    assert result.exit_code == 0, result.output
+    assert "3 events lie more than 5 minutes ahead" in " ".join(result.output.split())
+    assert len(consume(kafka, topic)) == 10
+
+
 def test_an_event_the_broker_refuses_is_counted_and_the_exit_code_is_1(
     kafka: Broker, new_topic: NewTopic, tmp_path: Path
 ) -> None:

@@ -125,6 +125,9 @@ OF_ANOTHER_FORM = [
     ("data.jsonl", b"{\n}", "over several lines, or an array: write each object on a line"),
     ("data.jsonl", gzip.compress(_JSON.encode()), "is gzip: name it .gz"),
     ("data.csv", b"PAR1", "is Parquet: name it .parquet"),
+    ("data.csv", _JSON.encode(), "it looks like JSON; write one object a line, and name it .jsonl"),
+    ("data.csv", b"[\n{}\n]", "it looks like JSON; write one object a line, and name it .jsonl"),
+    ("data.parquet", _CSV.encode(), "is no Parquet file: name it by what it is, .csv or .jsonl"),
     ("data.csv", b"PK\x03\x04", "a workbook: unpack it, or write it as CSV"),
     ("data.csv", _CSV.replace(",", ";").encode(), "it looks as if ';' were between fields; expected commas"),
     (

@@ -147,7 +147,19 @@ def test_labels_may_lie_in_a_file_of_their_own(
     data.write_text(data.read_text().replace(",label", ",note"))
     loaded = load(data, told, path)
     assert loaded.sessions.targets.tolist() == targets
-    assert f"1 labels are of {labels_of}s that the data does not have" in loaded.told
+    shown = "" if labels_of == "event" else ", as nobody"
+    assert f"1 labels are of {labels_of}s that the data does not have{shown}" in loaded.told
+
+
+def test_labels_of_other_sessions_are_told_where_labels_lack(tmp_path: Path) -> None:
+    """Ids that are written otherwise in the file of labels: both are shown, and not only what to say of those without."""
+    data, labels = tmp_path / "data.csv", tmp_path / "labels.csv"
+    data.write_text("session_id,action\n7,A\n")
+    labels.write_text("session_id,label\n007,1\n")
+    with pytest.raises(
+        DataError, match=r"1 sessions have no label \(7\)[^$]*\n  1 labels are of sessions .*, as 007"
+    ):
+        load(data, labels=labels)
 
 
 def test_events_and_labels_make_the_sessions_they_came_from(tmp_path: Path) -> None:

@@ -199,6 +199,21 @@ def test_the_part_is_named_truly(trained: tuple[Path, Path], part: str, said: st
     assert ("held out" in done.output) == (part == "test")
 
 
+@pytest.mark.parametrize(("part", "said"), [("test", "the part test of "), ("all", "")])
+def test_of_other_data_nothing_is_called_held_out(
+    trained: tuple[Path, Path], tmp_path: Path, part: str, said: str
+) -> None:
+    """A later day was neither learned from nor held out: the figures name it, and what the model was trained on."""
+    model, data = trained
+    later = tmp_path / "later.jsonl.gz"
+    later.write_bytes(data.read_bytes())
+    done = CliRunner().invoke(
+        main, ["evaluate", "--model", str(model), "--data", str(later), "--split", part]
+    )
+    assert done.exit_code == 0, done.output
+    assert f"on the sessions of {said}later.jsonl.gz, by a model trained on {data.name}" in done.output
+
+
 def test_a_model_of_whole_sessions_is_judged_at_their_end(trained: tuple[Path, Path], tmp_path: Path) -> None:
     """With --no-prefixes training and evaluation know one score a session, that after its last action; it is told."""
     data, out = str(trained[1]), str(tmp_path / "whole.onnx")

@@ -63,7 +63,10 @@ def test_the_card_names_its_data(tmp_path: Path, scored: Scored) -> None:
     """Of one's own data: the source, how much of what is labelled, and how it was split."""
     told: dict[str, int | str] = {"source": "a.parquet", "labelled": 4_000, "attacks": 40, "split_by": "time"}
     *_, card = _written(tmp_path, scored, evaluate(scored, 0.5), unit="session", **told)
-    assert "a.parquet: 4,000 labelled sessions, 40 of them attacks, split by time. SHA-256 " in card
+    assert (
+        "a.parquet: 4,000 labelled sessions, 40 of them attacks, split by time. SHA-256 of the sessions"
+        in card
+    )
 
 
 def test_the_card_says_what_the_model_reads(scored: Scored) -> None:

@@ -141,7 +141,7 @@ def evaluate(model: str, *, at_k: Sequence[int], as_json: bool, **options: Any) 
             unit=unit,
             at_k=at_k,
             money=Money.of(loaded.metadata),
-            part="simulated" if options["preset"] else _PARTS[options["part"]],
+            part=_part_in_words(options, loaded),
             challenge_threshold=_challenge_threshold(options, loaded, scored),
         )
         found: dict[str, Any] = msgspec.to_builtins(figures, str_keys=True)
@@ -221,6 +221,18 @@ def _part(options: dict[str, Any], model: Model) -> tuple[Sessions, Sessions | N
     return part, rest
 
 
+def _part_in_words(options: dict[str, Any], model: Model) -> str:
+    """Say which sessions are evaluated on: of other data than the training's none is held out, or learned from."""
+    if options["preset"]:
+        return "simulated"
+    source = options["data"].name if options["data"] else options["topic"]
+    trained_on = _recorded(model).source or f"the preset {model.metadata.preset}"
+    if source == trained_on:
+        return _PARTS[options["part"]]
+    of = "" if options["part"] == "all" else f"the part {options['part']} of "
+    return f"of {of}{source}, by a model trained on {trained_on}"
+
+
 def _seen_by(second: Model, first: Model, sessions: Sessions, options: dict[str, Any]) -> Sessions:
     """Return the sessions as a second model sees them, which may read other signals."""
     alike = second.metadata.signals in {(), first.metadata.signals}
@@ -251,6 +263,7 @@ def _scored(model: Model, sessions: Sessions, on_part: OnPart | None = None) -> 
 class _Recorded(msgspec.Struct, frozen=True):
     """What a model file says of its training, as far as an evaluation goes by it."""
 
+    source: str | None = None
     unit: LabelsOf = "session"
     base_rate: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
     idle_timeout_ms: Annotated[int, msgspec.Meta(ge=1)] = 1_800_000

@@ -232,7 +232,8 @@ def own_data(options: dict[str, Any], model: Encoding | None = None, idle_timeou
     """
     sources = [name for name in ("preset", "data", "topic") if options[name] is not None]
     if len(sources) != 1:
-        raise click.UsageError(f"{sources or 'no source'} given: expected one of --preset, --data, --topic")
+        given = " and ".join(f"--{name}" for name in sources) or "no source"
+        raise click.UsageError(f"{given} given: expected one of --preset, --data, --topic")
     if options["labels"] is not None and options["verdicts"] is not None:
         raise click.UsageError("--labels and --verdicts given: expected one of them")
     servers = options["bootstrap_servers"]

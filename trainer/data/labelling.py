@@ -1,6 +1,6 @@
 """Labels: of sessions, events or accounts, from a column or a file beside the data, become a target for each event."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -134,13 +134,14 @@ def labelled(events: Events, labels: Table | None, description: Description) -> 
             for field in LABEL_FIELDS[1:]
             if (found := _joined(events, labels, description, field)) is not None
         }
+    of_file = [] if labels is None else list(_told_of_file(events, labels, description.labels_of))
     of_events = events.of_events("label")
     if of_events is None:
         of_events = np.full(len(events.order), NONE)
     if description.labels_of == "event":
         if labels is not None and (joined := _of_event_file(events, labels)) is not None:
             of_events = np.where(joined == NONE, of_events, joined)
-        targets, told = _with_policy(of_events, events, description, "events")
+        targets, told = _with_policy(of_events, events, description, "events", of_file)
         keep = np.maximum.reduceat(targets, events.starts[:-1]) >= 0
     else:
         of_sessions = np.maximum.reduceat(of_events, events.starts[:-1])
@@ -149,14 +150,13 @@ def labelled(events: Events, labels: Table | None, description: Description) -> 
         if description.labels_of == "account":
             of_sessions = _of_accounts(events, of_sessions)
             of_events = np.full_like(of_events, NONE)  # which event had it says nothing of where it begins
-        known, told = _with_policy(of_sessions, events, description, "sessions")
+        known, told = _with_policy(of_sessions, events, description, "sessions", of_file)
         keep = known >= 0
         targets = _from_first(events, known, of_events, columns["attack_from"])
         told += _told_of_beginnings(events, known, columns["attack_from"])
         if description.labels_of == "session":
             told += _told_of_rows(events, of_events)
-    if labels is not None:
-        told += _told_of_file(events, labels, description.labels_of)
+    told += of_file
     kinds = columns["type"], columns["customer_type"], columns["attack_id"]
     return Labelled(targets.astype(np.int8), keep, *kinds, told)
 
@@ -192,9 +192,18 @@ def _told_of_file(events: Events, labels: Table, labels_of: LabelsOf) -> Iterato
     several = labels.frame.group_by(keys).agg(pl.col("label").n_unique() > 1)["label"].sum()
     if several:
         yield f"{several:,} {labels_of}s have labels that differ: the last of each holds"
-    there, named = (table.frame.select(keys).unique() for table in (events.table, labels))
-    if strange := len(named.join(there, on=named.columns, how="anti")):
-        yield f"{strange:,} labels are of {labels_of}s that the data does not have"
+    there, named = (
+        table.frame.select(*keys, name=pl.col(KEYS[labels_of]).cast(pl.String))
+        for table in (events.table, labels)
+    )
+    strange = named.join(there, on=[key for key in named.columns if key != "name"], how="anti")[
+        "name"
+    ].unique()
+    if len(strange):
+        some = (
+            "" if labels_of == "event" else f", as {', '.join(strange.bottom_k(3).sort())}"
+        )  # read as hashes
+        yield f"{len(strange):,} labels are of {labels_of}s that the data does not have{some}"
 
 
 def _of_event_file(events: Events, labels: Table) -> _Codes | None:
@@ -275,9 +284,9 @@ def _told_of_rows(events: Events, of_events: _Codes) -> list[str]:
 
 
 def _with_policy(
-    labels: _Codes, events: Events, description: Description, what: str
+    labels: _Codes, events: Events, description: Description, what: str, of_file: Sequence[str]
 ) -> tuple[_Codes, list[str]]:
-    """Decide what those without a label are."""
+    """Decide what those without a label are; of_file is said of the file of labels, if they are refused."""
     told, missing, made = [], labels == NONE, labels
     if description.label_delay is not None:
         if events.times_ms is None or description.time_unit == "count":
@@ -301,11 +310,12 @@ def _with_policy(
         names, codes = events.table.names["session"].to_series(), events.of_sessions("session")
         some = codes[missing][:3].tolist() if what == "sessions" and codes is not None else []
         shown = f" ({', '.join(names[code] for code in some)})" if some else ""
-        raise DataError(
+        refused = (
             f"{count:,} of {len(labels):,} {what} have no label{shown}: expected one each, of a column (--column label=...) or "
             "a file (--labels); say --unlabelled lawful if attacks alone are labelled, --unlabelled leave-out if nobody "
             "knows"
         )
+        raise DataError("\n  ".join([refused, *of_file]))
     if count:
         means = "taken for lawful" if description.unlabelled == "lawful" else "left out"
         told.append(f"{count:,} {what} without a label {means}")

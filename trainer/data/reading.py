@@ -72,10 +72,16 @@ _MAGIC: Final = {
 
 
 def _check_form(path: Path) -> None:
-    if path.suffix in {".gz", ".parquet"}:
+    if path.suffix == ".gz":
         return
     with path.open("rb") as file:
         begin = file.read(4)
+    if path.suffix == ".parquet":
+        if begin != b"PAR1":
+            raise DataError(
+                f"{path} begins with {begin!r} and is no Parquet file: name it by what it is, .csv or .jsonl"
+            )
+        return
     for magic, what in _MAGIC.items():
         if begin.startswith(magic):
             raise DataError(f"{path} is {what}")
@@ -261,6 +267,10 @@ def _of_frame(
 ) -> Table:
     schema = frame.collect_schema()
     columns = schema.names()
+    if columns and columns[0].startswith(("{", "[")) and path.suffix != ".parquet":
+        raise DataError(
+            f"{path} begins with {columns[0]!r}: it looks like JSON; write one object a line, and name it .jsonl"
+        )
     if len(columns) == 1 and (separator := next((one for one in ";\t|" if one in columns[0]), None)):
         raise DataError(
             f"{path} has one column, {columns[0]!r}: it looks as if {separator!r} were between fields; expected commas"

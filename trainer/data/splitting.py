@@ -256,7 +256,7 @@ def _checked(made: Splits) -> Splits:
         if not lawful or not attacks:
             lacking = f"lawful {part.labels_of}s" if attacks else "attacks"
             raise DataError(
-                f"the {name} part has {attacks:,} attacks and {lawful:,} lawful {part.labels_of}s: expected some of both; give more "
-                f"data, with at least {FEWEST} {lacking}, or a split with each"
+                f"the {name} part has {attacks:,} attacks and {lawful:,} lawful {part.labels_of}s: expected some of both; split "
+                f"otherwise (--split-by), or give more data, with at least {FEWEST} {lacking}"
             )
     return made

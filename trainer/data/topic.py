@@ -59,4 +59,7 @@ def events_of(topic: Topic) -> Iterator[tuple[int, int, bytes]]:
                     number += 1
                     yield number, record.partition, relaxed(value)
     except KafkaError as error:
-        raise DataError(f"{topic} cannot be read: {error}") from error
+        raise DataError(
+            f"{topic} cannot be read: {error}; expected a topic that can be read, on the broker "
+            "that --bootstrap-servers or KAFKA_BOOTSTRAP_SERVERS names"
+        ) from error

@@ -85,7 +85,10 @@ class Verdicts(NamedTuple):
                 for batch in read(consumer, spans):
                     yield from (one.value or b"" for one in itertools.chain.from_iterable(batch.values()))
         except KafkaError as error:
-            raise DataError(f"{source} cannot be read: {error}") from error
+            raise DataError(
+                f"{source} cannot be read: {error}; expected a topic that can be read, on the broker "
+                "that --bootstrap-servers or KAFKA_BOOTSTRAP_SERVERS names"
+            ) from error
 
 
 def _label(verdict: Verdict, attack_from: int | None) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def model_card(
         f"every action{adds_up}; blocks at {metadata.threshold:.6g}{challenges}. Vocabulary of {len(metadata.vocabulary):,} actions{others}.",
     )
     yield Text("h2", "Data")
-    yield Text("p", f"{data}. SHA-256 {metadata.data_sha256}.")
+    yield Text("p", f"{data}. SHA-256 of the sessions as they were read: {metadata.data_sha256}.")
     if metadata.signals:
         yield Text("h2", "Signals")
         header = ("read beside action and gap", "kind", "of")
@@ -261,7 +261,8 @@ def label_of(name: str, unit: LabelsOf) -> str:
     if name.startswith("recall_at_"):
         return f"recall at {100 * float(name.removeprefix('recall_at_')):g} % false alarms per {unit}"
     if name.startswith("blocked_after_"):
-        return f"blocked within {name.removeprefix('blocked_after_')} actions of the attacker"
+        number = name.removeprefix("blocked_after_")
+        return f"blocked within {number} action{'' if number == '1' else 's'} of the attacker"
     return _LABELS[name].format(unit=unit)
 
 

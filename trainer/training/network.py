@@ -12,6 +12,8 @@ Cell = Literal["lstm", "gru"]
 GATES: Final = {"lstm": 4, "gru": 3}
 _LONGEST_UNROLLED: Final = 32
 _BATCH: Final = 4_096
+_BATCH_STEPS: Final = 131_072
+"""Of a window of more than 32 actions fewer windows are a batch: one of 4,096 took 2 GB for 1,024 actions."""
 
 
 class Shape(NamedTuple):
@@ -163,6 +165,7 @@ def last_logits(
     network: Any, windows: NDArray[np.void], encoding: Encoding, *, masked: bool = True
 ) -> NDArray[np.float32]:
     """Return Keras' logit of each window, to hold the exported graph against; shape (n,)."""
-    logits = network.predict(inputs_of(windows, encoding), batch_size=_BATCH, verbose=0)[..., 0]
+    batch = max(1, min(_BATCH, _BATCH_STEPS // encoding.window))
+    logits = network.predict(inputs_of(windows, encoding), batch_size=batch, verbose=0)[..., 0]
     taken: NDArray[np.float32] = logits[np.arange(len(windows)), scoring_place(windows, masked=masked)]
     return taken

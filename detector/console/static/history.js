@@ -31,9 +31,9 @@ const session = (one, alert) => (one.account_id !== alert.account_id ? `${one.se
 
 function ofAlert(one, alert) {
   const by = cause(one) ? ` by ${cause(one)}` : "";
-  const text = ` ${session(one, alert)}, ${risk(one.score)} after ${one.action}${by}`;
-  if (one.alert_id === alert.alert_id) return [element("b", { class: "here" }, chip(one), `${text} (this alert)`)];
-  return [element("a", { href: address({ alert: one.alert_id }) }, chip(one), text)];
+  const text = `${session(one, alert)}, ${risk(one.score)} after ${one.action}${by}`;
+  if (one.alert_id === alert.alert_id) return [element("b", { class: "here" }, chip(one), ` ${text} (this alert)`)];
+  return [element("a", { href: address({ alert: one.alert_id }) }, chip(one), " ", element("span", {}, text))];
 }
 
 function ofVerdict(one, alert) {

@@ -11,6 +11,7 @@ let paused = false;
 let reading = true; // what was on the topic before is still to come
 let judging = { reading: true, trouble: "" }; // likewise the verdicts; and why there may be none
 let order = null;
+let base = "#"; // what the address names beside the alert; each row's leads to the same
 
 export const find = (id) => shown.get(id);
 export const mostKept = () => keep;
@@ -91,7 +92,7 @@ function insert(alert) {
   // A second factor that the model does not know is no step of the window.
   const isStep = alert.cause !== "step_up_failed" || alert.window.at(-1) === alert.action;
   const before = alert.window.slice(0, isStep ? -1 : undefined).reverse();
-  const row = element("a", { class: "row", href: address({ alert: alert.alert_id }) },
+  const row = element("a", { class: "row", href: href(alert) },
     chip(alert),
     element("span", { class: "who" }, alert.session_id),
     element("span", { class: "score" }, risk(alert.score)),
@@ -108,6 +109,7 @@ function insert(alert) {
   for (const [name, value, text] of [["decision", alert.decision], ["cause", causeOf(alert), causeOf(alert).replaceAll("_", " ")], ["action", alert.action], ["model", modelOf(alert), modelName(alert.model)]]) option(select(name), value, text);
 }
 
+const href = (alert) => `${base}${base === "#" ? "" : "&"}alert=${encodeURIComponent(alert.alert_id)}`;
 const select = (name) => $(`by-${name}`);
 const causeOf = (alert) => alert.cause ?? "score";
 const modelOf = (alert) => alert.model.sha256.slice(0, 12);
@@ -138,6 +140,8 @@ export function filter() {
     [wanted.model, ({ alert }) => modelOf(alert) === wanted.model],
     [wanted.verdict, ({ alert }) => found[wanted.verdict]?.(alert)],
   ].filter(([is]) => is).map(([, fits]) => fits);
+  const moved = base !== address({ alert: "" });
+  base = address({ alert: "" });
   const visible = [], waiting = [];
   for (const one of shown.values()) {
     const isWaiting = waits(one.alert);
@@ -145,8 +149,7 @@ export function filter() {
     const fits = (!queue || isWaiting) && fitting.every((fit) => fit(one));
     one.item.hidden = !fits;
     if (fits) visible.push(one);
-    const href = address({ alert: one.alert.alert_id });
-    if (one.item.firstElementChild.getAttribute("href") !== href) one.item.firstElementChild.setAttribute("href", href);
+    if (moved) one.item.firstElementChild.setAttribute("href", href(one.alert));
   }
   tellViews(queue, wanted, waiting.length);
   tellCount(queue, visible, waiting.length);
