@@ -3,8 +3,8 @@
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,19 @@ from detector.model.artifact import (
     resolve_model_path,
 )
 from detector.model.at_hand import ModelMissingError, ModelsAtHand
+from detector.model.rules import Rules, RulesRefusedError
 from detector.options import config_of, settings
+from detector.rules import rules_command, rules_of
 from detector.runtime.config import ConfigurationError, DetectorConfig
 from detector.runtime.epochs import epochs_of_group, replay_epochs
 from detector.runtime.garbage import relax_garbage_collection
 from detector.runtime.health import Heartbeat, Watchdog
 from detector.runtime.metrics import DetectorMetrics
-from detector.runtime.model_watch import ModelWatch
 from detector.runtime.processing import Absences, challenger_of, needless, processor_of
 from detector.runtime.pseudonyms import KeyRefusedError, Pseudonyms
 from detector.runtime.recovery import TRANSACTION_FAILURES, StateRefusedError, TopicsUnfitError
 from detector.runtime.redriving import REDRIVABLE, Redriver
+from detector.runtime.reloading import ModelWatch, RulesWatch
 from detector.runtime.repeats import Repeats
 from detector.runtime.replaying import batches_of_file, batches_of_topic
 from detector.runtime.replaying import replay as replay_log
@@ -75,7 +77,7 @@ def run(**given: Any) -> None:
     model = _load(config.model_path, config.unknown_actions)  # before anything is consumed
     for wrong in needless(model, config):
         raise click.UsageError(wrong)
-    challenger = _challenger(config, model)
+    challenger, rules = _challenger(config, model), rules_of(config.rules, model)
     pseudonyms = _pseudonyms(config)
     stop = stop_on_signals()
     metrics, heartbeat = DetectorMetrics(), Heartbeat()
@@ -91,8 +93,20 @@ def run(**given: Any) -> None:
         _LOG.info("it reads %d signals, the history of accounts among them: key = account id", len(signals))
     relax_garbage_collection()
     try:
-        with watched(config, metrics.registry, heartbeat), _watch(config, model, metrics) as fresh_model:
-            Detector(config, model, metrics, heartbeat, fresh_model, challenger, pseudonyms.of).run(stop)
+        with (
+            watched(config, metrics.registry, heartbeat),
+            _watch(config, model, rules, metrics) as fresh,
+        ):
+            Detector(
+                config,
+                model,
+                metrics,
+                heartbeat,
+                challenger=challenger,
+                rules=rules,
+                pseudonym=pseudonyms.of,
+                **fresh,
+            ).run(stop)
     except AuthorizationError as error:
         raise click.ClickException(
             f"{error}. Expected the broker to allow what `python -m detector permissions` lists"
@@ -167,15 +181,15 @@ def replay(*, path: Path | None, folder: Path | None, out: Path, **given: Any) -
         raise click.UsageError(
             "--models goes with the input topic, not with --file: a file has no history of models"
         )
-    asked = click.get_current_context().get_parameter_source("model")
-    if folder and asked is click.core.ParameterSource.COMMANDLINE:
-        raise click.UsageError("--model decides nothing beside --models: expected one of the two")
+    for name in ("model", "rules") if folder else ():
+        if click.get_current_context().get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name} decides nothing beside --models: expected one of the two")
     count, absences = 0, Absences()
     try:
         config = fitted(config) if path is None else config
         batches = batches_of_topic(config) if path is None else batches_of_file(path, config)
         replayed = (
-            replay_log(batches, processor_of(model, config))
+            replay_log(batches, processor_of(model, config, rules=rules_of(config.rules, model)))
             if folder is None
             else replay_epochs(batches, ModelsAtHand(folder), epochs_of_group(config), config)
         )
@@ -190,6 +204,7 @@ def replay(*, path: Path | None, folder: Path | None, out: Path, **given: Any) -
         TopicsUnfitError,
         ModelMissingError,
         ModelRefusedError,
+        RulesRefusedError,
         ProcessingError,
         ConfigurationError,  # an epoch's, of before such settings were refused
         KafkaError,
@@ -263,6 +278,7 @@ def schemas(folder: Path) -> None:
 
 
 main.add_command(backtest_command)
+main.add_command(rules_command)
 
 
 def _counts(counter: Mapping[Any, int]) -> str:
@@ -309,14 +325,18 @@ def _pseudonyms(config: DetectorConfig) -> Pseudonyms:
 
 @contextmanager
 def _watch(
-    config: DetectorConfig, model: Model, metrics: DetectorMetrics
-) -> Iterator[Callable[[], Model | None]]:
-    """Watch the model file for the block, if it is to be watched; yields what asks for a new model."""
-    if not config.model_watch_ms:
-        yield lambda: None
-        return
-    path = config.model_path or resolve_model_path("default")
-    with ModelWatch(
-        path, model, config.model_watch_ms / 1000, lambda outcome: metrics.model_reloads.labels(outcome).inc()
-    ) as watch:
-        yield watch.take
+    config: DetectorConfig, model: Model, rules: Rules | None, metrics: DetectorMetrics
+) -> Iterator[dict[str, Any]]:
+    """Watch the files of model and rules for the block, if they are to be watched; yields what asks for a new one of each."""
+    fresh: dict[str, Any] = {}
+    with ExitStack() as stack:
+        if interval_s := config.model_watch_ms / 1000:
+            path = config.model_path or resolve_model_path("default")
+            count = metrics.model_reloads.labels
+            watch = stack.enter_context(ModelWatch(path, model, interval_s, lambda one: count(one).inc()))
+            fresh["fresh_model"] = watch.take
+            if rules is not None:
+                counted = metrics.rules_reloads.labels
+                of_rules = RulesWatch(Path(config.rules), rules, interval_s, lambda one: counted(one).inc())
+                fresh["fresh_rules"] = stack.enter_context(of_rules).take
+        yield fresh

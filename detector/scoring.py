@@ -12,21 +12,29 @@ import click
 import msgspec
 
 from detector.client.reading import opened
+from detector.contract.alerts import Decision
 from detector.contract.events import MalformedEventError, SessionEvent, decode_event
 from detector.contract.fields import Value
-from detector.core.decision import Policy
+from detector.core.decision import Policy, wanted_by
 from detector.core.encoding import Encoding, UnknownActionError
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.pipeline import Pipeline
 from detector.core.reasons import Case, reasons_of
-from detector.core.staging import Entry, SessionLimits, stage
+from detector.core.ruling import acting
+from detector.core.staging import Candidate, Entry, SessionLimits, stage
 from detector.model.artifact import Model, ModelRefusedError, load_model, resolve_model_path
 from detector.ranges import NumberRange
+from detector.rules import rules_of
 
 _LONGEST_MS: Final = 10**12
 _FOREVER_MS: Final = 10**15
 _ATTRIBUTE: Final = "attributes."
+_SAID: Final = {
+    Decision.BLOCK: "BLOCKED",
+    Decision.CHALLENGE: "CHALLENGED",
+    Decision.REVIEW: "REVIEWED",
+}
 _SESSION: Final = "the session to score"
 
 
@@ -73,6 +81,12 @@ _SESSION: Final = "the session to score"
     show_default=True,
     help="Seconds from the last event of the history to the first action.",
 )
+@click.option(
+    "--rules",
+    "rules_path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Rules file: those that hold at the last action are told, and decide with the score if they act.",
+)
 @click.option("--why", is_flag=True, help="Tell what weighed most, too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of words.")
 @click.argument("actions", nargs=-1, required=True)
@@ -86,6 +100,7 @@ def score(
     attributes: tuple[str, ...],
     history: Path | None,
     after_s: float,
+    rules_path: Path | None,
     why: bool,
     as_json: bool,
     actions: tuple[str, ...],
@@ -103,23 +118,31 @@ def score(
     before = [] if history is None else _history(history, model.encoding)
     try:
         partition = _partition(model, limit, before)
-        steps = _steps(actions, _times_ms(gaps, len(actions)), fields, before, after_s, partition, model)
+        candidates = _candidates(
+            actions, _times_ms(gaps, len(actions)), fields, before, after_s, partition, model
+        )
     except UnknownActionError as error:
         raise click.UsageError(f"{error}: expected {', '.join(model.encoding.vocabulary)}") from error
+    steps = b"".join(one.steps[-model.encoding.step_bytes :] for one in candidates)
     begins = len(actions) - len(steps) // model.encoding.step_bytes
     if begins:
         click.echo(f"{actions[begins - 1]} ends a session: scored are the actions after it", err=True)
     risk = model.session_scores(steps)[-1]
-    is_challenged = challenge_threshold is not None and risk >= challenge_threshold
-    verdict = "BLOCKED" if risk >= limit else "CHALLENGED" if is_challenged else "ALLOWED"
-    reasons = _reasons(model, steps) if why else []
+    rules = rules_of(rules_path, model)
+    ruled = rules.of(candidates[-1:], [risk]) if rules else {}
+    held = [rule for found in ruled.values() for rule in found]
+    policy = Policy(limit, model.reference, challenge_threshold=challenge_threshold)
+    wanted = wanted_by(risk, policy, next(iter(acting(ruled).values()), None))
+    verdict = _SAID[wanted.decision] if wanted else "ALLOWED"
+    reasons = [f"{one.told}: {one.then.value}{' in shadow' if one.shadow else ''}" for one in held]
+    reasons += _reasons(model, steps) if why else []
     if as_json:
         answer = {
             "risk": risk,
             "threshold": limit,
             "decision": verdict,
             "actions": actions[begins:][-model.encoding.window :],
-            **({"explanation": reasons} if why else {}),
+            **({"explanation": reasons} if why or held else {}),
         }
         click.echo(msgspec.json.encode(answer))
     else:
@@ -143,7 +166,7 @@ def _partition(model: Model, threshold: float, entries: Sequence[Entry]) -> Part
     return partition
 
 
-def _steps(
+def _candidates(
     actions: Sequence[str],
     times_ms: Sequence[int],
     fields: Sequence[tuple[Value, ...]],
@@ -151,8 +174,8 @@ def _steps(
     after_s: float,
     partition: Partition,
     model: Model,
-) -> bytes:
-    """Return the steps of the session that the last action lies in, staged behind what the account did before."""
+) -> list[Candidate]:
+    """Return the session that the last action lies in, staged behind what the account did before."""
     begin_ms, account_id = 0, "account"
     if before:
         account_id = before[-1].event.account_id
@@ -174,8 +197,7 @@ def _steps(
         for at, (action, time_ms, of_action) in enumerate(zip(actions, times_ms, fields, strict=True))
     ]
     candidates = stage(partition, entries, model.encoding, _limits(model)).candidates
-    session = candidates[-candidates[-1].action_number :]
-    return b"".join(one.steps[-model.encoding.step_bytes :] for one in session)
+    return candidates[-candidates[-1].action_number :]
 
 
 def _history(path: Path, encoding: Encoding) -> list[Entry]:

@@ -1,5 +1,6 @@
 """The command: `python -m detector backtest`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from detector.backtest.running import Backtest, Side, backtest, read_labels
 from detector.contract.labels import LabelsRefusedError
 from detector.contract.topics import ACTIONS_TOPIC
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
+from detector.model.rules import RulesRefusedError, load_rules
 from detector.options import config_of, settings
 from detector.ranges import NumberRange
 from detector.runtime.config import ConfigurationError
@@ -38,6 +40,7 @@ class _Summary(msgspec.Struct, kw_only=True):
     totals: list[Group]
     newly: list[Blocked]
     no_longer: list[Blocked]
+    rules: Mapping[str, int]
 
 
 @click.command("backtest")
@@ -56,6 +59,13 @@ class _Summary(msgspec.Struct, kw_only=True):
     type=NumberRange(0, 1, min_open=True),
     multiple=True,
     help="Score that blocks; once for both, or twice.  [default: each model's own]",
+)
+@click.option(
+    "--rules",
+    "rules_paths",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    help="Rules file: once for the other model, or twice. Of the other one all rules act, those in shadow too.",
 )
 @click.option(
     "--file",
@@ -90,6 +100,7 @@ def backtest_command(
     *,
     paths: tuple[Path, ...],
     thresholds: tuple[float, ...],
+    rules_paths: tuple[Path, ...],
     path: Path | None,
     topic: str | None,
     labels_path: Path | None,
@@ -102,7 +113,7 @@ def backtest_command(
     Nothing is published. Give what the detector in service was given: its variables count here too.
     """
     config = config_of({"input_topic": topic or ACTIONS_TOPIC, **given})
-    sides = _sides(paths, thresholds, UnknownActions(config.unknown_actions))
+    sides = _sides(paths, thresholds, rules_paths, UnknownActions(config.unknown_actions))
     if (path is None) == (topic is None):
         raise click.UsageError("expected the history in either --file or --topic")
     try:
@@ -135,19 +146,29 @@ def backtest_command(
 
 
 def _sides(
-    paths: tuple[Path, ...], thresholds: tuple[float, ...], unknown_actions: UnknownActions
+    paths: tuple[Path, ...],
+    thresholds: tuple[float, ...],
+    rules_paths: tuple[Path, ...],
+    unknown_actions: UnknownActions,
 ) -> tuple[Side, Side]:
-    if len(paths) != _TWO or len(thresholds) > _TWO:
+    if len(paths) != _TWO or len(thresholds) > _TWO or len(rules_paths) > _TWO:
         raise click.UsageError(
-            f"--model was given {len(paths)} times and --threshold {len(thresholds)} times: expected --model "
-            "twice, the one in service first, and --threshold at most twice"
+            f"--model was given {len(paths)} times, --threshold {len(thresholds)} times and --rules {len(rules_paths)} "
+            "times: expected --model twice, the one in service first, and the others at most twice"
         )
     try:
         models = [load_model(resolve_model_path(path), unknown_actions) for path in paths]
+        of_both = [None] * (_TWO - len(rules_paths)) + [*rules_paths]
+        rules = [
+            None if path is None else load_rules(path, model.encoding, acts=other)
+            for path, model, other in zip(of_both, models, (False, True), strict=True)
+        ]
     except ModelRefusedError as error:
         raise click.ClickException(str(error)) from error
+    except RulesRefusedError as error:
+        raise click.UsageError(str(error)) from error
     limits = thresholds * (_TWO // len(thresholds)) if thresholds else [model.threshold for model in models]
-    first, second = (Side(*each) for each in zip(models, limits, strict=True))
+    first, second = (Side(*each) for each in zip(models, limits, rules, strict=True))
     return first, second
 
 
@@ -184,4 +205,5 @@ def _summary(outcome: Backtest, sides: tuple[Side, Side]) -> _Summary:
         totals=outcome.comparison.totals,
         newly=outcome.comparison.newly,
         no_longer=outcome.comparison.no_longer,
+        rules=outcome.matches,
     )

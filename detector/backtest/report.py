@@ -42,6 +42,8 @@ def show(outcome: Backtest, names: tuple[str, str], verdicts: str) -> None:
         )
     _list(console, "newly blocked", comparison.newly)
     _list(console, "no longer", comparison.no_longer)
+    for name, count in outcome.matches.items():
+        console.print(f"rule {name}: held at {count:,} events")
     console.print(
         f"{outcome.events:,} events in {outcome.elapsed_s:.1f} s, by both models: "
         f"{outcome.events / outcome.elapsed_s:,.0f} events/s, {outcome.times_real:,.0f} x real time"

@@ -2,7 +2,8 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from detector.core.partition import Partition
 from detector.core.reasons import Case, case_of, reasons_of, window_of
 from detector.core.session import session_key
 from detector.model.artifact import Model
+from detector.model.rules import Rules
 from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import Absences, Processed, processor_of
 from detector.runtime.replaying import replay
@@ -33,15 +35,17 @@ EXPLAINED: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two: a model and the threshold that it blocks at."""
+    """One of the two: a model, the threshold that it blocks at, and rules beside it."""
 
     model: Model
     threshold: float
+    rules: Rules | None = None
 
     @property
     def name(self) -> str:
-        """Model and threshold."""
-        return f"{self.model.reference} at {self.threshold:g}"
+        """Model, threshold and how many rules."""
+        rules = f", {len(self.rules.rules)} rules" if self.rules else ""
+        return f"{self.model.reference} at {self.threshold:g}{rules}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class Backtest:
         elapsed_s: wall-clock time of the whole pass.
         verdicts: sessions that the log has verdicts on.
         told: what is to be said of fields that signals read, and no event has; empty if there are none.
+        matches: how often each rule of the other side held.
     """
 
     comparison: Comparison
@@ -63,6 +68,7 @@ class Backtest:
     span_ms: int
     elapsed_s: float
     told: str = ""
+    matches: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def times_real(self) -> float:
@@ -80,11 +86,14 @@ class _Found:
     challenged: set[str] = field(default_factory=set)
     cases: dict[str, Case] = field(default_factory=dict)
     absences: Absences = field(default_factory=Absences)
+    matches: Counter[str] = field(default_factory=Counter)
 
     def add(self, processed: Processed, encoding: Encoding) -> None:
         """Take in what came of a partition's share of a batch."""
         alerts = processed.outcome.alerts
         self.absences.add(processed)
+        for rule, count in processed.outcome.matches.items():
+            self.matches[rule.reference.name] += count
         self.challenged |= {self.key(one) for one in alerts if one.decision is Decision.CHALLENGE}
         for session, block in first_blocks(alerts, self.key).items():
             self.blocks.setdefault(session, block)
@@ -138,7 +147,10 @@ def backtest(
     # What each model wants is compared, not what the circuit breaker would leave of it.
     processors = [
         processor_of(
-            side.model, replace(config, threshold=side.threshold, breaker_max_block_share=0.0), explains=False
+            side.model,
+            replace(config, threshold=side.threshold, breaker_max_block_share=0.0),
+            rules=side.rules,
+            explains=False,
         )
         for side in sides
     ]
@@ -176,6 +188,7 @@ def backtest(
         verdicts=len(verdicts),
         span_ms=0 if begin_ms is None else end_ms - begin_ms,
         elapsed_s=clock_s() - began_s,
+        matches=second.matches,
         told="; ".join(dict.fromkeys(told for one in found if (told := one.absences.told()))),
     )
 

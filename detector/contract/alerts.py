@@ -28,6 +28,7 @@ class Cause(StrEnum):
     CIRCUIT_BREAKER = "circuit_breaker"  # it would be a block, were there not too many
     DENY_LIST = "deny_list"
     STEP_UP_FAILED = "step_up_failed"
+    RULE = "rule"
 
 
 class ModelReference(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +41,13 @@ class ModelReference(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         """Return how people are told of it: files of one name and version are told apart."""
         return f"{self.name} {self.version} ({self.sha256[:12]}…)"
+
+
+class RuleReference(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rule decided."""
+
+    name: str
+    sha256: Annotated[str, msgspec.Meta(description="of the rules file, hexadecimal")]
 
 
 class SourcePosition(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +90,10 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
         Cause,
         msgspec.Meta(description="the score alone, or what overruled it; a listed account needs no score"),
     ] = Cause.SCORE
+    rule: Annotated[
+        RuleReference | msgspec.UnsetType,
+        msgspec.Meta(description="that asked for the decision. Absent where the score alone or a list did"),
+    ] = msgspec.UNSET
     gap_ranges_ms: Annotated[
         list[GapRange | None],
         msgspec.Meta(

@@ -19,6 +19,7 @@ class ModelEpoch(msgspec.Struct, frozen=True, kw_only=True):
         threshold: that blocks.
         review_threshold: that is published for review; null reviews nothing.
         challenge_threshold: that asks for a second factor; null asks for none.
+        rules: text of the rules file; null asks none.
         breaker_max_block_share: of the circuit breaker, as are all that are called so; 0 is none.
         partitions: that the input had; it and what follows are settings of the same names; null in epochs of before they were recorded.
     """
@@ -32,6 +33,7 @@ class ModelEpoch(msgspec.Struct, frozen=True, kw_only=True):
     breaker_max_block_share: float
     breaker_min_blocks: int
     breaker_window_ms: int
+    rules: str | None = None
     partitions: int | None = None
     challenge_threshold: float | None = None
     breaker_probation_sessions: int | None = None

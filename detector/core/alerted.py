@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from detector.contract.alerts import Alert, Cause, Decision
+from detector.contract.alerts import Alert, Cause, Decision, RuleReference
 from detector.contract.verdicts import Finding
 from detector.core.session import session_key
 
@@ -23,7 +23,7 @@ class Alerted(NamedTuple):
         touched_ms: stream time then.
         alerted_at_ms: stream time at its last alert.
         decision: of that alert.
-        model: that scored it, as the figures name it; empty if the score did not matter.
+        model: that scored it, or the rule that held, as the figures name it; empty if neither mattered.
         alerts: ids of its last alerts, and what each decided.
         finding: of the verdict that holds; None as long as there is none.
         decided_at_ms: when that was decided, by its own clock.
@@ -53,14 +53,19 @@ def key_of(account_id: str, session_id: str) -> bytes:
 
 
 def model_of(alert: Alert) -> str:
-    """Return how the figures name the model that raised an alert, empty if it did not: files of one name are told apart."""
+    """Return how the figures name the model, or the rule, that raised an alert; empty if neither did.
+
+    Files of one name are told apart.
+    """
+    if isinstance(alert.rule, RuleReference):
+        return f"rule:{alert.rule.name}"
     if alert.cause is Cause.DENY_LIST:
         return ""
     return f"{alert.model.name}:{alert.model.sha256[:_SHORT_SHA256]}"
 
 
 def standings(alerted: Iterable[Alerted], now_ms: int, window_ms: int) -> Counter[Standing]:
-    """Count the sessions that a model's score has raised an alert on, in a window that ends at `now_ms` of stream time."""
+    """Count the sessions that a model's score, or a rule, has raised an alert on, in a window that ends at `now_ms` of stream time."""
     return Counter(
         Standing(one.model, one.decision, one.finding)
         for one in alerted

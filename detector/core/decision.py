@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from msgspec import UNSET
 
@@ -14,6 +15,7 @@ from detector.core.breaker import Breaker, BreakerLimits, BreakerState, Held, fa
 from detector.core.carrying import Weighed
 from detector.core.encoding import Encoding
 from detector.core.judging import AlertedSessions
+from detector.core.ruling import UNRULED, Rule, Ruled, Then, acting
 from detector.core.session import BLOCKED, CHALLENGED, CLEARED, REACHED, REVIEWED, Trust
 from detector.core.staging import Candidate
 
@@ -48,6 +50,16 @@ class Policy:
         thresholds = self.threshold, self.challenge_threshold, self.review_threshold
         return min(one for one in thresholds if one is not None)
 
+    def by_score(self, score: float) -> Decision | None:
+        """Return what a score alone comes to."""
+        if score >= self.threshold:
+            return Decision.BLOCK
+        if self.challenge_threshold is not None and score >= self.challenge_threshold:
+            return Decision.CHALLENGE
+        if self.review_threshold is not None and score >= self.review_threshold:
+            return Decision.REVIEW
+        return None
+
 
 class Suppression(StrEnum):
     """Why a score that reached a threshold was not published."""
@@ -57,9 +69,19 @@ class Suppression(StrEnum):
     ALREADY_REVIEWED = "already_reviewed"
     CLEARED = "cleared"  # its second factor was passed
     ALLOW_LIST = "allow_list"
+    ALLOWED_BY_RULE = "allowed_by_rule"
     ALREADY_PUBLISHED = "already_published"  # the same event of the same session, which has come again
 
 
+class Judged(NamedTuple):
+    """What is to be published of a scored event, why, and the rule that asked for it if one did."""
+
+    decision: Decision
+    cause: Cause
+    rule: Rule | None = None
+
+
+_GRAVITY = {None: 0, Decision.REVIEW: 1, Decision.CHALLENGE: 2, Decision.BLOCK: 3}
 _MARKS = {Decision.BLOCK: BLOCKED, Decision.CHALLENGE: CHALLENGED, Decision.REVIEW: REVIEWED}
 _TRUST = {Decision.BLOCK: Trust.BLOCKED, Decision.CHALLENGE: Trust.DOUBTED}
 _OF_A_BLOCK = ((BLOCKED, Suppression.ALREADY_BLOCKED),)
@@ -86,6 +108,7 @@ class Decided:
         step_ups: what came of second factors that sessions were asked for.
         alerted: sessions that alerts were published on, these among them.
         trust: by the events' offsets, what becomes of what their sessions teach.
+        ruled: rules that held at the events.
     """
 
     alerts: list[Alert]
@@ -97,6 +120,7 @@ class Decided:
     step_ups: Counter[StepUp]
     alerted: AlertedSessions
     trust: Mapping[int, Trust] = field(default_factory=dict)
+    ruled: Ruled = field(default_factory=dict)
 
 
 def decide(
@@ -109,6 +133,7 @@ def decide(
     encoding: Encoding,
     source: tuple[str, int],
     now_ms: Callable[[], int],
+    ruled: Ruled = UNRULED,
 ) -> Decided:
     """Decide on each scored event, in order.
 
@@ -124,6 +149,7 @@ def decide(
         encoding: of the model, to name the window's actions.
         source: topic and partition of the events.
         now_ms: the clock, read once for each alert.
+        ruled: rules that hold at the events.
     """
     alerts: list[Alert] = []
     windows: list[bytes] = []
@@ -133,13 +159,14 @@ def decide(
     step_ups: Counter[StepUp] = Counter()
     trust: dict[int, Trust] = {}
     counted, alerted = Breaker(policy.breaker, breaker, policy.epoch), alerted.copied()
-    lowest, far = policy.lowest, far_above(policy.threshold)
-    for candidate, score in zip(candidates, weighed.scores, strict=True):
+    far, rules = far_above(policy.threshold), acting(ruled)
+    lowest = _lowest(candidates, policy, rules)
+    for candidate, score, least in zip(candidates, weighed.scores, lowest, strict=True):
         session_id, listing = candidate.key, candidate.listing if policy.is_overruled else None
         if candidate.action_number == 1 and candidate.is_step:  # it begins, perhaps again, and has no marks
             marks[session_id] = 0
             counted.count(candidate.stream_time_ms, begun=1)
-        if score < lowest and listing is None and candidate.step_up is None:
+        if score < least and listing is None and candidate.step_up is None:
             continue
         marked = marks.setdefault(session_id, candidate.marks)
         is_asked = marked & (BLOCKED | CHALLENGED | CLEARED) == CHALLENGED
@@ -148,21 +175,19 @@ def decide(
             if step_up is StepUp.PASSED:
                 marked |= CLEARED
                 trust[candidate.offset] = Trust.CLEARED
-        if score >= policy.threshold and listing is None:
+        wanted = wanted_by(score, policy, rules.get(candidate.offset))
+        if listing is None and wanted and wanted.decision is Decision.BLOCK:
             counted.count(candidate.stream_time_ms, blocks=0 if marked & (REACHED | BLOCKED) else 1)
             marked |= REACHED
         held = counted.held is Held.ALL or (counted.held is Held.NEAR and score < far)
-        verdict = _judge(score, listing, step_up, marked, policy, is_held=held)
+        verdict = _judge(wanted, score, listing, step_up, marked, policy, is_held=held)
         marks[session_id] = marked
         if isinstance(verdict, Suppression):
             suppressed[verdict] += 1
         elif verdict is not None:
-            decision, cause = verdict
-            marks[session_id] |= _MARKS[decision]
-            judged[candidate.offset] = decision
-            alert = alert_of(
-                candidate, score, weighed.before, decision, cause, policy, encoding, source, now_ms()
-            )
+            marks[session_id] |= _MARKS[verdict.decision]
+            judged[candidate.offset] = verdict.decision
+            alert = alert_of(candidate, score, weighed.before, verdict, policy, encoding, source, now_ms())
             if not alerted.add(alert, candidate.stream_time_ms):
                 suppressed[Suppression.ALREADY_PUBLISHED] += 1
                 continue
@@ -170,11 +195,20 @@ def decide(
             windows.append(candidate.steps)
     trust |= {offset: _TRUST[decision] for offset, decision in judged.items() if decision in _TRUST}
     return Decided(
-        alerts, windows, suppressed, marks, counted.state, counted.opened, step_ups, alerted, trust
+        alerts, windows, suppressed, marks, counted.state, counted.opened, step_ups, alerted, trust, ruled
     )
 
 
+def _lowest(candidates: Sequence[Candidate], policy: Policy, rules: Mapping[int, Rule]) -> list[float]:
+    """Return for each event the lowest score that comes to anything: any where a rule acts."""
+    lowest = [policy.lowest] * len(candidates)
+    if rules:
+        lowest = [-1.0 if one.offset in rules else policy.lowest for one in candidates]
+    return lowest
+
+
 def _judge(
+    wanted: Judged | None,
     score: float,
     listing: Listing | None,
     step_up: StepUp | None,
@@ -182,44 +216,49 @@ def _judge(
     policy: Policy,
     *,
     is_held: bool,
-) -> tuple[Decision, Cause] | Suppression | None:
+) -> Judged | Suppression | None:
     """Return what is to be published of a scored event, why it is not, or None if there is nothing."""
     failed = step_up is StepUp.FAILED and policy.is_overruled
     if listing is Listing.ALLOW:
-        return Suppression.ALLOW_LIST if failed or score >= policy.lowest else None
+        return Suppression.ALLOW_LIST if failed or wanted else None
     if listing is Listing.DENY:
-        decision, cause = Decision.BLOCK, Cause.DENY_LIST
+        judged = Judged(Decision.BLOCK, Cause.DENY_LIST)
     elif failed:
-        decision, cause = Decision.BLOCK, Cause.STEP_UP_FAILED
-    elif score >= policy.threshold:
-        decision, cause = (
-            (Decision.CHALLENGE, Cause.CIRCUIT_BREAKER) if is_held else (Decision.BLOCK, Cause.SCORE)
-        )
-    elif policy.challenge_threshold is not None and score >= policy.challenge_threshold:
-        decision, cause = Decision.CHALLENGE, Cause.SCORE
-    elif policy.review_threshold is not None and score >= policy.review_threshold:
-        decision, cause = Decision.REVIEW, Cause.SCORE
+        judged = Judged(Decision.BLOCK, Cause.STEP_UP_FAILED)
+    elif wanted is None:
+        return Suppression.ALLOWED_BY_RULE if policy.by_score(score) else None
+    elif wanted.decision is Decision.BLOCK and is_held:
+        judged = Judged(Decision.CHALLENGE, Cause.CIRCUIT_BREAKER, wanted.rule)
     else:
-        return None
-    for mark, suppression in _SUPPRESSIONS[decision]:
+        judged = wanted
+    for mark, suppression in _SUPPRESSIONS[judged.decision]:
         if marked & mark:
             return suppression
-    return decision, cause
+    return judged
+
+
+def wanted_by(score: float, policy: Policy, rule: Rule | None) -> Judged | None:
+    """Return the graver of what the score and a rule come to, of two alike the score's; None if a rule allows."""
+    if rule is not None and rule.then is Then.ALLOW:
+        return None
+    by_score = policy.by_score(score)
+    if rule is not None and _GRAVITY[by_rule := Decision(rule.then.value)] > _GRAVITY[by_score]:
+        return Judged(by_rule, Cause.RULE, rule)
+    return None if by_score is None else Judged(by_score, Cause.SCORE)
 
 
 def alert_of(
     candidate: Candidate,
     score: float,
     before: Mapping[int, float],
-    decision: Decision,
-    cause: Cause,
+    judged: Judged,
     policy: Policy,
     encoding: Encoding,
     source: tuple[str, int],
     detected_at_ms: int,
 ) -> Alert:
-    """Return the alert of a scored event, without explanation. One of no step says the score as it stood."""
-    event = candidate.event
+    """Return the alert of a scored event, with no explanation but a rule's. One of no step says the score as it stood."""
+    event, (decision, cause, rule) = candidate.event, judged
     topic, partition = source
     threshold = policy.threshold
     if cause is Cause.SCORE and decision is Decision.CHALLENGE:
@@ -246,4 +285,6 @@ def alert_of(
         received_at_ms=candidate.received_at_ms,
         detected_at_ms=detected_at_ms,
         cause=cause,
+        rule=UNSET if rule is None else rule.reference,
+        explanation=[] if rule is None else [rule.told],
     )

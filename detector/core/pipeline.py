@@ -6,7 +6,6 @@ committed. An entry that can't be processed is found by bisection and fails alon
 """
 
 import itertools
-import math
 from collections import ChainMap, Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -25,8 +24,9 @@ from detector.core.evidence import Evidence
 from detector.core.judging import Taken
 from detector.core.partition import Delta, Partition
 from detector.core.retelling import settle
+from detector.core.ruling import UNRULED, Ask, Rule
 from detector.core.session import CARRIED, SHADOW_CARRIED, with_marks
-from detector.core.shadowing import Challenger, Shadowed, Verdicts, shadowed
+from detector.core.shadowing import Challenger, Shadowed, Verdicts, ruled_in_shadow, shadowed
 from detector.core.staging import Candidate, Entry, Failure, SessionLimits, Staged, stage
 
 _BATCH_ENTRIES: Final = 2_000
@@ -73,10 +73,11 @@ class Outcome:
     Attributes:
         delta: what it changes in its partition, to be committed with the alerts and then applied.
         alerts: in the order of the log, with their explanations.
-        shadow_alerts: a challenger's, without explanations.
+        shadow_alerts: a challenger's, without explanations, and of rules in shadow.
         failures: entries that left no other trace: they could not be processed, or there was no room for them.
         scores: of the events, in the order of the log.
         agreement: scored events, by the verdicts of champion and challenger.
+        matches: how often each rule held.
         suppressed: how often something was not published, by reason.
         trips: how often the circuit breaker opened.
         step_ups: what came of second factors that sessions were asked for.
@@ -98,6 +99,7 @@ class Outcome:
     failures: list[Failure] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     agreement: Counter[Verdicts] = field(default_factory=Counter)
+    matches: Counter[Rule] = field(default_factory=Counter)
     suppressed: Counter[Suppression] = field(default_factory=Counter)
     trips: int = 0
     step_ups: Counter[StepUp] = field(default_factory=Counter)
@@ -131,6 +133,7 @@ class Pipeline:
         verdicts: scores in place of the sessions' own, for a rebuild.
         explain: gives alerts their explanations; none without it.
         challenger: scores the same windows in shadow.
+        rules: beside the model, in shadow or not; None asks none.
         watched: what traffic is held against for drift; None counts nothing.
         isolates: whether an entry that can't be processed fails alone, or all of them with it.
         now_ms: the clock, for `detected_at_ms` alone.
@@ -145,6 +148,7 @@ class Pipeline:
     verdicts: Callable[[Sequence[Candidate], list[float]], list[float]] | None = None
     explain: Callable[[Decided], Decided] | None = None
     challenger: Challenger | None = None
+    rules: Ask | None = None
     watched: Watched | None = None
     isolates: bool = True
     now_ms: Callable[[], int] = lambda: 0
@@ -196,13 +200,13 @@ class Pipeline:
         settled = [self._settle(*each) for each in zip(shares, staged, scores, decided, strict=True)]
         with self.timed("shadow"):
             in_shadow = [
-                self._shadow(share, each, one[0]) if one else None
+                self._shadow(share, each, *one) if one else None
                 for share, each, one in zip(shares, staged, settled, strict=True)
             ]
         with self.timed("reason"):
             settled = [(one[0], self._explain(one[1])) if one else None for one in settled]
         return [
-            _outcome(share, each, *one, shadow, self._tally(each, one[0])) if one else None
+            _outcome(share, each, *one, shadow or [], self._tally(each, one[0])) if one else None
             for share, each, one, shadow in zip(shares, staged, settled, in_shadow, strict=True)
         ]
 
@@ -265,6 +269,7 @@ class Pipeline:
             encoding=self.encoding,
             source=share.source,
             now_ms=self.now_ms,
+            ruled=self.rules(staged.candidates, scores.scores) if self.rules else UNRULED,
         )
 
     def _tally(self, staged: Staged, scores: Weighed) -> Tally:
@@ -272,22 +277,38 @@ class Pipeline:
             return NOTHING
         return tally(staged.candidates, scores.scores, self.encoding, self.watched)
 
-    def _shadow(self, share: Share, staged: Staged, scores: Weighed) -> Shadowed | None:
-        if self.challenger is None:
-            return None
-        policy, memo, evidence = self.challenger
-        carrier = Carrier(evidence, policy.model, SHADOW_CARRIED) if evidence else None
-        window_scores = _scores_of_any(memo.of, staged.candidates)
-        return shadowed(
-            staged.candidates,
-            weighed(carrier, staged.candidates, window_scores, share.sessions),
-            scores.scores,
-            policy=policy,
-            champion=self.policy,
-            encoding=self.encoding,
-            source=share.source,
-            now_ms=self.now_ms,
-        )
+    def _shadow(self, share: Share, staged: Staged, scores: Weighed, decided: Decided) -> list[Shadowed]:
+        """Return what the challenger comes to, and what rules in shadow do."""
+        candidates, encoding, source, now_ms = staged.candidates, self.encoding, share.source, self.now_ms
+        tried = []
+        if decided.ruled:
+            tried.append(
+                ruled_in_shadow(
+                    candidates,
+                    scores,
+                    decided.ruled,
+                    policy=self.policy,
+                    encoding=encoding,
+                    source=source,
+                    now_ms=now_ms,
+                )
+            )
+        if self.challenger is not None:
+            policy, _, evidence = self.challenger
+            carrier = Carrier(evidence, policy.model, SHADOW_CARRIED) if evidence else None
+            tried.append(
+                shadowed(
+                    candidates,
+                    weighed(carrier, candidates, self.challenger.scores(candidates), share.sessions),
+                    scores.scores,
+                    policy=policy,
+                    champion=self.policy,
+                    encoding=encoding,
+                    source=source,
+                    now_ms=now_ms,
+                )
+            )
+        return tried
 
     def _explain(self, decided: Decided) -> Decided:
         """Give alerts their explanations; one that can't be explained is published without."""
@@ -321,18 +342,6 @@ class Pipeline:
         return self._in_parts(share, self._isolated)
 
 
-def _scores_of_any(
-    score: Callable[[Sequence[Candidate]], list[float]], candidates: Sequence[Candidate]
-) -> list[float]:
-    """Score what can be scored; the rest is NaN. What a challenger can't do is held against it alone."""
-    try:
-        return score(candidates)
-    except Exception:  # noqa: BLE001  whatever it is
-        if len(candidates) == 1:
-            return [math.nan]
-    return [one for candidate in candidates for one in _scores_of_any(score, [candidate])]
-
-
 def _of_steps(scores: list[float], staged: Staged) -> list[float]:
     if not staged.unscored:
         return scores
@@ -349,19 +358,20 @@ def _outcome(
     staged: Staged,
     scores: Weighed,
     decided: Decided,
-    in_shadow: Shadowed | None,
+    in_shadow: Sequence[Shadowed],
     tallied: Tally,
 ) -> Outcome:
     marks = decided.marks
-    if in_shadow is not None:
-        marks = {one: marks.get(one, 0) | in_shadow.marks.get(one, 0) for one in marks | in_shadow.marks}
+    for tried in in_shadow:
+        marks = {one: marks.get(one, 0) | tried.marks.get(one, 0) for one in marks | tried.marks}
     before = staged.touched
     touched = before | {
         one: with_marks(before[one], new) for one, new in marks.items() if new and one in before
     }
     scores.keep(touched)
-    if in_shadow is not None:
-        in_shadow.weighed.keep(touched)
+    for tried in in_shadow:
+        tried.weighed.keep(touched)
+    told = (alert for tried in in_shadow for alert in tried.alerts)
     delta = Delta(
         share.next_offset,
         staged.stream_time_ms,
@@ -376,9 +386,10 @@ def _outcome(
     return Outcome(
         delta,
         alerts=decided.alerts,
-        shadow_alerts=in_shadow.alerts if in_shadow else [],
+        shadow_alerts=sorted(told, key=lambda one: one.source.offset),
         scores=_of_steps(scores.scores, staged),
-        agreement=in_shadow.agreement if in_shadow else Counter(),
+        agreement=sum((tried.agreement for tried in in_shadow), Counter()),
+        matches=Counter(rule for rules in decided.ruled.values() for rule in rules),
         suppressed=decided.suppressed,
         trips=decided.trips,
         step_ups=decided.step_ups,

@@ -49,10 +49,11 @@ MAX_NAMED_PARTS = 3
 """Of an action, the weightiest."""
 _ALERTS_A_CALL = 64
 _TOLD = {
-    Cause.CIRCUIT_BREAKER: "challenge instead of block: the circuit breaker is open",
-    Cause.STEP_UP_FAILED: "the second factor that the session was asked for failed",
+    Cause.CIRCUIT_BREAKER: ["challenge instead of block: the circuit breaker is open"],
+    Cause.STEP_UP_FAILED: ["the second factor that the session was asked for failed"],
+    Cause.RULE: [],  # its alert tells the rule
 }
-"""Of alerts that are told and not explained."""
+"""Of alerts that are told and not explained, what is told before what they tell themselves."""
 _DENIED = "the account is on the deny list"
 
 
@@ -83,10 +84,13 @@ def with_reasons(
     """Give each alert of a batch its reasons. The windows of up to _ALERTS_A_CALL alerts are scored in one call.
 
     What an open circuit breaker turned into challenges is only told so: such come in masses, and holding up everybody
-    else for them would help nobody. A failed second factor is no doing of the model's; what was, its challenge tells.
+    else for them would help nobody. A rule's alert tells the rule, for the same reason. A failed second factor is no doing
+    of the model's; what was, its challenge tells.
     """
     alerts = [
-        msgspec.structs.replace(one, explanation=[_TOLD[one.cause]]) if one.cause in _TOLD else one
+        msgspec.structs.replace(one, explanation=[*told, *one.explanation])
+        if (told := _TOLD.get(one.cause))
+        else one
         for one in decided.alerts
     ]
     asked = [at for at, one in enumerate(alerts) if one.cause not in _TOLD]

@@ -18,9 +18,9 @@ BLOCKED, REVIEWED, REACHED = 1, 4, 8
 """Marks of a session: a BLOCK was published, a REVIEW was, its score has reached the blocking threshold."""
 CHALLENGED, CLEARED = 256, 512
 """Marks of a session: a CHALLENGE was published, and it was passed."""
-SHADOWED = 16
-"""Mark of a session: a challenger in shadow would have blocked it."""
-MARKS = BLOCKED | REVIEWED | REACHED | SHADOWED | CHALLENGED | CLEARED
+SHADOWED, RULE_SHADOWED = 16, 1024
+"""Marks of a session: a challenger in shadow would have blocked it, and what a rule in shadow would do was told."""
+MARKS = BLOCKED | REVIEWED | REACHED | SHADOWED | CHALLENGED | CLEARED | RULE_SHADOWED
 CARRIED, SHADOW_CARRIED = 32, 64
 """Flags of a session: behind its steps lies what its model carries over, and behind that what a challenger does."""
 PROFILE = 128

@@ -84,7 +84,7 @@ class Entry(NamedTuple):
         received_at_ms: its timestamp.
         event: itself.
         vouched: its time was held against the broker's clock; else it is only what its producer says (CreateTime).
-        fields: values of those that the model's signals read, in their order.
+        fields: values of those that the model's signals read, in their order, and of those that rules read beside them.
     """
 
     offset: int
@@ -109,6 +109,8 @@ class Candidate(NamedTuple):
         step_up: what it says of a second factor, if it does.
         is_step: whether it is a step of its window. What says something of a second factor and is not in the model's
             vocabulary is none: the window is that of the action before, and so are its score and number.
+        gap_ms: since the session's last action; None where it begins, and of what is no step.
+        fields: of its entry.
     """
 
     offset: int
@@ -122,6 +124,8 @@ class Candidate(NamedTuple):
     key: str
     step_up: StepUp | None = None
     is_step: bool = True
+    gap_ms: int | None = None
+    fields: tuple[Value, ...] = ()
 
     @property
     def begins(self) -> bool:
@@ -265,7 +269,7 @@ def stage(
         else:
             staged.unscored += 1
             histories.pass_over(event, now_ms)
-            last_ms, ended, number, steps = before.last_ms, 0, before.number, before.steps
+            last_ms, ended, number, steps, gap_ms = before.last_ms, 0, before.number, before.steps, None
         staged.stream_time_ms = stream_time_ms = now_ms
         for one in ahead:  # they were where time has come to now, and are not idle since where it was
             moved = touched.pop(one, None) or committed[one]
@@ -288,6 +292,8 @@ def stage(
                 session_id,
                 step_up,
                 is_step,
+                gap_ms,
+                fields,
             )
         )
     return staged

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Self
@@ -73,8 +74,11 @@ class DetectorConfig:
         UnknownActions.DEAD_LETTER.value,
         decides=True,
     )
+    rules: str = setting(
+        "File of rules beside the model, in TOML; it takes the extra `rules`. Empty: none.", ""
+    )
     model_watch_ms: int = setting(
-        "Look so often whether the model file changed, and go on with the new one; 0 never does.",
+        "Look so often whether the model file, or the rules', changed, and go on with the new one; 0 never does.",
         10_000,
         unit="ms",
         minimum=0,
@@ -269,7 +273,11 @@ class DetectorConfig:
         return replace(self, idle_timeout_ms=max(idle_timeout_ms, self.max_future_ms + 1))
 
     def policy(
-        self, threshold: float, model: ModelReference, challenge_threshold: float | None = None
+        self,
+        threshold: float,
+        model: ModelReference,
+        challenge_threshold: float | None = None,
+        blocking: Sequence[str] = (),
     ) -> Policy:
         """Return what decides with a model.
 
@@ -277,6 +285,7 @@ class DetectorConfig:
             threshold: the model's own, which `--threshold` overrules.
             model: how alerts name it.
             challenge_threshold: the model's own, if it has one.
+            blocking: conditions of rules that block beside it.
         """
         breaker = BreakerLimits(
             self.breaker_max_block_share,
@@ -285,8 +294,8 @@ class DetectorConfig:
             self.breaker_probation_sessions,
         )
         threshold = self.threshold or threshold
-        # Of the settings those that move everybody's scores, or who is blocked at them.
-        epoch = [model.sha256, threshold, self.unknown_actions, self.idle_timeout_ms]
+        # Of the settings those that move everybody's scores, or who is blocked at them; and who is blocked by rules.
+        epoch = [model.sha256, threshold, self.unknown_actions, self.idle_timeout_ms, *blocking]
         step_ups = {self.step_up_passed: StepUp.PASSED, self.step_up_failed: StepUp.FAILED}
         return Policy(
             threshold,
@@ -348,8 +357,13 @@ class DetectorConfig:
 
     @property
     def shadow_topic(self) -> str:
-        """Where a challenger's blocks go."""
+        """Where a challenger's blocks go, and what rules in shadow would decide."""
         return shadow_topic(self.alerts_topic)
+
+    @property
+    def uses_shadow_topic(self) -> bool:
+        """Whether anything goes there."""
+        return bool(self.shadow_model or self.rules)
 
     @property
     def models_topic(self) -> str:

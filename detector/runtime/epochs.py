@@ -15,6 +15,7 @@ from detector.core.partition import Partition
 from detector.core.shadowing import Challenger
 from detector.model.artifact import ModelRefusedError, UnknownActions
 from detector.model.at_hand import ModelsAtHand
+from detector.model.rules import Rules
 from detector.runtime.config import DECIDING, DetectorConfig
 from detector.runtime.processing import Processed, Processor, processor_of
 from detector.runtime.recovery import TopicsUnfitError
@@ -23,8 +24,14 @@ from detector.runtime.replaying import replay
 Epochs = Mapping[TopicPartition, Sequence[ModelEpoch]]
 
 
-def epoch_of(source: TopicPartition, from_offset: int, policy: Policy, config: DetectorConfig) -> ModelEpoch:
-    """Return the epoch that begins where a policy decides from `from_offset` on."""
+def epoch_of(
+    source: TopicPartition,
+    from_offset: int,
+    policy: Policy,
+    config: DetectorConfig,
+    rules: Rules | None = None,
+) -> ModelEpoch:
+    """Return the epoch that begins where a policy, and rules beside it, decide from `from_offset` on."""
     settings = {name: getattr(config, name) for name in DECIDING}
     settings |= {
         "threshold": policy.threshold,
@@ -36,6 +43,7 @@ def epoch_of(source: TopicPartition, from_offset: int, policy: Policy, config: D
         partition=source.partition,
         from_offset=from_offset,
         model=policy.model,
+        rules=None if rules is None else rules.text,
         **settings,
     )
 
@@ -89,6 +97,7 @@ def replay_epochs(
     Raises:
         ModelMissingError: a model that decided is not at hand.
         ModelRefusedError: a model has no unknown token, and one was in use; or it reads other steps than the one before.
+        RulesRefusedError: rules decided, and what compiles them is not installed.
     """
     partitions, fingerprints = {} if partitions is None else partitions, dict[TopicPartition, bytes]()
 
@@ -96,7 +105,8 @@ def replay_epochs(
     def processor(epoch: ModelEpoch) -> Processor:
         of_then = _config_of(epoch, config)
         model = models.of(epoch.model).treating(UnknownActions(of_then.unknown_actions))
-        return processor_of(model, of_then, challenger=challenger)
+        rules = None if epoch.rules is None else Rules(epoch.rules, model.encoding, "the rules of an epoch")
+        return processor_of(model, of_then, rules=rules, challenger=challenger)
 
     for batch in batches:
         for source, records in batch.items():

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
+from msgspec import UNSET
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
@@ -17,6 +18,7 @@ from detector.core.alerted import WINDOWS_MS, Standing, standings
 from detector.core.decision import Suppression
 from detector.core.judging import Taken
 from detector.core.partition import Partition
+from detector.core.ruling import Rule
 from detector.runtime.drift import Drift
 from detector.runtime.processing import Processed
 
@@ -25,6 +27,13 @@ _SCORE_BUCKETS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9
 _STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _RESTORE_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0)
+
+
+_OF_RULE = ("rule", "decision", "shadow")
+
+
+def _labels(rule: Rule) -> tuple[str, ...]:
+    return rule.reference.name, rule.then.value, str(rule.shadow).lower()
 
 
 class ScoreDistribution(Collector):
@@ -127,6 +136,12 @@ class DetectorMetrics:
             "champion",
             "challenger",
         )
+        self.rule_matches = counter(
+            "rule_matches",
+            "Events at which a rule held, by what would follow and whether it is in shadow",
+            *_OF_RULE,
+        )
+        self._rules: set[tuple[str, ...]] = set()
         self.listed_accounts = gauge("listed_accounts", "Accounts that are allowed or denied", "partition")
         self.dead_letters = counter("dead_letters", "Records committed to the dead-letter topic", "reason")
         self.clamped = counter("clamped_times", "Events before their session's last one, clamped to it")
@@ -179,6 +194,9 @@ class DetectorMetrics:
         self.model_reloads = counter(
             "model_reloads", "Changed model files, by what became of them", "outcome"
         )
+        self.rules_reloads = counter(
+            "rules_reloads", "Changed rules files, by what became of them", "outcome"
+        )
         # Known labels exist from the start, at 0: a rate sees no increase in a series' first value.
         known: tuple[tuple[Counter, Iterable[str]], ...] = (
             (self.transactions, ("committed",)),
@@ -188,6 +206,7 @@ class DetectorMetrics:
             (self.verdicts, Taken),
             (self.suppressed, Suppression),
             (self.model_reloads, ("loaded", "refused")),
+            (self.rules_reloads, ("loaded", "refused")),
             (self.recoveries, ("retry", "rejoin", "restore")),
             (self.state_bytes, ("delta", "snapshot")),
             (self.events, ("scored", "unscored", "duplicate", "listing", "verdict", "dead_letter")),
@@ -195,6 +214,15 @@ class DetectorMetrics:
         for family, labels in known:
             for label in labels:
                 family.labels(label)
+
+    def rules(self, rules: Iterable[Rule]) -> None:
+        """Expose these rules, each from 0, and no others any more: they are at most as many as a file may have."""
+        now = {_labels(one) for one in rules}
+        for gone in self._rules - now:
+            self.rule_matches.remove(*gone)
+        for one in now:
+            self.rule_matches.labels(*one)
+        self._rules = now
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -237,7 +265,9 @@ class DetectorMetrics:
             self.alerts.labels(alert.decision.value).inc()
         for letter in letters:
             self.dead_letters.labels(letter.reason.value).inc()
-        self.shadow_alerts.inc(len(outcome.shadow_alerts))
+        for rule, count in outcome.matches.items():
+            self.rule_matches.labels(*_labels(rule)).inc(count)
+        self.shadow_alerts.inc(sum(one.rule is UNSET for one in outcome.shadow_alerts))
         for verdicts, count in outcome.agreement.items():
             self.shadow_scores.labels(*("reached" if one else "below" for one in verdicts)).inc(count)
 

@@ -84,8 +84,8 @@ def _detector(config: DetectorConfig) -> list[Permission]:
         needed.append(
             _topic(config.models_topic, "Read", "rebuilding: where the model carried evidence over")
         )
-    if config.shadow_model:
-        needed.append(_topic(config.shadow_topic, "Write", "what the challenger blocks"))
+    if config.uses_shadow_topic:
+        needed.append(_topic(config.shadow_topic, "Write", "what is tried in shadow"))
     if config.create_topics:
         created = [one.name for one in specifications(config)]
         needed += [_topic(topic, "Create", "creating it at the start") for topic in created]

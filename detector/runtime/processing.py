@@ -26,6 +26,7 @@ from detector.core.reasons import with_reasons
 from detector.core.shadowing import Challenger
 from detector.core.staging import Entry
 from detector.model.artifact import Model
+from detector.model.rules import Rules
 from detector.runtime.config import DetectorConfig
 from detector.runtime.decoding import CREATE_TIME, EventLimits, dead_letter, decode
 from detector.runtime.fitting import DEAD_LETTER
@@ -91,10 +92,12 @@ class Processor:
     Attributes:
         pipeline: of the core.
         limits: of events.
+        rules: that the pipeline asks, if any.
     """
 
     pipeline: Pipeline
     limits: EventLimits
+    rules: Rules | None = None
 
     def process(
         self, batch: Batch, partitions: Mapping[TopicPartition, Partition], refused: Refused = _NONE
@@ -131,8 +134,8 @@ class Processor:
         entries, letters, knows = [], [], self.pipeline.encoding.knows
         signals, otherwise = self.pipeline.encoding.signals, 0
         step_ups = self.pipeline.policy.step_ups
-        event_of = signals.reader.event if signals.fields else decode_event
-        fields_of = signals.reader.of if signals.fields else None
+        reader = self.rules.reader if self.rules else signals.reader if signals.fields else None
+        event_of = reader.event if reader else decode_event
         for record in records:
             try:
                 decoded = decode(record, knows, self.limits, step_ups, event_of)
@@ -152,8 +155,8 @@ class Processor:
                 received_at_ms = min(max(0, record.timestamp), MAX_TIME_MS)  # a producer may claim any
                 fields: tuple[Value, ...] = ()
                 if isinstance(decoded, SessionEvent):
-                    if fields_of is not None:
-                        fields = fields_of(decoded, record.value)
+                    if reader is not None:
+                        fields = reader.of(decoded, record.value)
                     if signals.of_history:
                         otherwise += record.key != decoded.account_id.encode()
                 entries.append(Entry(record.offset, received_at_ms, decoded, vouched, fields))
@@ -166,7 +169,8 @@ class Processor:
             return 0, {}
         rows = [one.fields for one in entries if isinstance(one.event, SessionEvent)]
         columns = zip(*rows, strict=True) if rows else ((),) * len(names)
-        return len(rows), {name: column.count(None) for name, column in zip(names, columns, strict=True)}
+        # Behind the fields of signals may come those of rules.
+        return len(rows), {name: column.count(None) for name, column in zip(names, columns, strict=False)}
 
     def _letters(
         self, records: Sequence[Any], undecoded: list[DeadLetter], outcome: Outcome
@@ -200,6 +204,7 @@ def processor_of(
     model: Model,
     config: DetectorConfig,
     *,
+    rules: Rules | None = None,
     challenger: Challenger | None = None,
     watched: Watched | None = None,
     explains: bool = True,
@@ -211,6 +216,7 @@ def processor_of(
     Args:
         model: scores.
         config: all settings.
+        rules: are asked beside it; compiled for its encoding.
         challenger: scores the same windows in shadow.
         watched: what traffic is held against for drift; nothing is counted without.
         explains: whether alerts are given their explanations.
@@ -221,19 +227,22 @@ def processor_of(
     pipeline = Pipeline(
         encoding=model.encoding,
         score=memo.of,
-        policy=config.policy(model.threshold, model.reference, model.challenge_threshold),
+        policy=config.policy(
+            model.threshold, model.reference, model.challenge_threshold, rules.blocking if rules else ()
+        ),
         limits=config.session_limits,
         evidence=model.evidence,
         explain=partial(with_reasons, encoding=model.encoding, score=memo, evidence=model.evidence)
         if explains
         else None,
         challenger=challenger,
+        rules=rules.of if rules else None,
         watched=watched,
         isolates=config.on_processing_failure == DEAD_LETTER,
         now_ms=now_ms,
         timed=timed,
     )
-    return Processor(pipeline, config.event_limits)
+    return Processor(pipeline, config.event_limits, rules)
 
 
 def needless(model: Model, config: DetectorConfig) -> list[str]:

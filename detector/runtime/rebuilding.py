@@ -20,9 +20,10 @@ from detector.client.reading import log_reader, read
 from detector.contract.alerts import Alert, Decision, decode_alert
 from detector.contract.dead_letters import NoDeadLetterError, Reason, read_dead_letter
 from detector.core.alerted import key_of, model_of
-from detector.core.decision import Policy
+from detector.core.decision import Policy, wanted_by
 from detector.core.partition import Partition
 from detector.core.pipeline import Pipeline
+from detector.core.ruling import UNRULED, acting
 from detector.core.staging import Candidate
 from detector.runtime.config import DetectorConfig
 from detector.runtime.epochs import epochs_of_group, spans
@@ -177,6 +178,7 @@ def _silent(processor: Processor, published: _Published) -> Processor:
             ),
             explain=None,
             challenger=None,
+            rules=None,
         ),
     )
 
@@ -195,17 +197,13 @@ def _verdicts(
 
     Where the alerts don't tell, the pipeline of now decides instead.
     """
-    policy = pipeline.policy
-    decided = {}
-    for one, score in zip(candidates, scores, strict=True):
-        if not published.is_unsure(one):
-            continue
-        if score >= policy.threshold:
-            decided[one.offset] = Decision.BLOCK
-        elif policy.challenge_threshold is not None and score >= policy.challenge_threshold:
-            decided[one.offset] = Decision.CHALLENGE
-        elif policy.review_threshold is not None and score >= policy.review_threshold:
-            decided[one.offset] = Decision.REVIEW
+    unsure = [each for each in zip(candidates, scores, strict=True) if published.is_unsure(each[0])]
+    rules = acting(pipeline.rules(*zip(*unsure, strict=True)) if pipeline.rules and unsure else UNRULED)
+    decided = {
+        one.offset: wanted.decision
+        for one, score in unsure
+        if (wanted := wanted_by(score, pipeline.policy, rules.get(one.offset)))
+    }
 
     def decision(candidate: Candidate) -> Decision | None:
         known = published.offsets.get(candidate.offset) or decided.get(candidate.offset)

@@ -23,6 +23,7 @@ from detector.core.breaker import told_of_opening
 from detector.core.partition import Partition
 from detector.core.shadowing import Challenger
 from detector.model.artifact import Model
+from detector.model.rules import Rules
 from detector.runtime.config import DetectorConfig
 from detector.runtime.epochs import epoch_of
 from detector.runtime.health import Heartbeat
@@ -72,9 +73,11 @@ class Detector:
         model: scores and names itself on the alerts.
         metrics: counted into after each commit.
         challenger: scores the same windows in shadow; it reads the same steps.
+        rules: are asked beside the model.
         heartbeat: beaten whenever a turn of the loop succeeds, and while a partition is restored.
         fresh_model: asked in each turn, before its batch, for the model to go on with; None keeps the one in service.
             It reads the same steps.
+        fresh_rules: likewise, for the rules.
         pseudonym: of an id, for the log.
         now_ms: wall clock, for `detected_at_ms` and latencies only. No decision depends on it.
     """
@@ -89,11 +92,13 @@ class Detector:
         challenger: Challenger | None = None,
         pseudonym: Callable[[str], str] = lambda _: "…",
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        rules: Rules | None = None,
+        fresh_rules: Callable[[], Rules | None] = lambda: None,
     ) -> None:
         self._config = config
         self._metrics = metrics
         self._heartbeat = heartbeat
-        self._fresh_model = fresh_model
+        self._fresh_model, self._fresh_rules = fresh_model, fresh_rules
         self._pseudonym = pseudonym
         self._now_ms = now_ms
         self._held: dict[TopicPartition, _Held] = {}
@@ -104,15 +109,16 @@ class Detector:
         self._lag = LagMeter(EndsOfBrokers(config.bootstrap_servers, config.group), metrics.lags)
         self._stop = threading.Event()
         self._challenger = challenger
-        self._use(model)
+        self._use(model, rules)
 
-    def _use(self, model: Model) -> None:
-        """Let a model decide from here on."""
-        self._model = model
+    def _use(self, model: Model, rules: Rules | None) -> None:
+        """Let a model decide from here on, and rules beside it."""
+        self._model, self._rules = model, rules
         self._processor = self._processor_of(model)
         for wrong in needless(model, self._config):
             _LOG.warning(wrong)
         self._metrics.drift.watch(model.watched, self._config.drift_window_ms)
+        self._metrics.rules(rules.rules if rules else ())
         self._metrics.model.info(msgspec.structs.asdict(model.reference))
         for field in model.encoding.signals.fields:
             self._metrics.absent_fields.labels(field)  # at 0 from the start
@@ -121,6 +127,7 @@ class Detector:
         return processor_of(
             model,
             self._config,
+            rules=self._rules,
             challenger=self._challenger,
             watched=model.watched,
             now_ms=self._now_ms,
@@ -178,8 +185,9 @@ class Detector:
             records = link.membership.poll()
         with timed("settle"):
             records = self._settle(link, records)
-        if (fresh := self._fresh_model()) is not None:
-            self._use(fresh)
+        fresh, fresh_rules = self._fresh_model(), self._fresh_rules()
+        if fresh is not None or fresh_rules is not None:
+            self._use(fresh or self._model, fresh_rules or self._rules)
         if not records:
             return False
         for source, read in records.items():
@@ -264,7 +272,8 @@ class Detector:
         begun = [one.source for one in processed if self._held[one.source].processor is not self._processor]
         for source in begun:
             served = config.served_with(self._model.idle_timeout_ms)
-            epoch = epoch_of(source, self._held[source].partition.next_offset, policy, served)
+            begins = self._held[source].partition.next_offset
+            epoch = epoch_of(source, begins, policy, served, self._rules)
             records.append(epoch_record(epoch, config))
         written = []
         for one in processed:

@@ -77,7 +77,7 @@ def specifications(config: DetectorConfig) -> list[TopicSpecification]:
         *topic_specifications(config.input_topic, config.alerts_topic, config.partitions),
         state,
         models,
-        *([shadow] if config.shadow_model else []),
+        *([shadow] if config.uses_shadow_topic else []),
     ]
 
 
@@ -124,7 +124,7 @@ def _expectations(config: DetectorConfig) -> list[_Expectation]:
         return lambda value: value == wanted, wanted
 
     events, letters, state = config.input_topic, config.dead_letter_topic, config.state_topic
-    alerts = [config.alerts_topic, *([config.shadow_topic] if config.shadow_model else [])]
+    alerts = [config.alerts_topic, *([config.shadow_topic] if config.uses_shadow_topic else [])]
     policy, forever = (_POLICY, *exactly("delete")), exactly("-1")
     lost = "since live sessions lie there and nowhere else"
     return [

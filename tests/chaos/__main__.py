@@ -92,6 +92,7 @@ def describe(report: Report) -> str:
         f"{report.events:,} events, {report.alerts:,} alerts, {report.dead_letters:,} dead letters; "
         f"lost {report.lost}, doubled {report.doubled}, wrong {report.wrong}, disordered {report.disordered}, "
         f"dead letters off {report.dead_letters_off}, states off {report.states_off}; {report.models} models, "
+        f"{report.by_rules:,} alerts by rules, "
         f"{report.shadow_alerts:,} shadow alerts, off {report.shadows_off}; "
         f"unaccounted {report.unaccounted}; exit codes {dict(report.endings)}; {report.failed} failed on by a model, "
         f"{report.refused} refused by a topic, {report.rebuilds} partitions rebuilt, {report.refusals.total()} workers "

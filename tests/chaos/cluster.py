@@ -20,7 +20,7 @@ from broker import EmbeddedBroker
 from detector.model.at_hand import ModelsAtHand
 from detector.runtime.config import DetectorConfig
 from detector.runtime.topics import ensure_topics
-from tests.chaos.models import base_file, failing_model_file, model_files
+from tests.chaos.models import RULES, base_file, failing_model_file, model_files
 from tests.chaos.nodes import SIDES, Nodes
 from tests.chaos.proxy import Proxy
 from tests.chaos.versions import unpack_old_version
@@ -159,6 +159,7 @@ class Cluster:
         partitions: how many the input has.
         start_ms: when event time begins.
         model_path: of the model in service.
+        rules_path: of the rules beside it; old versions know none.
         challenger_path: of the one in shadow, which the others are made from.
         endings: exit codes of the workers that ended.
         failures: the last line of each worker that failed.
@@ -176,6 +177,8 @@ class Cluster:
         self.folder = folder
         self.challenger_path = folder / "challenger.onnx"
         self.challenger_path.write_bytes(base_file(signals=signals))
+        self.rules_path = folder / "rules.toml"
+        self.put_rules(0)
         self._nodes = Nodes(folder, brokers)
         self.nodes = self._nodes.all
         self.config = DetectorConfig(
@@ -260,6 +263,8 @@ class Cluster:
         flags[flags.index("--bootstrap-servers") + 1] = self._nodes.proxied_servers(number % SIDES)
         log = self.folder / f"worker-{number}.log"
         flags += ["--no-create-topics", "--model", str(self.model_path), *arguments]
+        if code is None:
+            flags += ["--rules", str(self.rules_path)]
         worker = Worker(number, flags, log, fault, self.nodes[0].broker, code)
         self.workers.append(worker)
         return worker
@@ -267,6 +272,14 @@ class Cluster:
     def put_model(self, number: int) -> None:
         """Put one of the models in the place of the one in service, as an operator would."""
         put(self.model_path, self._models[number])
+
+    def put_rules(self, number: int) -> None:
+        """Put one of the rules files in the place of the one in service."""
+        put(self.rules_path, RULES[number])
+
+    def put_refused_rules(self) -> None:
+        """Put rules there that fit no model; no worker may be started until others are back."""
+        put(self.rules_path, RULES[-1].replace(b"amount", b"sum"))
 
     def put_damaged_model(self) -> None:
         """Put a file there that is none; no worker may be started until a model is back."""

@@ -15,7 +15,7 @@ from tests.chaos.cluster import (
     until,
 )
 from tests.chaos.launcher import DEADLY
-from tests.chaos.models import VERSIONS
+from tests.chaos.models import RULES, VERSIONS
 from tests.chaos.nodes import Node
 from tests.chaos.operators import (
     change_model_for_a_failing_one,
@@ -211,6 +211,15 @@ def change_model(cluster: Cluster, rng: random.Random) -> None:
     time.sleep(rng.uniform(0, 1))
 
 
+def change_rules(cluster: Cluster, rng: random.Random) -> None:
+    """Other rules are put in service under load, now and then after a file that fits no model; workers reload."""
+    if rng.random() < 0.3:
+        cluster.put_refused_rules()
+        time.sleep(0.5)
+    cluster.put_rules(rng.randrange(len(RULES)))
+    time.sleep(rng.uniform(0, 1))
+
+
 ROLLING_UPGRADE = "rolling upgrade"
 """The first fault of a run, if it is one: its first workers are of the old version."""
 OLD_WORKER = "old worker joins"
@@ -233,6 +242,7 @@ FAULTS: Mapping[str, tuple[float, Fault]] = {
     "disk full": (1.5, fill_disk),
     "partition added": (0.5, add_partition),
     "model changed": (5, change_model),
+    "rules changed": (4, change_rules),
     "model fails": (3, change_model_for_a_failing_one),
     "poison batch": (4, poison_batches),
     "wild clocks": (4, wild_clocks),

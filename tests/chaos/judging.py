@@ -15,9 +15,11 @@ from detector.core.partition import Partition
 from detector.core.session import (
     CARRIED_BYTES,
     HEAD_BYTES,
+    RULE_SHADOWED,
     SHADOW_CARRIED,
     SHADOWED,
     head,
+    pack,
     session_key,
     touched_ms,
 )
@@ -52,6 +54,7 @@ class Report:
         disordered: sessions whose alerts lie in another order than the oracle's.
         dead_letters_off: dead letters lost, doubled or wrong.
         models: how many decided.
+        by_rules: alerts that rules asked for.
         shadow_alerts: of the challenger, on the shadow topic.
         shadows_off: of them lost, doubled or wrong.
         states_off: partitions whose state log leads to other sessions than the oracle's.
@@ -77,6 +80,7 @@ class Report:
     disordered: int = 0
     dead_letters_off: int = 0
     models: int = 0
+    by_rules: int = 0
     shadow_alerts: int = 0
     shadows_off: int = 0
     states_off: int = 0
@@ -113,6 +117,7 @@ def judge(cluster: Cluster, report: Report) -> None:
     ends, committed = cluster.ends(), cluster.committed()
     report.events, report.alerts, report.dead_letters = sum(ends.values()), len(found), len(letters)
     report.unaccounted = sum(abs(end - committed[source]) for source, end in ends.items())
+    report.by_rules = sum(alert.rule is not msgspec.UNSET for alert in found)
     report.models = len({alert.model.sha256 for alert in found})
     _judge_alerts(found, expected, notes, report)
     shadows = alerts_of(config, config.shadow_topic)
@@ -217,11 +222,11 @@ def _states_off(cluster: Cluster, model: Model, expected: Expected) -> int:
 
 
 def _without_challenger(packed: bytes) -> bytes:
-    """Return a packed session without what a challenger left in it."""
-    *_, hashes_at, flags = head(packed)
+    """Return a packed session without what a challenger, or a rule in shadow, left in it."""
+    last_ms, touched, actions, _, hashes_at, flags = head(packed)
     end = hashes_at - CARRIED_BYTES if flags & SHADOW_CARRIED else hashes_at
-    flagged = packed[: HEAD_BYTES - 1] + bytes([flags & ~(SHADOWED | SHADOW_CARRIED)])
-    return flagged + packed[HEAD_BYTES:end] + packed[hashes_at:]
+    bare = pack(last_ms, touched, actions, flags & ~(SHADOWED | RULE_SHADOWED | SHADOW_CARRIED), b"", b"")
+    return bare + packed[HEAD_BYTES:end] + packed[hashes_at:]
 
 
 def _within(source: TopicPartition, offset: int, stretches: Sequence[Stretch]) -> bool:

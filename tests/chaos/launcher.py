@@ -164,13 +164,13 @@ def _no_state(nth: int) -> None:
 
 
 def _silent_model(_: int) -> None:
-    """Broken: no model but the first is announced with the first batch that it decides."""
+    """Broken: no model or rules but the first are announced with the first batch that they decide."""
     original, calls = Detector._use, 0
 
-    def changed(self: Detector, model: Any) -> None:
+    def changed(self: Detector, model: Any, rules: Any) -> None:
         nonlocal calls
         calls += 1
-        original(self, model)
+        original(self, model, rules)
         if calls > 1:
             for held in self._held.values():
                 held.processor = self._processor

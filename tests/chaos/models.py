@@ -25,6 +25,47 @@ _THRESHOLDS: Mapping[bool, Mapping[str, float]] = {
     True: {"1": 0.8, "2": 0.85, "3": 0.75},
 }
 """Theirs, without signals and with."""
+RULES: Final = (
+    b"",
+    b"""
+[[rule]]
+name = "tried"
+when = 'action == "TRANSFER_SMALL" && gap < duration("20s")'
+then = "CHALLENGE"
+""",
+    b"""
+[[rule]]
+name = "tried"
+when = 'action == "TRANSFER_SMALL" && gap < duration("20s")'
+then = "CHALLENGE"
+shadow = false
+
+[[rule]]
+name = "large"
+when = 'amount > 5000.0 && action_number > 2 && action != "LOGOUT"'
+then = "REVIEW"
+shadow = false
+""",
+    b"""
+[[rule]]
+name = "password"
+when = 'action == "CHANGE_PASSWORD" || (amount > 10000.0 && score > 0.3)'
+then = "BLOCK"
+shadow = false
+
+[[rule]]
+name = "allowed"
+when = 'action == "VIEW_BALANCE" && gap > duration("60s")'
+then = "ALLOW"
+shadow = false
+
+[[rule]]
+name = "large"
+when = 'amount > 5000.0'
+then = "BLOCK"
+""",
+)
+"""Rules files that a run puts into service: none, one in shadow, and some that act."""
 POISON = Action.CHANGE_PASSWORD.value
 """The action that makes the failing model fail."""
 

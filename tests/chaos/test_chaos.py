@@ -17,6 +17,7 @@ from tests.chaos.traffic import Publisher, traffic
 
 SHORT_RUN = [
     "rolling upgrade",
+    "rules changed",
     "kill worker in-commit",
     "zombies in a rebalance",
     "network cut",
@@ -25,6 +26,7 @@ SHORT_RUN = [
     "kill worker in-snapshot",
     "transaction timeout",
     "model changed",
+    "rules changed",
     "partition added",
     "workers join or leave",
     "poison batch",

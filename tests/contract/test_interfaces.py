@@ -154,7 +154,7 @@ def test_a_new_decision_breaks_nobody() -> None:
     name = "session-alert.v1.schema.json"
     today = schema(SCHEMAS[name])
     assert breaks(today, released(name)) == [
-        "$.cause: values ['step_up_failed'] are refused",
+        "$.cause: values ['rule', 'step_up_failed'] are refused",
         "$.decision: values ['CHALLENGE'] are refused",
     ]
     assert broken(name, today) == []

@@ -24,6 +24,7 @@ from detector.contract.alerts import Alert, decode_alert
 from detector.contract.dead_letters import DeadLetter
 from detector.contract.topics import MAX_RECORD_BYTES
 from detector.model.artifact import load_model, resolve_model_path
+from detector.rules import rules_of
 from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import Processed, processor_of
 from detector.runtime.replaying import batches_of_topic, replay
@@ -198,12 +199,13 @@ class Stack:
 
     def replayed(self, models: Path, out: Path) -> Result:
         """Run `replay --models` over the input topic; the models that decided are in a folder."""
-        flags = flags_of(replace(self.config, model=""))
+        flags = flags_of(replace(self.config, model="", rules=""))
         return CliRunner().invoke(main, ["replay", *flags, "--models", str(models), "--out", str(out)])
 
     def expected(self) -> tuple[list[Alert], list[DeadLetter]]:
         """Return what the oracle makes of the input topic."""
-        processor = processor_of(load_model(resolve_model_path(self.config.model)), self.config)
+        model = load_model(resolve_model_path(self.config.model))
+        processor = processor_of(model, self.config, rules=rules_of(self.config.rules, model))
         made = list(replay(batches_of_topic(self.config), processor))
         return alerts_in(made), [letter for one in made for letter in one.letters]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from detector.model.artifact import load_model
-from detector.runtime.model_watch import LOADED, REFUSED, ModelWatch
+from detector.runtime.reloading import LOADED, REFUSED, ModelWatch
 from tests.model.models import random_file
 from tests.runtime.stack import wait_for
 
