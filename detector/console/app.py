@@ -54,8 +54,7 @@ def create_app(config: ConsoleConfig) -> ASGIApp:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.to_thread(feed.close)
+            await asyncio.gather(asyncio.to_thread(feed.close), *tasks, return_exceptions=True)
 
     routes = [
         Route("/", _page),

@@ -11,7 +11,7 @@ from selenium.webdriver.common.by import By
 
 from broker import Broker
 from detector.contract.alerts import Cause, Decision
-from detector.core.drift import GAPS, REACHED, Reference, Tally, Watched
+from detector.core.drift import GAPS, REACHED, UNKNOWN, Reference, Tally, Watched
 from detector.model.artifact import load_model, packaged_model_path
 from detector.runtime.health import HealthServer, Heartbeat
 from detector.runtime.metrics import DetectorMetrics
@@ -49,8 +49,11 @@ def ill_worker() -> Iterator[str]:
     metrics.breaker_open.labels("1").set(1)
     metrics.model.info({"name": "example", "version": "7", "sha256": "ab" * 32})
     metrics.shadow_model.info({"name": "next", "version": "8", "sha256": "cd" * 32})
-    metrics.drift.watch(Watched(Reference({GAPS: (0.5, 0.5), REACHED: (0.9, 0.1)}, ()), 0.5), 86_400_000)
-    drift(metrics, {GAPS: (20_000, 0), REACHED: (20_000, 0)})
+    metrics.drift.watch(
+        Watched(Reference({GAPS: (0.5, 0.5), UNKNOWN: (0.99, 0.01), REACHED: (0.9, 0.1)}, ()), 0.5),
+        86_400_000,
+    )
+    drift(metrics, {GAPS: (20_000, 0), UNKNOWN: (0, 20_000), REACHED: (20_000, 0)})
     health = HealthServer("127.0.0.1", 0, metrics.registry, Heartbeat(), PATIENCE_S)
     yield f"http://127.0.0.1:{health.port}/metrics"
     health.close()

@@ -36,11 +36,13 @@ def test_the_page_tells_that_its_broker_is_away(browser: Chrome, tmp_path: Path)
             wait_for(shows(browser, "before"), "the first alert")
             broker.stop()
             wait_for(lambda: "Kafka unreachable since" in text(browser, "#link"), "the page to say so")
+            wait_for(lambda: "be read since" in text(browser, "#judging"), "the page to say so")
             broker.start()
             publish(servers, topic, [alert("after")], "after")
             wait_for(shows(browser, "before", "after"), "the alert after")
             wait_for(lambda: text(browser, "#link") == "Live", "a live page")
             assert sorted(shown(browser)) == ["after", "before"]
+            wait_for(lambda: text(browser, "#judging") == "", "the verdicts to be read again")
         wait_for(lambda: "Console unreachable" in text(browser, "#link"), "the page to say so")
         browser.get("about:blank")
     complaints(browser)  # of the connection that was refused at the end
