@@ -58,7 +58,18 @@ def test_prometheus_sees_a_bad_model_and_its_end(
     bad, good = model.read_bytes(), packaged_model_path("seed").read_bytes()
     data.mkdir()
     stack = Stack(kafka.bootstrap_servers, unique_name("monitored"), tmp_path, partitions=1, metrics_port=0)
-    arguments = ("--model", str(model), "--model-watch-ms", "100", "--shadow-model", "seed")
+    tried = tmp_path / "rules.toml"
+    tried.write_text("[[rule]]\nname = 'on trial'\nwhen = 'score > 0.5'\nthen = 'REVIEW'\n")
+    arguments = (
+        "--model",
+        str(model),
+        "--model-watch-ms",
+        "100",
+        "--shadow-model",
+        "seed",
+        "--rules",
+        str(tried),
+    )
     relaying = relay(stack.config, tmp_path / "relay.log", "--metrics-port", "0")
     with (
         closing(relaying),
