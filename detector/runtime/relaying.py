@@ -19,7 +19,7 @@ from kafka.errors import KafkaError, RetriableError, SaslAuthenticationFailedErr
 
 from detector.connection import access_explained, client_options
 from detector.contract.dead_letters import DeadLetter, Reason
-from detector.contract.topics import verdicts_specifications
+from detector.contract.topics import MAX_SMALL_BYTES, verdicts_specifications
 from detector.contract.verdicts import encode_verdict
 from detector.runtime.config import DetectorConfig
 from detector.runtime.decoding import decode_verdict_record
@@ -73,6 +73,8 @@ class VerdictRelay:
             verdicts_topic=config.input_topic,
             group=relay_group(config),
             batch_max_events=_VERDICTS_A_TRANSACTION,
+            # With its key a dead letter is no larger than its topic takes, which is made for verdicts and not for events.
+            max_dead_letter_bytes=MAX_SMALL_BYTES - config.max_event_bytes,
         )
         self._metrics, self._heartbeat = metrics, heartbeat
         self._lag = LagMeter(EndsOfBrokers(config.bootstrap_servers, self._config.group), metrics.lags)
