@@ -123,7 +123,9 @@ class VerdictRelay:
             for record in read:
                 decoded = decode_verdict_record(record, self._config.event_limits)
                 if isinstance(decoded, DeadLetter):
-                    _LOG.warning("%s[%d] at offset %d: %s", *source, record.offset, decoded.detail)
+                    _LOG.warning(  # the detail may hold ids
+                        "%s[%d] at offset %d is no verdict: %s", *source, record.offset, decoded.reason.value
+                    )
                     outputs.append(dead_letter_record(decoded, self._config, source))
                     refused[decoded.reason] += 1
                 else:

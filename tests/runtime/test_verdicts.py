@@ -139,8 +139,8 @@ def test_no_record_of_the_verdicts_topic_ends_the_relay(make_stack: MakeStack, t
     producer = KafkaProducer(
         bootstrap_servers=config.bootstrap_servers, compression_type="gzip", max_request_size=2**23
     )
-    headers = [("trace", bytes(400_000))]
-    for value, read in ((bytes(3_000_000), []), (bytes(1_000_000), headers), (b"", headers * 3)):
+    headers, telling = [("trace", bytes(400_000))], encode_verdict(good).replace(b"FRAUD", b"account-1")
+    for value, read in ((bytes(3_000_000), []), (bytes(1_000_000), headers), (telling, headers * 3)):
         producer.send(config.verdicts_topic, key=bytes(200_000), value=value, headers=read).get(PATIENCE_S)
     producer.send(config.verdicts_topic, key=b"a", value=encode_verdict(good)).get(PATIENCE_S)
     producer.close()
@@ -152,6 +152,7 @@ def test_no_record_of_the_verdicts_topic_ends_the_relay(make_stack: MakeStack, t
         running.kill()
     reasons = Counter(headers_of(one)["dlq-reason"] for one in stack.read(f"{config.verdicts_topic}.dlq"))
     assert reasons == {"too_large": 2, "malformed": 1}
+    assert "account-1" not in (tmp_path / "relay.log").read_text()
 
 
 def test_a_verdict_of_the_future_is_a_dead_letter() -> None:
