@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -204,7 +203,7 @@ def _history(path: Path, encoding: Encoding) -> list[Entry]:
     try:
         with opened(path) as lines:
             return list(_entries(lines, encoding))
-    except (OSError, EOFError, zlib.error) as error:
+    except OSError as error:
         raise click.UsageError(f"--history, {path} can't be read: {error}") from error
 
 

@@ -1,7 +1,9 @@
 """Reading a part of a log: partitions from an offset up to an offset, and no further; or a file."""
 
 import gzip
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,26 @@ Span = tuple[int, int | None]
 """From an offset up to an offset; up to the high watermark as of the first answer without one."""
 
 
-def opened(path: Path) -> BufferedReader | gzip.GzipFile:
-    """Open a log in a file, compressed by the suffix .gz.
+class DamagedFileError(OSError):
+    """A compressed file is none, damaged or cut off."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BufferedReader | gzip.GzipFile]:
+    """Open a log in a file, compressed by the suffix .gz, for the block.
 
     Raises:
         OSError: the file can't be read.
+        DamagedFileError: likewise, since it is damaged; in the block, where that is come upon.
     """
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            yield file
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise DamagedFileError(
+            f"{path}: the gzip data is damaged or cut off ({error}): fetch the file again, or name it without .gz if it is "
+            "not compressed"
+        ) from error
 
 
 def log_reader(bootstrap_servers: str, **settings: Any) -> Consumer:

@@ -1,5 +1,6 @@
 """The detector's commands, as a user types them."""
 
+import gzip
 import json
 import os
 import signal
@@ -24,6 +25,9 @@ from tests.conftest import CreateTopic, UniqueName
 from tests.model.models import changed_file
 
 PATIENCE_S = 60
+EVENT = (
+    b'{"event_id":"e","session_id":"s","account_id":"a","action":"LOGIN","occurred_at_ms":1790000000000}\n'
+)
 
 
 def detector(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -255,3 +259,27 @@ def test_a_replay_by_the_models_of_then_takes_no_model(tmp_path: Path) -> None:
     )
     assert told.exit_code == 2
     assert "--model decides nothing beside --models" in told.output
+
+
+def test_a_replay_does_not_write_into_what_it_reads(tmp_path: Path) -> None:
+    """The file to replay stays as it is, under whatever name it is to be written."""
+    log, link = tmp_path / "events.jsonl", tmp_path / "link.jsonl"
+    log.write_bytes(EVENT)
+    link.symlink_to(log)
+    for out in (log, link):
+        told = CliRunner().invoke(main, ["replay", "--file", str(log), "--out", str(out)])
+        assert told.exit_code == 2
+        assert "--out is the file that is replayed" in told.output
+    assert log.read_bytes() == EVENT
+
+
+def test_a_replay_that_stops_leaves_what_was_there(tmp_path: Path) -> None:
+    """Half of the alerts would pass for all of them: the file is written whole or not at all."""
+    log, out = tmp_path / "events.jsonl.gz", tmp_path / "alerts.jsonl"
+    log.write_bytes(gzip.compress(EVENT * 1_000)[:60])
+    out.write_bytes(b"before\n")
+    told = CliRunner().invoke(main, ["replay", "--file", str(log), "--out", str(out)])
+    assert told.exit_code == 1
+    assert "Error: " in told.output
+    assert out.read_bytes() == b"before\n"
+    assert set(tmp_path.iterdir()) == {log, out}

@@ -4,9 +4,7 @@ A table is made piece by piece, of as few bytes an event as will do, so that wha
 read all the same.
 """
 
-import gzip
 import itertools
-import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -17,7 +15,7 @@ import numpy as np
 import polars as pl
 from polars import selectors
 
-from detector.client.reading import opened
+from detector.client.reading import DamagedFileError, opened
 from trainer.data.converting import SHOWN_VALUES, Bad, compacted
 from trainer.data.description import FIELDS, USUAL_NAMES, Description, require, resolve, unread
 from trainer.data.fields import columns_of, of_frame, of_lines, texts_of
@@ -241,11 +239,8 @@ def lines_of(path: Path) -> Iterator[bytes]:
             while line := file.readline(MAX_LINE_BYTES):
                 number += 1
                 yield line if number > 1 else line.removeprefix(_BOM)
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise DataError(
-            f"{path}, after line {number}: the gzip data is damaged or cut off ({error}): fetch the file again, or "
-            "name it without .gz if it is not compressed"
-        ) from error
+    except DamagedFileError as error:
+        raise DataError(f"after line {number} of {error}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): expected a file of JSON lines") from error
 
