@@ -308,7 +308,9 @@ class Detector:
         was_open = partition.breaker.is_open
         partition.apply(processed.outcome.delta)
         if trips:
-            _LOG.error("%s[%d]: %s", *source, told_of_opening(partition.breaker, self._model.reference))
+            ruled = bool(self._rules and self._rules.blocking)
+            told = told_of_opening(partition.breaker, self._model.reference, ruled=ruled)
+            _LOG.error("%s[%d]: %s", *source, told)
         if (was_open or trips) and not partition.breaker.is_open:
             ended = utc(partition.stream_time_ms)
             _LOG.warning(
