@@ -96,6 +96,12 @@ class Rules:
         """Conditions that block: what the circuit breaker takes for a change of who is blocked."""
         return [one.when for one in self.rules if one.then is Then.BLOCK and not one.shadow]
 
+    @property
+    def told(self) -> str:
+        """What the log calls them."""
+        acting = sum(not rule.shadow for rule in self.rules)
+        return f"rules file of {len(self.rules)}, {acting} of them acting ({self.sha256[:12]}…)"
+
     def of(self, candidates: Sequence[Candidate], scores: Sequence[float]) -> Ruled:
         """Return which rules hold at scored events."""
         by_action, ruled = self._by_action, dict[int, tuple[Rule, ...]]()
