@@ -9,9 +9,51 @@ from detector.core.encoding import ACTION_BYTES
 from detector.core.ruling import Rule
 from detector.model.variables import ACTION, EXACT, PROBES, Variable
 
-MAX_REMEMBERED: Final = 4_096
+MAX_REMEMBERED: Final = 65_536
+"""So much is remembered, some 60 MB: of signals' codes, and of actions that no model knows, there may be any number."""
+_MAX_TOGETHER: Final = 256
+_ASKS_EACH: Final = "true"
 Compiled = tuple[Rule, Any, list[Variable]]
 """A rule, its program, and the variables that it may ask for."""
+
+
+def ask(program: Any, activation: Any) -> Any:
+    """Return what a condition comes to; of what can't be told the reason, as where it loops for longer than CEL allows."""
+    try:
+        return program.eval(activation).value()
+    except RuntimeError as error:
+        return str(error)
+
+
+class Asker:
+    """What rules of one file have in common, whatever the action.
+
+    Args:
+        environment: of their programs.
+        step_bytes: of the model's steps.
+
+    Attributes:
+        remembered: how much is, of all actions.
+    """
+
+    def __init__(self, environment: Any, step_bytes: int) -> None:
+        self.environment, self.step_bytes, self.remembered = environment, step_bytes, 0
+        self._together: dict[tuple[str, ...], Any] = {}
+
+    def together(self, rules: Sequence[Rule]) -> Any:
+        """Return a program that is false if none of these holds: a call costs more than what it computes."""
+        key = tuple(one.reference.name for one in rules)
+        if key not in self._together:
+            if len(self._together) >= _MAX_TOGETHER:
+                return self.environment.compile(_ASKS_EACH)
+            self._together[key] = self._compiled(rules)
+        return self._together[key]
+
+    def _compiled(self, rules: Sequence[Rule]) -> Any:
+        try:
+            return self.environment.compile(" || ".join(f"({one.when}\n)" for one in rules))
+        except RuntimeError:  # each is as deep as may be, and all of them deeper
+            return self.environment.compile(_ASKS_EACH)
 
 
 class Asked:
@@ -20,13 +62,12 @@ class Asked:
     Args:
         compiled: the rule, its program, and the variables that it may ask for.
         action: of the events.
-        environment: of the program.
-        step_bytes: of the model's steps.
+        asker: of its file.
     """
 
-    def __init__(self, compiled: Compiled, action: str, environment: Any, step_bytes: int) -> None:
+    def __init__(self, compiled: Compiled, action: str, asker: Asker) -> None:
         self.rule, self.program, names = compiled
-        self._action, self._environment = action, environment
+        self._action, self._asker, step_bytes = action, asker, asker.step_bytes
         self._names = [one for one in names if one.signal is not None]
         self.exact = tuple(one.name for one in names if one.name in EXACT)
         self.places = [
@@ -39,6 +80,7 @@ class Asked:
         key = bytes([steps[place] for place in self.places]), lacked
         if (answer := self._answers.get(key)) is None:
             answer = self._answers[key] = self._find(*key)
+            self._asker.remembered += 1
         return answer
 
     def _find(self, codes: bytes, lacked: frozenset[str]) -> bool | dict[str, Any]:
@@ -60,7 +102,7 @@ class Asked:
         return answer if isinstance(answer, bool) else known if self.exact else False
 
     def _ask(self, known: dict[str, Any]) -> Any:
-        return self.program.eval(self._environment.Activation(known)).value()
+        return ask(self.program, self._asker.environment.Activation(known))
 
 
 class Case(NamedTuple):
@@ -82,34 +124,28 @@ class Case(NamedTuple):
 class Cases:
     """Those of an action, by the codes of all signals that its rules ask for and by what an event lacks."""
 
-    def __init__(self, asked: Sequence[Asked], environment: Any) -> None:
-        self.asked, self._environment = asked, environment
+    def __init__(self, asked: Sequence[Asked], asker: Asker) -> None:
+        self.asked, self._asker = asked, asker
         places = sorted({place for one in asked for place in one.places})
         self._codes: Callable[[bytes], Any] = itemgetter(*places) if places else lambda _: ()
         self._known: dict[Any, Case] = {}
-        self._either: dict[tuple[int, ...], Any] = {}
+        asker.remembered += 1 + len(asked)
 
     def of(self, steps: bytes, lacked: frozenset[str]) -> Case:
         """Return that of an event."""
         key = self._codes(steps), lacked
         case = self._known.get(key)
         if case is None:
-            if len(self._known) >= MAX_REMEMBERED:
-                self._known.clear()
             case = self._known[key] = self._find(steps, lacked)
+            self._asker.remembered += 1
         return case
 
     def _find(self, steps: bytes, lacked: frozenset[str]) -> Case:
         answers = [(one, answer) for one in self.asked if (answer := one.answer(steps, lacked)) is not False]
         held = tuple(one.rule for one, answer in answers if answer is True)
-        asked = [(at, one, answer) for at, (one, answer) in enumerate(answers) if isinstance(answer, dict)]
+        asked = [(one, answer) for one, answer in answers if isinstance(answer, dict)]
         if not asked:
             return Case(held)
-        known = {name: value for _, _, answer in asked for name, value in answer.items()}
+        known = {name: value for _, answer in asked for name, value in answer.items()}
         left = tuple((one.rule, None if answer is True else one.program) for one, answer in answers)
-        # A call costs more than what it computes: mostly one tells that none of them holds.
-        key = tuple(self.asked.index(one) for _, one, _ in asked)
-        if key not in self._either:
-            conditions = " || ".join(f"({one.rule.when}\n)" for _, one, _ in asked)
-            self._either[key] = self._environment.compile(conditions)
-        return Case(held, left, known, self._either[key])
+        return Case(held, left, known, self._asker.together([one.rule for one, _ in asked]))

@@ -22,7 +22,7 @@ from detector.core.encoding import Encoding
 from detector.core.ruling import Rule, Ruled, Then
 from detector.core.signals import number
 from detector.core.staging import Candidate
-from detector.model.asking import MAX_REMEMBERED, Asked, Cases, Compiled
+from detector.model.asking import MAX_REMEMBERED, Asked, Asker, Cases, Compiled, ask
 from detector.model.variables import (
     ACTION,
     ACTION_NUMBER,
@@ -53,7 +53,7 @@ class RulesRefusedError(ValueError):
 class _Declared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A rule as its file has it."""
 
-    name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
+    name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}\Z")]
     when: Annotated[str, msgspec.Meta(max_length=MAX_CONDITION)]
     then: Then
     shadow: bool = True
@@ -89,7 +89,7 @@ class Rules:
         self._env: Any = _environment(self._variables, where) if declared else None
         self._compiled = [self._compile(one, line) for one, line in declared]
         self.rules = tuple(rule for rule, _, _ in self._compiled)
-        self._by_action: dict[str, Cases] = {}
+        self._forget()
 
     @property
     def blocking(self) -> list[str]:
@@ -102,8 +102,14 @@ class Rules:
         acting = sum(not rule.shadow for rule in self.rules)
         return f"rules file of {len(self.rules)}, {acting} of them acting ({self.sha256[:12]}…)"
 
+    def _forget(self) -> None:
+        self._asker = Asker(self._env, self.encoding.step_bytes)
+        self._by_action: dict[str, Cases] = {}
+
     def of(self, candidates: Sequence[Candidate], scores: Sequence[float]) -> Ruled:
         """Return which rules hold at scored events."""
+        if self._asker.remembered > MAX_REMEMBERED:
+            self._forget()
         by_action, ruled = self._by_action, dict[int, tuple[Rule, ...]]()
         for candidate, score in zip(candidates, scores, strict=True) if self.rules else ():
             if not candidate.is_step:
@@ -116,15 +122,11 @@ class Rules:
         return ruled
 
     def _cases_of(self, action: str) -> Cases:
-        activation, size = self._env.Activation({ACTION: action}), self.encoding.step_bytes
-        if len(self._by_action) >= MAX_REMEMBERED:  # of those that no model knows there may be any number
-            self._by_action.clear()
+        activation = self._env.Activation({ACTION: action})
         asked = [
-            Asked(one, action, self._env, size)
-            for one in self._compiled
-            if one[1].eval(activation).value() is not False
+            Asked(one, action, self._asker) for one in self._compiled if ask(one[1], activation) is not False
         ]
-        cases = self._by_action[action] = Cases(asked, self._env)
+        cases = self._by_action[action] = Cases(asked, self._asker)
         return cases
 
     def _held(self, cases: Cases, candidate: Candidate, score: float) -> tuple[Rule, ...]:
@@ -138,11 +140,9 @@ class Rules:
         if gap_ms is not None:
             exact[GAP] = timedelta(milliseconds=gap_ms)
         activation = self._env.Activation({**exact, **known})
-        if either.eval(activation).value() is False:
+        if ask(either, activation) is False:
             return held
-        return tuple(
-            [rule for rule, program in left if program is None or program.eval(activation).value() is True]
-        )
+        return tuple([rule for rule, program in left if program is None or ask(program, activation) is True])
 
     def _amount(self, candidate: Candidate) -> float | None:
         fields = candidate.fields
@@ -155,7 +155,7 @@ class Rules:
         """Return the rules of the file, each with the line that it begins at."""
         try:
             tables = tomllib.loads(self.text)
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise self._refused(f"{error}: expected TOML") from error
         declared = tables.pop("rule", [])
         if tables or not isinstance(declared, list) or len(declared) > MAX_RULES:
@@ -189,7 +189,7 @@ class Rules:
         names = [each for each in self._variables if words.issuperset(each.name.split("."))]
         for each in names:
             values = dict.fromkeys(value for value in each.values if value is not None)
-            answers = [program.eval(self._env.Activation({each.name: value})).value() for value in values]
+            answers = [ask(program, self._env.Activation({each.name: value})) for value in values]
             if answers and all(answer is False for answer in answers):
                 told = ", ".join(map(as_told, values))
                 raise self._refused(

@@ -19,7 +19,7 @@ from kafka.errors import KafkaError, RetriableError, SaslAuthenticationFailedErr
 
 from detector.connection import access_explained, client_options
 from detector.contract.dead_letters import DeadLetter, Reason
-from detector.contract.topics import verdicts_specifications
+from detector.contract.topics import MAX_SMALL_BYTES, verdicts_specifications
 from detector.contract.verdicts import encode_verdict
 from detector.runtime.config import DetectorConfig
 from detector.runtime.decoding import decode_verdict_record
@@ -73,6 +73,8 @@ class VerdictRelay:
             verdicts_topic=config.input_topic,
             group=relay_group(config),
             batch_max_events=_VERDICTS_A_TRANSACTION,
+            # With its key a dead letter is no larger than its topic takes, which is made for verdicts and not for events.
+            max_dead_letter_bytes=MAX_SMALL_BYTES - config.max_event_bytes,
         )
         self._metrics, self._heartbeat = metrics, heartbeat
         self._lag = LagMeter(EndsOfBrokers(config.bootstrap_servers, self._config.group), metrics.lags)
@@ -121,7 +123,9 @@ class VerdictRelay:
             for record in read:
                 decoded = decode_verdict_record(record, self._config.event_limits)
                 if isinstance(decoded, DeadLetter):
-                    _LOG.warning("%s[%d] at offset %d: %s", *source, record.offset, decoded.detail)
+                    _LOG.warning(  # the detail may hold ids
+                        "%s[%d] at offset %d is no verdict: %s", *source, record.offset, decoded.reason.value
+                    )
                     outputs.append(dead_letter_record(decoded, self._config, source))
                     refused[decoded.reason] += 1
                 else:

@@ -79,9 +79,10 @@ class FileWatch(ABC, Generic[_Kind]):
         self._seen = signature
         try:
             fresh = self._load()
-        except (ModelRefusedError, RulesRefusedError) as error:
+        except Exception as error:  # noqa: BLE001  whatever is wrong with it: the next file is looked at
             self._count(REFUSED)
-            _LOG.error("%s. %s stays in service", error, self._named(self._current))
+            foreseen = isinstance(error, ModelRefusedError | RulesRefusedError)
+            _LOG.error("%s. %s stays in service", error, self._named(self._current), exc_info=not foreseen)
             return
         if fresh.sha256 == self._current.sha256:
             return

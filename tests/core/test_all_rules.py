@@ -92,9 +92,10 @@ def told(outcomes: Sequence[Outcome]) -> tuple[object, ...]:
         sum((outcome.suppressed for outcome in outcomes), Counter()),
         sum((outcome.agreement for outcome in outcomes), Counter()),
         sum((outcome.step_ups for outcome in outcomes), Counter()),
+        sum((outcome.verdicts for outcome in outcomes), Counter()),
         *(
             sum(getattr(one, name) for one in outcomes)
-            for name in ("trips", "listings", "verdicts", "duplicates", "clamped", "unscored")
+            for name in ("trips", "listings", "duplicates", "clamped", "unscored")
         ),
     )
 

@@ -2,6 +2,7 @@
 
 import builtins
 from datetime import timedelta
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from detector.contract.events import SessionEvent
 from detector.core.encoding import Encoding
 from detector.core.signals import ABSENT, FIRST, UNKNOWN, Kind, Signal
 from detector.core.staging import Candidate
-from detector.model.asking import MAX_REMEMBERED
 from detector.model.rules import MAX_BYTES, MAX_RULES, Rules, RulesRefusedError, load_rules
 from detector.model.variables import variables_of
 from tests.core.strategies import ACTIONS, ENCODING, FIELDS, SIGNALLED
@@ -187,19 +187,42 @@ def test_a_step_that_is_none_is_asked_of_no_rule() -> None:
     assert rules_of("true").of([candidate(b"")._replace(is_step=False)], [0.5]) == {}
 
 
-def test_any_number_of_actions_is_remembered_in_bounded_memory() -> None:
-    """Actions that no model knows, under a model with a token for them, fill nothing."""
+def test_any_number_of_actions_and_codes_is_remembered_in_bounded_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Actions that no model knows, under a model with a token for them, fill nothing; nor do signals' codes of one action."""
+    most = 500
+    monkeypatch.setattr("detector.model.rules.MAX_REMEMBERED", most)
     unknown = Encoding(ACTIONS, window=4, unknown_token=True)
     rules = rules_of('action.startsWith("A9")', encoding=unknown)
-    found = rules.of(
-        [
-            candidate(b"", f"A{at}", encoding=unknown)._replace(offset=at)
-            for at in range(MAX_REMEMBERED + 100)
-        ],
-        [0.5] * (MAX_REMEMBERED + 100),
-    )
-    assert len(found) == sum(str(at).startswith("9") for at in range(MAX_REMEMBERED + 100))
-    assert len(rules._by_action) <= MAX_REMEMBERED
+    rules.of([candidate(b"", f"A{at}", encoding=unknown) for at in range(most)], [0.5] * most)
+    found = rules.of([candidate(b"", "A9", encoding=unknown)], [0.5])
+    assert (len(found), len(rules._by_action)) == (1, 1)
+    rules = rules_of("score > 0.5 && events.count > 0 && pace.deviation > 0.0 && amount.magnitude > 0.0")
+    every = product(*(range(1, codes) for codes in SIGNALLED.signals.codes))
+    for _ in range(5):
+        rules.of([candidate(bytes(one)) for one in islice(every, most)], [0.5] * most)
+        assert rules._asker.remembered <= 3 * most
+
+
+LOOPS = "[{0}].exists(a, [{0}].exists(b, [{0}].exists(c, score < 0.0)))".format(", ".join(["1"] * 30))
+DEEPEST = f"score{30 * ' + score'} > 1.0"
+
+
+@pytest.mark.parametrize(
+    ("conditions", "held"),
+    [
+        ((LOOPS, "score > 0.2"), ["1"]),
+        ((f"score > 0.9 || {LOOPS}", f"score > 0.2 || {LOOPS}"), ["1"]),
+        ((LOOPS.replace("score < 0.0", 'action == ""'), "score > 0.2"), ["1"]),
+        ((DEEPEST,) * 5, ["0", "1", "2", "3", "4"]),
+    ],
+    ids=["loops", "what a part of it tells", "loops at once", "as deep as may be"],
+)
+def test_what_can_not_be_told_makes_no_event_fail(conditions: tuple[str, ...], held: list[str]) -> None:
+    """A condition that loops for longer than CEL allows does not hold, and others beside it do; so with the deepest ones."""
+    found = rules_of(*conditions).of([candidate(codes())], [0.5])
+    assert [rule.reference.name for rules in found.values() for rule in rules] == held
 
 
 RULE = """# tonight
@@ -236,6 +259,8 @@ shadow = false
         ("when = 'action", "what = 'action", ["line 2, rule 'first'", "unknown field `what`"]),
         ("# tonight", "[rules]", ["it has rules", "[[rule]]"]),
         ("# tonight", "rule = 3", ["is refused"]),
+        ("# tonight", f"rule = {'[' * 20_000}", ["is refused", "expected TOML"]),
+        ('"first"', '"first\\n"', ["line 2", "$.name"]),
         ("shadow = false", "shadow = no", ["line 14", "expected TOML"]),
         ("# tonight", "[[rule]]\n" * (MAX_RULES + 1), [f"expected up to {MAX_RULES} [[rule]]"]),
         ("# tonight", f"# {MAX_BYTES * 'x'}", ["bytes"]),

@@ -132,3 +132,20 @@ def test_it_looks_by_itself(path: Path) -> None:
     with ModelWatch(path, load_model(path), 0.05) as watch:
         put(path, random_file(1))
         wait_for(lambda: watch.take() is not None, "the new model")
+
+
+def test_a_file_that_fails_in_a_way_nobody_foresaw_ends_no_watch(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a library raises, the file is refused and counted, and the next one is looked at."""
+    counted: Counter[str] = Counter()
+    watch = ModelWatch(path, load_model(path), 3600, lambda outcome: counted.update([outcome]))
+    with monkeypatch.context() as patch:
+        patch.setattr("detector.runtime.reloading.load_model", lambda *_: 1 // 0)
+        put(path, random_file(1))
+        watch.look()
+    assert watch.take() is None
+    put(path, random_file(2))
+    watch.look()
+    assert watch.take() is not None
+    assert counted == {REFUSED: 1, LOADED: 1}

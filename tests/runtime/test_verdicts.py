@@ -128,6 +128,33 @@ def test_each_verdict_lies_once_in_every_partition_through_kills(
     assert not any(b"phone" in record.value for record in stack.read(config.input_topic))
 
 
+def test_no_record_of_the_verdicts_topic_ends_the_relay(make_stack: MakeStack, tmp_path: Path) -> None:
+    """What is far larger than its topic takes, once expanded, is a dead letter without its end; verdicts behind it arrive."""
+    stack = make_stack()
+    config, good = stack.config, verdict(1)
+    assert (
+        run("verdict", *where(config), "--session", "s", "--account", "a", "--by", "x", "fraud").returncode
+        == 0
+    )
+    producer = KafkaProducer(
+        bootstrap_servers=config.bootstrap_servers, compression_type="gzip", max_request_size=2**23
+    )
+    headers, telling = [("trace", bytes(400_000))], encode_verdict(good).replace(b"FRAUD", b"account-1")
+    for value, read in ((bytes(3_000_000), []), (bytes(1_000_000), headers), (telling, headers * 3)):
+        producer.send(config.verdicts_topic, key=bytes(200_000), value=value, headers=read).get(PATIENCE_S)
+    producer.send(config.verdicts_topic, key=b"a", value=encode_verdict(good)).get(PATIENCE_S)
+    producer.close()
+    running = relay(config, tmp_path / "relay.log")
+    try:
+        wait_for(lambda: len(relayed(stack)) == 2 * 4, "both verdicts in all partitions")
+        assert running.terminate() == 0
+    finally:
+        running.kill()
+    reasons = Counter(headers_of(one)["dlq-reason"] for one in stack.read(f"{config.verdicts_topic}.dlq"))
+    assert reasons == {"too_large": 2, "malformed": 1}
+    assert "account-1" not in (tmp_path / "relay.log").read_text()
+
+
 def test_a_verdict_of_the_future_is_a_dead_letter() -> None:
     """On its topic and in the input: no verdict that anybody gives by a right clock could take its place."""
     limits, now_ms = DetectorConfig().event_limits, 1_790_000_000_000
