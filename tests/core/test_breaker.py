@@ -284,6 +284,6 @@ def test_the_log_says_what_was_seen_since_when_and_what_to_do(
 )
 def test_the_log_names_rules_that_block(evidence: float, said: str) -> None:
     """Who let a rule loose must not look for a bad model."""
-    told = told_of_opening(BreakerState(is_open=True, evidence=evidence), "m 1", ruled=True)
+    told = told_of_opening(BreakerState(is_open=True, evidence=evidence), "m 1", ["true"])
     assert "reached the threshold of model m 1, or were to be blocked by rules" in told
     assert said in told
