@@ -90,6 +90,8 @@ def run(**given: Any) -> None:
         config.threshold or model.threshold,
         config.group,
     )
+    if rules is not None:
+        _LOG.info("%s beside it", rules.told)
     if (signals := model.encoding.signals).of_history:
         _LOG.info("it reads %d signals, the history of accounts among them: key = account id", len(signals))
     relax_garbage_collection()

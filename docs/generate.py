@@ -212,7 +212,9 @@ def _value(value: Any) -> str:
     match value:
         case bool():
             return "on" if value else "off"
-        case int() | float():
+        case int():
+            return str(value)
+        case float():
             return f"{value:.10g}"
         case str():
             return value or "empty"

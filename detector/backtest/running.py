@@ -168,6 +168,7 @@ def backtest(
         events += count
         advance(count)
     first, second = found
+    rules = sides[1].rules.rules if sides[1].rules else ()
     end_ms = max((partition.stream_time_ms for partition in first.partitions.values()), default=0)
     comparison = compare(
         first.blocks,
@@ -188,7 +189,7 @@ def backtest(
         verdicts=len(verdicts),
         span_ms=0 if begin_ms is None else end_ms - begin_ms,
         elapsed_s=clock_s() - began_s,
-        matches=second.matches,
+        matches={rule.reference.name: second.matches[rule.reference.name] for rule in rules},
         told="; ".join(dict.fromkeys(told for one in found if (told := one.absences.told()))),
     )
 

@@ -9,6 +9,7 @@ partition's state: every worker, and a replay, sees the breaker open and close a
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from math import log
@@ -84,26 +85,31 @@ class BreakerState(NamedTuple):
         return self.awaited > 0 or self.evidence > 0
 
 
-def told_of_opening(state: BreakerState, model: object) -> str:
+def told_of_opening(state: BreakerState, model: object, blocking: Sequence[str] = ()) -> str:
     """Return what the log says of a breaker that opened: what was seen since when, what it holds back, and what to do.
 
     Args:
         state: after the batch in which it did.
         model: that decides.
+        blocking: conditions of rules that block beside it.
     """
     begun, reached = (sum(one[place] for one in state.counts) for place in (1, 2))
     seen = "too many sessions"
     if state.counts:  # they may have left the window again
         seen = f"of {begun:,} sessions begun since {utc(state.counts[0][0])} of event time {reached:,}"
     held = "all blocks" if state.holds_all else "blocks of scores near the threshold"
+    by_rules, a_rule, rules = (
+        (", or were to be blocked by rules", ", a rule", ", take the rule out") if blocking else ("", "", "")
+    )
     do = (
-        "The model or a setting is new here and may be bad: put the former one back, unless this is an attack"
+        f"The model{a_rule} or a setting is new here and may be bad: put the former one back, unless this is an attack"
         if state.on_probation
-        else "In an attack leave it: few of those who are challenged then pass. Else put the former model back or raise --threshold"
+        else "In an attack leave it: few of those who are challenged then pass. Else put the former model back"
+        f"{rules} or raise --threshold"
     )
     return (
-        f"the circuit breaker opened: {seen} reached the threshold of model {model}. Until it closes by itself {held} are "
-        f"challenges. {do}; see 'Circuit breaker' in docs/operations.md"
+        f"the circuit breaker opened: {seen} reached the threshold of model {model}{by_rules}. Until it closes by itself "
+        f"{held} are challenges. {do}; see 'Circuit breaker' in docs/operations.md"
     )
 
 

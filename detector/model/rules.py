@@ -35,6 +35,10 @@ from detector.model.variables import (
 )
 
 MAX_RULES, MAX_BYTES, MAX_CONDITION = 64, 64 * 1024, 2_000
+_EXPECTED: Final = (
+    "expected name, of up to 64 letters, digits, spaces, dots, dashes and underscores, when, a condition of up to "
+    f"{MAX_CONDITION:,} characters, then, one of {', '.join(Then)}, and perhaps shadow, true or false"
+)
 _LACKED: Final = {
     (no_amount, no_gap): frozenset(name for name, lacks in ((AMOUNT, no_amount), (GAP, no_gap)) if lacks)
     for no_amount in (False, True)
@@ -91,6 +95,12 @@ class Rules:
     def blocking(self) -> list[str]:
         """Conditions that block: what the circuit breaker takes for a change of who is blocked."""
         return [one.when for one in self.rules if one.then is Then.BLOCK and not one.shadow]
+
+    @property
+    def told(self) -> str:
+        """What the log calls them."""
+        acting = sum(not rule.shadow for rule in self.rules)
+        return f"rules file of {len(self.rules)}, {acting} of them acting ({self.sha256[:12]}…)"
 
     def _forget(self) -> None:
         self._asker = Asker(self._env, self.encoding.step_bytes)
@@ -162,7 +172,7 @@ class Rules:
                 one = msgspec.convert(table, _Declared)
             except msgspec.ValidationError as error:
                 name = table.get("name") if isinstance(table, dict) else None
-                raise self._refused(str(error), line, name) from error
+                raise self._refused(f"{error}: {_EXPECTED}", line, name) from error
             if one.name in {other.name for other, _ in found}:
                 raise self._refused("there is another of that name: expected each once", line, one.name)
             found.append((one, line))
@@ -199,7 +209,11 @@ class Rules:
         opens = re.search(r"=\s*(\"\"\"|''')\s*$", lines[at])  # whose line break TOML drops
         reason = reason.replace(" (in container '')", "")
         if reason.startswith("undeclared"):
-            reason += "; `python -m detector rules` lists what there is under a model"
+            reason += "; `python -m detector rules`, given the same --model, lists what there is"
+        if "no matching overload" in reason:
+            reason += (
+                "; numbers have a type: 5000.0 is an amount or a score, 3 a count, duration('90s') a time"
+            )
         return f"column {column} of the condition: {reason}", at + int(line) + bool(opens)
 
     def _refused(self, reason: str, line: int | None = None, name: object = None) -> RulesRefusedError:

@@ -14,6 +14,8 @@ _LOG = logging.getLogger(__name__)
 
 _Signature = tuple[int, int, int]
 REFUSED, LOADED = "refused", "loaded"
+_MISSES = 2
+"""Looks that miss a file before it is called gone: one may fall between two renames."""
 
 
 class _Sealed(Protocol):
@@ -28,7 +30,8 @@ class FileWatch(ABC, Generic[_Kind]):
     """Watches a file. A context manager; outside it nothing is watched.
 
     It is looked at when its modification time, size or inode changed, and loaded with all its checks. A refused file
-    changes nothing, and is not looked at again until it changes.
+    changes nothing, and is not looked at again until it changes. Nor does one that is gone, which is told at the second
+    look that misses it.
 
     Args:
         path: of the file; replace it by renaming another onto it, so that no half of it is ever seen.
@@ -45,6 +48,7 @@ class FileWatch(ABC, Generic[_Kind]):
         self._interval_s = interval_s
         self._count = count
         self._seen = _signature(path)
+        self._missed = 0
         self._lock = threading.Lock()
         self._fresh: _Kind | None = None
         self._done = threading.Event()
@@ -67,8 +71,11 @@ class FileWatch(ABC, Generic[_Kind]):
     def look(self) -> None:
         """Look at the file now."""
         signature = _signature(self._path)
+        self._missed = self._missed + 1 if signature is None else 0
+        if self._missed == _MISSES:
+            _LOG.warning("%s is gone. %s stays in service", self._path, self._named(self._current))
         if signature is None or signature == self._seen:
-            return  # gone for the moment, as between two renames, or the same
+            return
         self._seen = signature
         try:
             fresh = self._load()
@@ -128,8 +135,7 @@ class RulesWatch(FileWatch[Rules]):
         return load_rules(self._path, self._current.encoding)
 
     def _named(self, one: Rules) -> str:
-        acting = sum(not rule.shadow for rule in one.rules)
-        return f"rules file of {len(one.rules)}, {acting} of them acting ({one.sha256[:12]}…)"
+        return one.told
 
 
 def _signature(path: Path) -> _Signature | None:

@@ -310,7 +310,8 @@ class Detector:
         was_open = partition.breaker.is_open
         partition.apply(processed.outcome.delta)
         if trips:
-            _LOG.error("%s[%d]: %s", *source, told_of_opening(partition.breaker, self._model.reference))
+            state, blocking = partition.breaker, self._rules.blocking if self._rules else ()
+            _LOG.error("%s[%d]: %s", *source, told_of_opening(state, self._model.reference, blocking))
         if (was_open or trips) and not partition.breaker.is_open:
             ended = utc(partition.stream_time_ms)
             _LOG.warning(

@@ -168,7 +168,7 @@ def simulate(
 
     Event times are simulated times: what a session's owner waits between two actions is part of how it behaves,
     so --rate never bends it. They end at the present, unless --start-time or --real-time says otherwise; with --days
-    they are those of the calendar (UTC), and the last day is the last that is over.
+    they are those of the calendar (UTC), and the last is the day before yesterday, whose sessions are all over.
     """
     if real_time and (rate is not None or start_time is not None or out is not None):
         raise click.UsageError(

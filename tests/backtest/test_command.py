@@ -64,6 +64,19 @@ def test_a_model_against_itself_makes_no_difference(history: tuple[str, str]) ->
     assert said["span_ms"] == max(times_ms) - min(times_ms)
 
 
+def test_rules_are_told_with_how_often_they_held_never_too(history: tuple[str, str], tmp_path: Path) -> None:
+    """Who looks for a rule among those that held must find it where it held at nothing."""
+    rules = tmp_path / "rules.toml"
+    rules.write_text(
+        "".join(
+            f"[[rule]]\nname = '{name}'\nwhen = '{when}'\nthen = 'REVIEW'\n"
+            for name, when in (("always", "score >= 0.0"), ("never", "action_number > 1000"))
+        )
+    )
+    said = backtest("--file", history[0], "--labels", history[1], "--rules", str(rules))
+    assert said["rules"] == {"always": said["events"], "never": 0}
+
+
 def test_a_lower_threshold_blocks_more_and_earlier(history: tuple[str, str], tmp_path: Path) -> None:
     """At next to no threshold lawful sessions are newly blocked, attacks earlier, and a plot is drawn."""
     plot = tmp_path / "difference.png"

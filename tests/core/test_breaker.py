@@ -276,3 +276,14 @@ def test_the_log_says_what_was_seen_since_when_and_what_to_do(
     """On probation and after it, and where the batch that opened it went on until nothing of that is counted any more."""
     told = told_of_opening(state, "m 1")
     assert all(one in told for one in said)
+    assert "rule" not in told
+
+
+@pytest.mark.parametrize(
+    ("evidence", "said"), [(9.5, "The model, a rule or a setting"), (0.0, "take the rule out")]
+)
+def test_the_log_names_rules_that_block(evidence: float, said: str) -> None:
+    """Who let a rule loose must not look for a bad model."""
+    told = told_of_opening(BreakerState(is_open=True, evidence=evidence), "m 1", ["true"])
+    assert "reached the threshold of model m 1, or were to be blocked by rules" in told
+    assert said in told

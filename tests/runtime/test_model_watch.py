@@ -87,6 +87,24 @@ def test_a_bad_file_is_refused_once_and_changes_nothing(
     assert watch.take() is not None
 
 
+def test_a_file_that_is_gone_is_told_once_and_changes_nothing(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who takes a file away learns that what it held still decides; between two renames nothing is told."""
+    watch = ModelWatch(path, load_model(path), 3600)
+    path.unlink()
+    watch.look()
+    assert not caplog.records
+    for _ in range(3):
+        watch.look()
+    assert len(caplog.records) == 1
+    assert caplog.records[0].getMessage().startswith(f"{path} is gone. model ")
+    assert watch.take() is None
+    put(path, random_file(1))
+    watch.look()
+    assert watch.take() is not None
+
+
 def test_a_model_of_other_steps_is_refused(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A sound model whose steps the live sessions are not kept in is no successor."""
     in_service = load_model(path)
