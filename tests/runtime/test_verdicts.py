@@ -170,6 +170,15 @@ def test_a_verdict_of_the_future_is_a_dead_letter() -> None:
             decode_verdict(value, now_ms)  # as training and the console have it
 
 
+@pytest.mark.parametrize(
+    "said", ["--alert a --session s", "--session s", "--alert a --session s --account b", ""]
+)
+def test_a_verdict_is_on_an_alert_or_on_a_session_of_an_account(said: str) -> None:
+    """What is said of both might contradict itself."""
+    done = run("verdict", *said.split(), "--by", "x", "fraud")
+    assert (done.returncode, "expected --alert, or --session and --account" in done.stderr) == (2, True)
+
+
 def test_what_is_no_text_is_no_verdict() -> None:
     """A byte of another encoding on the command line is told of, and nothing is published."""
     done = run("verdict", "--session", "s", "--account", "a", "--by", "\udcff", "fraud")
