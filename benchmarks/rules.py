@@ -1,10 +1,10 @@
 """What ten rules cost: the same model and log with them and without, in turns in one process, by processor time.
 
-    PYTHONPATH=. python benchmarks/rules.py [EVENTS] [ROUNDS]
+    PYTHONPATH=. python benchmarks/rules.py [EVENTS] [ROUNDS] [service]
 
 The model of histories on lives of customers, all of decode, stage, score and decide. Ten rules that name an action, as
 most do; ten that don't, all of which ask for signals; ten that can't be told by action and signals, and are asked at every
-event. No rule acts, so that the same is decided.
+event. No rule acts, so that the same is decided. `service` measures the whole service on a broker instead, by the clock.
 """
 
 import itertools
@@ -14,8 +14,10 @@ import time
 
 from kafka import TopicPartition
 
+from benchmarks.service import LIVES, detector, publish_lives
+from broker import EmbeddedBroker
 from detector.contract.events import encode_event
-from detector.model.artifact import load_model, packaged_model_path
+from detector.model.artifact import Model, load_model, packaged_model_path
 from detector.model.rules import Rules
 from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import processor_of
@@ -52,6 +54,12 @@ BY_SIGNALS = (
 ALWAYS = tuple(f"score > 0.9{number} && gap < duration('{number + 1}s')" for number in range(10))
 
 
+def rules_of(conditions: tuple[str, ...] | None, model: Model) -> Rules | None:
+    """Return rules in shadow with these conditions."""
+    tables = [f'[[rule]]\nname = "{at}"\nwhen = """{one}"""\nthen = "REVIEW"\n' for at, one in enumerate(conditions or ())]  # fmt: skip
+    return None if conditions is None else Rules("".join(tables), model.encoding)
+
+
 def run(events: int, rounds: int) -> None:
     """Measure, and print the ratios of the rounds: median, lowest and highest."""
     model, config = load_model(packaged_model_path("history")), DetectorConfig(partitions=1)
@@ -64,9 +72,7 @@ def run(events: int, rounds: int) -> None:
     batches = [{source: log[at : at + _BATCH]} for at in range(0, events, _BATCH)]
 
     def measure(conditions: tuple[str, ...] | None) -> tuple[float, int]:
-        tables = [f'[[rule]]\nname = "{at}"\nwhen = """{one}"""\nthen = "REVIEW"\n' for at, one in enumerate(conditions or ())]  # fmt: skip
-        rules = None if conditions is None else Rules("".join(tables), model.encoding)
-        processor, held = processor_of(model, config, rules=rules), 0
+        processor, held = processor_of(model, config, rules=rules_of(conditions, model)), 0
         began_s = time.process_time()
         for processed in replay(batches, processor):
             held += processed.outcome.matches.total()
@@ -93,5 +99,27 @@ def run(events: int, rounds: int) -> None:
         )
 
 
+def run_service(events: int, rounds: int) -> None:
+    """Measure the whole service, with ten rules by action and without, in turns on one broker."""
+    model = load_model(packaged_model_path("history"))
+    ratios = []
+    with EmbeddedBroker() as broker:
+        events = publish_lives(broker.bootstrap_servers, events)
+        for number in range(rounds + 1):
+            rates = [
+                detector(broker.bootstrap_servers, "history", _BATCH, events, input_topic=LIVES, rules=rules)
+                for rules in (None, rules_of(BY_ACTION, model))
+            ]
+            if number:  # the first warms up
+                ratios.append(rates[1] / rates[0])
+    print(
+        f"whole service, ten by action: {statistics.median(ratios):.3f} of the events/s without "
+        f"({min(ratios):.3f} to {max(ratios):.3f}, {rounds} rounds; last without {rates[0]:,.0f} events/s)"
+    )
+
+
 if __name__ == "__main__":
-    run(*(int(one) for one in (sys.argv[1:] + ["60000", "7"][len(sys.argv) - 1 :])))
+    given = sys.argv[1:]
+    measured = run_service if "service" in given else run
+    numbers = [one for one in given if one != "service"]
+    measured(*(int(one) for one in (numbers + ["60000", "7"][len(numbers) :])))

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from benchmarks.results import Ratio, Result, Row, quotients, repeated
 from broker import EmbeddedBroker
 from detector.contract.events import SessionAction, encode_event
 from detector.model.artifact import PLAIN_MODELS, load_model, packaged_model_path
+from detector.model.rules import Rules
 from detector.runtime.config import DetectorConfig
 from detector.runtime.garbage import relax_garbage_collection
 from detector.runtime.health import Heartbeat
@@ -107,6 +109,7 @@ def detector(
     *,
     input_topic: str = INPUT,
     relaxed: bool = True,
+    rules: Rules | None = None,
 ) -> float:
     """Read a topic from its start with one worker; return events a second, from its first batch to its last.
 
@@ -118,7 +121,9 @@ def detector(
         relax_garbage_collection()
     metrics, stop = DetectorMetrics(), threading.Event()
     config = config_of(bootstrap_servers, batch_events, input_topic)
-    worker = Detector(config, load_model(packaged_model_path(model)), metrics, Heartbeat())
+    if rules:
+        config = replace(config, rules="by text")  # so that there is a topic for what is told in shadow
+    worker = Detector(config, load_model(packaged_model_path(model)), metrics, Heartbeat(), rules=rules)
     thread = threading.Thread(target=worker.run, args=(stop,))
     thread.start()
 

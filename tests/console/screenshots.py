@@ -139,7 +139,13 @@ def _picture(browser: Chrome, url: str, chosen: Alert, name: str) -> None:
     wait.until(lambda page: page.find_elements(By.CSS_SELECTOR, ".timeline .share"))
     if name == "dark":
         browser.execute_script("document.getElementById('signals').scrollIntoView()")
-    browser.execute_script("await new Promise((done) => setTimeout(done, 500))")
+    row = "document.querySelector('#alerts a[aria-current]')"
+    browser.execute_script(
+        f"await new Promise((done) => setTimeout(done, 500)); {row}.scrollIntoView({{ block: 'center' }})"
+    )
+    browser.execute_script(
+        "await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
     _shoot(browser, f"console-{name}{'-alert' if name == 'phone' else ''}.png")
 
 

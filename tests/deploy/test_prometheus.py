@@ -58,7 +58,18 @@ def test_prometheus_sees_a_bad_model_and_its_end(
     bad, good = model.read_bytes(), packaged_model_path("seed").read_bytes()
     data.mkdir()
     stack = Stack(kafka.bootstrap_servers, unique_name("monitored"), tmp_path, partitions=1, metrics_port=0)
-    arguments = ("--model", str(model), "--model-watch-ms", "100", "--shadow-model", "seed")
+    tried = tmp_path / "rules.toml"
+    tried.write_text("[[rule]]\nname = 'on trial'\nwhen = 'score > 0.5'\nthen = 'REVIEW'\n")
+    arguments = (
+        "--model",
+        str(model),
+        "--model-watch-ms",
+        "100",
+        "--shadow-model",
+        "seed",
+        "--rules",
+        str(tried),
+    )
     relaying = relay(stack.config, tmp_path / "relay.log", "--metrics-port", "0")
     with (
         closing(relaying),
@@ -83,8 +94,9 @@ def test_prometheus_sees_a_bad_model_and_its_end(
 
         for _, expr in QUERIES:
             found = seen.query(expr.replace("$__rate_interval", "1m").replace("$__range", "5m"))
-            # This model reads no fields of events, so none can be absent.
-            assert bool(found) == ("detector_absent_fields_total" not in expr), expr
+            # This model reads no fields of events, so none can be absent; and there are no rules.
+            none = ("detector_absent_fields_total", "detector_rule_matches_total")
+            assert bool(found) == (not any(one in expr for one in none)), expr
         for expr in SHOWN:
             assert seen.value(expr) > 0, expr
         assert worker.terminate() == relaying.terminate() == 0
