@@ -18,6 +18,7 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError, RetriableError, SaslAuthenticationFailedError
 from kafka.structs import ConsumerGroupMetadata
 
+from detector.contract.dead_letters import Reason
 from detector.contract.headers import utc
 from detector.core.breaker import told_of_opening
 from detector.core.partition import Partition
@@ -104,6 +105,7 @@ class Detector:
         self._held: dict[TopicPartition, _Held] = {}
         self._refused: dict[Origin, str] = {}
         self._told_of_keys = self._told_of_fields = False
+        self._told_of_reasons = set[Reason]()
         self._absences = Absences()
         self._link: KafkaLink | None = None
         self._lag = LagMeter(EndsOfBrokers(config.bootstrap_servers, config.group), metrics.lags)
@@ -336,6 +338,16 @@ class Detector:
             if not self._told_of_fields and (told := self._absences.told(_TELLING_EVENTS)):
                 self._told_of_fields = True
                 _LOG.warning("%s. Told once; detector_absent_fields_total counts on", told)
+            for letter in one.letters:
+                if letter.reason not in self._told_of_reasons:
+                    self._told_of_reasons.add(letter.reason)
+                    _LOG.warning(
+                        "%s[%d]: the record at offset %d comes to a dead letter: %s. The letter says more (dlq-detail). Told "
+                        "once for each reason; detector_dead_letters_total counts on",
+                        *one.source,
+                        letter.offset,
+                        letter.reason.value,
+                    )
             if failures := one.outcome.failures:
                 _LOG.error(
                     "%s[%d]: %d records come to nothing but dead letters, the first at offset %d: %s: %s",

@@ -165,6 +165,11 @@ def test_bad_input_never_stops_the_service(make_stack: Callable[..., Stack]) -> 
         stack.publish(log)
         stack.wait_until_processed()
         assert worker.process.poll() is None
+        said = worker.log.read_text()
+    for reason in {reason for reason, _, _ in bad}:
+        assert (
+            said.count(f"comes to a dead letter: {reason.value}.") == 1
+        )  # whoever looks at the log alone learns of it
     letters = stack.read(stack.config.dead_letter_topic)
     assert Counter(dict(one.headers)["dlq-reason"].decode() for one in letters) == Counter(
         reason.value for reason, _, _ in bad
