@@ -68,7 +68,10 @@ def verdict(
     detector_alerted_sessions say what came of it.
     """
     logging.getLogger("kafka").setLevel(logging.ERROR)
-    if (alert_id is None) == (session_id is None or account_id is None):
+    if [one is not None for one in (alert_id, session_id, account_id)] not in (
+        [True, False, False],
+        [False, True, True],
+    ):
         raise click.UsageError("expected --alert, or --session and --account")
     config = config_of(where)
     try:

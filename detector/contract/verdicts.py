@@ -15,6 +15,8 @@ from detector.contract.headers import VERDICT_SOURCE, VERDICT_TYPE, cloud_event_
 
 KIND = "session_verdict"
 MAX_WHY_CHARS = 2_000
+MAX_AHEAD_MS = 5 * 60 * 1000
+"""Of its record, as the relay has it: one decided later is no verdict, since none by a right clock could undo it."""
 
 
 class Finding(StrEnum):
@@ -70,11 +72,15 @@ _DECODER = msgspec.json.Decoder(Verdict)
 _ENCODER = msgspec.json.Encoder()
 
 
-def decode_verdict(value: bytes) -> Verdict:
+def decode_verdict(value: bytes, published_at_ms: int = -1) -> Verdict:
     """Decode and validate one verdict.
 
+    Args:
+        value: of its record.
+        published_at_ms: the record's time; -1 if there is none.
+
     Raises:
-        MalformedVerdictError: not JSON, a field missing, of the wrong type or out of bounds.
+        MalformedVerdictError: not JSON, a field missing, of the wrong type or out of bounds, or ahead of its record.
     """
     try:
         verdict = _DECODER.decode(value)
@@ -82,6 +88,10 @@ def decode_verdict(value: bytes) -> Verdict:
         raise MalformedVerdictError(str(error)) from error
     if told := excess(verdict, *IDS):
         raise MalformedVerdictError(told)
+    if 0 <= published_at_ms < verdict.decided_at_ms - MAX_AHEAD_MS:
+        raise MalformedVerdictError(
+            f"decided {verdict.decided_at_ms - published_at_ms} ms ahead of its record: expected at most {MAX_AHEAD_MS} ms"
+        )
     return verdict
 
 

@@ -50,7 +50,8 @@ class _Published:
 
     Attributes:
         offsets: decisions by deciding offset, of those that the input still holds.
-        events: (session id, event id) of all that alerts were on: one that comes again may block without another alert.
+        events: (account id, session id, event id) of all that alerts were on: one that comes again may block without
+            another alert.
         models: that the last alert of each session was of, by the session's key among those with alerts.
         earlier: of alerts whose deciding event retention deleted: of each session the last that no weightier one was
             before.
@@ -59,7 +60,7 @@ class _Published:
     """
 
     offsets: dict[int, Decision] = field(default_factory=dict)
-    events: set[tuple[str, str]] = field(default_factory=set)
+    events: set[tuple[str, str, str]] = field(default_factory=set)
     models: dict[bytes, str] = field(default_factory=dict)
     earlier: dict[tuple[str, str], Alert] = field(default_factory=dict)
     next_offset: int = 0
@@ -70,7 +71,8 @@ class _Published:
         if candidate.received_at_ms < self.complete_from_ms:
             return True
         event = candidate.event
-        return (event.session_id, event.event_id) in self.events and candidate.offset not in self.offsets
+        names = event.account_id, event.session_id, event.event_id
+        return names in self.events and candidate.offset not in self.offsets
 
 
 def rebuild(
@@ -249,7 +251,7 @@ def _published(
             if (alert.source.topic, alert.source.partition) != source:
                 continue
             published.next_offset = max(published.next_offset, alert.source.offset + 1)
-            published.events.add((alert.session_id, alert.event_id))
+            published.events.add((alert.account_id, alert.session_id, alert.event_id))
             if alert.source.offset >= begin:
                 published.offsets[alert.source.offset] = alert.decision
                 published.models[key_of(alert.account_id, alert.session_id)] = model_of(alert)

@@ -47,7 +47,7 @@ class FileWatch(ABC, Generic[_Kind]):
         self._current = current
         self._interval_s = interval_s
         self._count = count
-        self._seen = _signature(path)
+        self._seen: _Signature | None = None  # it may have changed since it was loaded
         self._missed = 0
         self._lock = threading.Lock()
         self._fresh: _Kind | None = None

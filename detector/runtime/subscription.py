@@ -63,11 +63,11 @@ class Recent(Generic[_T]):
 
     Args:
         consumer: of one topic, that may not exist yet. A partition that is added later is read from its start.
-        decode: one record's value; what it refuses is told and passed over.
+        decode: one record's value, given its time; what it refuses is told and passed over.
         starts: where to begin.
     """
 
-    def __init__(self, consumer: Consumer, decode: Callable[[bytes], _T], starts: _Starts) -> None:
+    def __init__(self, consumer: Consumer, decode: Callable[[bytes, int], _T], starts: _Starts) -> None:
         self._consumer = consumer
         self._decode = decode
         self._starts = starts
@@ -133,7 +133,9 @@ def recent_alerts(bootstrap_servers: str, topic: str, *, most: int) -> Recent[Al
         # A transaction's marker takes an offset too, and there is at least one alert to each.
         return {source: max(first[source], ends[source] - 2 * most) for source in sources}
 
-    return Recent(_consumer(bootstrap_servers, topic, "earliest"), decode_alert, starts)
+    return Recent(
+        _consumer(bootstrap_servers, topic, "earliest"), lambda value, _: decode_alert(value), starts
+    )
 
 
 def verdicts_since(bootstrap_servers: str, topic: str, since_ms: int) -> Recent[Verdict]:
@@ -175,14 +177,15 @@ def _poll(consumer: Consumer, role: str) -> dict[Any, list[Any]]:
 
 def alerts_in(polled: Mapping[Any, Sequence[Any]]) -> Iterator[Alert]:
     """Decode what a poll returned; what is no alert is told and passed over."""
-    return _decoded(polled, decode_alert)
+    return _decoded(polled, lambda value, _: decode_alert(value))
 
 
-def _decoded(polled: Mapping[Any, Sequence[Any]], decode: Callable[[bytes], _T]) -> Iterator[_T]:
+def _decoded(polled: Mapping[Any, Sequence[Any]], decode: Callable[[bytes, int], _T]) -> Iterator[_T]:
     for records in polled.values():
         for record in records:
             try:
-                yield decode(record.value or b"")
+                yield decode(record.value or b"", record.timestamp)
             except (msgspec.DecodeError, ValueError, RecursionError) as error:
                 where = f"{record.topic}[{record.partition}] at offset {record.offset}"
-                _LOG.warning("%s holds something else than expected (%s): skipped", where, error)
+                why = type(error).__name__  # which alone holds no ids
+                _LOG.warning("%s holds something else than expected (%s): skipped", where, why)

@@ -43,6 +43,17 @@ def test_a_sound_file_is_handed_over_once(path: Path) -> None:
     assert counted == {LOADED: 1}
 
 
+def test_a_file_that_changed_before_it_was_watched_is_noticed(path: Path) -> None:
+    """Between loading a model and watching its file lie seconds, in which others are loaded."""
+    model = load_model(path)
+    put(path, random_file(1))
+    watch = ModelWatch(path, model, 3600)
+    watch.look()
+    taken = watch.take()
+    assert taken is not None
+    assert taken.sha256 == load_model(path).sha256
+
+
 def test_the_newest_of_two_is_taken_and_a_rollback_is_a_reload(path: Path) -> None:
     """Two changes between two batches come to the last; the first model's file put back puts it back in service."""
     first = load_model(path)

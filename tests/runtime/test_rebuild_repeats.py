@@ -1,13 +1,30 @@
 """A rebuild knows of what blocked without an alert: an event that was published on before, in an earlier session."""
 
+from detector.contract.accounts import AccountListing, Listing
 from detector.contract.events import SessionEvent
 from detector.core.decision import Policy
 from detector.core.partition import Partition
+from detector.core.pipeline import Pipeline
+from detector.core.session import BLOCKED, REACHED, flags
 from detector.core.staging import Entry, SessionLimits
 from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import Processor
 from detector.runtime.rebuilding import _Published, _silent
 from tests.core.strategies import MODEL, SIGNALLED, SOURCE, alerts_of, pipeline
+
+
+def rebuilt_and_live(runs: Pipeline, entries: list[Entry], alerted: list[int]) -> tuple[Partition, Partition]:
+    """Return what a rebuild makes of a log, and what is live; the offsets with alerts are checked."""
+    live, rebuilt = Partition(), Partition()
+    alerts = alerts_of(runs.over(live, entries, SOURCE))
+    assert [alert.source.offset for alert in alerts] == alerted
+    published = _Published()
+    for alert in alerts:
+        published.offsets[alert.source.offset] = alert.decision
+        published.events.add((alert.account_id, alert.session_id, alert.event_id))
+    silent = _silent(Processor(runs, DetectorConfig().event_limits), published)
+    list(silent.pipeline.over(rebuilt, entries, SOURCE))
+    return rebuilt, live
 
 
 def test_an_event_that_comes_again_in_a_later_session_blocks_it_again() -> None:
@@ -24,14 +41,20 @@ def test_an_event_that_comes_again_in_a_later_session_blocks_it_again() -> None:
             occurred_at_ms=at_ms,
         )
         entries.append(Entry(offset, at_ms, event, fields=("web", 12.5, "phone")))
-    live, rebuilt = Partition(), Partition()
-    alerts = alerts_of(runs.over(live, entries, SOURCE))
-    assert [alert.source.offset for alert in alerts] == [0]
-    published = _Published()
-    for alert in alerts:
-        published.offsets[alert.source.offset] = alert.decision
-        published.events.add((alert.session_id, alert.event_id))
-    silent = _silent(Processor(runs, DetectorConfig().event_limits), published)
-    list(silent.pipeline.over(rebuilt, entries, SOURCE))
+    rebuilt, live = rebuilt_and_live(runs, entries, [0])
     assert rebuilt.sessions == live.sessions
+    assert rebuilt.profiles == live.profiles
+
+
+def test_another_accounts_event_of_the_same_ids_is_another_event() -> None:
+    """It was let through, as its account is allowed: the alert on the first says nothing of it."""
+    runs = pipeline(policy=Policy(0.001, MODEL), encoding=SIGNALLED)
+    entries = [Entry(0, 0, AccountListing(account_id="b", listing=Listing.ALLOW))]
+    for offset, account_id in enumerate("ab", start=1):
+        event = SessionEvent(
+            event_id="e", session_id="s", account_id=account_id, action="VIEW_BALANCE", occurred_at_ms=10_000
+        )
+        entries.append(Entry(offset, 10_000, event, fields=("web", 12.5, "phone")))
+    rebuilt, live = rebuilt_and_live(runs, entries, [1])
+    assert list(map(flags, rebuilt.sessions.values())) == [BLOCKED | REACHED, 0]
     assert rebuilt.profiles == live.profiles

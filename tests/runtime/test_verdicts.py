@@ -7,15 +7,17 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
+import pytest
 from kafka import KafkaProducer
 
 from detector.contract.alerts import Decision
 from detector.contract.control import decode_control, is_control
 from detector.contract.dead_letters import DeadLetter, Reason
-from detector.contract.verdicts import Finding, Verdict, encode_verdict
+from detector.contract.verdicts import Finding, MalformedVerdictError, Verdict, decode_verdict, encode_verdict
 from detector.runtime.config import DetectorConfig
 from detector.runtime.decoding import decode, decode_verdict_record
 from tests.fuzzing.records import KNOWN, FuzzedRecord
@@ -164,6 +166,17 @@ def test_a_verdict_of_the_future_is_a_dead_letter() -> None:
         for found in (decode_verdict_record(record, limits), decode(record, KNOWN.__contains__, limits)):
             assert isinstance(found, Verdict if is_one else DeadLetter)
             assert isinstance(found, Verdict) or found.reason is Reason.TIME_IN_FUTURE
+        with nullcontext() if is_one else pytest.raises(MalformedVerdictError, match="ahead of its record"):
+            decode_verdict(value, now_ms)  # as training and the console have it
+
+
+@pytest.mark.parametrize(
+    "said", ["--alert a --session s", "--session s", "--alert a --session s --account b", ""]
+)
+def test_a_verdict_is_on_an_alert_or_on_a_session_of_an_account(said: str) -> None:
+    """What is said of both might contradict itself."""
+    done = run("verdict", *said.split(), "--by", "x", "fraud")
+    assert (done.returncode, "expected --alert, or --session and --account" in done.stderr) == (2, True)
 
 
 def test_what_is_no_text_is_no_verdict() -> None:

@@ -10,7 +10,7 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 
 from broker import Broker
-from detector.contract.events import SessionAction, encode_event
+from detector.contract.events import MAX_TIME_MS, SessionAction, encode_event
 from detector.contract.verdicts import Finding, Verdict, encode_verdict
 from tests.conftest import UniqueName
 from tests.trainer.test_reading import BEGIN_MS
@@ -152,6 +152,7 @@ def test_events_and_verdicts_of_two_topics(
     for one in EVENTS:
         producer.send(events, value=encode_event(one), partition="cba".index(one.session_id))
     producer.send(verdicts, value=verdict("b", FRAUD))
+    producer.send(verdicts, value=verdict("c", FRAUD, MAX_TIME_MS))  # which no later one could undo
     producer.flush()
     producer.close()
     servers = kafka.bootstrap_servers

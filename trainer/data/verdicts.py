@@ -37,9 +37,9 @@ class Verdicts(NamedTuple):
             DataError: they can't be read, or are none.
         """
         last, malformed = dict[_Session, Verdict](), 0
-        for value in self._values():
+        for value, published_at_ms in self._values():
             try:
-                verdict = decode_verdict(value)
+                verdict = decode_verdict(value, published_at_ms)
             except MalformedVerdictError:
                 malformed += 1
                 continue
@@ -69,12 +69,13 @@ class Verdicts(NamedTuple):
             *([f"{malformed:,} records of {self.source} are no verdicts"] if malformed else []),
         ]
 
-    def _values(self) -> Iterator[bytes]:
+    def _values(self) -> Iterator[tuple[bytes, int]]:
+        """Yield values and when they were published, -1 where that is not known."""
         source = self.source
         if isinstance(source, Path):
             try:
                 with opened(source) as lines:
-                    yield from (line for line in lines if not line.isspace())
+                    yield from ((line, -1) for line in lines if not line.isspace())
             except OSError as error:
                 raise DataError(f"{source} cannot be read ({error.strerror or error})") from error
             return
@@ -83,7 +84,8 @@ class Verdicts(NamedTuple):
                 if not (spans := committed_span(consumer, source.name)):
                     raise DataError(f"{source} is not there: expected the topic of the verdicts")
                 for batch in read(consumer, spans):
-                    yield from (one.value or b"" for one in itertools.chain.from_iterable(batch.values()))
+                    records = itertools.chain.from_iterable(batch.values())
+                    yield from ((one.value or b"", one.timestamp) for one in records)
         except KafkaError as error:
             raise DataError(
                 f"{source} cannot be read: {error}; expected a topic that can be read, on the broker "
