@@ -129,7 +129,8 @@ def test_a_replay_ends_where_a_model_of_other_steps_took_over(tmp_path: Path) ->
     made = replay_epochs(batches_of_file(events, config), ModelsAtHand(tmp_path), epochs, config)
     assert next(made).records == 7
     with pytest.raises(
-        ModelRefusedError, match=r"from offset 7 on model signals 1 decided, which reads another"
+        ModelRefusedError,
+        match=r"from offset 7 on model signals 1 \([0-9a-f]{12}…\) decided, which reads another",
     ):
         next(made)
 
