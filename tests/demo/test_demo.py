@@ -72,7 +72,10 @@ def test_ctrl_c_ends_it_at_any_point(after: str) -> None:
     time.sleep(0.3)  # into the middle of what was announced
     os.killpg(demo.pid, signal.SIGINT)
     rest, _ = demo.communicate(timeout=PATIENCE_S)
-    assert demo.returncode == 130, seen + rest
+    # Where it came within an exec() of a text, as dataclasses are made by, CPython ends itself by the signal after all:
+    # run_eval_code_obj remembers it though it was handled. A shell says 130 of both.
+    assert demo.returncode in {130, -signal.SIGINT}, seen + rest
+    assert "everything that was started has been ended" in rest
     assert "everything that was started has been ended" in rest
     assert "Traceback" not in rest
     assert left_running(environment) == []
