@@ -1,6 +1,7 @@
 """Options that several commands share, and the sessions they name."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, get_args
 
@@ -19,7 +20,7 @@ from trainer.data.simulated import BASE_RATE
 from trainer.data.splitting import TEST_SHARE, By, default_by, split, told_of_split
 from trainer.data.topic import Topic
 from trainer.data.verdicts import Verdicts
-from trainer.training.defaults import MAX_WINDOW
+from trainer.training.defaults import typical_window
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 SPLIT_OPTIONS = ("split_by", "split_seed", "test_share")
@@ -215,7 +216,8 @@ class Own(NamedTuple):
         """Return the labelled sessions, with their signals; see `with_signals`."""
         if self.encoding is None:
             return self.whole
-        return with_signals(self.whole, self.encoding, self.idle_timeout_ms, loss, keeps_fields=keeps_fields)
+        found = with_signals(self.whole, self.encoding, self.idle_timeout_ms, loss, keeps_fields=keeps_fields)
+        return replace(found, signals_window=self.encoding.window)
 
 
 def own_data(options: dict[str, Any], model: Encoding | None = None, idle_timeout_ms: int = IDLE_MS) -> Own:
@@ -251,7 +253,7 @@ def own_data(options: dict[str, Any], model: Encoding | None = None, idle_timeou
         return Own(loaded.sessions, None, idle_timeout_ms)
     encoding = model or Encoding(
         loaded.sessions.names,
-        options.get("window") or MAX_WINDOW,
+        options.get("window") or typical_window(loaded.sessions),
         ends_session=words.ends_session,
         signals=words.signals,
     )

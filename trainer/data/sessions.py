@@ -135,6 +135,7 @@ class Sessions:
     log_places: NDArray[np.int64] | None = None
     fields: Mapping[str, NDArray[np.object_]] = field(default_factory=dict)
     signals: NDArray[np.uint8] | None = None
+    signals_window: int | None = None
 
     @classmethod
     def of(cls, sessions: Sequence[Session]) -> Self:

@@ -8,8 +8,6 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.writing import written_whole
-
 
 class CheckpointError(ValueError):
     """There is nothing to go on from, or it is of another training."""
@@ -77,5 +75,7 @@ class Checkpoint:
         for name, values in (("best", progress.best), ("current", progress.current)):
             arrays |= {f"{name}{at}": value for at, value in enumerate(values)} | {name: len(values)}
         self.path.parent.mkdir(exist_ok=True)
-        with written_whole(self.path) as file:
+        partial = self.path.with_name(f"{self.path.name}.partial")
+        with partial.open("wb") as file:
             np.savez(file, best_loss=progress.best_loss, **arrays)
+        partial.replace(self.path)

@@ -68,15 +68,13 @@ def encoding_for(
 
     Args:
         sessions: to train on.
-        window: actions that the model reads; None for as many as 95 % of the sessions have, MAX_WINDOW at most.
+        window: actions that the model reads; None for the one of the sessions' signals, or `typical_window`.
         gap_buckets: of equal ratio between the 0.5th and 99.5th percentile of the gaps; 0 uses no time.
         unknown_token: whether actions beyond the vocabulary get one.
         ends_session: actions after which a session begins anew.
         signals: to read beside action and gap.
     """
-    if window is None:
-        typical = np.quantile(sessions.lengths, WINDOW_QUANTILE)
-        window = int(min(MAX_WINDOW, max(1, np.ceil(typical))))
+    window = window or sessions.signals_window or typical_window(sessions)
     bounds = gap_bounds_ms(sessions, gap_buckets) if gap_buckets else []
     return Encoding(
         vocabulary_of(sessions),
@@ -86,6 +84,11 @@ def encoding_for(
         ends_session=ends_session,
         signals=signals,
     )
+
+
+def typical_window(sessions: Sessions) -> int:
+    """Return as many actions as 95 % of the sessions have, MAX_WINDOW at most."""
+    return int(min(MAX_WINDOW, max(1, np.ceil(np.quantile(sessions.lengths, WINDOW_QUANTILE)))))
 
 
 def gap_bounds_ms(sessions: Sessions, buckets: int) -> list[int]:
