@@ -1,5 +1,8 @@
 """Who learns from what: every network is judged by sessions of both kinds that it has not seen."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,8 +11,13 @@ from hypothesis import strategies as st
 from tests.trainer.test_splitting import plain
 from trainer.data.sessions import DataError, Sessions
 from trainer.data.splitting import split
+from trainer.training.checkpoint import CheckpointError
+from trainer.training.config import TrainingConfig
 from trainer.training.defaults import Schedule
+from trainer.training.fitting import Observer
 from trainer.training.members import pairs_for
+from trainer.training.network import Shape
+from trainer.training.pipeline import train
 
 
 @settings(max_examples=60, deadline=None)
@@ -44,3 +52,21 @@ def test_members_are_judged_by_all_between_them(members: int) -> None:
     judged = np.concatenate([judge.ids for _, judge in pairs])
     assert sorted(judged) == sorted([*parts.train.ids, *parts.valid.ids])
     assert len(pairs) == members
+
+
+class _EndsAtOnce(Observer):
+    def on_validation(self, step: int, loss: float, valid_loss: float) -> None:
+        if step > 2 or not np.isfinite(loss + valid_loss):
+            raise KeyboardInterrupt
+
+
+def test_a_network_that_learned_from_other_folds_is_not_gone_on_with(tmp_path: Path) -> None:
+    """It would be judged by sessions that it has learned from, if there are more or fewer members than before."""
+    schedule = Schedule(steps=50, batch_size=32)
+    config = TrainingConfig(schedule=schedule, shape=Shape("gru", 2, 2), window=4)
+    parts = split(Sessions.of(plain(200, 100)))
+    with pytest.raises(KeyboardInterrupt):
+        train(replace(config, members=2), parts, _EndsAtOnce(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["0.npz"]
+    with pytest.raises(CheckpointError, match="is of another training"):
+        train(replace(config, members=3), parts, None, tmp_path)

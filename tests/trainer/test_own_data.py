@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,10 @@ import pytest
 from click.testing import CliRunner
 
 from detector.model.artifact import UnknownActions, load_model
-from detector.model.scorer import Scorer
-from tests.model.models import changed_file, metadata, with_canaries
+from tests.model.models import changed_file
 from trainer.cli import main
 from trainer.comparing import BASELINES
-from trainer.data.sessions import Session, Sessions, write_sessions
-from trainer.data.simulated import simulate
-from trainer.data.splitting import split
-from trainer.training.checkpoint import CheckpointError
-from trainer.training.config import TrainingConfig
-from trainer.training.defaults import Schedule, encoding_for
-from trainer.training.export import build_graph, model_file
-from trainer.training.fitting import Observer
-from trainer.training.network import Shape, Tensors
-from trainer.training.pipeline import train
+from trainer.data.sessions import Session, write_sessions
 
 IDLE_MS = 1_800_000
 ROOT = Path(__file__).parents[2]
@@ -118,24 +107,6 @@ def test_sessions_of_one_action_few_of_which_weigh_anything(tmp_path: Path) -> N
     refused = _trainer(*command)
     assert "the weights of" in refused.stderr
     assert "attacks to learn from are all 0: expected some above 0" in refused.stderr
-
-
-class _EndsAtOnce(Observer):
-    def on_validation(self, step: int, loss: float, valid_loss: float) -> None:
-        if step > 2 or not np.isfinite(loss + valid_loss):
-            raise KeyboardInterrupt
-
-
-def test_a_network_that_learned_from_other_folds_is_not_gone_on_with(tmp_path: Path) -> None:
-    """It would be judged by sessions that it has learned from, if there are more or fewer members than before."""
-    schedule = Schedule(steps=50, batch_size=32)
-    config = TrainingConfig(schedule=schedule, shape=Shape("gru", 2, 2), window=4)
-    parts = split(Sessions.of(_shop(200)))
-    with pytest.raises(KeyboardInterrupt):
-        train(replace(config, members=2), parts, _EndsAtOnce(), tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["0.npz"]
-    with pytest.raises(CheckpointError, match="is of another training"):
-        train(replace(config, members=3), parts, None, tmp_path)
 
 
 def test_the_same_command_writes_the_same_bytes(trained: tuple[Path, Path], tmp_path: Path) -> None:
@@ -401,54 +372,11 @@ def test_what_cannot_be_done_is_one_message(tmp_path: Path, arguments: list[str]
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_the_graph_masks_padding_and_keeps_its_bits(cell: str) -> None:
-    """Random networks of either cell: a window's score has one value in every batch, and padding changes none."""
-    rng = np.random.RandomState(1)
-    units, width, gates = 12, 6, 4 if cell == "lstm" else 3
-
-    def draw(*shape: int) -> np.ndarray:
-        return rng.normal(0, 0.6, shape).astype(np.float32)
-
-    tensors = Tensors(
-        draw(10, width), draw(5, width), draw(width, gates * units), draw(units, gates * units),
-        draw(gates * units) if cell == "lstm" else draw(2, gates * units), draw(units, 1), draw(1),
-    )  # fmt: skip
-    told = metadata(window=9, gap_bounds_ms=[10, 100], unknown_token=True)
-    scorers = {window: Scorer(build_graph(tensors, window).SerializeToString()) for window in (5, 9)}
-    file = model_file(graph := build_graph(tensors, 9), with_canaries(graph, told))
-    assert file
-    sessions = [rng.randint(1, 10, rng.randint(1, 6)) for _ in range(300)]
-    windows = {}
-    for window in scorers:
-        made = np.zeros((300, window), [("action", "<u2"), ("gap", "u1")])
-        for row, codes in enumerate(sessions):
-            made["action"][row, : len(codes)] = codes
-            made["gap"][row, : len(codes)] = 1 + codes % 4
-        windows[window] = made
-    short, long = (scorers[window].score(windows[window]) for window in scorers)
-    np.testing.assert_allclose(short, long, atol=1e-6)
-    alone = np.concatenate([scorers[9].score(windows[9][row : row + 1]) for row in range(300)])
-    assert alone.view(np.uint32).tolist() == long.view(np.uint32).tolist()
-    assert len(np.unique(long)) > 200
-
-
 def test_unknown_actions_have_a_learned_row(trained: tuple[Path, Path]) -> None:
     """With the token an action never seen is scored; the token's own row was trained, not left as drawn."""
     model = load_model(trained[0], UnknownActions.TOKEN)
     windows = model.encoding.windows([model.encoding.steps(["OPEN", "FLY", "PEEK", "BUY"])])
     assert float(model.score(windows)[0]) > 0.3
-
-
-def test_a_window_and_buckets_are_chosen_from_the_data() -> None:
-    """Unless told: a window that most sessions fit into, at most 24, and bounds of equal ratio over most gaps."""
-    sessions = simulate(300, 50, 5)
-    encoding = encoding_for(sessions)
-    assert 10 <= encoding.window <= 24
-    ratios = np.diff(np.log(encoding.gap_bounds_ms))
-    assert len(encoding.gap_bounds_ms) == 23
-    assert ratios.max() < 1.2 * ratios.min()
-    assert encoding_for(sessions, 7, 0).window == 7
 
 
 @pytest.mark.parametrize(
