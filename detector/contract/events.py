@@ -13,6 +13,8 @@ MAX_ID_BYTES = 512
 """Of an id in UTF-8: 256 letters of any alphabet of Europe or the Near East. It bounds what a session can take."""
 MAX_TIME_MS = 253_402_300_799_999
 """Last millisecond of the year 9999: RFC 3339, which CloudEvents uses for times, ends there."""
+MAX_AHEAD_MS = 300_000
+"""Of its record's time: an event, or a verdict, that is further ahead is refused, unless --max-future-ms says otherwise."""
 
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
 TimeMs = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_MS, description="milliseconds since the Unix epoch")]

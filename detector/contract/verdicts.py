@@ -10,13 +10,11 @@ from typing import Annotated
 
 import msgspec
 
-from detector.contract.events import Identifier, TimeMs, excess
+from detector.contract.events import MAX_AHEAD_MS, Identifier, TimeMs, excess
 from detector.contract.headers import VERDICT_SOURCE, VERDICT_TYPE, cloud_event_headers
 
 KIND = "session_verdict"
 MAX_WHY_CHARS = 2_000
-MAX_AHEAD_MS = 5 * 60 * 1000
-"""Of its record, as the relay has it: one decided later is no verdict, since none by a right clock could undo it."""
 
 
 class Finding(StrEnum):

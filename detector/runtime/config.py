@@ -12,6 +12,7 @@ import msgspec
 
 from detector.contract.actions import StepUp
 from detector.contract.alerts import ModelReference
+from detector.contract.events import MAX_AHEAD_MS
 from detector.contract.topics import (
     ACTIONS_TOPIC,
     ALERTS_TOPIC,
@@ -202,7 +203,7 @@ class DetectorConfig:
     max_future_ms: int = setting(
         "An event further ahead of its record's time is dead-lettered; where that is the producer's (CreateTime), also "
         "the step by which one event may move time.",
-        300_000,
+        MAX_AHEAD_MS,
         unit="ms",
         minimum=0,
         decides=True,

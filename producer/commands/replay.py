@@ -9,13 +9,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from detector.contract.events import MAX_AHEAD_MS
 from producer.commands.options import errors_reported, kafka_options, key_option, publish, say
 from producer.publisher import Record, RecordKey, at_speed
 from producer.recording import Recording
 from producer.tables import FIELDS, Table, TimeUnit, is_table
-
-_AHEAD_MS = 300_000
-"""Detectors refuse events that are further ahead of the broker's clock, unless their --max-future-ms says otherwise."""
 
 
 class _Ahead:
@@ -27,7 +25,7 @@ class _Ahead:
     def counted(self, records: Iterable[Record]) -> Iterator[Record]:
         """Yield the same records."""
         for record in records:
-            self.count += record.event.occurred_at_ms > time.time() * 1_000 + _AHEAD_MS
+            self.count += record.event.occurred_at_ms > time.time() * 1_000 + MAX_AHEAD_MS
             yield record
 
 
@@ -148,7 +146,7 @@ def replay(
         if ahead.count:
             say(
                 console,
-                f"{ahead.count:,} events lie more than {_AHEAD_MS // 60_000} minutes ahead of this machine's clock: detectors "
+                f"{ahead.count:,} events lie more than {MAX_AHEAD_MS // 60_000} minutes ahead of this machine's clock: detectors "
                 "refuse such events, they become dead letters (time_in_future). Check the unit and the zone of the times",
             )
     sys.exit(exit_code)
