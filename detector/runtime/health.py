@@ -5,11 +5,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Self
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
+
+from detector.runtime.periodic import Periodic
 
 _LOG = logging.getLogger(__name__)
 EXIT_STALLED = 70
@@ -84,38 +86,26 @@ class HealthServer:
         self._thread.join()
 
 
-class Watchdog:
+class Watchdog(Periodic):
     """Ends the process when the loop stands still: kafka-python's commit has no time limit of its own.
 
     A context manager; outside it nothing is watched.
     """
 
     def __init__(self, heartbeat: Heartbeat, stall_timeout_s: float) -> None:
+        super().__init__(self._look, min(1.0, stall_timeout_s / 4), "watchdog")
         self._heartbeat = heartbeat
         self._stall_timeout_s = stall_timeout_s
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
-    def _watch(self) -> None:
-        while not self._done.wait(min(1.0, self._stall_timeout_s / 4)):
-            age_s = self._heartbeat.age_s()
-            if age_s > self._stall_timeout_s:
-                _LOG.critical(
-                    "the loop has stood still for %.0f s, expected it round within %.0f s: ending with exit code %d, "
-                    "so that this worker is restarted and its partitions are taken over",
-                    age_s,
-                    self._stall_timeout_s,
-                    EXIT_STALLED,
-                )
-                logging.shutdown()
-                os._exit(EXIT_STALLED)  # the main thread may hang in the client: nothing gentler reaches it
-
-    def __enter__(self) -> Self:
-        """Begin watching."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop watching."""
-        self._done.set()
-        self._thread.join()
+    def _look(self) -> None:
+        age_s = self._heartbeat.age_s()
+        if age_s > self._stall_timeout_s:
+            _LOG.critical(
+                "the loop has stood still for %.0f s, expected it round within %.0f s: ending with exit code %d, "
+                "so that this worker is restarted and its partitions are taken over",
+                age_s,
+                self._stall_timeout_s,
+                EXIT_STALLED,
+            )
+            logging.shutdown()
+            os._exit(EXIT_STALLED)  # the main thread may hang in the client: nothing gentler reaches it

@@ -5,10 +5,11 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from detector.model.artifact import Model, ModelRefusedError, load_model
 from detector.model.rules import Rules, RulesRefusedError, load_rules
+from detector.runtime.periodic import Periodic
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ class _Sealed(Protocol):
 _Kind = TypeVar("_Kind", bound=_Sealed)
 
 
-class FileWatch(ABC, Generic[_Kind]):
+class FileWatch(Periodic, ABC, Generic[_Kind]):
     """Watches a file. A context manager; outside it nothing is watched.
 
     It is looked at when its modification time, size or inode changed, and loaded with all its checks. A refused file
@@ -43,16 +44,14 @@ class FileWatch(ABC, Generic[_Kind]):
     def __init__(
         self, path: Path, current: _Kind, interval_s: float, count: Callable[[str], None] = lambda _: None
     ) -> None:
+        super().__init__(self.look, interval_s, "file-watch")
         self._path = path
         self._current = current
-        self._interval_s = interval_s
         self._count = count
         self._seen: _Signature | None = None  # it may have changed since it was loaded
         self._missed = 0
         self._lock = threading.Lock()
         self._fresh: _Kind | None = None
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="file-watch", daemon=True)
 
     @abstractmethod
     def _load(self) -> _Kind:
@@ -91,20 +90,6 @@ class FileWatch(ABC, Generic[_Kind]):
         with self._lock:
             self._fresh = fresh
         self._count(LOADED)  # from here on whatever is read is the new one's to decide
-
-    def _watch(self) -> None:
-        while not self._done.wait(self._interval_s):
-            self.look()
-
-    def __enter__(self) -> Self:
-        """Begin to watch."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End it."""
-        self._done.set()
-        self._thread.join()
 
 
 class ModelWatch(FileWatch[Model]):
