@@ -86,7 +86,7 @@ def test_without_tensorflow_it_says_what_to_install(tmp_path: Path) -> None:
         env={**os.environ, "COLUMNS": "200"},
     )
     assert done.returncode == 1
-    assert "install requirements/train.txt" in done.stderr
+    assert "install session-fraud-detector[train]" in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     assert out.read_bytes() == b"the model of before"
