@@ -49,7 +49,13 @@ ALLOWED: dict[str, set[str]] = {
         "detector.terminal",
         "detector.version",
     },
-    "producer": {"detector.client", "detector.connection", "detector.contract", "detector.ranges", "detector.version"},
+    "producer": {
+        "detector.client",
+        "detector.connection",
+        "detector.contract",
+        "detector.ranges",
+        "detector.version",
+    },
     "trainer.data": {
         "detector.client",
         "detector.connection",

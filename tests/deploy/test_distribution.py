@@ -126,7 +126,17 @@ def test_a_wheel_is_all_that_a_user_needs(kafka: Broker, unique_name: UniqueName
     attack = ("LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE")
     assert installed.run("session-detector", "score", "--model", "seed", *attack).startswith("BLOCKED")
     installed.run(
-        *("session-trainer", "train", "--preset", "seed", "--steps", "300", "--no-report", "--out", "own.onnx")
+        *(
+            "session-trainer",
+            "train",
+            "--preset",
+            "seed",
+            "--steps",
+            "300",
+            "--no-report",
+            "--out",
+            "own.onnx",
+        )
     )
     topic, alerts = unique_name("wheel"), unique_name("wheel-alerts")
     where = ("--bootstrap-servers", kafka.bootstrap_servers)
@@ -134,7 +144,9 @@ def test_a_wheel_is_all_that_a_user_needs(kafka: Broker, unique_name: UniqueName
     with installed.running(
         *("session-detector", "run", "--model", "own.onnx", "--metrics-port", "-1", *topics, *where)
     ):
-        told = installed.run("session-producer", "simulate", "--preset", "seed", "--sessions", "200", "--topic", topic, *where)
+        told = installed.run(
+            "session-producer", "simulate", "--preset", "seed", "--sessions", "200", "--topic", topic, *where
+        )
         assert told is not None
         shown = installed.run(
             *("session-detector", "alerts", "--topic", alerts, "--from-beginning", "--max", "1", *where)
