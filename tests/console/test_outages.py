@@ -7,6 +7,8 @@ from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 from selenium.webdriver import Chrome
 
+import pytest
+
 from broker import Broker, EmbeddedBroker
 from detector.runtime.health import HealthServer, Heartbeat
 from detector.runtime.metrics import DetectorMetrics
@@ -18,7 +20,7 @@ from tests.console.serving import console
 from tests.machine import skip_without
 from tests.runtime.stack import PATIENCE_S, wait_for
 
-pytestmark = skip_without(missing())
+pytestmark = [skip_without(missing()), pytest.mark.long]
 
 
 def test_the_page_tells_that_its_broker_is_away(browser: Chrome, tmp_path: Path) -> None:
