@@ -3,11 +3,10 @@
 import socket
 from pathlib import Path
 
+import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 from selenium.webdriver import Chrome
-
-import pytest
 
 from broker import Broker, EmbeddedBroker
 from detector.runtime.health import HealthServer, Heartbeat
