@@ -54,6 +54,8 @@ class _Server(ThreadingWSGIServer):
     that this process may have.
     """
 
+    request_queue_size = 128
+
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self._open: deque[socket.socket] = deque()
