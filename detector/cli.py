@@ -14,6 +14,7 @@ from kafka.errors import AuthorizationError, KafkaError
 
 from detector.accounts import accounts
 from detector.backtest.command import backtest_command
+from detector.check_topic import check_topic_command
 from detector.console.command import console
 from detector.contract.alerts import Alert
 from detector.contract.dead_letters import Reason
@@ -265,6 +266,7 @@ def redrive(*, reasons: tuple[str, ...], dry_run: bool, most: int | None, **give
         click.echo(f"{outcome.kept.total()} kept on {config.dead_letter_topic}: {_counts(outcome.kept)}")
 
 
+main.add_command(check_topic_command)
 main.add_command(explain)
 main.add_command(accounts)
 main.add_command(verdict)
