@@ -26,10 +26,17 @@ def publish(stack: Stack, partitioner: str, seed: int) -> int:
     producer = Producer(
         {"bootstrap.servers": stack.config.bootstrap_servers, "partitioner": partitioner, "linger.ms": 20}
     )
-    values = [value for _, value in records(sessions(60, seed))]
+    values = [value for _, value in records(sessions(400, seed))]
+    failed: list[object] = []
     for value in values:
-        producer.produce(stack.config.input_topic, key=json.loads(value)["account_id"], value=value)
+        producer.produce(
+            stack.config.input_topic,
+            key=json.loads(value)["account_id"],
+            value=value,
+            on_delivery=lambda error, _: failed.append(error) if error else None,
+        )
     assert producer.flush(PATIENCE_S) == 0
+    assert failed == []
     return len(values)
 
 
@@ -55,6 +62,9 @@ def test_what_is_wrong_with_a_topic_is_told(make_stack: MakeStack, set_topic: Se
     """Exit code 1; each finding is named with what was seen and what is to be done. Nothing is written or committed."""
     stack = make_stack(partitions=5)
     topic = stack.config.input_topic
+    publish(stack, "murmur2_random", 7)
+    publish(stack, "consistent_random", 7)
+    stack.publish([(b"k", b"{}"), *((b"session", value) for _, value in records(sessions(4, 9)))])
     for setting, value in (
         ("message.timestamp.type", "CreateTime"),
         ("retention.ms", "60000"),
@@ -62,9 +72,6 @@ def test_what_is_wrong_with_a_topic_is_told(make_stack: MakeStack, set_topic: Se
         ("max.message.bytes", "50000"),
     ):
         set_topic(topic, setting, value)
-    publish(stack, "murmur2_random", 7)
-    publish(stack, "consistent_random", 7)
-    stack.publish([(b"k", b"{}"), *((b"session", value) for _, value in records(sessions(4, 9)))])
     before = len(stack.read(topic))
     result = check(stack, "--json")
     assert result.exit_code == 1, result.output
