@@ -15,6 +15,7 @@ ALLOWED: dict[str, set[str]] = {
     "detector.core": {"detector.contract"},
     "detector.model": {"detector.contract", "detector.core"},
     "detector.terminal": set(),
+    "detector.writing": set(),
     "detector.runtime": {
         "detector.client",
         "detector.connection",
@@ -33,6 +34,7 @@ ALLOWED: dict[str, set[str]] = {
         "detector.ranges",
         "detector.runtime",
         "detector.terminal",
+        "detector.writing",
     },
     "detector.console": {"detector.contract", "detector.core", "detector.model", "detector.runtime"},
     "detector": {
@@ -46,8 +48,15 @@ ALLOWED: dict[str, set[str]] = {
         "detector.ranges",
         "detector.runtime",
         "detector.terminal",
+        "detector.writing",
     },
-    "producer": {"detector.client", "detector.connection", "detector.contract", "detector.ranges"},
+    "producer": {
+        "detector.client",
+        "detector.connection",
+        "detector.contract",
+        "detector.ranges",
+        "detector.writing",
+    },
     "trainer.data": {
         "detector.client",
         "detector.connection",
@@ -55,7 +64,13 @@ ALLOWED: dict[str, set[str]] = {
         "detector.core",
         "producer",
     },
-    "trainer.evaluation": {"detector.contract", "detector.core", "detector.model", "trainer.data"},
+    "trainer.evaluation": {
+        "detector.contract",
+        "detector.core",
+        "detector.model",
+        "detector.writing",
+        "trainer.data",
+    },
     "trainer.training": {
         "detector.contract",
         "detector.core",
@@ -72,6 +87,7 @@ ALLOWED: dict[str, set[str]] = {
         "trainer.data",
         "trainer.evaluation",
         "trainer.training",
+        "detector.writing",
     },
     "broker": set(),
     "demo": {"detector.contract", "detector.ranges", "detector.runtime", "broker"},
