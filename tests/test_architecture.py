@@ -16,6 +16,7 @@ ALLOWED: dict[str, set[str]] = {
     "detector.model": {"detector.contract", "detector.core"},
     "detector.terminal": set(),
     "detector.version": set(),
+    "detector.writing": set(),
     "detector.runtime": {
         "detector.client",
         "detector.connection",
@@ -34,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
         "detector.ranges",
         "detector.runtime",
         "detector.terminal",
+        "detector.writing",
     },
     "detector.console": {"detector.contract", "detector.core", "detector.model", "detector.runtime"},
     "detector": {
@@ -48,6 +50,7 @@ ALLOWED: dict[str, set[str]] = {
         "detector.runtime",
         "detector.terminal",
         "detector.version",
+        "detector.writing",
     },
     "producer": {
         "detector.client",
@@ -55,6 +58,7 @@ ALLOWED: dict[str, set[str]] = {
         "detector.contract",
         "detector.ranges",
         "detector.version",
+        "detector.writing",
     },
     "trainer.data": {
         "detector.client",
@@ -63,7 +67,13 @@ ALLOWED: dict[str, set[str]] = {
         "detector.core",
         "producer",
     },
-    "trainer.evaluation": {"detector.contract", "detector.core", "detector.model", "trainer.data"},
+    "trainer.evaluation": {
+        "detector.contract",
+        "detector.core",
+        "detector.model",
+        "detector.writing",
+        "trainer.data",
+    },
     "trainer.training": {
         "detector.contract",
         "detector.core",
@@ -81,6 +91,7 @@ ALLOWED: dict[str, set[str]] = {
         "trainer.data",
         "trainer.evaluation",
         "trainer.training",
+        "detector.writing",
     },
     "broker": set(),
     "demo": {"detector.contract", "detector.ranges", "detector.runtime", "detector.version", "broker"},
