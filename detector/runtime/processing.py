@@ -25,6 +25,8 @@ from detector.core.pipeline import Outcome, Pipeline, ProcessingError, Share
 from detector.core.reasons import with_reasons
 from detector.core.shadowing import Challenger
 from detector.core.staging import Entry
+from detector.formats.registry import RegistryError
+from detector.formats.wire import AS_IT_COMES, WireFormat
 from detector.model.artifact import Model
 from detector.model.rules import Rules
 from detector.runtime.config import DetectorConfig
@@ -93,11 +95,13 @@ class Processor:
         pipeline: of the core.
         limits: of events.
         rules: that the pipeline asks, if any.
+        wire: how records carry events.
     """
 
     pipeline: Pipeline
     limits: EventLimits
     rules: Rules | None = None
+    wire: WireFormat = AS_IT_COMES
 
     def process(
         self, batch: Batch, partitions: Mapping[TopicPartition, Partition], refused: Refused = _NONE
@@ -111,6 +115,7 @@ class Processor:
 
         Raises:
             ProcessingError: a record can't be processed, and is not to fail alone.
+            RegistryError: the registry of schemas can't be asked.
         """
         shares, decoded = [], []
         with self.pipeline.timed("decode"):
@@ -135,10 +140,12 @@ class Processor:
         signals, otherwise = self.pipeline.encoding.signals, 0
         step_ups = self.pipeline.policy.step_ups
         reader = self.rules.reader if self.rules else signals.reader if signals.fields else None
-        event_of = reader.event if reader else decode_event
+        json, event_of = self.wire.json, self.wire.event_of(reader.event if reader else decode_event)
         for record in records:
             try:
                 decoded = decode(record, knows, self.limits, step_ups, event_of)
+            except RegistryError:
+                raise  # which is no fault of the record
             except Exception as error:
                 detail = f"{type(error).__name__}: {error}"
                 if not self.pipeline.isolates:
@@ -156,7 +163,7 @@ class Processor:
                 fields: tuple[Value, ...] = ()
                 if isinstance(decoded, SessionEvent):
                     if reader is not None:
-                        fields = reader.of(decoded, record.value)
+                        fields = reader.of(decoded, record.value, json)
                     if signals.of_history:
                         otherwise += record.key != decoded.account_id.encode()
                 entries.append(Entry(record.offset, received_at_ms, decoded, vouched, fields))
@@ -242,7 +249,7 @@ def processor_of(
         now_ms=now_ms,
         timed=timed,
     )
-    return Processor(pipeline, config.event_limits, rules)
+    return Processor(pipeline, config.event_limits, rules, config.wire_format)
 
 
 def needless(model: Model, config: DetectorConfig) -> list[str]:
