@@ -2,14 +2,14 @@
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from detector.contract.events import MalformedEventError
 from detector.contract.relaxed import written
 
 
-def avro_reader(schema: str, referred: Sequence[str] = ()) -> Callable[[bytes], bytes]:
+def avro_reader(schema: str, referred: Iterable[str] = ()) -> Callable[[bytes], bytes]:
     """Return what reads a record as JSON; its times in whole milliseconds, as the contract has them.
 
     Args:

@@ -1,54 +1,56 @@
-"""Events in Protobuf, read by the descriptor of the file that has their message."""
+"""Events in Protobuf, read by the .proto file that has their message."""
 
-from collections.abc import Callable
+import base64
+from collections.abc import Callable, Mapping
+from importlib import resources
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any, Final
 
 from detector.contract.events import MalformedEventError
 from detector.contract.relaxed import written
 
+_FILE: Final = "event.proto"
 _MAX_INDEXES: Final = 32
 _TIMESTAMP: Final = "google.protobuf.Timestamp"
 
 
-def protobuf_reader(file: bytes, *referred: bytes) -> Callable[[bytes], bytes]:
+def protobuf_reader(
+    schema: str, referred: Mapping[str, str] = MappingProxyType({})
+) -> Callable[[bytes], bytes]:
     """Return what reads a message as JSON: fields by their names in the file, those that are not set left out.
 
     In front of the message are the indexes that tell which of the file's it is, each within the one before, as zigzag
     varints with their count first; a single 0 is the first message.
 
     Args:
-        file: a FileDescriptorProto.
-        referred: those that it imports, each behind those that it imports itself; Google's own need not be there.
+        schema: a .proto file, or its descriptor in base64, as clients in Python register it.
+        referred: schemas by the names that it imports them under, each behind those that it imports itself; Google's own
+            need not be there.
 
     Raises:
-        Exception: protobuf can't use them.
+        ValueError: it can't be used.
+        Exception: likewise, by protobuf.
     """
-    from google.protobuf import (  # noqa: PLC0415  an extra
-        any_pb2,
-        descriptor_pb2,
-        descriptor_pool,
-        duration_pb2,
-        empty_pb2,
-        message_factory,
-        struct_pb2,
-        timestamp_pb2,
-        wrappers_pb2,
-    )
+    from google.protobuf import descriptor_pool, message_factory  # noqa: PLC0415  an extra
 
     pool = descriptor_pool.DescriptorPool()
-    for own in (any_pb2, descriptor_pb2, duration_pb2, empty_pb2, struct_pb2, timestamp_pb2, wrappers_pb2):
-        pool.AddSerializedFile(own.DESCRIPTOR.serialized_pb)
-    for one in (*referred, file):
-        pool.AddSerializedFile(one)
-    described = pool.FindFileByName(descriptor_pb2.FileDescriptorProto.FromString(file).name)
+    for file in _compiled(schema, referred):
+        pool.Add(file)
+    described = pool.FindFileByName(_FILE)
     kinds: dict[bytes, Any] = {}
 
     def kind_of(indexes: bytes) -> Any:
         if (kind := kinds.get(indexes)) is None:
-            found, below = None, list(described.message_types_by_name.values())
+            below = every = list(described.message_types_by_name.values())
             for index in _numbers(indexes)[1:] or [0]:
-                found = below[index]
-                below = found.nested_types
+                if index < 0:
+                    raise ValueError(f"index {index} of its message")
+                # Confluent's clients in Java count no entries of maps among nested messages, those in Go and Python do.
+                found = below[index] if index < len(below) else every[index]
+                every = found.nested_types
+                below = [one for one in every if not one.GetOptions().map_entry]
             kind = kinds[indexes] = message_factory.GetMessageClass(found)
         return kind
 
@@ -62,6 +64,46 @@ def protobuf_reader(file: bytes, *referred: bytes) -> Callable[[bytes], bytes]:
             ) from error
 
     return read
+
+
+def _compiled(schema: str, referred: Mapping[str, str]) -> list[Any]:
+    """Return the descriptors of a file and of all that it imports, each behind those that it imports itself."""
+    from google.protobuf import descriptor_pb2  # noqa: PLC0415  an extra
+    from grpc_tools import protoc  # noqa: PLC0415  as above
+
+    files = [*referred.items(), (_FILE, schema)]
+    described = [
+        descriptor_pb2.FileDescriptorProto.FromString(one) for _, text in files if (one := _decoded(text))
+    ]
+    if described and len(described) < len(files):
+        raise ValueError("it is a descriptor, and what it imports is text, or the other way round")
+    for (name, _), one in zip(files, described, strict=False):
+        one.name = name
+    texts = dict(files)
+    if described:  # what is Google's is left to compile
+        own = {name for one in described for name in one.dependency} - referred.keys()
+        texts = {_FILE: "".join(['syntax = "proto3";', *(f'import "{name}";' for name in sorted(own))])}
+    with TemporaryDirectory() as folder:
+        for name, text in texts.items():
+            path = Path(folder, name)
+            if not path.resolve().is_relative_to(Path(folder).resolve()):
+                raise ValueError(f"it imports {name!r}: expected a file below its own")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        made, google = Path(folder, "made"), resources.files(protoc.__package__) / "_proto"
+        told = ["", f"-I{folder}", f"-I{google}", "--include_imports", f"--descriptor_set_out={made}"]
+        if protoc.main([*told, _FILE]):
+            raise ValueError("protoc can't compile it; standard error says why")
+        compiled = list(descriptor_pb2.FileDescriptorSet.FromString(made.read_bytes()).file)
+    return [*compiled[:-1], *described] if described else compiled
+
+
+def _decoded(schema: str) -> bytes:
+    """Return what a schema is in base64; nothing for a text."""
+    try:
+        return base64.b64decode(schema, validate=True)
+    except ValueError:
+        return b""
 
 
 def _end_of_indexes(content: bytes) -> int:

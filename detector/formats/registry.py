@@ -4,7 +4,6 @@ The schema is a Schema Registry's, Confluent's or another that answers as it doe
 the same for ever, so that each is asked for once.
 """
 
-import base64
 import os
 import ssl
 import time
@@ -115,11 +114,9 @@ class Registry:
             raise unknown
         try:
             if found.schema_type == "AVRO":
-                return avro_reader(found.schema, [one.schema for one in self._referred(found)])
+                return avro_reader(found.schema, self._referred(found).values())
             if found.schema_type == "PROTOBUF":
-                as_descriptor = self._get(f"schemas/ids/{schema_id}", "serialized") or found
-                files = self._referred(as_descriptor, "serialized")
-                return protobuf_reader(*(base64.b64decode(one.schema) for one in (as_descriptor, *files)))
+                return protobuf_reader(found.schema, self._referred(found))
         except RegistryError:
             raise
         except Exception as error:
@@ -132,32 +129,24 @@ class Registry:
             f"schema {schema_id} is of type {found.schema_type}: expected AVRO, PROTOBUF or JSON"
         )
 
-    def _referred(self, one: _Answer, form: str = "") -> list[_Answer]:
-        """Return the schemas that a schema refers to, those that others need before them."""
-        found: dict[tuple[str, int], _Answer] = {}
+    def _referred(self, one: _Answer) -> dict[str, str]:
+        """Return the schemas that one refers to, by the names that it does so under, those that others need before them."""
+        found: dict[str, str] = {}
+        for to in one.references:
+            answer = self._get(f"subjects/{quote(to['subject'], safe='')}/versions/{to['version']}")
+            if answer is None:
+                raise UnknownSchemaError(
+                    f"{to['subject']}, version {to['version']}, which it refers to, is not there"
+                )
+            found |= {**self._referred(answer), to["name"]: answer.schema}
+        return found
 
-        def add(referring: _Answer) -> None:
-            for to in referring.references:
-                key = str(to["subject"]), int(to["version"])
-                if key in found:
-                    continue
-                answer = self._get(f"subjects/{quote(key[0], safe='')}/versions/{key[1]}", form)
-                if answer is None:
-                    raise UnknownSchemaError(
-                        f"version {key[1]} of {key[0]}, which it refers to, is not there"
-                    )
-                add(answer)
-                found[key] = answer
-
-        add(one)
-        return list(found.values())
-
-    def _get(self, path: str, form: str = "") -> _Answer | None:
+    def _get(self, path: str) -> _Answer | None:
         """Return the registry's answer, None if it has no such schema."""
         for pause_s in (*_PAUSES_S, 0.0):
             told = ""
             try:
-                answer = self._client.get(path, params={"format": form} if form else None)
+                answer = self._client.get(path)
                 if answer.is_success:
                     return msgspec.json.decode(answer.content, type=_Answer)
                 told = f"answers {answer.status_code} to {path}"

@@ -1,5 +1,6 @@
 """Values written by a registry's schemas: asked for once, by id; what can't be known now is no dead letter."""
 
+import base64
 import json
 import logging
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from kafka import TopicPartition
 
 from detector.contract.dead_letters import Reason
-from detector.contract.events import MalformedEventError, decode_event, encode_event
+from detector.contract.events import MAX_TIME_MS, MalformedEventError, decode_event
 from detector.core.partition import Partition
 from detector.formats import registry
 from detector.formats.registry import Registry, RegistryError, UnknownSchemaError
@@ -19,10 +20,11 @@ from detector.model.artifact import load_model, resolve_model_path
 from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import processor_of
 from detector.runtime.replaying import LoggedLine
-from tests.contract.test_contract import EVENTS, VALID
+from tests.contract.test_contract import VALID
 from tests.formats.wires import (
     AVRO_ID,
     AVRO_TIMED_ID,
+    DESCRIPTORS,
     JSON_ID,
     PROTOBUF_ID,
     UNKNOWN_ID,
@@ -39,20 +41,77 @@ read = AS_IT_COMES.event_of(decode_event)
 
 
 def test_a_schema_is_asked_for_once(schemas: StubRegistry) -> None:
-    """Under an id it is for ever the same; of Protobuf a second time, for the descriptor."""
+    """Under an id it is for ever the same, and so are those that it refers to."""
     for _ in range(3):
         assert read(framed(AVRO_ID, avro(VALID))) == decode_event(json.dumps(VALID).encode())
         assert read(framed(PROTOBUF_ID, protobuf(VALID))).session_id == "s"
-    assert schemas.asked == [f"/schemas/ids/{AVRO_ID}", *[f"/schemas/ids/{PROTOBUF_ID}"] * 2]
+    assert schemas.asked == [f"/schemas/ids/{AVRO_ID}", f"/schemas/ids/{PROTOBUF_ID}", *schemas.versions]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(event=EVENTS, at=st.integers(0, 400), flipped=st.integers(1, 255), cut=st.booleans())
+def test_a_schema_may_be_a_descriptor_and_refer_to_others(schemas: StubRegistry) -> None:
+    """Clients in Python register descriptors in base64; of Avro a type may be another subject's, and that one's another's."""
+    *_, actions, events = (base64.b64encode(one.SerializeToString()).decode() for one in DESCRIPTORS)
+    refers = schemas.schemas[PROTOBUF_ID]["references"]
+    schemas.schemas[7] = {"schema": events, "schemaType": "PROTOBUF", "references": refers}
+    (path,) = schemas.versions
+    schemas.versions[path] = {"schema": actions, "schemaType": "PROTOBUF"}
+    assert read(framed(7, protobuf(VALID))) == decode_event(json.dumps(VALID).encode())
+
+    letters: dict[str, object] = {"type": "enum", "name": "Letter", "symbols": ["LOGIN"]}
+    boxed: dict[str, object] = {
+        "type": "record",
+        "name": "Box",
+        "fields": [{"name": "letter", "type": "Letter"}],
+    }
+    schemas.versions |= {
+        "/subjects/letters/versions/1": {"schema": json.dumps(letters)},
+        "/subjects/boxes/versions/2": {
+            "schema": json.dumps(boxed), "references": [{"name": "Letter", "subject": "letters", "version": 1}],
+        },
+    }  # fmt: skip
+    document = avro_schema()
+    document["fields"][3]["type"] = "Letter"
+    document["fields"].append({"name": "box", "type": "Box"})
+    to = [
+        {"name": "Box", "subject": "boxes", "version": 2},
+        {"name": "Letter", "subject": "letters", "version": 1},
+    ]
+    schemas.schemas[8] = {"schema": json.dumps(document), "references": to}
+    whole = json.loads(
+        json.dumps(document).replace('"Letter"', json.dumps(letters), 1).replace('"Box"', json.dumps(boxed))
+    )
+    assert read(framed(8, avro(VALID | {"box": {"letter": "LOGIN"}}, whole))) == decode_event(
+        json.dumps(VALID).encode()
+    )
+
+
+@pytest.mark.parametrize("name", ["../event.proto", "/etc/event.proto"])
+def test_a_schema_writes_nowhere_else(schemas: StubRegistry, name: str) -> None:
+    """Where it is compiled, a file that it imports lies below its own, or it is refused."""
+    schemas.schemas[PROTOBUF_ID]["references"] = [{"name": name, "subject": "shop/actions", "version": 3}]
+    with pytest.raises(UnknownSchemaError, match="expected a file below its own"):
+        read(framed(PROTOBUF_ID, protobuf(VALID)))
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    time_ms=st.integers(0, MAX_TIME_MS),
+    at=st.integers(0, 400),
+    flipped=st.integers(1, 255),
+    cut=st.booleans(),
+)
 def test_a_damaged_value_is_an_event_or_refused(
-    schemas: StubRegistry, event: object, at: int, flipped: int, *, cut: bool
+    schemas: StubRegistry, time_ms: int, at: int, flipped: int, *, cut: bool
 ) -> None:
     """Whatever is behind the prefix ends in an event or in MalformedEventError, by each kind of schema."""
-    document = json.loads(encode_event(event)) | {"attributes": {}}  # type: ignore[arg-type]
+    document: dict[str, object] = {
+        "event_id": "é",
+        "session_id": "s",
+        "account_id": "a",
+        "amount": 2.5,
+        "attributes": {"device": "d"},
+    }
+    document |= {"action": "LOGIN", "occurred_at_ms": time_ms}
     for schema_id, content in (
         (AVRO_ID, avro(document)),
         (PROTOBUF_ID, protobuf(document)),
@@ -65,7 +124,7 @@ def test_a_damaged_value_is_an_event_or_refused(
             read(value)
         except MalformedEventError as error:
             assert str(error)  # noqa: PT017  both outcomes are allowed
-    assert len(schemas.asked) <= 4
+    assert len(schemas.asked) <= 4  # no schema twice
 
 
 @pytest.mark.usefixtures("schemas")
@@ -91,7 +150,7 @@ def test_what_no_schema_says_is_told(schemas: StubRegistry, monkeypatch: pytest.
     schemas.schemas |= {
         7: {"schema": '"string"'},
         8: {"schema": "{}", "schemaType": "XML"},
-        9: {"schema": "no base64!", "schemaType": "PROTOBUF"},
+        9: {"schema": "message {", "schemaType": "PROTOBUF"},
     }
     for schema_id, seen in (
         (UNKNOWN_ID, "has none of this id"),

@@ -1,6 +1,5 @@
 """Events as the world sends them, and a registry of the schemas that they are written by."""
 
-import base64
 import io
 import json
 import threading
@@ -8,10 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from fastavro import parse_schema, schemaless_writer
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, timestamp_pb2
+from google.protobuf import descriptor_pool, message_factory
+
+from detector.contract.actions import ACTION_CODES
+from detector.formats.protobuf import _compiled
 
 AVRO_ID, PROTOBUF_ID, JSON_ID, AVRO_TIMED_ID, UNKNOWN_ID = 3, 4, 5, 6, 404
 _IDS = ("event_id", "session_id", "account_id", "action")
@@ -33,49 +34,36 @@ def avro(event: dict[str, Any], schema: dict[str, Any] | None = None) -> bytes:
     return out.getvalue()
 
 
-def _described() -> descriptor_pb2.FileDescriptorProto:
-    """Describe `message Other {} message Event {…}`, and a message Inner within it that is as Event with a Timestamp."""
-    kind = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="events.proto", package="shop", syntax="proto3")
-    file.dependency.append("google/protobuf/timestamp.proto")
-    file.message_type.add(name="Other")
-    event = file.message_type.add(name="Event")
-    inner = event.nested_type.add(name="Inner")
-    for one in (event, inner):
-        for number, name in enumerate(_IDS, start=1):
-            one.field.add(name=name, number=number, type=kind.TYPE_STRING, label=kind.LABEL_OPTIONAL)
-        one.oneof_decl.add(name="_amount")
-        one.field.add(
-            name="amount", number=6, type=kind.TYPE_DOUBLE, label=kind.LABEL_OPTIONAL, proto3_optional=True, oneof_index=0
-        )  # fmt: skip
-        entry = one.nested_type.add(name="AttributesEntry")
-        entry.options.map_entry = True
-        for number, name in ((1, "key"), (2, "value")):
-            entry.field.add(name=name, number=number, type=kind.TYPE_STRING, label=kind.LABEL_OPTIONAL)
-        within = "Event.Inner" if one is inner else "Event"
-        one.field.add(
-            name="attributes", number=7, type=kind.TYPE_MESSAGE, label=kind.LABEL_REPEATED,
-            type_name=f".shop.{within}.AttributesEntry",
-        )  # fmt: skip
-    event.field.add(name="occurred_at_ms", number=5, type=kind.TYPE_INT64, label=kind.LABEL_OPTIONAL)
-    inner.field.add(
-        name="occurred_at_ms", number=5, type=kind.TYPE_MESSAGE, label=kind.LABEL_OPTIONAL,
-        type_name=".google.protobuf.Timestamp",
-    )  # fmt: skip
-    return file
-
-
-DESCRIBED = _described()
+_FIELDS = """
+  string event_id = 1; string session_id = 2; string account_id = 3; shop.Action action = 4;
+  optional double amount = 6; map<string, string> attributes = 7;
+"""
+_CODES = " ".join(f"{name} = {number};" for name, number in ACTION_CODES.items())
+ACTIONS = f'syntax = "proto3"; package shop; enum Action {{ NONE = 0; {_CODES} }}'
+EVENTS = f"""
+syntax = "proto3";
+package shop;
+import "google/protobuf/timestamp.proto";
+import "shop/actions.proto";
+message Other {{}}
+message Event {{
+  {_FIELDS}
+  int64 occurred_at_ms = 5;
+  message Inner {{ {_FIELDS} google.protobuf.Timestamp occurred_at_ms = 5; }}
+}}
+"""
+DESCRIPTORS = _compiled(EVENTS, {"shop/actions.proto": ACTIONS})
+"""Of Google's file, the one of actions and the one of events."""
 _POOL = descriptor_pool.DescriptorPool()
-_POOL.AddSerializedFile(timestamp_pb2.DESCRIPTOR.serialized_pb)
-_POOL.AddSerializedFile(DESCRIBED.SerializeToString())
+for _one in DESCRIPTORS:
+    _POOL.Add(_one)
 
 
 def protobuf(event: dict[str, Any], *, is_inner: bool = False) -> bytes:
     """Return an event in Protobuf behind its indexes: the file's second message, or the first one within that."""
     name = "shop.Event.Inner" if is_inner else "shop.Event"
     kind = message_factory.GetMessageClass(_POOL.FindMessageTypeByName(name))
-    told = dict(event)
+    told = event | {"action": ACTION_CODES[event["action"]]}
     if is_inner:
         seconds, rest_ms = divmod(event["occurred_at_ms"], 1_000)
         told["occurred_at_ms"] = {"seconds": seconds, "nanos": rest_ms * 1_000_000}
@@ -132,6 +120,9 @@ WIRES: dict[str, Callable[[dict[str, Any]], bytes]] = {
 """What makes the value of a record of an event."""
 
 
+_ACTIONS = {"name": "shop/actions.proto", "subject": "shop/actions", "version": 3}
+
+
 class StubRegistry:
     """What a Schema Registry answers of some schemas: over HTTP, as Confluent's API has it.
 
@@ -146,10 +137,10 @@ class StubRegistry:
             AVRO_ID: {"schema": json.dumps(avro_schema())},
             AVRO_TIMED_ID: {"schema": json.dumps(avro_schema(micros))},
             JSON_ID: {"schema": '{"type": "object"}', "schemaType": "JSON"},
-            PROTOBUF_ID: {
-                "schema": base64.b64encode(DESCRIBED.SerializeToString()).decode(),
-                "schemaType": "PROTOBUF",
-            },
+            PROTOBUF_ID: {"schema": EVENTS, "schemaType": "PROTOBUF", "references": [_ACTIONS]},
+        }
+        self.versions: dict[str, dict[str, Any]] = {
+            "/subjects/shop%2Factions/versions/3": {"schema": ACTIONS, "schemaType": "PROTOBUF"}
         }
         self.asked: list[str] = []
         self.authorizations: set[str | None] = set()
@@ -157,15 +148,12 @@ class StubRegistry:
 
     def answer(self, path: str) -> tuple[int, Any]:
         """Return status and body."""
-        parts = urlsplit(path)
-        self.asked.append(parts.path)
+        self.asked.append(path)
         if self.fails_with:
             return self.fails_with, {"error_code": self.fails_with * 100}
-        schema = self.schemas.get(int(parts.path.rpartition("/")[2]))
+        schema = self.versions.get(path) or self.schemas.get(int(path.rpartition("/")[2]))
         if schema is None:
             return 404, {"error_code": 40403, "message": "Schema not found"}
-        if schema.get("schemaType") == "PROTOBUF" and parse_qs(parts.query).get("format") != ["serialized"]:
-            schema = schema | {"schema": 'syntax = "proto3";'}
         return 200, schema
 
 
@@ -187,7 +175,7 @@ def serving(registry: StubRegistry) -> Iterator[str]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
