@@ -14,6 +14,7 @@ import demo.cli
 import detector.cli
 import producer.cli
 import trainer.cli
+from detector.check_topic import check_topic_command
 from detector.runtime.config import DECIDING, DetectorConfig
 from detector.runtime.fitting import BELOW
 from detector.runtime.settings import environment_variable_of, flag_of
@@ -64,7 +65,7 @@ _COMMANDS_INTRODUCTION = """\
 Written by `make docs` from the code; a test holds the two alike. Every command prints the same with `--help`, and ends with exit code 2 and a message if it is called wrongly; the exit codes of the detector are in [operations](operations.md#exit-codes).
 """
 
-_TAKE_SETTINGS = (detector.cli.replay, detector.cli.redrive)
+_TAKE_SETTINGS = (detector.cli.replay, detector.cli.redrive, check_topic_command)
 """Commands that take the settings of `run` and list only options of their own here."""
 
 _ENVIRONMENT = """\

@@ -13,6 +13,7 @@ from detector.contract.events import MalformedEventError, decode_event
 from detector.contract.labels import SessionLabel, encode_label
 from detector.contract.topics import MAX_RECORD_BYTES
 from detector.formats.wire import AS_IT_COMES, WireFormat
+from detector.writing import written_whole
 from producer.behaviour.session import SimulatedSession
 from producer.publisher import Record
 
@@ -52,10 +53,12 @@ def label_of(session: SimulatedSession) -> SessionLabel:
 def create(path: Path) -> Iterator[BinaryIO]:
     """Open `path` for writing lines, compressed if it ends in .gz; the same lines make the same bytes.
 
+    It takes its place once the block has ended well.
+
     Raises:
         OSError: the file can't be created or written.
     """
-    with path.open("wb") as raw:
+    with written_whole(path) as raw:
         if path.suffix != ".gz":
             yield raw
             return

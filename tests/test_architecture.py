@@ -16,6 +16,7 @@ ALLOWED: dict[str, set[str]] = {
     "detector.formats": {"detector.connection", "detector.contract"},
     "detector.model": {"detector.contract", "detector.core"},
     "detector.terminal": set(),
+    "detector.writing": set(),
     "detector.runtime": {
         "detector.client",
         "detector.connection",
@@ -36,6 +37,7 @@ ALLOWED: dict[str, set[str]] = {
         "detector.ranges",
         "detector.runtime",
         "detector.terminal",
+        "detector.writing",
     },
     "detector.console": {"detector.contract", "detector.core", "detector.model", "detector.runtime"},
     "detector": {
@@ -50,6 +52,7 @@ ALLOWED: dict[str, set[str]] = {
         "detector.ranges",
         "detector.runtime",
         "detector.terminal",
+        "detector.writing",
     },
     "producer": {
         "detector.client",
@@ -57,6 +60,7 @@ ALLOWED: dict[str, set[str]] = {
         "detector.contract",
         "detector.formats",
         "detector.ranges",
+        "detector.writing",
     },
     "trainer.data": {
         "detector.client",
@@ -66,7 +70,13 @@ ALLOWED: dict[str, set[str]] = {
         "detector.formats",
         "producer",
     },
-    "trainer.evaluation": {"detector.contract", "detector.core", "detector.model", "trainer.data"},
+    "trainer.evaluation": {
+        "detector.contract",
+        "detector.core",
+        "detector.model",
+        "detector.writing",
+        "trainer.data",
+    },
     "trainer.training": {
         "detector.contract",
         "detector.core",
@@ -84,6 +94,7 @@ ALLOWED: dict[str, set[str]] = {
         "trainer.data",
         "trainer.evaluation",
         "trainer.training",
+        "detector.writing",
     },
     "broker": set(),
     "demo": {"detector.contract", "detector.ranges", "detector.runtime", "broker"},

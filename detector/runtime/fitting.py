@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
+from detector.connection import AddressError, addresses
 from detector.contract.topics import (
     MAX_RECORD_BYTES,
     dead_letter_topic,
@@ -84,7 +85,11 @@ def _out_of_bounds(config: Any) -> Iterator[str]:
 
 
 def _misnamed(config: Any) -> Iterator[str]:
-    """Tell of names that Kafka does not take, and of topics that are one."""
+    """Tell of addresses and names that Kafka does not take, and of topics that are one."""
+    try:
+        addresses(config.bootstrap_servers)
+    except AddressError as error:
+        yield error.args[0]
     for flag, name in (
         ("input-topic", config.input_topic),
         ("alerts-topic", config.alerts_topic),

@@ -32,6 +32,7 @@ from detector.model.rules import Rules
 from detector.runtime.config import DetectorConfig
 from detector.runtime.decoding import CREATE_TIME, EventLimits, dead_letter, decode
 from detector.runtime.fitting import DEAD_LETTER
+from detector.runtime.keys import Miskeyed, is_miskeyed
 from detector.runtime.recovery import Origin
 
 Refused = Mapping[Origin, str]
@@ -47,9 +48,10 @@ class Processed(NamedTuple):
         records: how many there were.
         outcome: of the core.
         letters: dead letters, in the order of the log.
-        keyed_otherwise: events under another key than their account's id, where the model reads its history.
+        keyed_otherwise: events under another key than the id that is to partition them.
         events: that were decoded, if the model's signals read fields of them.
         absent: how many of them lack each field that the model's signals read.
+        miskeyed: the first of those that are keyed otherwise.
     """
 
     source: TopicPartition
@@ -59,6 +61,23 @@ class Processed(NamedTuple):
     keyed_otherwise: int = 0
     events: int = 0
     absent: Mapping[str, int] = MappingProxyType({})
+    miskeyed: Miskeyed | None = None
+
+
+class Decoded(NamedTuple):
+    """The records of one partition, decoded.
+
+    Attributes:
+        entries: those that are events or control records, in the order of the log.
+        letters: dead letters of the others, likewise.
+        keyed_otherwise: events under another key than the id that is to partition them.
+        miskeyed: the first of those.
+    """
+
+    entries: list[Entry]
+    letters: list[DeadLetter]
+    keyed_otherwise: int
+    miskeyed: Miskeyed | None
 
 
 def ends_of(processed: Sequence[Processed]) -> dict[TopicPartition, int]:
@@ -125,24 +144,39 @@ class Processor:
         shares, decoded = [], []
         with self.pipeline.timed("decode"):
             for source, records in batch.items():
-                entries, undecoded, otherwise = self._decode(source, records, refused)
-                shares.append(Share(source, partitions[source], entries, records[-1].offset + 1))
-                decoded.append((undecoded, otherwise, self._absent(entries)))
+                one = self.decode(source, records, refused)
+                shares.append(Share(source, partitions[source], one.entries, records[-1].offset + 1))
+                decoded.append((one, self._absent(one.entries)))
         outcomes = self.pipeline.run(shares)
         return [
             Processed(
-                source, len(records), outcome, self._letters(records, undecoded, outcome), otherwise, *fields
+                source,
+                len(records),
+                outcome,
+                self._letters(records, one.letters, outcome),
+                one.keyed_otherwise,
+                *fields,
+                one.miskeyed,
             )
-            for (source, records), (undecoded, otherwise, fields), outcome in zip(
+            for (source, records), (one, fields), outcome in zip(
                 batch.items(), decoded, outcomes, strict=True
             )
         ]
 
-    def _decode(
-        self, source: TopicPartition, records: Sequence[Any], refused: Refused
-    ) -> tuple[list[Entry], list[DeadLetter], int]:
+    def decode(self, source: TopicPartition, records: Sequence[Any], refused: Refused = _NONE) -> Decoded:
+        """Decode the next records of a partition.
+
+        Args:
+            source: the partition.
+            records: of it.
+            refused: as of `process`.
+
+        Raises:
+            ProcessingError, RegistryError: as of `process`.
+        """
         entries, letters, knows = [], [], self.pipeline.encoding.knows
-        signals, otherwise = self.pipeline.encoding.signals, 0
+        signals, otherwise, miskeyed = self.pipeline.encoding.signals, 0, None
+        of_history = signals.of_history
         step_ups = self.pipeline.policy.step_ups
         reader = self.rules.reader if self.rules else signals.reader if signals.fields else None
         json, event_of = self.wire.json, self.wire.event_of(reader.event if reader else decode_event)
@@ -169,10 +203,11 @@ class Processor:
                 if isinstance(decoded, SessionEvent):
                     if reader is not None:
                         fields = reader.of(decoded, record.value, json)
-                    if signals.of_history:
-                        otherwise += record.key != decoded.account_id.encode()
+                    if is_miskeyed(record.key, decoded, of_history=of_history):
+                        otherwise += 1
+                        miskeyed = miskeyed or Miskeyed(record.offset, record.key, decoded, of_history)
                 entries.append(Entry(record.offset, received_at_ms, decoded, vouched, fields))
-        return entries, letters, otherwise
+        return Decoded(entries, letters, otherwise, miskeyed)
 
     def _absent(self, entries: Sequence[Entry]) -> tuple[int, dict[str, int]]:
         """Count the events, and how many of them lack each field that signals read."""

@@ -18,7 +18,7 @@ from detector.runtime.recovery import Origin, RecordRefusedError, TopicsUnfitErr
 
 
 class Refusals:
-    """What a worker knows to be refused, until a batch is committed of which nothing is.
+    """What a worker knows to be refused, of the batch that was: a topic may take more of the next.
 
     Args:
         config: names the topics.
@@ -30,7 +30,8 @@ class Refusals:
     def __init__(self, config: DetectorConfig) -> None:
         self._config = config
         self._least: dict[str, tuple[int, str]] = {}
-        self._foresaw = False
+        self._read: dict[TopicPartition, int] = {}
+        self._until: dict[TopicPartition, int] = {}
         self.known: dict[Origin, str] = {}
 
     def learn(self, refusal: RecordRefusedError) -> None:
@@ -46,6 +47,7 @@ class Refusals:
             config.dead_letter_topic,
         }:
             raise _unfit(str(refusal)) from refusal
+        self._until = dict(self._read)
         for topic, size_bytes in refusal.least_bytes.items():
             known_bytes, _ = self._least.get(topic, (size_bytes, ""))
             self._least[topic] = min(size_bytes, known_bytes), str(refusal)
@@ -58,13 +60,15 @@ class Refusals:
         Raises:
             TopicsUnfitError: not even a dead letter without its content is taken.
         """
-        processed, self._foresaw = processor.process(records, partitions, self.known), False
+        self._read = {source: read[-1].offset + 1 for source, read in records.items()}
+        self._keep({source: until for source, until in self._until.items() if source in partitions})
+        processed = processor.process(records, partitions, self.known)
         while (ends := self._foreseen(processed)) is not None:
             records = {
                 source: [one for one in read if one.offset < ends.get(source, one.offset + 1)]
                 for source, read in records.items()
             }
-            processed, self._foresaw = processor.process(records, partitions, self.known), True
+            processed = processor.process(records, partitions, self.known)
         return processed
 
     def _foreseen(self, processed: Sequence[Processed]) -> dict[TopicPartition, int] | None:
@@ -74,8 +78,10 @@ class Refusals:
         before any other the batch ends.
         """
         ends, found = dict[TopicPartition, int](), dict[Origin, str]()
-        for one in processed if self._least else ():
-            alerts = 0
+        for one in processed:
+            alerts, until = 0, self._until.get(one.source)
+            if until is None:
+                continue
             for record in output_records(one, self._config, self.known):
                 is_alert = record.topic == self._config.alerts_topic
                 least_bytes, why = self._least.get(record.topic, (None, ""))
@@ -83,6 +89,8 @@ class Refusals:
                     alerts += is_alert
                     continue
                 source, offset = record.origin
+                if offset is not None and offset >= until:
+                    continue
                 if record.origin in self.known:
                     raise _unfit(why)
                 if not is_alert or offset is None:
@@ -95,7 +103,7 @@ class Refusals:
         return ends if found or ends else None
 
     def committed(self, ends: Mapping[TopicPartition, int]) -> None:
-        """Forget what was committed, and what topics refuse if nothing would have been: they may take more by now.
+        """Forget what was committed.
 
         Args:
             ends: next offset of each partition that was.
@@ -105,7 +113,11 @@ class Refusals:
             for (source, offset), why in self.known.items()
             if source not in ends or (offset is not None and offset >= ends[source])
         }
-        if not self._foresaw:
+        self._keep({source: until for source, until in self._until.items() if ends.get(source, 0) < until})
+
+    def _keep(self, until: dict[TopicPartition, int]) -> None:
+        self._until = until
+        if not until:
             self._least.clear()
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from kafka import TopicPartition
-from kafka.partitioner.default import murmur2
 
 from detector.client.reading import Batch, Span, committed_span, log_reader, opened, read
 from detector.contract.control import is_control
 from detector.contract.events import MalformedEventError, SessionEvent, decode_event
 from detector.core.partition import Partition
 from detector.runtime.config import DetectorConfig
+from detector.runtime.partitioners import by_murmur2
 from detector.runtime.processing import Processed, Processor
 from detector.runtime.recovery import TopicsUnfitError
 
@@ -126,5 +126,4 @@ def _placed(
 
 @lru_cache(maxsize=100_000)
 def _partition_of(key: bytes, partitions: int) -> int:
-    number: int = (murmur2(key) & 0x7FFF_FFFF) % partitions
-    return number
+    return by_murmur2(key, partitions)

@@ -324,15 +324,14 @@ class Detector:
         for one in processed:
             metrics.partition_batch(one)
             self._expose(one.source)
-            if one.keyed_otherwise and not self._told_of_keys:
+            if one.miskeyed and not self._told_of_keys:
                 self._told_of_keys = True
                 _LOG.warning(
-                    "%s[%d]: %d of %d records are keyed otherwise than by their account's id, and the model reads the "
-                    "history of accounts: what an account did in other partitions is unknown here. Expected the account "
-                    "id as the key; see 'The key' in docs/operations.md. Told once; detector_keyed_otherwise_total counts on",
+                    "%s[%d]: %d of %d records are keyed otherwise: %s. Told once; detector_keyed_otherwise_total counts on",
                     *one.source,
                     one.keyed_otherwise,
                     one.records,
+                    one.miskeyed.told(self._pseudonym),
                 )
             self._absences.add(one)
             if not self._told_of_fields and (told := self._absences.told(_TELLING_EVENTS)):

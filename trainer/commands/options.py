@@ -128,6 +128,11 @@ def _given(
     return command
 
 
+def files_read(options: dict[str, Any]) -> dict[str, Path | None]:
+    """Return the files that the options name for reading, by option."""
+    return {f"--{name}": options.get(name) for name in ("data", "labels", "description")}
+
+
 def has_data(options: dict[str, Any]) -> bool:
     """Tell whether the options name data of one's own."""
     return any(options[name] is not None for name in ("data", "topic"))
