@@ -98,7 +98,7 @@ $(VENV)/.run: requirements/run.txt | $(BIN)/python
 
 .venv-lowest/.done: requirements/lowest.txt
 	$(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	.venv-lowest/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 .venv-audit/.done: requirements/audit.txt
@@ -110,6 +110,7 @@ $(VENV)/.docs: requirements/docs.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
+# Of TensorFlow's thousands of modules few are imported: those are compiled then.
 $(VENV)/.test: requirements/test.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r $<
 	@touch $@ $(VENV)/.run # whose packages are among them

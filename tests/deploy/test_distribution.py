@@ -74,7 +74,7 @@ class Installed:
         (self.wheel,) = built.iterdir()
         self._run(sys.executable, "-m", "venv", str(folder / "environment"))
         python = str(self._path("python"))
-        self._run(python, *pip[1:], "install", "--quiet", f"{self.wheel}[train]")
+        self._run(python, *pip[1:], "install", "--quiet", "--no-compile", f"{self.wheel}[train]")
 
     def run(self, script: str, *arguments: str) -> str:
         """Run a command to its end, which must be good; return what it printed."""
