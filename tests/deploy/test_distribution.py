@@ -22,7 +22,7 @@ from tests.deploy.compose import ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SCRIPTS: dict[str, str] = PROJECT["scripts"]
 PACKAGES = ["broker", "demo", "detector", "producer", "trainer"]
-PATIENCE_S = 400.0
+PATIENCE_S = 900.0
 """For an installation that has to fetch TensorFlow, on a loaded machine."""
 
 

@@ -439,7 +439,7 @@ def test_weights_in_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     if swapped:
         data = data.replace(key + value, value + key)
     assert (tmp_path / "weights.bin").stat().st_size > 80_000
-    assert "External data" in _refusal(path, seal(data))
+    assert re.search(r"External data|/dev/null/weights\.bin", _refusal(path, seal(data)))  # before 1.25
 
 
 def test_serving_is_quiet_and_needs_no_training_library(tmp_path: Path) -> None:
