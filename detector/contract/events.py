@@ -14,7 +14,9 @@ MAX_ID_BYTES = 512
 MAX_TIME_MS = 253_402_300_799_999
 """Last millisecond of the year 9999: RFC 3339, which CloudEvents uses for times, ends there."""
 MAX_AHEAD_MS = 300_000
-"""Of its record's time: an event, or a verdict, that is further ahead is refused, unless --max-future-ms says otherwise."""
+"""Of its record's time: a verdict that is further ahead is refused, unless --max-future-ms says otherwise."""
+FIRST_MS, END_MS = 946_684_800_000, 4_102_444_800_000
+"""Of the years 2000 to 2099, in which an event happens: what lies outside of them is in another unit, or no time."""
 
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
 TimeMs = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_MS, description="milliseconds since the Unix epoch")]
@@ -27,7 +29,9 @@ class SessionEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     session_id: Annotated[Identifier, msgspec.Meta(description="which session of its account")]
     account_id: Identifier
     action: Annotated[Identifier, msgspec.Meta(description="a name in the model's vocabulary")]
-    occurred_at_ms: Annotated[TimeMs, msgspec.Meta(description="when the user acted, Unix milliseconds")]
+    occurred_at_ms: Annotated[
+        TimeMs, msgspec.Meta(description="when the user acted, Unix milliseconds, of the years 2000 to 2099")
+    ]
 
 
 class SessionAction(SessionEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -71,6 +75,16 @@ def decode_event(value: bytes) -> SessionEvent:
         raise MalformedEventError("its fields are nested too deep") from error
     except ValueError as error:  # msgspec's and json's errors are
         raise MalformedEventError(str(error)) from error
+
+
+def wrong_unit(at_ms: int) -> str:
+    """Return what to tell of an event's time that can't be right; else nothing."""
+    if FIRST_MS <= at_ms < END_MS:
+        return ""
+    units = (("seconds", 1_000, 1), ("microseconds", 1, 1_000), ("nanoseconds", 1, 1_000_000))
+    likely = next((name for name, times, by in units if FIRST_MS <= at_ms * times // by < END_MS), "")
+    told = f", which it would be in {likely}: convert it before it is published" if likely else ""
+    return f"occurred_at_ms is {at_ms}: expected milliseconds since 1970, of the years 2000 to 2099{told}"
 
 
 def exactly(value: bytes, decoder: msgspec.json.Decoder[_Event]) -> _Event:

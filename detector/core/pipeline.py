@@ -86,6 +86,8 @@ class Outcome:
         verdicts: on sessions, by what becomes of them.
         duplicates: events ignored.
         clamped: events before their session's last one.
+        ahead: events whose time was too far ahead of the broker's.
+        late: … or behind, and not taken for that.
         expired: sessions dropped because they were idle for too long.
         evicted: sessions dropped because there were too many.
         expired_accounts: profiles dropped because their accounts were unseen for too long.
@@ -108,6 +110,8 @@ class Outcome:
     verdicts: Counter[Taken] = field(default_factory=Counter)
     duplicates: int = 0
     clamped: int = 0
+    ahead: int = 0
+    late: int = 0
     expired: int = 0
     evicted: int = 0
     expired_accounts: int = 0
@@ -350,7 +354,15 @@ def _of_steps(scores: list[float], staged: Staged) -> list[float]:
 
 def _unchanged(share: Share) -> Delta:
     partition = share.partition
-    return Delta(share.next_offset, partition.stream_time_ms, [], {}, {}, partition.breaker)
+    return Delta(
+        share.next_offset,
+        partition.stream_time_ms,
+        [],
+        {},
+        {},
+        partition.breaker,
+        heard_at_ms=partition.heard_at_ms,
+    )
 
 
 def _outcome(
@@ -382,6 +394,7 @@ def _outcome(
         sorted(staged.histories.forgotten),
         staged.histories.packed(),
         decided.alerted.changed,
+        staged.heard_at_ms,
     )
     return Outcome(
         delta,
@@ -399,6 +412,8 @@ def _outcome(
         verdicts=staged.verdicts,
         duplicates=staged.duplicates,
         clamped=staged.clamped,
+        ahead=staged.ahead,
+        late=staged.late,
         expired=staged.expired,
         evicted=staged.evicted,
         expired_accounts=staged.histories.expired,

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from detector.contract.accounts import AccountListing, Listing
 from detector.contract.actions import StepUp
 from detector.contract.control import Control
@@ -18,7 +20,16 @@ from detector.contract.dead_letters import Reason
 from detector.contract.events import SessionEvent
 from detector.contract.fields import Value
 from detector.contract.verdicts import Finding, Verdict
-from detector.core.clocks import leap, others_than
+from detector.core.clocks import (
+    Clock,
+    Told,
+    bounded,
+    by_broker,
+    by_event,
+    in_order,
+    leap,
+    others_than,
+)
 from detector.core.encoding import Encoding
 from detector.core.histories import Histories
 from detector.core.judging import AlertedSessions, Taken
@@ -48,7 +59,10 @@ class SessionLimits:
     Attributes:
         idle_timeout_ms: a session with no action for longer, by stream time, has expired.
         max_sessions: most sessions kept for one partition; beyond it the longest idle is evicted.
-        max_step_ms: how far one event may move stream time, where its time is nobody's but its producer's.
+        max_step_ms: how far one event may move stream time, where its time is nobody's but its producer's; and be ahead of
+            the broker's, where its own decides.
+        clock: whose time decides, where the broker's is known.
+        tolerance_ms: how far from it an event's own may be, and by how much what came out of order may lengthen a session.
         max_listed_bytes: most listed accounts of one partition, some 120,000 whose ids are UUIDs; one more is refused.
         max_expired: most sessions that a batch drops for being expired, or more than there is room for since a setting
             changed. After a quiet night all have, and one transaction would not carry their ids. Those that are left are
@@ -74,6 +88,18 @@ class SessionLimits:
     alert_memory_ms: int = 7 * 24 * 60 * 60 * 1000
     fraud_listing_ms: int = 0
     cleared_listing_ms: int = 0
+    clock: Clock = Clock.EVENT
+    tolerance_ms: int = 30_000
+
+    def time_of(self, claimed_ms: int, broker_ms: int, stream_time_ms: int, heard_at_ms: int) -> Told:
+        """Return what time it is by an event and its record, 0 if nobody vouches for that; see `detector.core.clocks`."""
+        if not broker_ms:
+            return Told(claimed_ms, max(stream_time_ms, claimed_ms))
+        if self.clock is Clock.BOUNDED:
+            return bounded(claimed_ms, broker_ms, stream_time_ms, heard_at_ms, self.tolerance_ms)
+        if self.clock is Clock.BROKER:
+            return by_broker(claimed_ms, broker_ms, stream_time_ms, self.tolerance_ms)
+        return by_event(claimed_ms, broker_ms, stream_time_ms, self.max_step_ms)
 
 
 class Entry(NamedTuple):
@@ -81,9 +107,9 @@ class Entry(NamedTuple):
 
     Attributes:
         offset: where it lies in the log.
-        received_at_ms: its timestamp.
+        received_at_ms: its timestamp; 0 if it has none.
         event: itself.
-        vouched: its time was held against the broker's clock; else it is only what its producer says (CreateTime).
+        vouched: its timestamp, if any, is the broker's; else it is only what its producer says (CreateTime).
         fields: values of those that the model's signals read, in their order, and of those that rules read beside them.
     """
 
@@ -99,7 +125,7 @@ class Candidate(NamedTuple):
 
     Attributes:
         offset: of the event, as is `received_at_ms`, the time of its record.
-        event: itself.
+        event: itself, at the time that decides.
         action_number: its number in its session, from 1.
         steps: of its window.
         stream_time_ms: of the partition, this event included.
@@ -150,6 +176,7 @@ class Staged:
     """
 
     stream_time_ms: int
+    heard_at_ms: int
     histories: Histories
     listed: ListedAccounts
     alerted: AlertedSessions
@@ -163,6 +190,15 @@ class Staged:
     unscored: int = 0
     duplicates: int = 0
     clamped: int = 0
+    ahead: int = 0
+    late: int = 0
+
+    def hear(self, told: Told, now_ms: int, broker_ms: int) -> None:
+        """Take note of what time an event says it is; with stream time that it comes to, and its broker's."""
+        self.stream_time_ms, self.heard_at_ms = now_ms, max(self.heard_at_ms, broker_ms)
+        self.ahead += told.is_ahead
+        self.late += told.is_late
+
     expired: int = 0
     evicted: int = 0
 
@@ -178,10 +214,10 @@ def stage(
     """Stage the next events of a partition.
 
     A repeated event id within the session's window is a duplicate: counted, and otherwise ignored. A time
-    before the session's last is clamped to it. After an action that ends its session the next one begins a new one. A
+    before the session's last counts as so much after it. After an action that ends its session the next one begins a new one. A
     listing or verdict holds for the events after it.
 
-    Stream time is the highest event time read. An event that nobody vouches for moves it by at most a step; a leap,
+    Stream time is the highest event time read, or moves on with the broker's clock as well (ADR 0042). An event that nobody vouches for moves it by at most a step; a leap,
     as after a quiet night, takes a quorum: it goes to what QUORUM of the WITNESSES sessions touched last have
     reached. So no single clock ends others' sessions, and none can hold time where it is (ADR 0024).
 
@@ -216,16 +252,15 @@ def stage(
     )
     _expire(longest_idle, staged, len(committed), limits, 0 if pending else limits.max_expired)
     live = len(committed) - len(removed) + sum(one in removed or one not in committed for one in touched)
-    stream_time_ms = staged.stream_time_ms
-
     for offset, received_at_ms, event, vouched, fields in entries:
         if not isinstance(event, SessionEvent):
             if _control(staged, offset, event, limits):
                 continue
             break
-        action, occurred_at_ms = event.action, event.occurred_at_ms
+        action, broker_ms = event.action, received_at_ms if vouched else 0
         session_id = session_key(event.account_id, event.session_id) if reads_signals else event.session_id
-        now_ms = max(stream_time_ms, occurred_at_ms)
+        told = limits.time_of(event.occurred_at_ms, broker_ms, staged.stream_time_ms, staged.heard_at_ms)
+        occurred_at_ms, now_ms, stream_time_ms = told.at_ms, told.now_ms, staged.stream_time_ms
         ahead: Sequence[str] = ()
         if not vouched and now_ms - stream_time_ms > limits.max_step_ms:
             now_ms, ahead = leap(
@@ -251,7 +286,7 @@ def stage(
         marks, hashes = before.marks, (before.hashes + hashed)[-hashes_bytes:]
         if is_step:
             staged.expired += before is EXPIRED
-            last_ms = max(occurred_at_ms, before.last_ms)
+            last_ms = in_order(occurred_at_ms, before.last_ms, now_ms + limits.tolerance_ms)
             gap_ms = last_ms - before.last_ms if before.number else None
             staged.clamped += last_ms != occurred_at_ms
             ended = ENDED if action in ends_session else 0
@@ -270,7 +305,7 @@ def stage(
             staged.unscored += 1
             histories.pass_over(event, now_ms)
             last_ms, ended, number, steps, gap_ms = before.last_ms, 0, before.number, before.steps, None
-        staged.stream_time_ms = stream_time_ms = now_ms
+        staged.hear(told, now_ms, broker_ms)
         for one in ahead:  # they were where time has come to now, and are not idle since where it was
             moved = touched.pop(one, None) or committed[one]
             touched[one] = with_touched_ms(moved, now_ms)
@@ -283,7 +318,7 @@ def stage(
             Candidate(
                 offset,
                 received_at_ms,
-                event,
+                _at(event, occurred_at_ms),
                 number,
                 steps,
                 now_ms,
@@ -299,12 +334,19 @@ def stage(
     return staged
 
 
+def _at(event: SessionEvent, at_ms: int) -> SessionEvent:
+    return event if at_ms == event.occurred_at_ms else replace(event, occurred_at_ms=at_ms)
+
+
 def _begun(
     partition: Partition, histories: Histories, limits: SessionLimits, pending: Delta | None
 ) -> Staged:
-    before = pending or Delta(partition.next_offset, partition.stream_time_ms, [], {})
+    before = pending or Delta(
+        partition.next_offset, partition.stream_time_ms, [], {}, heard_at_ms=partition.heard_at_ms
+    )
     begun = Staged(
         before.stream_time_ms,
+        before.heard_at_ms,
         histories,
         ListedAccounts(partition.listed, partition.listed_bytes, limits.max_listed_bytes, before.listed),
         AlertedSessions(partition.alerted, limits.max_alerted, limits.alert_memory_ms, before.alerted),

@@ -12,6 +12,7 @@ from detector.contract.topics import (
     explanations_topic,
     redriven_topic,
 )
+from detector.core.clocks import Clock
 from detector.model.artifact import UnknownActions
 from detector.runtime.settings import flag_of
 
@@ -19,6 +20,7 @@ DEAD_LETTER, STOP = "dead-letter", "stop"
 """What becomes of a record that can't be processed, though it is sound."""
 _CHOICES = {
     "unknown_actions": tuple(UnknownActions),
+    "clock": tuple(Clock),
     "on_processing_failure": (DEAD_LETTER, STOP),
     "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
 }
