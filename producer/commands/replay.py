@@ -147,6 +147,6 @@ def replay(
             say(
                 console,
                 f"{ahead.count:,} events lie more than {MAX_AHEAD_MS // 60_000} minutes ahead of this machine's clock: detectors "
-                "refuse such events, they become dead letters (time_in_future). Check the unit and the zone of the times",
+                "score such events at the broker's time, all at once. Check the unit and the zone of the times",
             )
     sys.exit(exit_code)
