@@ -148,14 +148,5 @@ def delta_of(partition: Partition, number: int, batch: tuple[object, ...]) -> De
             told, stream_time_ms, stream_time_ms, Decision.BLOCK, "m", ((b"i", Decision.BLOCK),)
         )
     return Delta(
-        next_offset,
-        stream_time_ms,
-        removed,
-        changed,
-        listed,
-        breaker,
-        forgotten,
-        profiles,
-        alerted,
-        stream_time_ms,
-    )  # type: ignore[arg-type]
+        next_offset, stream_time_ms, removed, changed, listed, breaker, forgotten, profiles, alerted, stream_time_ms  # type: ignore[arg-type]
+    )  # fmt: skip
