@@ -4,14 +4,17 @@
 
 The model of histories on lives of customers, all of decode, stage, score and decide. Ten rules that name an action, as
 most do; ten that don't, all of which ask for signals; ten that can't be told by action and signals, and are asked at every
-event. No rule acts, so that the same is decided. `service` measures the whole service on a broker instead, by the clock.
+event. No rule acts, so that the same is decided. `service` measures the whole service on a broker instead, by the clock,
+with drift and verdicts besides.
 """
 
 import itertools
 import statistics
 import sys
 import time
+from dataclasses import replace
 
+import msgspec
 from kafka import TopicPartition
 
 from benchmarks.service import LIVES, detector, publish_lives
@@ -27,6 +30,9 @@ from producer.behaviour.lives.stream import sessions
 
 _START_MS = 1_790_000_000_000 // 86_400_000 * 86_400_000
 _BATCH = 2_000
+JUDGED_LIVES = f"{LIVES}-judged"
+VERDICT_EVERY = 200
+"""A verdict after so many events, five times as many as there are alerts; each is in every partition."""
 BY_ACTION = (
     'action == "TRANSFER_LARGE" && device.novelty == "never"',
     'action == "TRANSFER_LARGE" && score > 0.05',
@@ -100,22 +106,36 @@ def run(events: int, rounds: int) -> None:
 
 
 def run_service(events: int, rounds: int) -> None:
-    """Measure the whole service, with ten rules by action and without, in turns on one broker."""
+    """Measure the whole service in turns on one broker: with ten rules by action, and with verdicts and drift besides.
+
+    Without is: no rules, no verdict in the log, a model that says nothing of drift.
+    """
     model = load_model(packaged_model_path("history"))
-    ratios = []
+    rules = rules_of(BY_ACTION, model)
+    unwatched = replace(model, metadata=msgspec.structs.replace(model.metadata, drift=None))
+    contenders = {
+        "without": (unwatched, None, LIVES),
+        "without again": (unwatched, None, LIVES),
+        "drift": (model, None, LIVES),
+        "drift and verdicts": (model, None, JUDGED_LIVES),
+        "drift, verdicts and ten rules by action": (model, rules, JUDGED_LIVES),
+    }
+    runs: dict[str, list[float]] = {name: [] for name in contenders}
     with EmbeddedBroker() as broker:
-        events = publish_lives(broker.bootstrap_servers, events)
+        servers = broker.bootstrap_servers
+        count = publish_lives(servers, events)
+        publish_lives(servers, events, JUDGED_LIVES, VERDICT_EVERY)
         for number in range(rounds + 1):
-            rates = [
-                detector(broker.bootstrap_servers, "history", _BATCH, events, input_topic=LIVES, rules=rules)
-                for rules in (None, rules_of(BY_ACTION, model))
-            ]
-            if number:  # the first warms up
-                ratios.append(rates[1] / rates[0])
-    print(
-        f"whole service, ten by action: {statistics.median(ratios):.3f} of the events/s without "
-        f"({min(ratios):.3f} to {max(ratios):.3f}, {rounds} rounds; last without {rates[0]:,.0f} events/s)"
-    )
+            for name, (served, asked, topic) in contenders.items():
+                rate = detector(servers, served, _BATCH, count, input_topic=topic, rules=asked)
+                if number:  # the first warms up
+                    runs[name].append(rate)
+    for name, rates in runs.items():
+        ratios = [one / without for one, without in zip(rates, runs["without"], strict=True)]
+        print(
+            f"whole service, {name}: {statistics.median(rates):,.0f} events/s, {statistics.median(ratios):.3f} of those "
+            f"without ({min(ratios):.3f} to {max(ratios):.3f}, {rounds} rounds of {count:,} events)"
+        )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from kafka import KafkaAdminClient, KafkaProducer
 from benchmarks.results import Ratio, Result, Row, quotients, repeated
 from broker import EmbeddedBroker
 from detector.contract.events import SessionAction, encode_event
-from detector.model.artifact import PLAIN_MODELS, load_model, packaged_model_path
+from detector.contract.verdicts import Finding, Verdict, encode_verdict
+from detector.model.artifact import PLAIN_MODELS, Model, load_model, packaged_model_path
 from detector.model.rules import Rules
 from detector.runtime.config import DetectorConfig
 from detector.runtime.garbage import relax_garbage_collection
@@ -74,18 +75,26 @@ def publish(
     return _publish(bootstrap_servers, interleave(scheduled, start_ms=start_ms), input_topic, partitions)
 
 
-def publish_lives(bootstrap_servers: str, events: int) -> int:
-    """Publish so many events of lives, with their attributes, to `LIVES`; return how many."""
+def publish_lives(
+    bootstrap_servers: str, events: int, input_topic: str = LIVES, verdict_every: int = 0
+) -> int:
+    """Publish so many events of lives, with their attributes, and a verdict after each so many; return how many events."""
     days = 1 + events // CUSTOMERS
     start_ms = time.time_ns() // 1_000_000 // DAY_MS * DAY_MS - days * DAY_MS
     lived = interleave(
         lives.sessions(days=days, customers=CUSTOMERS, seed=1, start_ms=start_ms), start_ms=start_ms
     )
-    return _publish(bootstrap_servers, itertools.islice(lived, events), LIVES, _PARTITIONS)
+    return _publish(
+        bootstrap_servers, itertools.islice(lived, events), input_topic, _PARTITIONS, verdict_every
+    )
 
 
 def _publish(
-    bootstrap_servers: str, events: Iterator[SessionAction], input_topic: str, partitions: int
+    bootstrap_servers: str,
+    events: Iterator[SessionAction],
+    input_topic: str,
+    partitions: int,
+    verdict_every: int = 0,
 ) -> int:
     admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
     ensure_topics(admin, config_of(bootstrap_servers, 1, input_topic, partitions))
@@ -94,6 +103,11 @@ def _publish(
     count = 0
     for count, event in enumerate(events, start=1):
         producer.send(input_topic, encode_event(event), key=event.account_id.encode())
+        if verdict_every and count % verdict_every == 0:
+            for partition in range(partitions):  # as `relay-verdicts` does
+                producer.send(
+                    input_topic, _verdict_of(event, count), event.account_id.encode(), None, partition
+                )
         if count % 20_000 == 0:
             producer.flush()
     producer.flush()
@@ -101,9 +115,22 @@ def _publish(
     return count
 
 
+def _verdict_of(event: SessionAction, number: int) -> bytes:
+    """Return a verdict on an event's session, every other one of fraud."""
+    verdict = Verdict(
+        verdict_id=str(number),
+        account_id=event.account_id,
+        session_id=event.session_id,
+        verdict=Finding.FRAUD if number % 2 else Finding.LAWFUL,
+        by="benchmark",
+        decided_at_ms=event.occurred_at_ms,
+    )
+    return encode_verdict(verdict)
+
+
 def detector(
     bootstrap_servers: str,
-    model: str,
+    model: str | Model,
     batch_events: int,
     events: int,
     *,
@@ -123,7 +150,8 @@ def detector(
     config = config_of(bootstrap_servers, batch_events, input_topic)
     if rules:
         config = replace(config, rules="by text")  # so that there is a topic for what is told in shadow
-    worker = Detector(config, load_model(packaged_model_path(model)), metrics, Heartbeat(), rules=rules)
+    loaded = load_model(packaged_model_path(model)) if isinstance(model, str) else model
+    worker = Detector(config, loaded, metrics, Heartbeat(), rules=rules)
     thread = threading.Thread(target=worker.run, args=(stop,))
     thread.start()
 

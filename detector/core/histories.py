@@ -108,6 +108,10 @@ class Histories:
         self._earlier.pop(key, None)  # to the end: in the order of the last touch
         self._earlier[key] = profile.packed()
 
+    def knows(self, account_id: str) -> bool:
+        """Tell whether an account has a profile that no event of the batch has met."""
+        return self._kept(profile_key(account_id)) is not None
+
     def pass_over(self, event: SessionEvent, now_ms: int) -> None:
         """Take note of an event that teaches nothing, but may block its session."""
         if self.signals.remembers:

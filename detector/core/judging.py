@@ -91,6 +91,10 @@ class AlertedSessions:
         )
         return True
 
+    def knows(self, verdict: Verdict) -> bool:
+        """Tell whether alerts on a verdict's session are remembered, be it for too long."""
+        return self._kept(key_of(verdict.account_id, verdict.session_id)) is not None
+
     def judge(self, verdict: Verdict, offset: int, now_ms: int) -> Taken:
         """Take note of a verdict; tell what becomes of it."""
         key = key_of(verdict.account_id, verdict.session_id)

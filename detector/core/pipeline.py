@@ -15,7 +15,6 @@ from typing import Final, NamedTuple
 from detector.contract.actions import StepUp
 from detector.contract.alerts import Alert
 from detector.contract.dead_letters import Reason
-from detector.contract.verdicts import Verdict
 from detector.core.carrying import Carrier, Weighed, weighed
 from detector.core.decision import Decided, Policy, Suppression, decide
 from detector.core.drift import NOTHING, Tally, Watched, tally
@@ -184,13 +183,23 @@ class Pipeline:
             yield outcome
 
     def _run(self, shares: Sequence[Share]) -> list[Outcome]:
-        return [
-            outcome or self._in_parts(share, lambda part: self._run([part])[0])
-            for share, outcome in zip(shares, self._try(shares), strict=True)
-        ]
+        """Return what each share comes to, up to the verdict that cuts it and then from there on."""
+        outcomes, rest = dict[int, Outcome](), dict(enumerate(shares))
+        while rest:
+            tried = self._try(list(rest.values()))
+            for (number, share), (cut_at, outcome) in zip(list(rest.items()), tried, strict=True):
+                del rest[number]
+                offsets = [one.offset for one in share.entries]
+                until = len(offsets) if cut_at is None else offsets.index(cut_at)
+                part = share._replace(entries=share.entries[:until])
+                found = outcome or self._in_halves(part, lambda half: self._run([half])[0])
+                outcomes[number] = outcomes[number].then(found) if number in outcomes else found
+                if cut_at is not None:
+                    rest[number] = share._replace(entries=share.entries[until:], pending=found.delta)
+        return [outcomes[number] for number in range(len(shares))]
 
-    def _try(self, shares: Sequence[Share]) -> list[Outcome | None]:
-        """Return what each share comes to; None if it is to be cut."""
+    def _try(self, shares: Sequence[Share]) -> list[tuple[int | None, Outcome | None]]:
+        """Return the offset of the verdict that each share is cut at, if any, and what it comes to until there, if settled."""
         encoding, limits = self.encoding, self.limits
         with self.timed("stage"):
             staged = [
@@ -210,7 +219,10 @@ class Pipeline:
         with self.timed("reason"):
             settled = [(one[0], self._explain(one[1])) if one else None for one in settled]
         return [
-            _outcome(share, each, *one, shadow or [], self._tally(each, one[0])) if one else None
+            (
+                each.cut_at,
+                _outcome(share, each, *one, shadow or [], self._tally(each, one[0])) if one else None,
+            )
             for share, each, one, shadow in zip(shares, staged, settled, in_shadow, strict=True)
         ]
 
@@ -223,7 +235,7 @@ class Pipeline:
         and challenged is what was assumed: by the order of the log, each is then of a session that was told what those
         before it have left.
         """
-        for _ in range(_ROUNDS if staged.cut_at is None else 0):
+        for _ in range(_ROUNDS):
             with self.timed("stage"):
                 if not settle(staged, decided.trust, self.encoding):
                     return scores, decided
@@ -233,18 +245,10 @@ class Pipeline:
                 decided = self._decide(share, staged, scores)
         return None
 
-    def _in_parts(self, share: Share, run: Callable[[Share], Outcome]) -> Outcome:
-        """Run over a share cut before each verdict that comes after another entry, and in halves where there is none."""
-        verdict = [isinstance(one.event, Verdict) for one in share.entries]
-        cuts = [at for at in range(1, len(verdict)) if verdict[at] and not verdict[at - 1]]
-        outcome = None
-        for begin, end in itertools.pairwise([0, *(cuts or [len(share.entries) // 2]), len(share.entries)]):
-            pending = (
-                share.pending if outcome is None else outcome.delta
-            )  # the first part drops what has expired
-            part = run(share._replace(entries=share.entries[begin:end], pending=pending))
-            outcome = part if outcome is None else outcome.then(part)
-        return outcome or Outcome(share.pending or _unchanged(share))
+    def _in_halves(self, share: Share, run: Callable[[Share], Outcome]) -> Outcome:
+        half = len(share.entries) // 2
+        first = run(share._replace(entries=share.entries[:half]))
+        return first.then(run(share._replace(entries=share.entries[half:], pending=first.delta)))
 
     def _score(self, staged: Sequence[Staged]) -> list[list[float]]:
         scores = self.score([candidate for one in staged for candidate in one.candidates])
@@ -343,7 +347,7 @@ class Pipeline:
                     raise ProcessingError(f"{where} can't be processed: {detail}") from error
                 failed = Failure(offset, Reason.PROCESSING, detail)
                 return Outcome(share.pending or _unchanged(share), failures=[failed])
-        return self._in_parts(share, self._isolated)
+        return self._in_halves(share, self._isolated)
 
 
 def _of_steps(scores: list[float], staged: Staged) -> list[float]:

@@ -171,8 +171,8 @@ class Failure(NamedTuple):
 class Staged:
     """What a batch of one partition comes to, before it is scored.
 
-    `cut_at` is the offset of a verdict that comes after events of the batch, None if none does: nothing from there on was
-    staged, since what the verdict finds depends on what these events come to.
+    `cut_at` is the offset of a verdict that may find what events of the batch before it come to, None if none does: nothing
+    from there on was staged.
     """
 
     stream_time_ms: int
@@ -362,11 +362,22 @@ def _control(staged: Staged, offset: int, control: Control, limits: SessionLimit
     """Take over a control record; tell whether that is possible yet."""
     if isinstance(control, AccountListing):
         _list(staged, offset, control, limits)
-    elif staged.candidates:
+        return True
+    if staged.candidates and _is_of_here(staged, control):
         staged.cut_at = offset
     else:
         _judge(staged, offset, control, limits)
     return staged.cut_at is None
+
+
+def _is_of_here(staged: Staged, verdict: Verdict) -> bool:
+    """Tell whether a verdict's account or session is known here. It lies in every partition, and is nobody's in most."""
+    account_id = verdict.account_id
+    return (
+        staged.histories.knows(account_id)
+        or staged.alerted.knows(verdict)
+        or any(one.event.account_id == account_id for one in staged.candidates)
+    )
 
 
 def _list(staged: Staged, offset: int, event: AccountListing, limits: SessionLimits) -> None:
