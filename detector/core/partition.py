@@ -58,6 +58,11 @@ class Partition:
         self.alerted: dict[bytes, Alerted] = {}
         self.breaker = BreakerState()
 
+    def unchanged(self, next_offset: int) -> Delta:
+        """Return what a batch changes that ends there and comes to nothing."""
+        now_ms, heard_at_ms = self.stream_time_ms, self.heard_at_ms
+        return Delta(next_offset, now_ms, [], {}, breaker=self.breaker, heard_at_ms=heard_at_ms)
+
     def apply(self, delta: Delta) -> None:
         """Take over what a committed batch changed."""
         _write(self.sessions, delta.removed, delta.touched)

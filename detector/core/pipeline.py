@@ -21,12 +21,13 @@ from detector.core.drift import NOTHING, Tally, Watched, tally
 from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
 from detector.core.judging import Taken
+from detector.core.limits import SessionLimits
 from detector.core.partition import Delta, Partition
 from detector.core.retelling import settle
 from detector.core.ruling import UNRULED, Ask, Rule
 from detector.core.session import CARRIED, SHADOW_CARRIED, with_marks
 from detector.core.shadowing import Challenger, Shadowed, Verdicts, ruled_in_shadow, shadowed
-from detector.core.staging import Candidate, Entry, Failure, SessionLimits, Staged, stage
+from detector.core.staging import Candidate, Entry, Failure, Staged, stage
 
 _BATCH_ENTRIES: Final = 2_000
 _ROUNDS: Final = 3
@@ -346,7 +347,9 @@ class Pipeline:
                     where = f"{share.source[0]}[{share.source[1]}] at offset {offset}"
                     raise ProcessingError(f"{where} can't be processed: {detail}") from error
                 failed = Failure(offset, Reason.PROCESSING, detail)
-                return Outcome(share.pending or _unchanged(share), failures=[failed])
+                return Outcome(
+                    share.pending or share.partition.unchanged(share.next_offset), failures=[failed]
+                )
         return self._in_halves(share, self._isolated)
 
 
@@ -354,19 +357,6 @@ def _of_steps(scores: list[float], staged: Staged) -> list[float]:
     if not staged.unscored:
         return scores
     return [score for one, score in zip(staged.candidates, scores, strict=True) if one.is_step]
-
-
-def _unchanged(share: Share) -> Delta:
-    partition = share.partition
-    return Delta(
-        share.next_offset,
-        partition.stream_time_ms,
-        [],
-        {},
-        {},
-        partition.breaker,
-        heard_at_ms=partition.heard_at_ms,
-    )
 
 
 def _outcome(

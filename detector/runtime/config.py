@@ -24,7 +24,7 @@ from detector.contract.topics import (
 from detector.core.breaker import BreakerLimits
 from detector.core.clocks import Clock
 from detector.core.decision import Policy
-from detector.core.staging import SessionLimits
+from detector.core.limits import SessionLimits
 from detector.model.artifact import UnknownActions, resolve_model_path
 from detector.runtime.decoding import EventLimits
 from detector.runtime.fitting import DEAD_LETTER, wrong_in

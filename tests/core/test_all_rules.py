@@ -18,13 +18,14 @@ from detector.core.clocks import Clock
 from detector.core.decision import Policy
 from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
+from detector.core.limits import SessionLimits
 from detector.core.listed import OVERHEAD_BYTES
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.pipeline import Outcome, Pipeline
 from detector.core.session import touched_ms
 from detector.core.shadowing import Challenger
-from detector.core.staging import Entry, Failure, SessionLimits
+from detector.core.staging import Entry, Failure
 from tests.core.strategies import (
     ACTIONS,
     ENCODING,

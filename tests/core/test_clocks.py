@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from detector.contract.events import SessionEvent
 from detector.core.clocks import Clock, bounded, by_broker, by_event, in_order
+from detector.core.limits import SessionLimits
 from detector.core.partition import Delta, Partition
-from detector.core.staging import Candidate, Entry, SessionLimits, Staged, stage
+from detector.core.staging import Candidate, Entry, Staged, stage
 from tests.core.strategies import ENCODING
 
 NOW_MS, IDLE_MS, TOLERANCE_MS, AHEAD_MS = 1_790_000_000_000, 600_000, 5_000, 60_000

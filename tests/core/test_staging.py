@@ -11,10 +11,11 @@ from detector.contract.accounts import AccountListing, Listing
 from detector.contract.dead_letters import Reason
 from detector.contract.events import SessionEvent
 from detector.core.encoding import Encoding, UnknownActionError
+from detector.core.limits import SessionLimits
 from detector.core.listed import OVERHEAD_BYTES
 from detector.core.partition import Delta, Partition
 from detector.core.session import ENDED, MARKS, MAX_ACTIONS, head, pack, touched_ms, with_marks
-from detector.core.staging import Entry, SessionLimits, Staged, stage
+from detector.core.staging import Entry, Staged, stage
 from tests.core.strategies import ENCODING, logs
 
 LIMITS = SessionLimits(idle_timeout_ms=60_000, max_sessions=3)

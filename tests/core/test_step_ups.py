@@ -15,9 +15,10 @@ from detector.contract.events import SessionEvent
 from detector.core.decision import Policy, Suppression
 from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
+from detector.core.limits import SessionLimits
 from detector.core.partition import Partition
 from detector.core.signals import FIRST, Kind, Signal
-from detector.core.staging import Entry, SessionLimits, stage
+from detector.core.staging import Entry, stage
 from tests.core.guarded import Log, event, events, verdicts
 from tests.core.strategies import (
     ACTIONS,

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
+from detector.core.limits import SessionLimits
 from detector.core.profile import Profile, tag_of
 from detector.core.signals import Signals
-from detector.core.staging import SessionLimits
 from trainer.data.sessions import UNLABELLED, Sessions, together_in
 from trainer.data.sittings import Sittings, in_order_ms, sittings, stream_time_ms
 

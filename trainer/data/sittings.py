@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.clocks import in_order
-from detector.core.staging import SessionLimits
+from detector.core.limits import SessionLimits
 from trainer.data.sessions import Sessions, mixed
 
 
