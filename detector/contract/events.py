@@ -29,9 +29,7 @@ class SessionEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     session_id: Annotated[Identifier, msgspec.Meta(description="which session of its account")]
     account_id: Identifier
     action: Annotated[Identifier, msgspec.Meta(description="a name in the model's vocabulary")]
-    occurred_at_ms: Annotated[
-        TimeMs, msgspec.Meta(description="when the user acted, Unix milliseconds, of the years 2000 to 2099")
-    ]
+    occurred_at_ms: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # `wrong_unit` says what is none
 
 
 class SessionAction(SessionEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -41,6 +39,14 @@ class SessionAction(SessionEvent, frozen=True, kw_only=True, omit_defaults=True,
     Fields this type does not know are accepted and ignored, so that producers can move ahead of consumers.
     """
 
+    occurred_at_ms: Annotated[
+        int,
+        msgspec.Meta(
+            ge=FIRST_MS,
+            lt=END_MS,
+            description="when the user acted, Unix milliseconds, of the years 2000 to 2099",
+        ),
+    ]
     amount: (
         Annotated[float, msgspec.Meta(ge=0, description="read by models whose signals name it")] | None
     ) = None

@@ -217,7 +217,13 @@ def stage(
         before = (
             NONE
             if packed is None
-            else before_in(packed, hashed, occurred_at_ms, stream_time_ms, limits.idle_timeout_ms)
+            else before_in(
+                packed,
+                hashed,
+                occurred_at_ms,
+                now_ms if vouched else stream_time_ms,
+                limits.idle_timeout_ms,
+            )
         )
         step_up = step_ups.get(action)
         is_step = step_up is None or encoding.names(action)
