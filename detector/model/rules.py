@@ -187,6 +187,8 @@ class Rules:
             raise self._refused(f"it comes to {kind}: expected true or false", line, one.name)
         words = set(re.findall(r"\w+", one.when))  # which it names, and perhaps more
         names = [each for each in self._variables if words.issuperset(each.name.split("."))]
+        if not names and ask(program, self._env.Activation({})) is not True:
+            raise self._refused("it never holds: expected a condition on an event", line, one.name)
         for each in names:
             values = dict.fromkeys(value for value in each.values if value is not None)
             answers = [ask(program, self._env.Activation({each.name: value})) for value in values]

@@ -34,7 +34,7 @@ class KafkaLink:
         # A stable name lets a restarted worker end its predecessor's transaction; without one, each link has
         # its own, and the broker's transaction timeout ends what a dead worker left.
         name = config.worker_name
-        self._state_topic = config.state_topic
+        self._config, self._name = config, name
         self._cutter = ThreadPoolExecutor(1, "cut-state-log")
         with access_explained():
             self.admin = Admin(
@@ -45,7 +45,7 @@ class KafkaLink:
         try:
             ensure_topics(self.admin, config)
             self.findings = inspect(self.admin, config)
-            self.transactor = Transactor(config, name)
+            self._transactor: Transactor | None = Transactor(config, name)
             self.state_reader = StateReader(config, name, encoding)
             self.membership = Membership(config, name)
             self.owners = Owners(self.admin, config)
@@ -53,9 +53,25 @@ class KafkaLink:
             self.close()
             raise
 
+    @property
+    def transactor(self) -> Transactor:
+        """That publishes and commits."""
+        if self._transactor is None:
+            self._transactor = Transactor(self._config, self._name)
+        return self._transactor
+
+    def produce_anew(self) -> None:
+        """Close the producer, and open another when it is asked for: one that was refused a record is of no more use.
+
+        kafka-python counts the refused batch among those that the broker has.
+        """
+        if self._transactor is not None:
+            self._transactor.close()
+            self._transactor = None
+
     def cut_state_log(self, partition: int, before_offset: int) -> None:
         """Let the records of a state log that a whole snapshot replaced be deleted; nothing waits for it."""
-        self._cutter.submit(self._cut, TopicPartition(self._state_topic, partition), before_offset)
+        self._cutter.submit(self._cut, TopicPartition(self._config.state_topic, partition), before_offset)
 
     def _cut(self, target: TopicPartition, before_offset: int) -> None:
         try:
@@ -68,7 +84,7 @@ class KafkaLink:
     def close(self) -> None:
         """Leave the group and close what was opened, whatever state it is in."""
         self._cutter.shutdown(wait=False, cancel_futures=True)
-        for name in ("membership", "transactor", "state_reader", "admin"):
+        for name in ("membership", "_transactor", "state_reader", "admin"):
             client = getattr(self, name, None)
             if client is None:
                 continue

@@ -59,6 +59,11 @@ class Processed(NamedTuple):
     absent: Mapping[str, int] = MappingProxyType({})
 
 
+def ends_of(processed: Sequence[Processed]) -> dict[TopicPartition, int]:
+    """Return up to where each partition was processed: its next offset."""
+    return {one.source: one.outcome.delta.next_offset for one in processed}
+
+
 class Absences:
     """Which of the fields that a model's signals read no event has had so far."""
 

@@ -1,6 +1,6 @@
 """What can go wrong with a batch, named after the recovery it demands (as Kafka Streams names its own)."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
 from kafka import TopicPartition
 
@@ -21,15 +21,15 @@ class OutcomeUnknownError(Exception):
 
 
 class RecordRefusedError(Exception):
-    """A topic refuses records for their size, which no retry mends. Open anew, and leave out what they are of.
+    """Topics refuse records for their size, which no retry mends. Produce anew, and leave out what they are of.
 
     Attributes:
-        origins: what they are of; None for one of no record of the input.
+        least_bytes: by topic, the size of the smallest that it refused.
     """
 
-    def __init__(self, message: str, origins: Collection[Origin | None]) -> None:
+    def __init__(self, message: str, least_bytes: Mapping[str, int]) -> None:
         super().__init__(message)
-        self.origins = origins
+        self.least_bytes = least_bytes
 
 
 TRANSACTION_FAILURES = (BatchAbortedError, OutcomeUnknownError, RecordRefusedError)

@@ -33,18 +33,17 @@ from detector.runtime.link import KafkaLink
 from detector.runtime.membership import Records
 from detector.runtime.metrics import DetectorMetrics
 from detector.runtime.outputs import epoch_record, output_records, state_record
-from detector.runtime.processing import Absences, Processed, Processor, needless, processor_of
+from detector.runtime.processing import Absences, Processed, Processor, ends_of, needless, processor_of
 from detector.runtime.rebuilding import rebuild
 from detector.runtime.recovery import (
     BatchAbortedError,
     MemberFencedError,
-    Origin,
     OutcomeUnknownError,
     RecordRefusedError,
     StateRefusedError,
     StoppedError,
-    TopicsUnfitError,
 )
+from detector.runtime.refusals import Refusals
 from detector.runtime.restoring import Progress, skip_lost
 from detector.runtime.state_replay import LogEnd
 from detector.runtime.state_writer import StateWriter
@@ -103,7 +102,7 @@ class Detector:
         self._pseudonym = pseudonym
         self._now_ms = now_ms
         self._held: dict[TopicPartition, _Held] = {}
-        self._refused: dict[Origin, str] = {}
+        self._refusals = Refusals(config)
         self._told_of_keys = self._told_of_fields = False
         self._told_of_reasons = set[Reason]()
         self._absences = Absences()
@@ -161,9 +160,8 @@ class Detector:
                         failures = 0
                     continue
                 except RecordRefusedError as error:
-                    self._leave_out(error)
-                    # kafka-python counts the refused batch among those the broker has: its producer is of no more use.
-                    self._recover("restore", error, self._disconnect)
+                    self._refusals.learn(error)
+                    self._recover("retry", error, self._produce_anew)
                 except BatchAbortedError as error:
                     self._recover("retry", error, self._rewind)
                 except MemberFencedError as error:
@@ -195,7 +193,10 @@ class Detector:
         for source, read in records.items():
             self._check(source, read)
         member = link.membership.identity()
-        processed = self._processor.process(records, self._partitions(), self._refused)
+        processed = self._refusals.process(self._processor, records, self._partitions())
+        for source, end in ends_of(processed).items():
+            if end <= records[source][-1].offset:  # it ends before what was read does: the rest is read again
+                link.membership.seek(source, end)
         with timed("commit"):
             self._commit(link, processed, member)
         with timed("apply"):
@@ -270,7 +271,9 @@ class Detector:
     def _commit(self, link: KafkaLink, processed: Sequence[Processed], member: ConsumerGroupMetadata) -> None:
         """Publish everything the batch comes to and commit its offsets, in one transaction."""
         config, policy = self._config, self._processor.pipeline.policy
-        records = [record for one in processed for record in output_records(one, config, self._refused)]
+        records = [
+            record for one in processed for record in output_records(one, config, self._refusals.known)
+        ]
         begun = [one.source for one in processed if self._held[one.source].processor is not self._processor]
         for source in begun:
             served = config.served_with(self._model.idle_timeout_ms)
@@ -283,18 +286,14 @@ class Detector:
             snapshot, delta = held.state.values(held.partition, one.outcome.delta)
             written.append((one.source, held.state, snapshot, delta, len(records)))
             records += [state_record(one.source, value, config) for value in (*snapshot, *delta)]
-        ends = {one.source: one.outcome.delta.next_offset for one in processed}
+        ends = ends_of(processed)
         try:
             published = link.transactor.commit(records, ends, member)
         except Exception as error:
             self._metrics.transactions.labels(type(error).__name__).inc()
             raise
         self._metrics.transactions.labels("committed").inc()
-        self._refused = {
-            (source, offset): why
-            for (source, offset), why in self._refused.items()
-            if source not in ends or (offset is not None and offset >= ends[source])
-        }
+        self._refusals.committed(ends)
         for source in begun:
             self._held[source].processor = self._processor
         for source, state, snapshot, delta, first in written:
@@ -374,24 +373,16 @@ class Detector:
         _LOG.warning("%s: %s: %s", kind, type(error).__name__, error)
         action()
 
-    def _leave_out(self, refusal: RecordRefusedError) -> None:
-        """Let the records of the input that refused records are of become dead letters when the batch is tried again.
-
-        Raises:
-            TopicsUnfitError: one is of none, or not even its dead letter, without the content, is taken.
-        """
-        origins = [one for one in refusal.origins if one is not None and one not in self._refused]
-        if len(origins) < len(refusal.origins):
-            raise TopicsUnfitError(
-                f"{refusal} and start again; nothing is lost, the batch was aborted and is read again"
-            ) from refusal
-        self._refused |= dict.fromkeys(origins, str(refusal))
-
     def _rewind(self) -> None:
         """Read again from where the state is: nothing of the batch was committed or applied."""
         if self._link is not None:
             for source, held in self._held.items():
                 self._link.membership.seek(source, held.partition.next_offset)
+
+    def _produce_anew(self) -> None:
+        """Read again from where the state is, and publish by another producer."""
+        self._connect().produce_anew()
+        self._rewind()
 
     def _caught_up(self) -> bool:
         """Tell whether everything held was read to its end; so if nothing is held."""

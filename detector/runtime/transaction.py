@@ -1,7 +1,6 @@
 """The transaction: the one place that produces, and the one that commits offsets."""
 
 import logging
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -158,7 +157,7 @@ class Transactor:
                     raise
                 time.sleep(_SPLIT_BACKOFF_S)
 
-    def _abort(self, cause: Exception, too_large: Sequence[OutputRecord]) -> Exception:
+    def _abort(self, cause: Exception, too_large: Mapping[str, OutputRecord]) -> Exception:
         """Abort, and return the exception that names the recovery, or the cause if there is none."""
         refused = isinstance(cause, AuthorizationError)
         try:
@@ -169,11 +168,13 @@ class Transactor:
         if refused:
             return cause
         if too_large:
-            first = too_large[0]
+            told = ", ".join(
+                f"topic {one.topic} refuses a record whose value has {len(one.value or b''):,} bytes"
+                for one in too_large.values()
+            )
             return RecordRefusedError(
-                f"topic {first.topic} refuses a record whose value has {len(first.value or b''):,} bytes. Expected "
-                "its max.message.bytes to be what docs/operations.md lists: raise it",
-                [one.origin for one in too_large],
+                f"{told}. Expected its max.message.bytes to be what docs/operations.md lists: raise it",
+                {topic: one.size_bytes for topic, one in too_large.items()},
             )
         if isinstance(cause, CommitFailedError | FencedInstanceIdError):
             return MemberFencedError(str(cause))
@@ -199,15 +200,11 @@ class Transactor:
         self.close()
 
 
-def _too_large(records: Sequence[OutputRecord], futures: Sequence[Any]) -> list[OutputRecord]:
-    """Return the records that their topics refuse for their size, which no retry mends.
-
-    The first refusal ends the transaction, and says nothing of the others: what is no smaller than a record that its
-    topic refuses is not asked about one by one.
-    """
-    least: dict[str, int] = {}
+def _too_large(records: Sequence[OutputRecord], futures: Sequence[Any]) -> dict[str, OutputRecord]:
+    """Return by topic the smallest record that it refuses for its size, which no retry mends."""
+    least: dict[str, OutputRecord] = {}
     # Fewer futures than records, if sending was refused halfway.
     for record, future in zip(records, futures, strict=False):
         if is_refused_for_its_size(future):
-            least[record.topic] = min(record.size_bytes, least.get(record.topic, sys.maxsize))
-    return [one for one in records if one.topic in least and one.size_bytes >= least[one.topic]]
+            least[record.topic] = min(record, least.get(record.topic, record), key=lambda one: one.size_bytes)
+    return least

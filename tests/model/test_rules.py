@@ -285,6 +285,8 @@ def test_a_file_that_does_not_fit_is_refused_with_rule_line_and_reason(
 @pytest.mark.parametrize(
     "condition",
     [
+        "false",
+        "1 / 0 > 0",
         'device.novelty == "nver"',
         "score > 0.1 && unusual_amount.deviation > 20.0",  # no bound is so high
         "events.count > 7 && action == 'LOGIN'",
