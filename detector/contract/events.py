@@ -40,12 +40,7 @@ class SessionAction(SessionEvent, frozen=True, kw_only=True, omit_defaults=True,
     """
 
     occurred_at_ms: Annotated[
-        int,
-        msgspec.Meta(
-            ge=FIRST_MS,
-            lt=END_MS,
-            description="when the user acted, Unix milliseconds, of the years 2000 to 2099",
-        ),
+        TimeMs, msgspec.Meta(description="when the user acted, Unix milliseconds, of the years 2000 to 2099")
     ]
     amount: (
         Annotated[float, msgspec.Meta(ge=0, description="read by models whose signals name it")] | None
@@ -89,8 +84,8 @@ def wrong_unit(at_ms: int) -> str:
         return ""
     units = (("seconds", 1_000, 1), ("microseconds", 1, 1_000), ("nanoseconds", 1, 1_000_000))
     likely = next((name for name, times, by in units if FIRST_MS <= at_ms * times // by < END_MS), "")
-    told = f", which it would be in {likely}: convert it before it is published" if likely else ""
-    return f"occurred_at_ms is {at_ms}: expected milliseconds since 1970, of the years 2000 to 2099{told}"
+    told = f", as it would be in {likely}; it is to be converted before it is published" if likely else ""
+    return f"Expected milliseconds of the years 2000 to 2099, got {at_ms}{told} - at `$.occurred_at_ms`"
 
 
 def exactly(value: bytes, decoder: msgspec.json.Decoder[_Event]) -> _Event:
