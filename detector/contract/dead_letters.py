@@ -43,6 +43,7 @@ class Reason(StrEnum):
     BATCH_TOO_LARGE = "batch_too_large"
     DESERIALIZATION = "deserialization"
     MALFORMED = "malformed"
+    UNKNOWN_SCHEMA = "unknown_schema"
     UNKNOWN_ACTION = "unknown_action"
     TIME_UNIT = "time_unit"  # no time of 2000 to 2099, in milliseconds
     TIME_IN_FUTURE = "time_in_future"  # of a verdict; an event is scored at the broker's time

@@ -53,6 +53,8 @@ class ModelEpoch(msgspec.Struct, frozen=True, kw_only=True):
     unknown_actions: str | None = None
     clock: str = "event"
     time_tolerance_ms: int | None = None
+    input_format: str | None = None
+    field: tuple[str, ...] | None = None
 
 
 _DECODER = msgspec.json.Decoder(ModelEpoch)
