@@ -119,20 +119,21 @@ def swapped(honest: Traffic, rng: random.Random) -> Iterator[Arrival]:
     yield from sorted(made, key=lambda arrival: arrival.broker_ms)
 
 
-def late(delay_ms: Callable[[int, int, random.Random], float], share: float = 1.0) -> Case:
+def late(
+    delay_ms: Callable[[int, int, random.Random], float], share: float = 1.0, *, in_order: bool = True
+) -> Case:
     """Return a case of events that arrive later, by their own time and their session's beginning."""
 
     def case(honest: Traffic, rng: random.Random) -> Iterator[Arrival]:
         slow = {one for one in honest.begins_ms if rng.random() < share}
-        made = [
-            Arrival(
-                broker_ms + int(delay_ms(event.occurred_at_ms, honest.begins_ms[event.session_id], rng)),
-                event,
-            )
-            if event.session_id in slow
-            else Arrival(broker_ms, event)
-            for broker_ms, event in honest.arrivals
-        ]
+        made, sent_ms = [], dict[str, int]()
+        for broker_ms, event in honest.arrivals:
+            at_ms = broker_ms
+            if event.session_id in slow:
+                at_ms += int(delay_ms(event.occurred_at_ms, honest.begins_ms[event.session_id], rng))
+                if in_order:
+                    at_ms = sent_ms[event.session_id] = max(at_ms, sent_ms.get(event.session_id, 0))
+            made.append(Arrival(at_ms, event))
         yield from sorted(made, key=lambda arrival: arrival.broker_ms)
 
     return case
@@ -160,7 +161,7 @@ CASES: dict[str, Case] = {
     "seconds in place of milliseconds": claiming(lambda at, _begun, _broker: at / 1_000),
     "every second event 30 s behind": every_second,
     "5 % of neighbours swapped": swapped,
-    "delays of 2 s on average": late(lambda _at, _begun, rng: rng.expovariate(1 / 2_000)),
+    "delays of 2 s on average, each event for itself": late(lambda _at, _begun, rng: rng.expovariate(1 / 2_000), in_order=False),
     "every tenth session sent every 20 s": late(_until(20_000), 0.1),
     "every tenth session sent every 5 minutes": late(_until(5 * MINUTE_MS), 0.1),
     "all sent every 5 minutes": late(_until(5 * MINUTE_MS)),
