@@ -23,6 +23,7 @@ from detector.contract.topics import ALERTS_TOPIC
 from detector.core.pipeline import ProcessingError
 from detector.core.shadowing import Challenger
 from detector.explain import explain
+from detector.formats.registry import registry_in_use
 from detector.model.artifact import (
     Model,
     ModelRefusedError,
@@ -97,6 +98,7 @@ def run(**given: Any) -> None:
         _LOG.info("it reads %d signals, the history of accounts among them: key = account id", len(signals))
     relax_garbage_collection()
     try:
+        registry_in_use()  # what it needs is there, or nothing is consumed
         with (
             watched(config, metrics.registry, heartbeat),
             _watch(config, model, rules, metrics) as fresh,

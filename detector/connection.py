@@ -204,14 +204,14 @@ def client_options(bootstrap_servers: str, environment: Mapping[str, str] = os.e
         if security.certificate_file is not None:
             options["ssl_certfile"] = str(security.certificate_file)
             options["ssl_keyfile"] = str(security.key_file)
-            if password := _secret("KAFKA_SSL_KEY_PASSWORD", environment):
+            if password := secret("KAFKA_SSL_KEY_PASSWORD", environment):
                 options["ssl_password"] = password
     if security.mechanism is not None:
         options["sasl_mechanism"] = security.mechanism.value
         if security.token_file is not None and security.mechanism is Mechanism.OAUTHBEARER:
             options["sasl_oauth_token_provider"] = _FileToken(security.token_file)
         else:
-            if not (password := _secret("KAFKA_SASL_PASSWORD", environment)):
+            if not (password := secret("KAFKA_SASL_PASSWORD", environment)):
                 raise SecurityError(
                     f"KAFKA_SASL_MECHANISM is {security.mechanism}: expected KAFKA_SASL_PASSWORD_FILE, or "
                     "KAFKA_SASL_PASSWORD"
@@ -317,7 +317,7 @@ _CHECK_LOGIN = "check KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and the password
 _CHECK_CERTIFICATE = "check KAFKA_SSL_CERTIFICATE_FILE and KAFKA_SSL_KEY_FILE if it asks for a client's certificate (docs/security.md)"
 
 
-def _secret(name: str, environment: Mapping[str, str]) -> str:
+def secret(name: str, environment: Mapping[str, str]) -> str:
     """Return a secret of the variable, or of the file that the variable `<name>_FILE` names; "" without either."""
     given, path = environment.get(name, ""), environment.get(f"{name}_FILE", "")
     if given and path:

@@ -75,6 +75,7 @@ _ENVIRONMENT = """\
 |---|---|---|
 | `KAFKA_BOOTSTRAP_SERVERS` | demo, tests | broker to use instead of starting one |
 | `DETECTOR_CONSOLE_TOKEN` | `detector console` | token that viewers must present; no flag, since others can read a command line |
+| `SCHEMA_REGISTRY_URL` | whatever reads events | registry of the schemas of Avro and Protobuf; with `SCHEMA_REGISTRY_USERNAME`, `SCHEMA_REGISTRY_PASSWORD_FILE` or `SCHEMA_REGISTRY_PASSWORD`, and `SCHEMA_REGISTRY_CA_FILE` ([formats](how-to/formats.md)) |
 | `XDG_CACHE_HOME` | embedded broker | where caches are kept; its jars lie below `session-fraud-detector` |
 """
 

@@ -10,8 +10,8 @@ pin() {
   "$venv/bin/uv" pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
     --no-emit-index-url --no-annotate --custom-compile-command "make lock" "$@" pyproject.toml -o "$output"
 }
-pin requirements/run.txt --extra console --extra rules
-pin requirements/test.txt --extra console --extra rules --extra parquet --extra train --extra test
+pin requirements/run.txt --extra console --extra rules --extra registry
+pin requirements/test.txt --extra console --extra rules --extra registry --extra parquet --extra train --extra test
 # Shares the environment with the above, and so their versions.
 pin requirements/docs.txt --constraints requirements/test.txt --group docs
 # These live in environments of their own: the peers of the benchmarks, and what looks for vulnerabilities.

@@ -77,6 +77,8 @@ class _Summary(msgspec.Struct, kw_only=True):
 @click.option("--topic", help="History: a topic, from its start to its end as of now.")
 @settings(
     "bootstrap_servers",
+    "input_format",
+    "field",
     "unknown_actions",
     "challenge_threshold",
     "step_up_passed",

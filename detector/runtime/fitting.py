@@ -13,12 +13,14 @@ from detector.contract.topics import (
     explanations_topic,
     redriven_topic,
 )
+from detector.formats.wire import InputFormat, WireFormat
 from detector.model.artifact import UnknownActions
 from detector.runtime.settings import flag_of
 
 DEAD_LETTER, STOP = "dead-letter", "stop"
 """What becomes of a record that can't be processed, though it is sound."""
 _CHOICES = {
+    "input_format": tuple(InputFormat),
     "unknown_actions": tuple(UnknownActions),
     "on_processing_failure": (DEAD_LETTER, STOP),
     "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
@@ -59,7 +61,7 @@ def _out_of_bounds(config: Any) -> Iterator[str]:
     for one in fields(config):
         value, bounds = getattr(config, one.name), one.metadata
         minimum, maximum, unit = bounds["minimum"], bounds["maximum"], bounds["unit"]
-        if isinstance(value, bool | str):
+        if isinstance(value, bool | str | tuple):
             continue
         if not minimum <= value < math.inf:  # not a number is in no bounds
             yield f"{flag_of(one)} is {value}: expected at least {minimum} {unit}".strip()
@@ -76,6 +78,10 @@ def _out_of_bounds(config: Any) -> Iterator[str]:
     for name, choices in _CHOICES.items():
         if (value := getattr(config, name)) not in choices:
             yield f"--{name.replace('_', '-')} is {value!r}: expected {' or '.join(choices)}"
+    try:
+        WireFormat.of(InputFormat.JSON, config.field)
+    except ValueError as error:
+        yield f"--field is {error}"
 
 
 def _misnamed(config: Any) -> Iterator[str]:

@@ -25,6 +25,8 @@ from detector.core.pipeline import Outcome, Pipeline, ProcessingError, Share
 from detector.core.reasons import with_reasons
 from detector.core.shadowing import Challenger
 from detector.core.staging import Entry
+from detector.formats.registry import RegistryError
+from detector.formats.wire import AS_IT_COMES, WireFormat
 from detector.model.artifact import Model
 from detector.model.rules import Rules
 from detector.runtime.config import DetectorConfig
@@ -61,6 +63,19 @@ class Processed(NamedTuple):
     absent: Mapping[str, int] = MappingProxyType({})
     miskeyed: Miskeyed | None = None
 
+    def then(self, later: "Processed") -> "Processed":
+        """Return both as one; the later one was processed after this one."""
+        return Processed(
+            self.source,
+            self.records + later.records,
+            self.outcome.then(later.outcome),
+            self.letters + later.letters,
+            self.keyed_otherwise + later.keyed_otherwise,
+            self.events + later.events,
+            {field: count + later.absent.get(field, 0) for field, count in self.absent.items()},
+            self.miskeyed or later.miskeyed,
+        )
+
 
 class Decoded(NamedTuple):
     """The records of one partition, decoded.
@@ -76,11 +91,6 @@ class Decoded(NamedTuple):
     letters: list[DeadLetter]
     keyed_otherwise: int
     miskeyed: Miskeyed | None
-
-
-def ends_of(processed: Sequence[Processed]) -> dict[TopicPartition, int]:
-    """Return up to where each partition was processed: its next offset."""
-    return {one.source: one.outcome.delta.next_offset for one in processed}
 
 
 class Absences:
@@ -117,14 +127,20 @@ class Processor:
         pipeline: of the core.
         limits: of events.
         rules: that the pipeline asks, if any.
+        wire: how records carry events.
     """
 
     pipeline: Pipeline
     limits: EventLimits
     rules: Rules | None = None
+    wire: WireFormat = AS_IT_COMES
 
     def process(
-        self, batch: Batch, partitions: Mapping[TopicPartition, Partition], refused: Refused = _NONE
+        self,
+        batch: Batch,
+        partitions: Mapping[TopicPartition, Partition],
+        refused: Refused = _NONE,
+        after: Processed | None = None,
     ) -> list[Processed]:
         """Process the next records of some partitions, which are not changed.
 
@@ -132,15 +148,18 @@ class Processor:
             batch: the records, at least one of each.
             partitions: as committed.
             refused: records to be dead-lettered because what came of them could not be published.
+            after: what earlier records of the same partition come to, of a batch of one.
 
         Raises:
             ProcessingError: a record can't be processed, and is not to fail alone.
+            RegistryError: the registry of schemas can't be asked.
         """
         shares, decoded = [], []
+        pending = after and after.outcome.delta
         with self.pipeline.timed("decode"):
             for source, records in batch.items():
                 one = self.decode(source, records, refused)
-                shares.append(Share(source, partitions[source], one.entries, records[-1].offset + 1))
+                shares.append(Share(source, partitions[source], one.entries, records[-1].offset + 1, pending))
                 decoded.append((one, self._absent(one.entries)))
         outcomes = self.pipeline.run(shares)
         return [
@@ -167,17 +186,19 @@ class Processor:
             refused: as of `process`.
 
         Raises:
-            ProcessingError: as of `process`.
+            ProcessingError, RegistryError: as of `process`.
         """
         entries, letters, knows = [], [], self.pipeline.encoding.knows
         signals, otherwise, miskeyed = self.pipeline.encoding.signals, 0, None
         of_history = signals.of_history
         step_ups = self.pipeline.policy.step_ups
         reader = self.rules.reader if self.rules else signals.reader if signals.fields else None
-        event_of = reader.event if reader else decode_event
+        json, event_of = self.wire.json, self.wire.event_of(reader.event if reader else decode_event)
         for record in records:
             try:
                 decoded = decode(record, knows, self.limits, step_ups, event_of)
+            except RegistryError:
+                raise  # which is no fault of the record
             except Exception as error:
                 detail = f"{type(error).__name__}: {error}"
                 if not self.pipeline.isolates:
@@ -195,7 +216,7 @@ class Processor:
                 fields: tuple[Value, ...] = ()
                 if isinstance(decoded, SessionEvent):
                     if reader is not None:
-                        fields = reader.of(decoded, record.value)
+                        fields = reader.of(decoded, record.value, json)
                     if is_miskeyed(record.key, decoded, of_history=of_history):
                         otherwise += 1
                         miskeyed = miskeyed or Miskeyed(record.offset, record.key, decoded, of_history)
@@ -282,7 +303,7 @@ def processor_of(
         now_ms=now_ms,
         timed=timed,
     )
-    return Processor(pipeline, config.event_limits, rules)
+    return Processor(pipeline, config.event_limits, rules, config.wire_format)
 
 
 def needless(model: Model, config: DetectorConfig) -> list[str]:
