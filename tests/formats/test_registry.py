@@ -204,7 +204,7 @@ def test_an_address_that_is_none_is_told() -> None:
 def test_a_full_disk_is_no_dead_letter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Protobuf is compiled in a temporary folder: where there can be none, the record waits."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
-    with pytest.raises(RegistryError, match="can't be compiled here.*TMPDIR"):
+    with pytest.raises(RegistryError, match=r"can't be compiled here.*TMPDIR"):
         read(framed(PROTOBUF_ID, protobuf(VALID)))
     monkeypatch.undo()
 

@@ -38,9 +38,9 @@ def test_an_event_is_itself_in_any_envelope(event: Any, encode: Any) -> None:
 def test_plain_json_is_read_as_ever(value: bytes) -> None:
     """What is an event by itself is that event, and its bytes are those that fields are read of; else it says why, as ever."""
     outcomes: list[Any] = []
-    for decode in (decode_event, read):
+    for one in (decode_event, read):
         try:
-            outcomes.append(decode(value))
+            outcomes.append(one(value))
         except MalformedEventError as error:
             outcomes.append(str(error))
     if value[:1] != b"\0":
