@@ -63,6 +63,19 @@ class Processed(NamedTuple):
     absent: Mapping[str, int] = MappingProxyType({})
     miskeyed: Miskeyed | None = None
 
+    def then(self, later: "Processed") -> "Processed":
+        """Return both as one; the later one was processed after this one."""
+        return Processed(
+            self.source,
+            self.records + later.records,
+            self.outcome.then(later.outcome),
+            self.letters + later.letters,
+            self.keyed_otherwise + later.keyed_otherwise,
+            self.events + later.events,
+            {field: count + later.absent.get(field, 0) for field, count in self.absent.items()},
+            self.miskeyed or later.miskeyed,
+        )
+
 
 class Decoded(NamedTuple):
     """The records of one partition, decoded.
@@ -78,11 +91,6 @@ class Decoded(NamedTuple):
     letters: list[DeadLetter]
     keyed_otherwise: int
     miskeyed: Miskeyed | None
-
-
-def ends_of(processed: Sequence[Processed]) -> dict[TopicPartition, int]:
-    """Return up to where each partition was processed: its next offset."""
-    return {one.source: one.outcome.delta.next_offset for one in processed}
 
 
 class Absences:
@@ -128,7 +136,11 @@ class Processor:
     wire: WireFormat = AS_IT_COMES
 
     def process(
-        self, batch: Batch, partitions: Mapping[TopicPartition, Partition], refused: Refused = _NONE
+        self,
+        batch: Batch,
+        partitions: Mapping[TopicPartition, Partition],
+        refused: Refused = _NONE,
+        after: Processed | None = None,
     ) -> list[Processed]:
         """Process the next records of some partitions, which are not changed.
 
@@ -136,16 +148,18 @@ class Processor:
             batch: the records, at least one of each.
             partitions: as committed.
             refused: records to be dead-lettered because what came of them could not be published.
+            after: what earlier records of the same partition come to, of a batch of one.
 
         Raises:
             ProcessingError: a record can't be processed, and is not to fail alone.
             RegistryError: the registry of schemas can't be asked.
         """
         shares, decoded = [], []
+        pending = after and after.outcome.delta
         with self.pipeline.timed("decode"):
             for source, records in batch.items():
                 one = self.decode(source, records, refused)
-                shares.append(Share(source, partitions[source], one.entries, records[-1].offset + 1))
+                shares.append(Share(source, partitions[source], one.entries, records[-1].offset + 1, pending))
                 decoded.append((one, self._absent(one.entries)))
         outcomes = self.pipeline.run(shares)
         return [
