@@ -35,8 +35,8 @@ class Refusals:
         self._until: dict[TopicPartition, int] = {}
         self.known: dict[Origin, str] = {}
 
-    def learn(self, refusal: RecordRefusedError) -> None:
-        """Take note of what topics have refused of what was last processed.
+    def learn(self, refusal: RecordRefusedError) -> bool:
+        """Take note of what topics have refused of what was last processed; tell whether that is news.
 
         Raises:
             TopicsUnfitError: it is of no record of the input, so that nothing can be left out.
@@ -45,7 +45,8 @@ class Refusals:
         topics = {config.alerts_topic, config.shadow_topic, config.dead_letter_topic}
         if not refusal.least_bytes.keys() <= topics:
             raise _unfit(str(refusal)) from refusal
-        self._until = self._read
+        # What is read again after a refusal may be less, and of fewer partitions.
+        self._until |= {source: max(end, self._until.get(source, end)) for source, end in self._read.items()}
         for topic, size_bytes in refusal.least_bytes.items():
             known_bytes, _ = self._least.get(topic, (size_bytes, ""))
             self._least[topic] = min(size_bytes, known_bytes), str(refusal)
@@ -60,7 +61,6 @@ class Refusals:
         """
         self.known = {}
         self._read = {source: read[-1].offset + 1 for source, read in records.items()}
-        # What was read again may be less than what was refused, and of fewer partitions.
         self._until = {
             source: until
             for source, until in self._until.items()
