@@ -46,10 +46,16 @@ class Refusals:
         if not refusal.least_bytes.keys() <= topics:
             raise _unfit(str(refusal)) from refusal
         # What is read again after a refusal may be less, and of fewer partitions.
-        self._until |= {source: max(end, self._until.get(source, end)) for source, end in self._read.items()}
-        for topic, size_bytes in refusal.least_bytes.items():
-            known_bytes, _ = self._least.get(topic, (size_bytes, ""))
-            self._least[topic] = min(size_bytes, known_bytes), str(refusal)
+        read = {source: max(end, self._until.get(source, end)) for source, end in self._read.items()}
+        until = self._until | read
+        less = {
+            topic: (size_bytes, str(refusal))
+            for topic, size_bytes in refusal.least_bytes.items()
+            if topic not in self._least or size_bytes < self._least[topic][0]
+        }
+        news = bool(less) or until != self._until
+        self._least, self._until = self._least | less, until
+        return news
 
     def process(
         self, processor: Processor, records: Batch, partitions: Mapping[TopicPartition, Partition]
