@@ -32,7 +32,7 @@ from detector.model.rules import Rules
 from detector.runtime.config import DetectorConfig
 from detector.runtime.decoding import CREATE_TIME, EventLimits, dead_letter, decode
 from detector.runtime.fitting import DEAD_LETTER
-from detector.runtime.keys import Miskeyed, is_miskeyed
+from detector.runtime.keys import Miskeyed
 from detector.runtime.recovery import Origin
 
 Refused = Mapping[Origin, str]
@@ -217,7 +217,9 @@ class Processor:
                 if isinstance(decoded, SessionEvent):
                     if reader is not None:
                         fields = reader.of(decoded, record.value, json)
-                    if is_miskeyed(record.key, decoded, of_history=of_history):
+                    if record.key != decoded.account_id.encode() and (
+                        of_history or record.key != decoded.session_id.encode()
+                    ):
                         otherwise += 1
                         miskeyed = miskeyed or Miskeyed(record.offset, record.key, decoded, of_history)
                 entries.append(Entry(record.offset, received_at_ms, decoded, vouched, fields))

@@ -118,7 +118,7 @@ def replay(
     The suffix says which: .csv, .csv.gz, .parquet; anything else is JSON lines, with .gz unpacked. A JSON line is
     published byte for byte. A row of an export becomes the event that --column, --rename and --time-unit make of it.
     The file's order is kept, its times are untouched. Event ids are the file's too, or its name and the row's number:
-    so a detector that has seen them takes a second replay for repeats.
+    so a detector that has seen them repeats no alert in a second replay, for a time (docs/interfaces.md).
     """
     console = Console(stderr=True)
     if not is_table(file) and (columns or renames):
