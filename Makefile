@@ -8,9 +8,12 @@ FAULTS ?= 52
 SEED   ?= 1
 BROKERS ?= 1
 SECONDS ?= 300
+# A file's tests share topics, models and browsers, so that they go to one process.
+PARALLEL ?= --numprocesses 2 --dist loadfile
+LOWEST  ?= tests/client tests/contract tests/core tests/detector tests/model
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format model schemas docs site venv fuzz sbom audit screenshots chaos bench bench-check lock clean
+.PHONY: help demo test verify lowest lint format model schemas docs site venv fuzz sbom audit screenshots chaos bench bench-check lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,8 +21,14 @@ help: ## Show the targets
 demo: $(VENV)/.run ## Simulated sessions through a real Kafka broker, block alerts in the terminal
 	@$(BIN)/python -m demo $(ARGS)
 
-test: lint $(VENV)/.docs ## Lint, types and all tests, on a real broker
-	$(BIN)/python -m pytest $(ARGS)
+test: lint ## Lint, types, and the tests but for the long ones, on a real broker
+	$(BIN)/python -m pytest -m "not long" $(PARALLEL) $(ARGS)
+
+verify: $(VENV)/.docs lowest ## What is long by nature: chaos, pages' commands, browsers, trainings, the wheel, lowest versions
+	$(BIN)/python -m pytest -m long $(PARALLEL) $(ARGS)
+
+lowest: .venv-lowest/.done ## The tests of what meets the libraries, with the lowest versions that pyproject.toml allows
+	.venv-lowest/bin/python -m pytest -m "not long" $(PARALLEL) $(LOWEST)
 
 lint: $(VENV)/.test ## ruff and mypy --strict
 	$(BIN)/ruff check .
@@ -85,6 +94,11 @@ $(VENV)/.run: requirements/run.txt | $(BIN)/python
 .venv-peers/.done: requirements/peers.txt | $(BIN)/python
 	$(BIN)/python -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.venv-lowest/.done: requirements/lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 .venv-audit/.done: requirements/audit.txt

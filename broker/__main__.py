@@ -16,6 +16,7 @@ _LOOK_INTERVAL_S = 3600.0
 
 
 @click.group()
+@click.version_option(KAFKA_VERSION, message="Apache Kafka %(version)s")
 def main() -> None:
     """A real Apache Kafka for development and tests, with nothing but Python installed."""
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)

@@ -25,6 +25,7 @@ from detector.contract.labels import SessionLabel, labels_of
 from detector.contract.topics import ACTIONS_TOPIC, ALERTS_TOPIC
 from detector.ranges import NumberRange
 from detector.runtime.subscription import subscribe
+from detector.version import VERSION
 
 _METRICS_EVERY_S = 0.5
 _RATE_OVER_S = 3.0
@@ -35,6 +36,7 @@ _RATE_OVER_S = 3.0
 @click.option("--seed", type=int, default=42, help="Seed of the simulation.")
 @click.option("--rate", type=NumberRange(min=1), default=400.0, help="Events published a second.")
 @click.option("--time-limit", type=NumberRange(min=1), default=180.0, help="Longest run, in seconds.")
+@click.version_option(VERSION)
 def main(*, sessions: int, seed: int, rate: float, time_limit: float) -> None:
     """Send simulated sessions through Kafka and the detector, and show the block alerts as they arrive.
 

@@ -54,6 +54,7 @@ from detector.security import permissions, pseudonym
 from detector.stopping import stop_on_signals
 from detector.terminal import because, printable
 from detector.verdicts import relay_verdicts, verdict
+from detector.version import VERSION
 from detector.watching import watched
 from detector.writing import written_whole
 
@@ -62,6 +63,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "sh
 
 
 @click.group(context_settings=_CONTEXT)
+@click.version_option(VERSION)
 def main() -> None:
     """Detect account takeovers in streams of session actions, and publish block alerts exactly once."""
 

@@ -2,11 +2,13 @@
 
 import click
 
+from detector.version import VERSION
 from producer.commands.replay import replay
 from producer.commands.simulate import simulate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION)
 def main() -> None:
     """Publish session actions to Kafka: simulated, or recorded earlier.
 

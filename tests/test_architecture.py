@@ -15,6 +15,7 @@ ALLOWED: dict[str, set[str]] = {
     "detector.core": {"detector.contract"},
     "detector.model": {"detector.contract", "detector.core"},
     "detector.terminal": set(),
+    "detector.version": set(),
     "detector.runtime": {
         "detector.client",
         "detector.connection",
@@ -46,8 +47,15 @@ ALLOWED: dict[str, set[str]] = {
         "detector.ranges",
         "detector.runtime",
         "detector.terminal",
+        "detector.version",
     },
-    "producer": {"detector.client", "detector.connection", "detector.contract", "detector.ranges"},
+    "producer": {
+        "detector.client",
+        "detector.connection",
+        "detector.contract",
+        "detector.ranges",
+        "detector.version",
+    },
     "trainer.data": {
         "detector.client",
         "detector.connection",
@@ -68,13 +76,14 @@ ALLOWED: dict[str, set[str]] = {
         "detector.core",
         "detector.model",
         "detector.ranges",
+        "detector.version",
         "producer",
         "trainer.data",
         "trainer.evaluation",
         "trainer.training",
     },
     "broker": set(),
-    "demo": {"detector.contract", "detector.ranges", "detector.runtime", "broker"},
+    "demo": {"detector.contract", "detector.ranges", "detector.runtime", "detector.version", "broker"},
 }
 """Which of our packages each may import; the longest name that fits a module is its package."""
 

@@ -4,6 +4,8 @@ import sys
 
 import click
 
+from detector.version import VERSION
+
 try:
     from trainer.commands.compare import compare
     from trainer.commands.evaluate import evaluate
@@ -17,6 +19,7 @@ except ModuleNotFoundError as error:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(VERSION)
 def main() -> None:
     """Train the model that the detector scores with, and evaluate any."""
 

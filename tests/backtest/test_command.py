@@ -2,8 +2,6 @@
 
 import gzip
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +11,12 @@ from broker import Broker
 from detector.backtest.running import EXPLAINED
 from detector.contract.verdicts import Finding, Verdict, encode_verdict
 from detector.model.artifact import packaged_model_path
+from tests.commands import run
 from tests.conftest import CreateTopic
 
 PATIENCE_S = 120
 MODEL = str(packaged_model_path("seed"))
 ATTACKS = {"quick_drain", "password_reset"}
-
-
-def run(module: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command of ours to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
 
 
 def backtest(*arguments: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The alerts on the topic equal the oracle's through faults; and a build that breaks a promise is caught.
 
-The long run is `make chaos`.
+`make verify` runs most of this, `make chaos` the long run.
 """
 
 from collections.abc import Callable
@@ -41,6 +41,20 @@ SHORT_RUN = [
 """Those of the old version are left out where this checkout's history does not have it."""
 
 
+SMOKE = ["kill worker in-commit", "network cut", "broker killed", "model changed", "poison batch"]
+"""One of each kind: what befalls workers, network and brokers, and what operators and producers do."""
+
+
+@pytest.mark.timeout(600)
+def test_a_fault_of_each_kind_loses_and_doubles_nothing() -> None:
+    """The smoke of the run below, and of `make chaos`: no alert lost, doubled, wrong or out of order."""
+    report = run(4, SMOKE)
+    assert report.sound, describe(report)
+    assert report.alerts > 0
+    assert report.dead_letters > 0
+
+
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_faults_lose_and_double_nothing() -> None:
     """Through one fault of each main kind: no alert lost, doubled, wrong or out of order, every event accounted for."""
@@ -56,6 +70,7 @@ def test_faults_lose_and_double_nothing() -> None:
     assert report.refusals.total() >= 2
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("build", "fault", "broken"),
@@ -80,6 +95,7 @@ def test_a_broken_build_is_caught(build: str, fault: str, broken: Callable[[Repo
     assert broken(report), describe(report)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_offsets_committed_before_the_transaction_are_caught() -> None:
     """Offsets ahead of their state stop the detector: it says so, and never goes on from a state that is not theirs."""
@@ -87,6 +103,7 @@ def test_offsets_committed_before_the_transaction_are_caught() -> None:
         run(3, ["short pause"], broken="offsets-first")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_hanging_commit_ends_the_worker(tmp_path: Path) -> None:
     """A commit that the broker never answers ends the worker with exit code 70; its successor loses and doubles nothing."""

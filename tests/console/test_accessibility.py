@@ -22,7 +22,7 @@ from tests.console.serving import Console, console
 from tests.machine import skip_without
 from tests.runtime.stack import PATIENCE_S, wait_for
 
-pytestmark = skip_without(missing())
+pytestmark = [skip_without(missing()), pytest.mark.long]
 _RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}}
 _ALERTS = [
     alert("blocked", account_id="one"),

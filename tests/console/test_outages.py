@@ -3,6 +3,7 @@
 import socket
 from pathlib import Path
 
+import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 from selenium.webdriver import Chrome
@@ -18,7 +19,7 @@ from tests.console.serving import console
 from tests.machine import skip_without
 from tests.runtime.stack import PATIENCE_S, wait_for
 
-pytestmark = skip_without(missing())
+pytestmark = [skip_without(missing()), pytest.mark.long]
 
 
 def test_the_page_tells_that_its_broker_is_away(browser: Chrome, tmp_path: Path) -> None:

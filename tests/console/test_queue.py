@@ -23,7 +23,7 @@ from tests.console.test_page import MARKUP
 from tests.machine import skip_without
 from tests.runtime.stack import PATIENCE_S, read_committed, wait_for
 
-pytestmark = skip_without(missing())
+pytestmark = [skip_without(missing()), pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from tests.console.test_page import MARKUP
 from tests.machine import skip_without
 from tests.runtime.stack import PATIENCE_S, wait_for
 
-pytestmark = skip_without(missing())
+pytestmark = [skip_without(missing()), pytest.mark.long]
 
 
 def named(page: Chrome) -> dict[str, str]:

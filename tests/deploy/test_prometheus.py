@@ -3,6 +3,8 @@
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from broker import Broker
 from detector.contract.verdicts import encode_verdict
 from detector.model.artifact import packaged_model_path
@@ -16,7 +18,7 @@ from tests.runtime.test_guard_rails import sessions, write_bad_model
 from tests.runtime.test_model_watch import put
 from tests.runtime.test_verdicts import publish, relay, verdict
 
-pytestmark = skip_without(missing())
+pytestmark = [skip_without(missing()), pytest.mark.long]
 LOADED = 'sum(increase(detector_model_reloads_total{outcome="loaded"}[5m]))'
 SHOWN = [
     'sum(rate(detector_events_total{outcome="dead_letter"}[1m]))',

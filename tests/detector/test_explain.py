@@ -1,7 +1,6 @@
 """`python -m detector explain`, as a user types it: from a file, from the topic, and from the topic into another."""
 
 import subprocess
-import sys
 from pathlib import Path
 from shutil import copy
 
@@ -17,9 +16,10 @@ from detector.contract.topics import explanations_topic
 from detector.core.explaining import explain
 from detector.model.artifact import Model, load_model, packaged_model_path
 from detector.runtime.config import DetectorConfig
+from tests.commands import run
 from tests.conftest import CreateTopic, UniqueName
 from tests.console.alerts import alert, explainable, publish
-from tests.detector.test_cli import PATIENCE_S, detector
+from tests.detector.test_cli import detector
 from tests.model.models import metadata, random_weights, with_canaries
 from tests.runtime.stack import read_committed
 from trainer.training.export import build_graph, model_file
@@ -36,15 +36,9 @@ def of_bytes(alerts: list[Alert]) -> bytes:
     return b"\n".join(map(encode_alert, alerts))
 
 
-def explain_input(value: bytes, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
+def explain_input(value: bytes, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run the command on its standard input."""
-    return subprocess.run(
-        [sys.executable, "-m", "detector", "explain", *arguments],
-        input=value,
-        capture_output=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    return run("detector", "explain", *arguments, stdin=value)
 
 
 def explanations(printed: bytes) -> list[Explanation]:
@@ -56,7 +50,7 @@ def test_alerts_are_explained_by_the_model_that_they_name(model: Model, tmp_path
     """From the standard input and from a file, a document a line; bit for bit what the core computes."""
     alerts = [explainable("one", model), explainable("two", model)]
     expected = [explain(one, model.encoding, model.score) for one in alerts]
-    assert explanations(explain_input(of_bytes(alerts)).stdout) == expected
+    assert explanations(explain_input(of_bytes(alerts)).stdout.encode()) == expected
     (tmp_path / "alerts.jsonl").write_bytes(of_bytes(alerts) + b"\n\n")
     from_file = detector("explain", "--max", "1", str(tmp_path / "alerts.jsonl"))
     assert explanations(from_file.stdout.encode()) == expected[:1]
@@ -68,7 +62,7 @@ def test_a_model_in_a_folder_is_found_by_its_hash(model: Model, tmp_path: Path) 
     changed = (tmp_path / "of-last-year.onnx").read_bytes() + b"x"
     (tmp_path / "broken.onnx").write_bytes(changed)
     done = explain_input(of_bytes([explainable("one", model)]), "--models", str(tmp_path))
-    assert len(explanations(done.stdout)) == 1
+    assert len(explanations(done.stdout.encode())) == 1
 
 
 @pytest.mark.parametrize(
@@ -84,7 +78,7 @@ def test_what_cannot_be_explained_is_refused(value: bytes, told: str) -> None:
     """Exit code 1, what was seen and what was expected, and no traceback."""
     done = explain_input(value)
     assert done.returncode == 1
-    assert done.stderr.decode().startswith(f"Error: {told}")
+    assert done.stderr.startswith(f"Error: {told}")
 
 
 def test_a_file_beside_the_topic_is_refused(tmp_path: Path) -> None:

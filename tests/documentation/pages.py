@@ -11,7 +11,7 @@ PAGES: Final = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "d
 NOT_RUN: Final = {
     r"docker compose|^deploy/standin/|^TESTCONTAINERS_": "needs a container engine; tests/deploy checks the files",
     r"^ssh ": "needs another machine",
-    r"^make (?:format|lint|test)\b": "lint and tests are what CI runs, this test among them; format is what lint checks",
+    r"^make (?:format|lint|lowest|test|verify)\b": "lint and tests are what CI runs, this test among them; format is what lint checks",
     r"^make (?:audit|lock)\b": "its outcome is the package index's of the day",
     r"^make (?:fuzz|sbom)\b": "takes minutes, or an environment of its own; tests/fuzzing runs the former for seconds",
 }

@@ -12,6 +12,7 @@ from tests.documentation.pages import PAGES, ROOT, Command, commands
 from tests.documentation.walkthrough import Walkthrough
 from tests.machine import skip_without
 
+pytestmark = pytest.mark.long
 TUTORIAL = ROOT / "docs/tutorial.md"
 """Is followed by tests/documentation/test_walkthrough.py, which looks at the outcome too."""
 RUN = {page: [one for one in commands(page) if not one.reason] for page in PAGES if page != TUTORIAL}

@@ -17,6 +17,7 @@ from tests.console.browser import PHONE, chromium, missing
 from tests.documentation.pages import ROOT
 from tests.machine import skip_without
 
+pytestmark = pytest.mark.long
 LOADED = {"img": "src", "script": "src", "iframe": "src", "source": "src", "object": "data", "link": "href"}
 """What a browser fetches by itself to show a page."""
 

@@ -11,6 +11,7 @@ from tests.documentation.pages import PAGES, ROOT, Command, commands
 from tests.documentation.walkthrough import Walkthrough, WalkthroughError
 from tests.test_docs import command_of
 
+pytestmark = pytest.mark.long
 TUTORIAL = ROOT / "docs/tutorial.md"
 NO_BROKER = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
 SHOWN = [command for page in PAGES for command in commands(page) if command.output and not command.reason]

@@ -1,5 +1,6 @@
 """The reader of batches under hostile ones: each offset once and in order, in bounded memory and time."""
 
+import pytest
 from hypothesis import given, settings
 
 from tests.fuzzing.__main__ import fuzz
@@ -13,6 +14,7 @@ def test_every_batch_has_an_outcome(fuzzed: FuzzedBatch) -> None:
     outcome(fuzzed)
 
 
+@pytest.mark.long
 def test_the_long_run_reaches_every_outcome() -> None:
     """Four seconds of `make fuzz` have batches that are read, marked in part, marked as a whole, and too large."""
     seen = fuzz("batches", seconds=4.0, seed=1)

@@ -1,5 +1,6 @@
 """The decoder under hostile records: an event, a control record or a dead letter, and never an exception."""
 
+import pytest
 from hypothesis import given, settings
 
 from tests.fuzzing.__main__ import fuzz
@@ -13,6 +14,7 @@ def test_every_record_has_an_outcome(record: FuzzedRecord) -> None:
     outcome(record)
 
 
+@pytest.mark.long
 def test_the_long_run_reaches_every_outcome() -> None:
     """The records are not all of one kind: two seconds of `make fuzz` have events, listings, verdicts and each kind of letter."""
     seen = fuzz("decoder", seconds=2.0, seed=1)

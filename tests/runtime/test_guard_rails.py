@@ -1,7 +1,5 @@
 """Guard rails on a real broker: a bad model is held back and recovers, listed accounts are, and the oracle agrees."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +17,9 @@ from detector.core.partition import Partition
 from detector.model.artifact import load_model, packaged_model_path
 from detector.runtime.processing import processor_of
 from detector.runtime.replaying import batches_of_topic, replay
+from tests.commands import run
 from tests.model.models import metadata, random_weights, with_canaries
-from tests.runtime.stack import PATIENCE_S, Stack, alerts_in, exposed, without_clock
+from tests.runtime.stack import Stack, alerts_in, exposed, without_clock
 from trainer.training.export import build_graph, model_file
 
 NOW_MS = 1_790_000_000_000
@@ -185,8 +184,7 @@ def after(stack: Stack, offset: int) -> Iterator[Batch]:
 def accounts(stack: Stack, *arguments: str) -> str:
     """Run `python -m detector accounts …`; return what it printed."""
     where = ["--bootstrap-servers", stack.config.bootstrap_servers, "--input-topic", stack.config.input_topic]
-    command = [sys.executable, "-m", "detector", "accounts", arguments[0], *where, *arguments[1:]]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    ended = run("detector", "accounts", arguments[0], *where, *arguments[1:])
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 

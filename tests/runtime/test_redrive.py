@@ -13,6 +13,7 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from detector.contract.dead_letters import Failure
 from detector.contract.topics import redriven_topic
+from tests.commands import run
 from tests.runtime.stack import PATIENCE_S, Stack, flags_of
 
 NOW_MS = 1_790_000_000_000
@@ -36,13 +37,7 @@ def oversized_takeover(session: str) -> list[tuple[bytes, bytes]]:
 
 def redrive(stack: Stack, *arguments: str) -> str:
     """Run the command to its end; return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "detector", "redrive", *flags_of(stack.config), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    done = run("detector", "redrive", *flags_of(stack.config), *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

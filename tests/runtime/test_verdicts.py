@@ -3,7 +3,6 @@
 import json
 import random
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -20,6 +19,7 @@ from detector.contract.dead_letters import DeadLetter, Reason
 from detector.contract.verdicts import Finding, MalformedVerdictError, Verdict, decode_verdict, encode_verdict
 from detector.runtime.config import DetectorConfig
 from detector.runtime.decoding import decode, decode_verdict_record
+from tests import commands
 from tests.fuzzing.records import KNOWN, FuzzedRecord
 from tests.runtime.stack import PATIENCE_S, Stack, Worker, exposed, wait_for, without_clock
 from tests.runtime.test_end_to_end import records, sessions
@@ -60,15 +60,9 @@ def where(config: DetectorConfig, *names: str) -> list[str]:
     return flags
 
 
-def run(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(command: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run a command of the detector to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "detector", command, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    return commands.run("detector", command, *arguments)
 
 
 def relay(config: DetectorConfig, log: Path, *arguments: str) -> Worker:

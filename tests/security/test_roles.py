@@ -1,8 +1,6 @@
 """Each command beside the detector with the rights of its role and no others, on a broker with TLS, SCRAM and ACLs."""
 
-import os
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from shutil import copy
@@ -12,10 +10,11 @@ import pytest
 from detector.model.artifact import packaged_model_path
 from detector.runtime.config import DetectorConfig
 from detector.runtime.permissions import Role, permissions
+from tests import commands
 from tests.conftest import UniqueName
 from tests.console.serving import console
 from tests.console.stream import stream
-from tests.runtime.stack import PATIENCE_S, Stack, alerts_of
+from tests.runtime.stack import Stack, alerts_of
 from tests.runtime.test_end_to_end import records, sessions, valid
 from tests.security.conftest import PASSWORD, SecuredBroker
 
@@ -56,14 +55,8 @@ def run(
         "DETECTOR_VERDICTS_TOPIC": config.verdicts_topic,
         "PRODUCER_TOPIC": config.input_topic,
     }
-    return subprocess.run(
-        [sys.executable, "-m", *command.split()],
-        env={**os.environ, **names, **environment},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    module, *arguments = command.split()
+    return commands.run(module, *arguments, **names, **environment)
 
 
 @pytest.fixture(scope="module")

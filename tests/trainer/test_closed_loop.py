@@ -126,6 +126,7 @@ def tell(what: str, shares: tuple[Share, Share, Share]) -> None:
         print(f"{what:38} {name:14} {share}")  # noqa: T201  pytest -s shows them
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_family_that_the_model_does_not_know_is_caught_after_the_guides_retraining(
     kafka: Broker, unique_name: UniqueName, tmp_path: Path

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from detector.model.artifact import UnknownActions, load_model
+from tests.commands import run
 from tests.model.models import changed_file
 from trainer.cli import main
 from trainer.comparing import BASELINES
@@ -40,9 +41,7 @@ TINY = [
 
 
 def _trainer(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "trainer", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    return run("trainer", *arguments)
 
 
 def _shop(count: int) -> list[Session]:
@@ -110,19 +109,13 @@ def test_sessions_of_one_action_few_of_which_weigh_anything(tmp_path: Path) -> N
 
 
 def test_the_same_command_writes_the_same_bytes(trained: tuple[Path, Path], tmp_path: Path) -> None:
-    """A second process writes the file again, byte for byte."""
+    """Another process writes the file again, byte for byte."""
     again = tmp_path / "again.onnx"
-    done = _trainer(
-        "train",
-        "--data",
-        str(trained[1]),
-        "--out",
-        str(again),
-        *TINY,
-        "--learning-rate",
-        "0.03",
-        "--no-report",
-    )
+    command = ["train", "--data", str(trained[1]), "--out", str(again), *TINY, "--learning-rate", "0.03"]
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer", *command, "--no-report"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert again.read_bytes() == trained[0].read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == ["again.onnx"]

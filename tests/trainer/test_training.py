@@ -9,38 +9,44 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import run
+
 ROOT = Path(__file__).parents[2]
+PATIENCE_S = 120
 
 
-def _train(out: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def _train(out: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    return run("trainer", "train", "--out", str(out), *options)
+
+
+def _process(out: Path, *options: str) -> "subprocess.Popen[str]":
+    """Train in a process of its own."""
+    return subprocess.Popen(
         [sys.executable, "-m", "trainer", "train", "--out", str(out), *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
 
 
 def test_the_same_command_writes_the_same_bytes(tmp_path: Path) -> None:
     """Two processes, with other hash seeds, write one file; another seed another."""
-    files = []
-    for name, seed in (("first", "42"), ("second", "42"), ("other", "43")):
-        out = tmp_path / f"{name}.onnx"
-        done = _train(out, "--steps", "40", "--no-report", "--seed", seed)
+    first, second, other = (tmp_path / f"{name}.onnx" for name in ("first", "second", "other"))
+    options = ("--steps", "40", "--no-report")
+    process = _process(first, *options, "--seed", "42")
+    printed, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, said
+    # Not a terminal: a line a validation and a line a figure, and nothing of TensorFlow's.
+    lines = printed.splitlines()
+    assert said == ""
+    assert "training …" in lines
+    assert any(line.startswith("step     40  loss ") for line in lines)
+    assert any(line.startswith("PR-AUC: ") for line in lines)
+    assert lines[-1].endswith("25,185 parameters")
+    for out, seed in ((second, "42"), (other, "43")):
+        done = _train(out, *options, "--seed", seed)
         assert done.returncode == 0, done.stderr
-        files.append(out.read_bytes())
-        assert sorted(tmp_path.glob("*.partial")) == []
-        if name == "first":
-            # Not a terminal: a line a validation and a line a figure, and nothing of TensorFlow's.
-            lines = done.stdout.splitlines()
-            assert done.stderr == ""
-            assert "training …" in lines
-            assert any(line.startswith("step     40  loss ") for line in lines)
-            assert any(line.startswith("PR-AUC: ") for line in lines)
-            assert lines[-1].endswith("25,185 parameters")
-    assert files[0] == files[1]
-    assert files[0] != files[2]
+    assert sorted(tmp_path.glob("*.partial")) == []
+    assert first.read_bytes() == second.read_bytes()
+    assert first.read_bytes() != other.read_bytes()
 
 
 def test_a_path_that_cannot_be_written_is_told_before_the_training(tmp_path: Path) -> None:
@@ -50,7 +56,6 @@ def test_a_path_that_cannot_be_written_is_told_before_the_training(tmp_path: Pat
     assert "step" not in done.stdout
     assert "cannot be written" in done.stderr
     assert "expected a file in a folder that is there" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -86,7 +91,7 @@ def test_without_tensorflow_it_says_what_to_install(tmp_path: Path) -> None:
         env={**os.environ, "COLUMNS": "200"},
     )
     assert done.returncode == 1
-    assert "install requirements/train.txt" in done.stderr
+    assert "install session-fraud-detector[train]" in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     assert out.read_bytes() == b"the model of before"
@@ -99,7 +104,7 @@ import sys
 from click.testing import CliRunner
 from trainer.cli import main
 result = CliRunner().invoke(main, ["train", "--help"])
-assert result.exit_code == 0 and "--batch-size" in result.output, result.output
+assert result.returncode == 0 and "--batch-size" in result.output, result.output
 sys.exit(bool({"tensorflow", "keras", "onnx"} & set(sys.modules)))
 """
     done = subprocess.run(
@@ -113,16 +118,13 @@ def test_a_training_that_was_ended_can_be_gone_on_with(tmp_path: Path) -> None:
     whole, ended = tmp_path / "whole.onnx", tmp_path / "ended.onnx"
     options = ("--steps", "1500", "--no-report")
     assert _train(whole, *options).returncode == 0
-    command = [sys.executable, "-m", "trainer", "train", "--out", str(ended), *options]
-    running = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    running = _process(ended, *options)
     kept = tmp_path / "ended.onnx.checkpoint" / "0.npz"
-    until = time.monotonic() + 120
+    until = time.monotonic() + PATIENCE_S
     while not kept.exists() and time.monotonic() < until:
         time.sleep(0.02)
     running.send_signal(signal.SIGINT)
-    _, said = running.communicate(timeout=60)
+    _, said = running.communicate(timeout=PATIENCE_S)
     assert running.returncode not in {0, None}
     assert "--resume" in said
     assert "Traceback" not in said

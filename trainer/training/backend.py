@@ -44,7 +44,8 @@ def keras_on(device: Device, seed: int) -> Any:
             found = tf.config.list_physical_devices()
     except ImportError as error:
         raise BackendMissingError(
-            f"training needs TensorFlow and onnx ({error}): install requirements/train.txt"
+            f"training needs TensorFlow and onnx ({error}): run `make venv` in a checkout, or install "
+            "session-fraud-detector[train]"
         ) from error
     if device == "gpu" and not any(one.device_type == "GPU" for one in found):
         raise BackendMissingError(
