@@ -216,6 +216,7 @@ def _environment(broker: Broker) -> dict[str, str]:
         "DETECTOR_ALERTS_TOPIC": f"{own}{ALERTS_TOPIC}",
         "DETECTOR_VERDICTS_TOPIC": f"{own}{VERDICTS_TOPIC}",
         "DETECTOR_GROUP": f"{own}session-detector",
+        "DETECTOR_CLOCK": "event",  # what is simulated is past, and published faster than it happened
     }
 
 
