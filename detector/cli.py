@@ -14,6 +14,7 @@ from kafka.errors import AuthorizationError, KafkaError
 
 from detector.accounts import accounts
 from detector.backtest.command import backtest_command
+from detector.check_topic import check_topic_command
 from detector.console.command import console
 from detector.contract.alerts import Alert
 from detector.contract.dead_letters import Reason
@@ -22,6 +23,7 @@ from detector.contract.topics import ALERTS_TOPIC
 from detector.core.pipeline import ProcessingError
 from detector.core.shadowing import Challenger
 from detector.explain import explain
+from detector.formats.registry import registry_in_use
 from detector.model.artifact import (
     Model,
     ModelRefusedError,
@@ -56,7 +58,7 @@ from detector.terminal import because, printable
 from detector.verdicts import relay_verdicts, verdict
 from detector.version import VERSION
 from detector.watching import watched
-from detector.writing import written_whole
+from detector.writing import keep_apart, written_whole
 
 _LOG = logging.getLogger("detector")
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
@@ -98,6 +100,7 @@ def run(**given: Any) -> None:
         _LOG.info("it reads %d signals, the history of accounts among them: key = account id", len(signals))
     relax_garbage_collection()
     try:
+        registry_in_use()  # what it needs is there, or nothing is consumed
         with (
             watched(config, metrics.registry, heartbeat),
             _watch(config, model, rules, metrics) as fresh,
@@ -186,8 +189,7 @@ def replay(*, path: Path | None, folder: Path | None, out: Path, **given: Any) -
         raise click.UsageError(
             "--models goes with the input topic, not with --file: a file has no history of models"
         )
-    if path and out.exists() and out.samefile(path):
-        raise click.UsageError(f"--out is the file that is replayed, {path}: expected another")
+    keep_apart({"--out": out}, {"--file": path})
     for name in ("model", "rules") if folder else ():
         if click.get_current_context().get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{name} decides nothing beside --models: expected one of the two")
@@ -267,6 +269,7 @@ def redrive(*, reasons: tuple[str, ...], dry_run: bool, most: int | None, **give
         click.echo(f"{outcome.kept.total()} kept on {config.dead_letter_topic}: {_counts(outcome.kept)}")
 
 
+main.add_command(check_topic_command)
 main.add_command(explain)
 main.add_command(accounts)
 main.add_command(verdict)

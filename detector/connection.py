@@ -7,6 +7,7 @@ for the next client. Imports nothing of ours, for the producer and the trainer u
 
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -146,6 +147,10 @@ class KafkaSecurity:
         )
 
 
+class AddressError(KafkaConfigurationError):  # type: ignore[misc]  # as above
+    """What is to be the brokers' addresses is none. kafka-python would raise a ValueError, or look for them without end."""
+
+
 class AccessRefusedError(KafkaError):  # type: ignore[misc]  # as above
     """The brokers can be reached and don't let this client in. The message says what was seen and what to check."""
 
@@ -184,11 +189,12 @@ def client_options(bootstrap_servers: str, environment: Mapping[str, str] = os.e
         environment: where the KAFKA_SECURITY_, KAFKA_SSL_ and KAFKA_SASL_ variables are (docs/security.md).
 
     Raises:
+        AddressError: a server is no host and port.
         SecurityError: they don't fit together, or a file can't be read.
     """
     security = KafkaSecurity.from_environment(environment)
     options: dict[str, Any] = {
-        "bootstrap_servers": bootstrap_servers.split(","),
+        "bootstrap_servers": addresses(bootstrap_servers),
         "security_protocol": security.protocol.value,
     }
     if security.protocol.tls:
@@ -198,14 +204,14 @@ def client_options(bootstrap_servers: str, environment: Mapping[str, str] = os.e
         if security.certificate_file is not None:
             options["ssl_certfile"] = str(security.certificate_file)
             options["ssl_keyfile"] = str(security.key_file)
-            if password := _secret("KAFKA_SSL_KEY_PASSWORD", environment):
+            if password := secret("KAFKA_SSL_KEY_PASSWORD", environment):
                 options["ssl_password"] = password
     if security.mechanism is not None:
         options["sasl_mechanism"] = security.mechanism.value
         if security.token_file is not None and security.mechanism is Mechanism.OAUTHBEARER:
             options["sasl_oauth_token_provider"] = _FileToken(security.token_file)
         else:
-            if not (password := _secret("KAFKA_SASL_PASSWORD", environment)):
+            if not (password := secret("KAFKA_SASL_PASSWORD", environment)):
                 raise SecurityError(
                     f"KAFKA_SASL_MECHANISM is {security.mechanism}: expected KAFKA_SASL_PASSWORD_FILE, or "
                     "KAFKA_SASL_PASSWORD"
@@ -213,6 +219,28 @@ def client_options(bootstrap_servers: str, environment: Mapping[str, str] = os.e
             options["sasl_plain_username"] = security.username
             options["sasl_plain_password"] = password
     return options
+
+
+_ADDRESS = re.compile(r"(?:\w+://)?(?:\[[\dA-Fa-f:.]+(?:%\w+)?\]|[^\s:/\[\]@]+)(?::(\d{1,5}))?", re.ASCII)
+"""A host, as a name or an address, IPv6 in brackets; and its port, 9092 if it says none, as of kafka-python."""
+_MAX_PORT = 65_535
+
+
+def addresses(bootstrap_servers: str) -> list[str]:
+    """Return the brokers' addresses of a setting, that has commas between them.
+
+    Raises:
+        AddressError: one is no host and port.
+    """
+    told = [one.strip() for one in bootstrap_servers.split(",")]
+    for one in told:
+        found = _ADDRESS.fullmatch(one)
+        if found is None or not 1 <= int(found[1] or 1) <= _MAX_PORT:
+            raise AddressError(
+                f"the Kafka broker's address {one!r} is no host and port: expected HOST:PORT with a port from 1 to {_MAX_PORT}, "
+                "several with commas between; see --bootstrap-servers and KAFKA_BOOTSTRAP_SERVERS"
+            )
+    return told
 
 
 @contextmanager
@@ -289,7 +317,7 @@ _CHECK_LOGIN = "check KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and the password
 _CHECK_CERTIFICATE = "check KAFKA_SSL_CERTIFICATE_FILE and KAFKA_SSL_KEY_FILE if it asks for a client's certificate (docs/security.md)"
 
 
-def _secret(name: str, environment: Mapping[str, str]) -> str:
+def secret(name: str, environment: Mapping[str, str]) -> str:
     """Return a secret of the variable, or of the file that the variable `<name>_FILE` names; "" without either."""
     given, path = environment.get(name, ""), environment.get(f"{name}_FILE", "")
     if given and path:

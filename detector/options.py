@@ -24,15 +24,20 @@ def settings(*names: str, **defaults: Any) -> Callable[[Callable[..., None]], Ca
                 continue
             unit = one.metadata["unit"]
             flag = flag_of(one)
-            switch = isinstance(one.default, bool)
+            switch, repeats = isinstance(one.default, bool), isinstance(one.default, tuple)
             command = click.option(
                 f"{flag}/--no-{flag[2:]}" if switch else flag,
                 one.name,
-                type=type(one.default),
+                type=str if repeats else type(one.default),
+                multiple=repeats,
                 default=defaults.get(one.name, one.default),
                 envvar=environment_variable_of(one),
                 show_envvar=True,
-                metavar=None if switch else f"<{unit or type(one.default).__name__}>",
+                metavar=None
+                if switch
+                else "FIELD=NAME"
+                if repeats
+                else f"<{unit or type(one.default).__name__}>",
                 help=one.metadata["help"],
             )(command)
         return command

@@ -22,6 +22,8 @@ from detector.core.pipeline import Pipeline
 from detector.core.reasons import Case, reasons_of
 from detector.core.ruling import acting
 from detector.core.staging import Candidate, Entry, SessionLimits, stage
+from detector.formats.options import format_options, wire_format_of
+from detector.formats.wire import WireFormat
 from detector.model.artifact import Model, ModelRefusedError, load_model, resolve_model_path
 from detector.ranges import NumberRange
 from detector.rules import rules_of
@@ -73,6 +75,7 @@ _SESSION: Final = "the session to score"
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="What the account did before: its events as JSON lines (.gz too), in the order of time.  [default: nothing]",
 )
+@format_options
 @click.option(
     "--after-s",
     type=NumberRange(min=0, max=1e9),
@@ -98,6 +101,8 @@ def score(
     amounts: str | None,
     attributes: tuple[str, ...],
     history: Path | None,
+    input_format: str,
+    field: tuple[str, ...],
     after_s: float,
     rules_path: Path | None,
     why: bool,
@@ -114,7 +119,8 @@ def score(
         raise click.ClickException(str(error)) from error
     limit = model.threshold if threshold is None else threshold
     fields = _fields(model, amounts, attributes, len(actions))
-    before = [] if history is None else _history(history, model.encoding)
+    wire = wire_format_of(input_format, field)
+    before = [] if history is None else _history(history, model.encoding, wire)
     try:
         partition = _partition(model, limit, before)
         candidates = _candidates(
@@ -199,20 +205,21 @@ def _candidates(
     return candidates[-candidates[-1].action_number :]
 
 
-def _history(path: Path, encoding: Encoding) -> list[Entry]:
+def _history(path: Path, encoding: Encoding, wire: WireFormat) -> list[Entry]:
     try:
         with opened(path) as lines:
-            return list(_entries(lines, encoding))
+            return list(_entries(lines, encoding, wire))
     except OSError as error:
         raise click.UsageError(f"--history, {path} can't be read: {error}") from error
 
 
-def _entries(lines: Iterable[bytes], encoding: Encoding) -> Iterator[Entry]:
+def _entries(lines: Iterable[bytes], encoding: Encoding, wire: WireFormat) -> Iterator[Entry]:
     """Read the events of one account; those that the detector would refuse for their action teach nothing."""
     account_id, latest_ms = None, 0
     for number, line in enumerate(lines, start=1):
         try:
-            event = decode_event(line)
+            json = wire.json(line)
+            event = decode_event(json)
         except MalformedEventError as error:
             raise click.UsageError(f"--history, line {number}: {error}: expected an event") from error
         account_id = account_id or event.account_id
@@ -224,7 +231,7 @@ def _entries(lines: Iterable[bytes], encoding: Encoding) -> Iterator[Entry]:
             )
         latest_ms = event.occurred_at_ms
         if encoding.knows(event.action):
-            yield Entry(number, event.occurred_at_ms, event, fields=encoding.signals.read(line))
+            yield Entry(number, event.occurred_at_ms, event, fields=encoding.signals.read(json))
 
 
 def _fields(

@@ -1,9 +1,32 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and never over what is read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+import click
+
+Options = Mapping[str, Path | None]
+"""Files by the option that names each; none where it was not given."""
+
+
+def keep_apart(written: Options, read: Options) -> None:
+    """Refuse a file to be written that is another's, or one that is read.
+
+    Raises:
+        click.UsageError: two options name one file.
+    """
+    seen: dict[Path, str] = {path.resolve(): name for name, path in read.items() if path is not None}
+    for name, path in written.items():
+        if path is None or (path.exists() and not path.is_file()):
+            continue
+        for known, other in seen.items():
+            if known == path.resolve() or (path.exists() and known.exists() and path.samefile(known)):
+                raise click.UsageError(
+                    f"{name} and {other} are one file, {path}: expected another for {name}"
+                )
+        seen[path.resolve()] = name
 
 
 @contextmanager

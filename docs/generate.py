@@ -14,6 +14,7 @@ import demo.cli
 import detector.cli
 import producer.cli
 import trainer.cli
+from detector.check_topic import check_topic_command
 from detector.runtime.config import DECIDING, DetectorConfig
 from detector.runtime.fitting import BELOW
 from detector.runtime.settings import environment_variable_of, flag_of
@@ -64,7 +65,7 @@ _COMMANDS_INTRODUCTION = """\
 Written by `make docs` from the code; a test holds the two alike. Every command prints the same with `--help`, and ends with exit code 2 and a message if it is called wrongly; the exit codes of the detector are in [operations](operations.md#exit-codes).
 """
 
-_TAKE_SETTINGS = (detector.cli.replay, detector.cli.redrive)
+_TAKE_SETTINGS = (detector.cli.replay, detector.cli.redrive, check_topic_command)
 """Commands that take the settings of `run` and list only options of their own here."""
 
 _ENVIRONMENT = """\
@@ -74,6 +75,7 @@ _ENVIRONMENT = """\
 |---|---|---|
 | `KAFKA_BOOTSTRAP_SERVERS` | demo, tests | broker to use instead of starting one |
 | `DETECTOR_CONSOLE_TOKEN` | `detector console` | token that viewers must present; no flag, since others can read a command line |
+| `SCHEMA_REGISTRY_URL` | whatever reads events | registry of the schemas of Avro and Protobuf; with `SCHEMA_REGISTRY_USERNAME`, `SCHEMA_REGISTRY_PASSWORD_FILE` or `SCHEMA_REGISTRY_PASSWORD`, and `SCHEMA_REGISTRY_CA_FILE` ([formats](how-to/formats.md)) |
 | `XDG_CACHE_HOME` | embedded broker | where caches are kept; its jars lie below `session-fraud-detector` |
 """
 

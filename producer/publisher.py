@@ -7,12 +7,16 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol, Self
 
-from kafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFailedError
+from kafka.errors import (
+    KafkaConfigurationError,
+    KafkaError,
+    KafkaTimeoutError,
+    TopicAuthorizationFailedError,
+)
 
 from detector.client.producer import Producer
 from detector.connection import (
     AccessRefusedError,
-    SecurityError,
     access_explained,
     client_options,
     right_missing,
@@ -125,7 +129,7 @@ class Publisher:
                     bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
                     max_block_ms=METADATA_TIMEOUT_MS,
                 )
-        except (SecurityError, AccessRefusedError) as error:
+        except (KafkaConfigurationError, AccessRefusedError) as error:
             raise PublishError(str(error)) from error
         except KafkaError as error:
             raise PublishError(

@@ -12,6 +12,8 @@ import msgspec
 from detector.contract.events import MalformedEventError, decode_event
 from detector.contract.labels import SessionLabel, encode_label
 from detector.contract.topics import MAX_RECORD_BYTES
+from detector.formats.wire import AS_IT_COMES, WireFormat
+from detector.writing import written_whole
 from producer.behaviour.session import SimulatedSession
 from producer.publisher import Record
 
@@ -51,10 +53,12 @@ def label_of(session: SimulatedSession) -> SessionLabel:
 def create(path: Path) -> Iterator[BinaryIO]:
     """Open `path` for writing lines, compressed if it ends in .gz; the same lines make the same bytes.
 
+    It takes its place once the block has ended well.
+
     Raises:
         OSError: the file can't be created or written.
     """
-    with path.open("wb") as raw:
+    with written_whole(path) as raw:
         if path.suffix != ".gz":
             yield raw
             return
@@ -75,8 +79,8 @@ def labelled(
 class Recording:
     """The events of a file, read lazily in order."""
 
-    def __init__(self, path: Path, *, skip_bad_lines: bool = False) -> None:
-        """Open `path`; a line that is no event is an error, or skipped and counted with `skip_bad_lines`.
+    def __init__(self, path: Path, *, skip_bad_lines: bool = False, wire: WireFormat = AS_IT_COMES) -> None:
+        """Open `path`, whose lines carry events so; one without is an error, or skipped and counted with `skip_bad_lines`.
 
         Raises:
             OSError: the file can't be opened.
@@ -85,7 +89,7 @@ class Recording:
         self.skipped: list[int] = []
         """Numbers of the first lines skipped, at most `KEPT_LINE_NUMBERS`."""
         self.skipped_count = 0
-        self._path = path
+        self._path, self._event_of = path, wire.event_of(decode_event)
         self._skip_bad_lines = skip_bad_lines
         self._raw = path.open("rb")
 
@@ -112,7 +116,7 @@ class Recording:
         try:
             for number, line in enumerate(self._lines(), start=1):
                 try:
-                    yield Record(decode_event(line), line)
+                    yield Record(self._event_of(line), line)
                 except MalformedEventError as error:
                     if not self._skip_bad_lines:
                         raise RecordingError(

@@ -10,7 +10,7 @@ pin() {
   "$venv/bin/uv" pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
     --no-emit-index-url --no-annotate --custom-compile-command "make lock" "$@" pyproject.toml -o "$output"
 }
-run="--extra console --extra rules"
+run="--extra console --extra rules --extra registry"
 train="--extra parquet --extra train"
 # shellcheck disable=SC2086 # options, to be split
 pin requirements/run.txt $run

@@ -23,6 +23,7 @@ from detector.runtime.config import ConfigurationError
 from detector.runtime.recovery import TopicsUnfitError
 from detector.runtime.replaying import batches_of_file, batches_of_topic
 from detector.runtime.topics import fitted
+from detector.writing import keep_apart
 
 _TWO = 2
 
@@ -76,6 +77,8 @@ class _Summary(msgspec.Struct, kw_only=True):
 @click.option("--topic", help="History: a topic, from its start to its end as of now.")
 @settings(
     "bootstrap_servers",
+    "input_format",
+    "field",
     "unknown_actions",
     "challenge_threshold",
     "step_up_passed",
@@ -114,6 +117,7 @@ def backtest_command(
     """
     config = config_of({"input_topic": topic or ACTIONS_TOPIC, **given})
     sides = _sides(paths, thresholds, rules_paths, UnknownActions(config.unknown_actions))
+    keep_apart({"--plot": plot}, {"--file": path, "--labels": labels_path})
     if (path is None) == (topic is None):
         raise click.UsageError("expected the history in either --file or --topic")
     try:

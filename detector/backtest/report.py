@@ -9,6 +9,7 @@ from rich.table import Table
 from detector.backtest.comparing import Blocked, Comparison, Group
 from detector.backtest.running import EXPLAINED, Backtest
 from detector.terminal import because, printable
+from detector.writing import written_whole
 
 _WIDTH = 160
 """Columns for the table, wherever it goes: a name that is cut short says nothing."""
@@ -126,7 +127,8 @@ def draw(comparison: Comparison, names: tuple[str, str], path: Path) -> None:
         panel.set_title(
             {1: "Attacks", 0: "Lawful sessions", None: "Sessions without a label"}[label], loc="left"
         )
-    figure.savefig(path, dpi=110)
+    with written_whole(path) as file:
+        figure.savefig(file, dpi=110, format="png")
 
 
 def _described(group: Group) -> str:

@@ -23,6 +23,7 @@ from detector.core.encoding import Encoding
 from detector.core.partition import Partition
 from detector.core.reasons import Case, case_of, reasons_of, window_of
 from detector.core.session import session_key
+from detector.formats.wire import WireFormat
 from detector.model.artifact import Model
 from detector.model.rules import Rules
 from detector.runtime.config import DetectorConfig
@@ -163,7 +164,7 @@ def backtest(
             if known is None or verdict.decided_at_ms >= known.decided_at_ms:
                 verdicts[key(verdict)] = verdict
         if begin_ms is None:
-            begin_ms = min(_times_ms(batch), default=None)
+            begin_ms = min(_times_ms(batch, config.wire_format), default=None)
         count = sum(map(len, batch.values()))
         events += count
         advance(count)
@@ -218,8 +219,9 @@ def _label(verdict: Verdict) -> SessionLabel:
     return SessionLabel(session_id=verdict.session_id, label=label, type=(label and verdict.fraud_type) or "")
 
 
-def _times_ms(batch: Batch) -> Iterator[int]:
+def _times_ms(batch: Batch, wire: WireFormat) -> Iterator[int]:
     """Yield the event times of a batch, of what is an event."""
+    event_of = wire.event_of(decode_event)
     for record in itertools.chain.from_iterable(batch.values()):
         with suppress(MalformedEventError, TypeError):  # no event, or a null value
-            yield decode_event(record.value).occurred_at_ms
+            yield event_of(record.value).occurred_at_ms

@@ -43,6 +43,7 @@ class Reason(StrEnum):
     BATCH_TOO_LARGE = "batch_too_large"
     DESERIALIZATION = "deserialization"
     MALFORMED = "malformed"
+    UNKNOWN_SCHEMA = "unknown_schema"
     UNKNOWN_ACTION = "unknown_action"
     TIME_IN_FUTURE = "time_in_future"
     LISTING_REFUSED = "listing_refused"  # sound, but there are too many listed accounts

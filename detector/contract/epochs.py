@@ -50,6 +50,8 @@ class ModelEpoch(msgspec.Struct, frozen=True, kw_only=True):
     max_event_bytes: int | None = None
     max_future_ms: int | None = None
     unknown_actions: str | None = None
+    input_format: str | None = None
+    field: tuple[str, ...] | None = None
 
 
 _DECODER = msgspec.json.Decoder(ModelEpoch)

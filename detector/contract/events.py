@@ -1,7 +1,6 @@
 """The event: one user action of one session, a record of the input topic."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -63,8 +62,13 @@ def decode_event(value: bytes) -> SessionEvent:
     Raises:
         MalformedEventError: not JSON, a field missing, of the wrong type or out of bounds.
     """
-    with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
+    try:
         return exactly(value, _DECODER)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return _leniently(value)
+
+
+def _leniently(value: bytes) -> SessionEvent:
     try:
         return _bounded(_LENIENT.decode(relaxed(value)))
     except RecursionError as error:

@@ -50,13 +50,16 @@ class FieldReader:
         Raises:
             MalformedEventError: as `decode_event`.
         """
-        with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
+        try:
             return exactly(value, self._events)
-        return decode_event(value)  # it may be for the fields, which are not what makes an event
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return decode_event(value)  # it may be for the fields, which are not what makes an event
 
-    def of(self, event: SessionEvent, value: bytes) -> tuple[Value, ...]:
-        """Return a value for each path, None where there is none, of an event that `event` made of `value`."""
-        return _plain(self._values(event)) if event.__class__ is self._kind else self.read(value)
+    def of(
+        self, event: SessionEvent, value: bytes, json: Callable[[bytes], bytes] = bytes
+    ) -> tuple[Value, ...]:
+        """Return a value for each path, None where there is none, of an event that `event` made of `json(value)`."""
+        return _plain(self._values(event)) if event.__class__ is self._kind else self.read(json(value))
 
     def read(self, value: bytes) -> tuple[Value, ...]:
         """Return a value for each path, None where there is none.

@@ -27,8 +27,16 @@ def relaxed(value: bytes) -> bytes:
         # What is no UTF-8 becomes half surrogate pairs, as those that are written so.
         text = value.decode("utf-8-sig", "surrogateescape")
         read = json.loads(text, strict=False, parse_int=_number, parse_constant=lambda _: None)
-        return msgspec.json.encode(_readable(read))
+        return written(read)
     return value
+
+
+def written(read: Any) -> bytes:
+    """Return what was read as JSON; texts that are none count as absent."""
+    try:
+        return msgspec.json.encode(read)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_readable(read))
 
 
 def _number(digits: str) -> float:

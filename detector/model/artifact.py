@@ -22,6 +22,7 @@ from detector.core.drift import Watched, check_reference
 from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
 from detector.core.staging import SessionLimits
+from detector.model.graph import RefusedGraphError, check_graph
 from detector.model.metadata import FORMAT, SIGNALS_FORMAT, ModelMetadata, format_of
 from detector.model.scorer import (
     ACTIONS_INPUT,
@@ -184,7 +185,7 @@ def load_model(path: Path, unknown_actions: UnknownActions = UnknownActions.DEAD
     data = _read(path)
     try:
         return _load(data, unknown_actions)
-    except ModelRefusedError as error:
+    except (ModelRefusedError, RefusedGraphError) as error:
         raise ModelRefusedError(f"model file {path} is refused: {error}") from error
     except GraphError as error:
         raise ModelRefusedError(
@@ -223,6 +224,7 @@ def _read(path: Path) -> bytes:
 
 def _load(data: bytes, unknown_actions: UnknownActions) -> Model:
     _check_seal(data)
+    check_graph(data)
     scorer = Scorer(data)
     metadata = _metadata(scorer.properties)
     encoding = _encoding(metadata, unknown_actions)

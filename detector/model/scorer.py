@@ -68,6 +68,8 @@ class Scorer:
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = _FATAL_ONLY
+        # Nothing but what `check_graph` has looked at: bytes that pass for its other format, too, would be read as that.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         # Weights in another file, which no hash of this one would cover, are looked for where no file can be.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         try:

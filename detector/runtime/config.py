@@ -24,6 +24,7 @@ from detector.contract.topics import (
 from detector.core.breaker import BreakerLimits
 from detector.core.decision import Policy
 from detector.core.staging import SessionLimits
+from detector.formats.wire import FIELD, INPUT_FORMAT, InputFormat, WireFormat
 from detector.model.artifact import UnknownActions, resolve_model_path
 from detector.runtime.decoding import EventLimits
 from detector.runtime.fitting import DEAD_LETTER, wrong_in
@@ -52,6 +53,8 @@ class DetectorConfig:
         "",
     )
     input_topic: str = setting("Topic of the session events.", ACTIONS_TOPIC)
+    input_format: str = setting(INPUT_FORMAT, InputFormat.AUTO.value, decides=True)
+    field: tuple[str, ...] = setting(FIELD, (), decides=True)
     alerts_topic: str = setting("Topic of the alerts.", ALERTS_TOPIC)
     verdicts_topic: str = setting(
         "Topic of the verdicts on sessions, which `relay-verdicts` takes into the input topic.",
@@ -340,6 +343,11 @@ class DetectorConfig:
     def event_limits(self) -> EventLimits:
         """What an event may be."""
         return EventLimits(self.max_event_bytes, self.max_dead_letter_bytes, self.max_future_ms)
+
+    @property
+    def wire_format(self) -> WireFormat:
+        """How the values of the input topic are read."""
+        return WireFormat.of(self.input_format, self.field)
 
     @property
     def accounts_topic(self) -> str:

@@ -10,6 +10,7 @@ from detector.contract.control import Control, MalformedControlError, decode_con
 from detector.contract.dead_letters import DeadLetter, Reason, history_of, original_headers
 from detector.contract.events import MalformedEventError, SessionEvent, decode_event
 from detector.contract.verdicts import MalformedVerdictError, Verdict, decode_verdict
+from detector.formats.registry import UnknownSchemaError
 
 MAX_DETAIL_CHARS = 500
 CREATE_TIME = 0
@@ -51,7 +52,7 @@ def decode(
         knows: whether an action is in the model's vocabulary.
         limits: of events.
         step_ups: actions that say what came of a second factor, which the model need not know.
-        event_of: decodes one.
+        event_of: decodes one, of the wire format; what it raises beside MalformedEventError is passed on.
     """
     value: bytes | None = record.value
     if value is None:
@@ -62,7 +63,7 @@ def decode(
     try:
         event = event_of(value)
     except MalformedEventError as error:
-        return _decode_other(record, value, limits, str(error))
+        return _decode_other(record, value, limits, error)
     if not knows(event.action) and event.action not in step_ups:
         detail = f"action {event.action[:64]!r}: expected one of the model's vocabulary"
         return dead_letter(record, Reason.UNKNOWN_ACTION, detail, limits)
@@ -100,11 +101,15 @@ def _unread(record: Any, value: Unreadable, limits: EventLimits) -> DeadLetter:
     return dead_letter(record, reason, value.why, limits)
 
 
-def _decode_other(record: Any, value: bytes, limits: EventLimits, why_no_event: str) -> Control | DeadLetter:
+def _decode_other(
+    record: Any, value: bytes, limits: EventLimits, why_no_event: MalformedEventError
+) -> Control | DeadLetter:
     if isinstance(value, Unreadable):
         return _unread(record, value, limits)
     if not is_control(value):
-        return dead_letter(record, Reason.MALFORMED, why_no_event, limits)
+        unknown = isinstance(why_no_event, UnknownSchemaError)
+        reason = Reason.UNKNOWN_SCHEMA if unknown else Reason.MALFORMED
+        return dead_letter(record, reason, str(why_no_event), limits)
     try:
         control = decode_control(value)
     except MalformedControlError as error:

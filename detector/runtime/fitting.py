@@ -6,18 +6,21 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
+from detector.connection import AddressError, addresses
 from detector.contract.topics import (
     MAX_RECORD_BYTES,
     dead_letter_topic,
     explanations_topic,
     redriven_topic,
 )
+from detector.formats.wire import InputFormat, WireFormat
 from detector.model.artifact import UnknownActions
 from detector.runtime.settings import flag_of
 
 DEAD_LETTER, STOP = "dead-letter", "stop"
 """What becomes of a record that can't be processed, though it is sound."""
 _CHOICES = {
+    "input_format": tuple(InputFormat),
     "unknown_actions": tuple(UnknownActions),
     "on_processing_failure": (DEAD_LETTER, STOP),
     "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
@@ -58,7 +61,7 @@ def _out_of_bounds(config: Any) -> Iterator[str]:
     for one in fields(config):
         value, bounds = getattr(config, one.name), one.metadata
         minimum, maximum, unit = bounds["minimum"], bounds["maximum"], bounds["unit"]
-        if isinstance(value, bool | str):
+        if isinstance(value, bool | str | tuple):
             continue
         if not minimum <= value < math.inf:  # not a number is in no bounds
             yield f"{flag_of(one)} is {value}: expected at least {minimum} {unit}".strip()
@@ -75,10 +78,18 @@ def _out_of_bounds(config: Any) -> Iterator[str]:
     for name, choices in _CHOICES.items():
         if (value := getattr(config, name)) not in choices:
             yield f"--{name.replace('_', '-')} is {value!r}: expected {' or '.join(choices)}"
+    try:
+        WireFormat.of(InputFormat.JSON, config.field)
+    except ValueError as error:
+        yield f"--field is {error}"
 
 
 def _misnamed(config: Any) -> Iterator[str]:
-    """Tell of names that Kafka does not take, and of topics that are one."""
+    """Tell of addresses and names that Kafka does not take, and of topics that are one."""
+    try:
+        addresses(config.bootstrap_servers)
+    except AddressError as error:
+        yield error.args[0]
     for flag, name in (
         ("input-topic", config.input_topic),
         ("alerts-topic", config.alerts_topic),

@@ -2,10 +2,13 @@
 
 import logging
 import os
+import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -16,6 +19,8 @@ from detector.runtime.periodic import Periodic
 _LOG = logging.getLogger(__name__)
 EXIT_STALLED = 70
 """EX_SOFTWARE of sysexits.h: an orchestrator restarts the worker."""
+MAX_CONNECTIONS: Final = 16
+_SILENT_S: Final = 10.0
 
 
 class Heartbeat:
@@ -36,8 +41,39 @@ class Heartbeat:
 
 
 class _SilentHandler(WSGIRequestHandler):
+    timeout = _SILENT_S
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base class's name
         """Log nothing: scrapes come every few seconds."""
+
+
+class _Server(ThreadingWSGIServer):
+    """A thread for each connection, of which there are few: a new one ends the oldest.
+
+    A scrape takes milliseconds. What is open for longer is silent, or sends byte by byte, and would use up the threads
+    that this process may have.
+    """
+
+    request_queue_size = 128
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._open: deque[socket.socket] = deque()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if len(self._open) >= MAX_CONNECTIONS:
+            with suppress(OSError, IndexError):  # it has just ended by itself
+                self._open.popleft().shutdown(socket.SHUT_RDWR)
+        self._open.append(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with suppress(ValueError):
+            self._open.remove(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of who was silent for too long, or has gone."""
 
 
 class HealthServer:
@@ -74,7 +110,7 @@ class HealthServer:
             start_response(status, [("Content-Type", "text/plain")])
             return [text.encode()]
 
-        self._server = make_server(host, port, app, ThreadingWSGIServer, _SilentHandler)
+        self._server = make_server(host, port, app, _Server, _SilentHandler)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
         self._thread.start()

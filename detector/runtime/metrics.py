@@ -151,7 +151,7 @@ class DetectorMetrics:
         self.evicted_accounts = counter("evicted_accounts", "Histories dropped: too many were kept")
         self.keyed_otherwise = counter(
             "keyed_otherwise",
-            "Events under another key than their account's id, if the model reads its history",
+            "Events under another key than their account's id; or their session's, if the model reads no history",
         )
         self.absent_fields = counter(
             "absent_fields", "Events without a field that the model's signals read", "field"

@@ -52,6 +52,7 @@ class Role(StrEnum):
     ACCOUNTS = "accounts"
     REDRIVE = "redrive"
     REPLAY = "replay"
+    CHECK_TOPIC = "check-topic"
     EXPLAIN = "explain"
     VERDICT = "verdict"
     RELAY_VERDICTS = "relay-verdicts"
@@ -142,6 +143,13 @@ def _replay(config: DetectorConfig) -> list[Permission]:
     ]
 
 
+def _check_topic(config: DetectorConfig) -> list[Permission]:
+    return [
+        _topic(config.input_topic, "Read", "a sample of the events"),
+        _topic(config.input_topic, "DescribeConfigs", "its settings"),
+    ]
+
+
 def _explain(config: DetectorConfig) -> list[Permission]:
     explanations = explanations_topic(config.alerts_topic)
     return [
@@ -190,6 +198,7 @@ _NEEDED: Final[Mapping[Role, Callable[[DetectorConfig], list[Permission]]]] = {
     Role.ACCOUNTS: _accounts,
     Role.REDRIVE: _redrive,
     Role.REPLAY: _replay,
+    Role.CHECK_TOPIC: _check_topic,
     Role.EXPLAIN: _explain,
     Role.VERDICT: _verdict,
     Role.RELAY_VERDICTS: _relay_verdicts,

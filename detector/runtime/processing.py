@@ -25,11 +25,14 @@ from detector.core.pipeline import Outcome, Pipeline, ProcessingError, Share
 from detector.core.reasons import with_reasons
 from detector.core.shadowing import Challenger
 from detector.core.staging import Entry
+from detector.formats.registry import RegistryError
+from detector.formats.wire import AS_IT_COMES, WireFormat
 from detector.model.artifact import Model
 from detector.model.rules import Rules
 from detector.runtime.config import DetectorConfig
 from detector.runtime.decoding import CREATE_TIME, EventLimits, dead_letter, decode
 from detector.runtime.fitting import DEAD_LETTER
+from detector.runtime.keys import Miskeyed, is_miskeyed
 from detector.runtime.recovery import Origin
 
 Refused = Mapping[Origin, str]
@@ -45,9 +48,10 @@ class Processed(NamedTuple):
         records: how many there were.
         outcome: of the core.
         letters: dead letters, in the order of the log.
-        keyed_otherwise: events under another key than their account's id, where the model reads its history.
+        keyed_otherwise: events under another key than the id that is to partition them.
         events: that were decoded, if the model's signals read fields of them.
         absent: how many of them lack each field that the model's signals read.
+        miskeyed: the first of those that are keyed otherwise.
     """
 
     source: TopicPartition
@@ -57,11 +61,36 @@ class Processed(NamedTuple):
     keyed_otherwise: int = 0
     events: int = 0
     absent: Mapping[str, int] = MappingProxyType({})
+    miskeyed: Miskeyed | None = None
+
+    def then(self, later: "Processed") -> "Processed":
+        """Return both as one; the later one was processed after this one."""
+        return Processed(
+            self.source,
+            self.records + later.records,
+            self.outcome.then(later.outcome),
+            self.letters + later.letters,
+            self.keyed_otherwise + later.keyed_otherwise,
+            self.events + later.events,
+            {field: count + later.absent.get(field, 0) for field, count in self.absent.items()},
+            self.miskeyed or later.miskeyed,
+        )
 
 
-def ends_of(processed: Sequence[Processed]) -> dict[TopicPartition, int]:
-    """Return up to where each partition was processed: its next offset."""
-    return {one.source: one.outcome.delta.next_offset for one in processed}
+class Decoded(NamedTuple):
+    """The records of one partition, decoded.
+
+    Attributes:
+        entries: those that are events or control records, in the order of the log.
+        letters: dead letters of the others, likewise.
+        keyed_otherwise: events under another key than the id that is to partition them.
+        miskeyed: the first of those.
+    """
+
+    entries: list[Entry]
+    letters: list[DeadLetter]
+    keyed_otherwise: int
+    miskeyed: Miskeyed | None
 
 
 class Absences:
@@ -98,14 +127,20 @@ class Processor:
         pipeline: of the core.
         limits: of events.
         rules: that the pipeline asks, if any.
+        wire: how records carry events.
     """
 
     pipeline: Pipeline
     limits: EventLimits
     rules: Rules | None = None
+    wire: WireFormat = AS_IT_COMES
 
     def process(
-        self, batch: Batch, partitions: Mapping[TopicPartition, Partition], refused: Refused = _NONE
+        self,
+        batch: Batch,
+        partitions: Mapping[TopicPartition, Partition],
+        refused: Refused = _NONE,
+        after: Processed | None = None,
     ) -> list[Processed]:
         """Process the next records of some partitions, which are not changed.
 
@@ -113,37 +148,57 @@ class Processor:
             batch: the records, at least one of each.
             partitions: as committed.
             refused: records to be dead-lettered because what came of them could not be published.
+            after: what earlier records of the same partition come to, of a batch of one.
 
         Raises:
             ProcessingError: a record can't be processed, and is not to fail alone.
+            RegistryError: the registry of schemas can't be asked.
         """
         shares, decoded = [], []
+        pending = after and after.outcome.delta
         with self.pipeline.timed("decode"):
             for source, records in batch.items():
-                entries, undecoded, otherwise = self._decode(source, records, refused)
-                shares.append(Share(source, partitions[source], entries, records[-1].offset + 1))
-                decoded.append((undecoded, otherwise, self._absent(entries)))
+                one = self.decode(source, records, refused)
+                shares.append(Share(source, partitions[source], one.entries, records[-1].offset + 1, pending))
+                decoded.append((one, self._absent(one.entries)))
         outcomes = self.pipeline.run(shares)
         return [
             Processed(
-                source, len(records), outcome, self._letters(records, undecoded, outcome), otherwise, *fields
+                source,
+                len(records),
+                outcome,
+                self._letters(records, one.letters, outcome),
+                one.keyed_otherwise,
+                *fields,
+                one.miskeyed,
             )
-            for (source, records), (undecoded, otherwise, fields), outcome in zip(
+            for (source, records), (one, fields), outcome in zip(
                 batch.items(), decoded, outcomes, strict=True
             )
         ]
 
-    def _decode(
-        self, source: TopicPartition, records: Sequence[Any], refused: Refused
-    ) -> tuple[list[Entry], list[DeadLetter], int]:
+    def decode(self, source: TopicPartition, records: Sequence[Any], refused: Refused = _NONE) -> Decoded:
+        """Decode the next records of a partition.
+
+        Args:
+            source: the partition.
+            records: of it.
+            refused: as of `process`.
+
+        Raises:
+            ProcessingError, RegistryError: as of `process`.
+        """
         entries, letters, knows = [], [], self.pipeline.encoding.knows
-        signals, otherwise = self.pipeline.encoding.signals, 0
+        signals, otherwise, miskeyed = self.pipeline.encoding.signals, 0, None
+        of_history = signals.of_history
         step_ups = self.pipeline.policy.step_ups
         reader = self.rules.reader if self.rules else signals.reader if signals.fields else None
-        event_of = reader.event if reader else decode_event
+        json, event_of = self.wire.json, self.wire.event_of(reader.event if reader else decode_event)
         for record in records:
             try:
                 decoded = decode(record, knows, self.limits, step_ups, event_of)
+            except RegistryError:
+                raise  # which is no fault of the record
             except Exception as error:
                 detail = f"{type(error).__name__}: {error}"
                 if not self.pipeline.isolates:
@@ -161,11 +216,12 @@ class Processor:
                 fields: tuple[Value, ...] = ()
                 if isinstance(decoded, SessionEvent):
                     if reader is not None:
-                        fields = reader.of(decoded, record.value)
-                    if signals.of_history:
-                        otherwise += record.key != decoded.account_id.encode()
+                        fields = reader.of(decoded, record.value, json)
+                    if is_miskeyed(record.key, decoded, of_history=of_history):
+                        otherwise += 1
+                        miskeyed = miskeyed or Miskeyed(record.offset, record.key, decoded, of_history)
                 entries.append(Entry(record.offset, received_at_ms, decoded, vouched, fields))
-        return entries, letters, otherwise
+        return Decoded(entries, letters, otherwise, miskeyed)
 
     def _absent(self, entries: Sequence[Entry]) -> tuple[int, dict[str, int]]:
         """Count the events, and how many of them lack each field that signals read."""
@@ -247,7 +303,7 @@ def processor_of(
         now_ms=now_ms,
         timed=timed,
     )
-    return Processor(pipeline, config.event_limits, rules)
+    return Processor(pipeline, config.event_limits, rules, config.wire_format)
 
 
 def needless(model: Model, config: DetectorConfig) -> list[str]:

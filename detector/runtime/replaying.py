@@ -2,20 +2,20 @@
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from kafka import TopicPartition
-from kafka.partitioner.default import murmur2
 
 from detector.client.reading import Batch, Span, committed_span, log_reader, opened, read
 from detector.contract.control import is_control
-from detector.contract.events import MalformedEventError, decode_event
+from detector.contract.events import MalformedEventError, SessionEvent, decode_event
 from detector.core.partition import Partition
 from detector.runtime.config import DetectorConfig
+from detector.runtime.partitioners import by_murmur2
 from detector.runtime.processing import Processed, Processor
 from detector.runtime.recovery import TopicsUnfitError
 
@@ -94,6 +94,7 @@ def batches_of_file(path: Path, config: DetectorConfig) -> Iterator[Batch]:
         OSError: the file can't be read.
     """
     offsets: dict[int, Iterator[int]] = defaultdict(itertools.count)
+    event_of = config.wire_format.event_of(decode_event)
     with opened(path) as lines:
         if lines.peek(4)[:4] == _PARQUET:
             raise OSError(
@@ -103,7 +104,7 @@ def batches_of_file(path: Path, config: DetectorConfig) -> Iterator[Batch]:
             batch: dict[TopicPartition, list[LoggedLine]] = defaultdict(list)
             for line in chunk:
                 value = line.rstrip(b"\r\n")
-                key, numbers = _placed(value, config.partitions)
+                key, numbers = _placed(value, config.partitions, event_of)
                 for number in numbers:
                     source = TopicPartition(config.input_topic, number)
                     batch[source].append(
@@ -112,10 +113,12 @@ def batches_of_file(path: Path, config: DetectorConfig) -> Iterator[Batch]:
             yield batch
 
 
-def _placed(value: bytes, partitions: int) -> tuple[bytes | None, Iterable[int]]:
+def _placed(
+    value: bytes, partitions: int, event_of: Callable[[bytes], SessionEvent]
+) -> tuple[bytes | None, Iterable[int]]:
     """Return a line's key, and where it lies: an event in its account's partition, a control record in all."""
     try:
-        key = decode_event(value).account_id.encode()
+        key = event_of(value).account_id.encode()
     except MalformedEventError:
         return None, range(partitions) if is_control(value) else (_partition_of(b"", partitions),)
     return key, (_partition_of(key, partitions),)
@@ -123,5 +126,4 @@ def _placed(value: bytes, partitions: int) -> tuple[bytes | None, Iterable[int]]
 
 @lru_cache(maxsize=100_000)
 def _partition_of(key: bytes, partitions: int) -> int:
-    number: int = (murmur2(key) & 0x7FFF_FFFF) % partitions
-    return number
+    return by_murmur2(key, partitions)

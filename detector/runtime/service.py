@@ -33,7 +33,7 @@ from detector.runtime.link import KafkaLink
 from detector.runtime.membership import Records
 from detector.runtime.metrics import DetectorMetrics
 from detector.runtime.outputs import epoch_record, output_records, state_record
-from detector.runtime.processing import Absences, Processed, Processor, ends_of, needless, processor_of
+from detector.runtime.processing import Absences, Processed, Processor, needless, processor_of
 from detector.runtime.rebuilding import rebuild
 from detector.runtime.recovery import (
     BatchAbortedError,
@@ -194,9 +194,6 @@ class Detector:
             self._check(source, read)
         member = link.membership.identity()
         processed = self._refusals.process(self._processor, records, self._partitions())
-        for source, end in ends_of(processed).items():
-            if end <= records[source][-1].offset:  # it ends before what was read does: the rest is read again
-                link.membership.seek(source, end)
         with timed("commit"):
             self._commit(link, processed, member)
         with timed("apply"):
@@ -286,14 +283,13 @@ class Detector:
             snapshot, delta = held.state.values(held.partition, one.outcome.delta)
             written.append((one.source, held.state, snapshot, delta, len(records)))
             records += [state_record(one.source, value, config) for value in (*snapshot, *delta)]
-        ends = ends_of(processed)
+        ends = {one.source: one.outcome.delta.next_offset for one in processed}
         try:
             published = link.transactor.commit(records, ends, member)
         except Exception as error:
             self._metrics.transactions.labels(type(error).__name__).inc()
             raise
         self._metrics.transactions.labels("committed").inc()
-        self._refusals.committed(ends)
         for source in begun:
             self._held[source].processor = self._processor
         for source, state, snapshot, delta, first in written:
@@ -324,15 +320,14 @@ class Detector:
         for one in processed:
             metrics.partition_batch(one)
             self._expose(one.source)
-            if one.keyed_otherwise and not self._told_of_keys:
+            if one.miskeyed and not self._told_of_keys:
                 self._told_of_keys = True
                 _LOG.warning(
-                    "%s[%d]: %d of %d records are keyed otherwise than by their account's id, and the model reads the "
-                    "history of accounts: what an account did in other partitions is unknown here. Expected the account "
-                    "id as the key; see 'The key' in docs/operations.md. Told once; detector_keyed_otherwise_total counts on",
+                    "%s[%d]: %d of %d records are keyed otherwise: %s. Told once; detector_keyed_otherwise_total counts on",
                     *one.source,
                     one.keyed_otherwise,
                     one.records,
+                    one.miskeyed.told(self._pseudonym),
                 )
             self._absences.add(one)
             if not self._told_of_fields and (told := self._absences.told(_TELLING_EVENTS)):

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import NamedTuple
@@ -26,6 +26,7 @@ from detector.runtime.state_log import MAX_RECORD_BYTES as MAX_STATE_RECORD_BYTE
 _LOG = logging.getLogger(__name__)
 _KNOWN_WITHIN_S = 10.0
 _LIMIT, _POLICY, _TIMESTAMP_TYPE = "max.message.bytes", "cleanup.policy", "message.timestamp.type"
+_RETENTION = "retention.ms"
 _STATE_BATCH_BYTES = 2 * 1024 * 1024
 _STATE_RECORD_BYTES = MAX_STATE_RECORD_BYTES + 64 * 1024
 _NEW_TOPIC_S = 5.0
@@ -43,7 +44,7 @@ class Findings(NamedTuple):
     input_create_time: bool
 
 
-class _Expectation(NamedTuple):
+class Expectation(NamedTuple):
     """What a setting of a topic is expected to be, and what comes of another value."""
 
     topic: str
@@ -52,6 +53,10 @@ class _Expectation(NamedTuple):
     expected: str
     otherwise: str
     refused: bool = False
+
+    def told(self, value: str) -> str:
+        """Return what is to be said of a value that does not hold."""
+        return f"topic {self.topic} has {self.setting}={value}: expected {self.expected}, {self.otherwise}"
 
 
 def specifications(config: DetectorConfig) -> list[TopicSpecification]:
@@ -62,7 +67,7 @@ def specifications(config: DetectorConfig) -> list[TopicSpecification]:
         # Old records are deleted once a snapshot replaces them, never by age or size.
         configs={
             _POLICY: "delete",
-            "retention.ms": "-1",
+            _RETENTION: "-1",
             "retention.bytes": "-1",
             _LIMIT: str(_STATE_BATCH_BYTES),
         },
@@ -70,7 +75,7 @@ def specifications(config: DetectorConfig) -> list[TopicSpecification]:
     models = TopicSpecification(
         name=config.models_topic,
         partitions=config.partitions,
-        configs={"retention.ms": "-1", "retention.bytes": "-1", _LIMIT: str(MAX_SMALL_BYTES)},
+        configs={_RETENTION: "-1", "retention.bytes": "-1", _LIMIT: str(MAX_SMALL_BYTES)},
     )
     shadow = alerts_specification(config.shadow_topic, config.partitions)
     return [
@@ -98,13 +103,13 @@ def inspect(admin: KafkaAdminClient, config: DetectorConfig) -> Findings:
         TopicsUnfitError: a setting with which sessions, alerts or events would be lost.
         AccessRefusedError: this user may not read the settings: what decisions and state rest on must be known.
     """
-    expectations = _expectations(config)
-    found = _settings(admin, inspected_topics(config), {one.setting for one in expectations})
-    for one in expectations:
+    wanted = expectations(config)
+    found = settings_of(admin, inspected_topics(config), {one.setting for one in wanted})
+    for one in wanted:
         value = found[one.topic][one.setting]
         if one.holds(value):
             continue
-        text = f"topic {one.topic} has {one.setting}={value}: expected {one.expected}, {one.otherwise}"
+        text = one.told(value)
         if one.refused:
             raise TopicsUnfitError(f"{text}. Change it as docs/operations.md lists it, and start again")
         _LOG.warning("%s. See 'Topics' in docs/operations.md", text)
@@ -113,10 +118,12 @@ def inspect(admin: KafkaAdminClient, config: DetectorConfig) -> Findings:
 
 def inspected_topics(config: DetectorConfig) -> list[str]:
     """Return the topics whose settings are read."""
-    return list(dict.fromkeys(one.topic for one in _expectations(config)))
+    return list(dict.fromkeys(one.topic for one in expectations(config)))
 
 
-def _expectations(config: DetectorConfig) -> list[_Expectation]:
+def expectations(config: DetectorConfig) -> list[Expectation]:
+    """Return what the settings of the topics are expected to be."""
+
     def at_least(least: int) -> tuple[Callable[[str], bool], str]:
         return lambda value: int(value) >= least, f"{least} or more"
 
@@ -128,34 +135,53 @@ def _expectations(config: DetectorConfig) -> list[_Expectation]:
     policy, forever = (_POLICY, *exactly("delete")), exactly("-1")
     lost = "since live sessions lie there and nowhere else"
     return [
-        _Expectation(state, *policy, lost, refused=True),
-        _Expectation(state, "retention.ms", *forever, lost, refused=True),
-        _Expectation(state, "retention.bytes", *forever, lost, refused=True),
-        _Expectation(state, _LIMIT, *at_least(_STATE_RECORD_BYTES), "the largest record of it", refused=True),
-        _Expectation(events, *policy, "since compaction deletes events before they are read", refused=True),
-        _Expectation(
+        Expectation(state, *policy, lost, refused=True),
+        Expectation(state, _RETENTION, *forever, lost, refused=True),
+        Expectation(state, "retention.bytes", *forever, lost, refused=True),
+        Expectation(state, _LIMIT, *at_least(_STATE_RECORD_BYTES), "the largest record of it", refused=True),
+        Expectation(events, *policy, "since compaction deletes events before they are read", refused=True),
+        Expectation(
             events,
             _TIMESTAMP_TYPE,
             *exactly("LogAppendTime"),
             "since a producer's own clock is no measure of another's",
         ),
-        _Expectation(
+        Expectation(
+            events,
+            _RETENTION,
+            lambda value: int(value) < 0 or int(value) >= config.idle_timeout_ms,
+            f"{config.idle_timeout_ms} or more, or -1",
+            "since a worker that is away for longer loses events, and a rebuild finds no live session whole",
+        ),
+        Expectation(
+            events,
+            _LIMIT,
+            *at_least(config.max_event_bytes),
+            "or a lower --max-event-bytes: larger events never come",
+        ),
+        Expectation(
             letters,
             _LIMIT,
             *at_least(config.max_dead_letter_bytes + DEAD_LETTER_HEADERS_BYTES),
             "or a lower --max-dead-letter-bytes: a dead letter that does not fit goes without its value",
         ),
-        _Expectation(letters, *policy, "since compaction deletes dead letters with the same key"),
-        _Expectation(letters, "retention.ms", *forever, "or long enough for somebody to look at them"),
+        Expectation(letters, *policy, "since compaction deletes dead letters with the same key"),
+        Expectation(letters, _RETENTION, *forever, "or long enough for somebody to look at them"),
         *(
-            _Expectation(topic, _LIMIT, *at_least(MAX_SMALL_BYTES), "an alert on a long window")
+            Expectation(topic, _LIMIT, *at_least(MAX_SMALL_BYTES), "an alert on a long window")
             for topic in alerts
         ),
     ]
 
 
-def _settings(admin: KafkaAdminClient, topics: Sequence[str], names: set[str]) -> dict[str, dict[str, str]]:
-    """Return settings by topic and name, the broker's defaults included."""
+def settings_of(
+    admin: KafkaAdminClient, topics: Sequence[str], names: Collection[str], role: str = "detector"
+) -> dict[str, dict[str, str]]:
+    """Return settings by topic and name, the broker's defaults included.
+
+    Raises:
+        AccessRefusedError: this user may not read them; the message names what the role needs.
+    """
     asked = [ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(names)) for topic in topics]
     deadline_s = time.monotonic() + _NEW_TOPIC_S
     while True:
@@ -164,7 +190,7 @@ def _settings(admin: KafkaAdminClient, topics: Sequence[str], names: set[str]) -
         if not unknown:
             return {topic: {name: one["value"] for name, one in found[topic].items()} for topic in topics}
         if time.monotonic() > deadline_s:
-            raise AccessRefusedError(right_missing(f"to read the settings of topic {unknown[0]}", "detector"))
+            raise AccessRefusedError(right_missing(f"to read the settings of topic {unknown[0]}", role))
         time.sleep(_ASK_AGAIN_S)
 
 

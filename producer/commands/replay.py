@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from detector.contract.events import MAX_AHEAD_MS
+from detector.formats.options import format_options, wire_format_of
 from producer.commands.options import errors_reported, kafka_options, key_option, publish, say
 from producer.publisher import Record, RecordKey, at_speed
 from producer.recording import Recording
@@ -95,6 +96,7 @@ def _pairs(_context: click.Context, _parameter: click.Parameter, values: tuple[s
     show_default=True,
     help="Of a CSV or Parquet file, what times that are numbers count since 1970; texts are ISO 8601.",
 )
+@format_options
 @key_option
 @kafka_options
 def replay(
@@ -105,6 +107,8 @@ def replay(
     columns: dict[str, str],
     renames: dict[str, str],
     time_unit: str,
+    input_format: str,
+    field: tuple[str, ...],
     key: str,
     topic: str,
     bootstrap_servers: str,
@@ -125,7 +129,9 @@ def replay(
         errors_reported(),
         Table(file, columns, renames=renames, time_unit=TimeUnit(time_unit), skip_bad_lines=skip_bad_lines)
         if is_table(file)
-        else Recording(file, skip_bad_lines=skip_bad_lines) as recording,
+        else Recording(
+            file, skip_bad_lines=skip_bad_lines, wire=wire_format_of(input_format, field)
+        ) as recording,
     ):
         pace = None if math.isinf(speed) else at_speed(speed)
         ahead = _Ahead()

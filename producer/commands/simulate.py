@@ -15,6 +15,7 @@ from rich.console import Console
 
 from detector.contract.events import MAX_TIME_MS, encode_event
 from detector.ranges import NumberRange
+from detector.writing import keep_apart
 from producer.behaviour import realistic as realistic_preset
 from producer.behaviour import seed as seed_preset
 from producer.behaviour.interleave import Timeline, interleave, measure, schedule
@@ -176,6 +177,7 @@ def simulate(
         )
     if out is not None and rate is not None:
         raise click.UsageError("--rate paces publishing, and --out writes a file: give one of them.")
+    keep_apart({"--out": out, "--labels": labels}, {})
     chosen_seed = secrets.randbits(32) if seed is None else seed
     if days is None:
         if customers is not None:

@@ -258,18 +258,6 @@ def test_a_replay_by_the_models_of_then_takes_no_model(tmp_path: Path) -> None:
     assert "--model decides nothing beside --models" in told.output
 
 
-def test_a_replay_does_not_write_into_what_it_reads(tmp_path: Path) -> None:
-    """The file to replay stays as it is, under whatever name it is to be written."""
-    log, link = tmp_path / "events.jsonl", tmp_path / "link.jsonl"
-    log.write_bytes(EVENT)
-    link.symlink_to(log)
-    for out in (log, link):
-        told = CliRunner().invoke(main, ["replay", "--file", str(log), "--out", str(out)])
-        assert told.exit_code == 2
-        assert "--out is the file that is replayed" in told.output
-    assert log.read_bytes() == EVENT
-
-
 def test_a_replay_that_stops_leaves_what_was_there(tmp_path: Path) -> None:
     """Half of the alerts would pass for all of them: the file is written whole or not at all."""
     log, out = tmp_path / "events.jsonl.gz", tmp_path / "alerts.jsonl"

@@ -11,6 +11,7 @@ from detector.contract.control import decode_control
 from detector.contract.dead_letters import DeadLetter, Reason, dead_letter_headers
 from detector.contract.events import MAX_ID_CHARS, SessionEvent, decode_event, encode_event
 from detector.contract.verdicts import Verdict, encode_verdict
+from detector.formats.wire import AS_IT_COMES
 from detector.runtime.decoding import MAX_DETAIL_CHARS, EventLimits, decode
 
 KNOWN = frozenset({"LOGIN", "VIEW_BALANCE", "TRANSFER_LARGE", "LOGOUT"})
@@ -33,6 +34,7 @@ _TOKENS = [
         b"\xed\xa0\x80",
         b"\xef\xbb\xbf",
     ),
+    *(b"\x00\x00\x00\x00\x07{", b'"data":{', b'{"schema":0,"payload":', b'{"op":"c","source":0,"after":'),
     *(b"null", b"true", b"1e999", b"-0", b"-1", b"NaN", b"9223372036854775808", b"1.5", b"1" * 400),
     *(
         b'"\\ud800"',
@@ -161,7 +163,7 @@ def outcome(record: FuzzedRecord) -> str:
     Raises:
         AssertionError: something does not hold. Any other exception is a failure, too: it would end the service.
     """
-    decoded = decode(record, KNOWN.__contains__, LIMITS)
+    decoded = decode(record, KNOWN.__contains__, LIMITS, event_of=AS_IT_COMES.event_of(decode_event))
     if isinstance(decoded, SessionEvent):
         assert decode_event(encode_event(decoded)) == decoded, "an accepted event is written as it was read"
         assert decoded.action in KNOWN

@@ -361,6 +361,52 @@ def test_a_graph_that_looks_ahead(path: Path) -> None:
     assert "change with its later actions" in _refusal(path, model_file(graph, told))
 
 
+def _endless() -> list[Any]:
+    """Return a loop that goes on for as long as its condition says so, which is always."""
+    condition = helper.make_tensor_value_info("again", TensorProto.BOOL, [])
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["again"], ["and_again"])],
+        "body",
+        [helper.make_tensor_value_info("round", TensorProto.INT64, []), condition],
+        [helper.make_tensor_value_info("and_again", TensorProto.BOOL, [])],
+    )
+    true = numpy_helper.from_array(np.array(True))  # noqa: FBT003  a value
+    return [
+        helper.make_node("Constant", [], ["for_ever"], value=true),
+        helper.make_node("Loop", ["", "for_ever"], [], body=body),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "named"),
+    [
+        (_endless(), "'Loop'"),
+        ([helper.make_node("RandomNormal", [], ["noise"], shape=[1])], "'RandomNormal'"),
+        ([helper.make_node("ConstantOfShape", ["flat"], ["zeros"])], "'ConstantOfShape'"),
+        ([helper.make_node("Gemm", ["a", "b"], ["c"], domain="elsewhere")], "'elsewhere.Gemm'"),
+        ([helper.make_node("Identity", ["score"], ["copy"], body=helper.make_graph([], "hidden", [], []))], "'Identity'"),
+        ([helper.make_node("Identity", ["score"], [f"copy_{number}"]) for number in range(1_000)], "1,007 operators"),
+    ],
+    ids=["endless loop", "chance", "constants of nothing", "of elsewhere", "a graph in a node", "too many"],
+)  # fmt: skip
+def test_graphs_that_may_not_end(path: Path, nodes: list[Any], named: str) -> None:
+    """A graph that loops for ever, or is larger than it looks, is refused before anything of it runs, by its operator's name."""
+    graph = random_graph()
+    told = with_canaries(graph, metadata())
+    graph.graph.node.extend(nodes)
+    assert named in _refusal(path, model_file(graph, told))
+
+
+def test_functions_and_sparse_tensors_in_a_graph(path: Path) -> None:
+    """What could call itself, or be far larger than its file, is refused."""
+    told = with_canaries(random_graph(), metadata())
+    with_function, with_sparse = random_graph(), random_graph()
+    with_function.functions.append(helper.make_function("own", "f", [], [], [], []))
+    with_sparse.graph.sparse_initializer.add().dims.extend([10**6, 10**6])
+    for graph in (with_function, with_sparse):
+        assert "functions or sparse tensors" in _refusal(path, model_file(graph, told))
+
+
 @pytest.mark.parametrize("weight", [np.nan, np.inf, 1e38])
 def test_weights_that_are_no_numbers(path: Path, weight: float) -> None:
     """A NaN, which compares as neither above nor below any threshold, does not pass the canaries."""

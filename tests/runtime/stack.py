@@ -227,7 +227,8 @@ def flags_of(config: DetectorConfig) -> list[str]:
     for one in fields(config):
         value = getattr(config, one.name)
         if value != one.default and not isinstance(value, bool):
-            flags += [flag_of(one), str(value)]
+            for each in value if isinstance(value, tuple) else (value,):
+                flags += [flag_of(one), str(each)]
     return flags
 
 

@@ -1,13 +1,15 @@
 """Health over HTTP and the watchdog."""
 
+import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 
 import pytest
 
-from detector.runtime.health import EXIT_STALLED, HealthServer, Heartbeat
+from detector.runtime.health import EXIT_STALLED, MAX_CONNECTIONS, HealthServer, Heartbeat
 from detector.runtime.metrics import DetectorMetrics
 
 
@@ -36,6 +38,28 @@ def test_health_follows_the_loop() -> None:
         assert status(server.port, "/secrets") == 404
     finally:
         server.close()
+
+
+def test_silent_connections_hold_no_threads(capfd: pytest.CaptureFixture[str]) -> None:
+    """Whoever connects and says nothing, or half a request, costs a few threads at most, and who asks is answered."""
+    server = HealthServer("127.0.0.1", 0, DetectorMetrics().registry, Heartbeat(), stall_timeout_s=600)
+    before = threading.active_count()
+    silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(5 * MAX_CONNECTIONS)]
+    try:
+        for one in silent[::2]:
+            one.sendall(b"GET /metr")
+        for _ in range(3):
+            assert status(server.port, "/healthz") == 200
+        for one in silent[: 4 * MAX_CONNECTIONS]:  # they are closed, each with its thread
+            one.settimeout(10)
+            assert one.recv(1) == b""
+        assert threading.active_count() <= before + MAX_CONNECTIONS + 1
+        assert status(server.port, "/metrics") == 200
+    finally:
+        for one in silent:
+            one.close()
+        server.close()
+    assert not capfd.readouterr().err
 
 
 def test_a_taken_port_is_an_error() -> None:

@@ -208,6 +208,7 @@ def test_records_keyed_otherwise_are_counted_and_told_once(make_stack: MakeStack
         assert live == sum(len(one.profiles) for one in stored(stack).values()) >= 8
     text = worker.log.read_text()
     assert text.count("keyed otherwise") == 1
+    assert "has the key" in text
     assert "account-" not in text
 
 
@@ -247,8 +248,8 @@ def test_offline_passes_tell_of_fields_that_no_event_has(model: Path, tmp_path: 
             assert done.stderr.count("none of 50 events has attributes.channel, which") == told
 
 
-def test_a_model_without_signals_takes_any_key(make_stack: MakeStack) -> None:
-    """Sessions under the session's id, or under none, are as good as ever; nothing is counted, no account is kept."""
+def test_a_model_without_signals_takes_the_session_for_the_key(make_stack: MakeStack) -> None:
+    """Sessions under the session's id are as good as under the account's; nothing is counted, no account is kept."""
     stack = make_stack(partitions=2, metrics_port=0)
     stack.publish((json.loads(value)["session_id"].encode(), value) for _, value in lives(5, 200))
     with stack.worker() as worker:

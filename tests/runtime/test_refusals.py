@@ -14,7 +14,7 @@ from detector.core.partition import Partition
 from detector.core.staging import Entry
 from detector.runtime.config import DetectorConfig
 from detector.runtime.outputs import output_records
-from detector.runtime.processing import Processed, Processor, ends_of
+from detector.runtime.processing import Processed, Processor
 from detector.runtime.recovery import RecordRefusedError
 from detector.runtime.refusals import Refusals
 from tests.core.strategies import logs, pipeline
@@ -61,12 +61,7 @@ def run(log: dict[TopicPartition, list[Any]], most_bytes: int, cuts: Callable[[]
             partitions[one.source].apply(one.outcome.delta)
             taken[0][one.source] += [alert.source.offset for alert in one.outcome.alerts]
             taken[1][one.source] += [letter.offset for letter in one.letters]
-        ends = ends_of(processed)
-        refusals.committed(ends)
-        left = {
-            source: [one for one in read if one.offset >= ends.get(source, 0)]
-            for source, read in rest.items()
-        }
+        left = {source: read[len(batch.get(source, [])) :] for source, read in rest.items()}
         rest = {source: read for source, read in left.items() if read}
     return taken
 

@@ -3,14 +3,17 @@
 import re
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from detector.cli import main
-from detector.connection import KafkaSecurity, SecurityError, client_options
+from detector.connection import AddressError, KafkaSecurity, SecurityError, client_options
 from detector.runtime.config import DetectorConfig
 from detector.runtime.permissions import Role, permissions
 from detector.runtime.pseudonyms import KeyRefusedError, Pseudonyms
+from producer.cli import main as producer
+from trainer.cli import main as trainer
 
 
 def test_nothing_set_is_plain_text() -> None:
@@ -19,6 +22,64 @@ def test_nothing_set_is_plain_text() -> None:
         "bootstrap_servers": ["a:1", "b:2"],
         "security_protocol": "PLAINTEXT",
     }
+
+
+@pytest.mark.parametrize(
+    "servers", ["a:1", "a", "10.0.0.1:65535", "[::1]:9092", "SSL://a.b-c:9093", "a:1, b:2"]
+)
+def test_addresses_are_hosts_with_ports(servers: str) -> None:
+    """What kafka-python takes is taken, an address without a port for one with Kafka's own."""
+    assert client_options(servers, {})["bootstrap_servers"] == servers.replace(" ", "").split(",")
+
+
+_NO_ADDRESSES = (
+    "a:b",
+    "a:0",
+    "a:65536",
+    "a:-1",
+    "a:",
+    ":9092",
+    "",
+    "a:1,",
+    "a b:1",
+    "::1:9092",
+    "a:1:2",
+    "[::1",
+    "a:\u0661",
+)
+
+
+@pytest.mark.parametrize("servers", _NO_ADDRESSES)
+def test_what_is_no_address_is_refused(servers: str) -> None:
+    """An address that can be none is refused with what was seen and expected: no traceback, no search without end."""
+    with pytest.raises(AddressError, match="is no host and port: expected HOST:PORT"):
+        client_options(servers, {})
+
+
+@pytest.mark.parametrize(
+    ("program", "command"),
+    [
+        *((main, one) for one in (
+            "run", "alerts", "replay --out alerts.jsonl", "redrive", "explain --follow", "accounts list", "accounts allow a",
+            "verdict fraud --session s --account a --by b", "relay-verdicts", "console",
+            "backtest --model seed --model default --topic t",
+        )),
+        (producer, "simulate --sessions 1"),
+        (producer, "replay labels.jsonl"),
+        (trainer, "train --topic t --out model.onnx"),
+        (trainer, "evaluate --topic t --model seed"),
+    ],
+)  # fmt: skip
+def test_every_command_refuses_what_is_no_address(
+    program: click.Group, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever command is given a port that is none says so at once, and ends."""
+    monkeypatch.chdir(tmp_path)
+    Path("labels.jsonl").write_bytes(b"")
+    result = CliRunner().invoke(program, [*command.split(), "--bootstrap-servers", "localhost:0"])
+    assert result.exit_code in {1, 2}, result.output
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert "'localhost:0' is no host and port: expected HOST:PORT" in result.output.replace("\n", " ")
 
 
 def test_a_password_file_is_read_when_a_client_is_made(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from onnx import numpy_helper
 
 from detector.core.encoding import STEP_DTYPE, Encoding
 from detector.core.signals import Signal
-from detector.model.artifact import load_model, packaged_model_path
+from detector.model.artifact import PACKAGED_MODELS, load_model, packaged_model_path
 from detector.model.scorer import Scorer
 from tests.model.models import SIGNALS, metadata, random_weights, random_windows, seed_windows
 from trainer.training.backend import keras_on
-from trainer.training.export import IR_VERSION, OPSET, build_graph, model_file
+from trainer.training.export import IR_VERSION, OPSET, build_graph, canaries, model_file
 from trainer.training.members import together
 from trainer.training.network import Shape, Tensors, build_network, last_logits
 
@@ -171,6 +171,19 @@ def test_weights_of_a_diverged_training_are_not_exported(name: str, weight: floa
     broken.flat[-1] = weight
     with pytest.raises(ValueError, match="not finite or beyond"):
         build_graph(replace(weights, **{name: broken}), 10)
+
+
+@pytest.mark.parametrize("name", PACKAGED_MODELS)
+def test_canaries_are_drawn_from_the_encoding(name: str) -> None:
+    """A model file carries no customer's session: any seed draws others, of which most score where a fault shows."""
+    model = load_model(packaged_model_path(name))
+    graph = Scorer(packaged_model_path(name).read_bytes())
+    drawn = [canaries(graph, model.encoding, seed) for seed in (1, 2)]
+    assert not {str(one) for one in drawn[0]} & {str(one) for one in drawn[1]}
+    for some in drawn:
+        assert sum(0.1 < one.score < 0.9 for one in some) >= 8
+        gaps = {gap for one in some if one.times_ms for gap in np.diff(one.times_ms).tolist()}
+        assert gaps <= {0, *model.encoding.gap_bounds_ms}
 
 
 def test_the_same_weights_give_the_same_bytes() -> None:

@@ -104,7 +104,7 @@ import sys
 from click.testing import CliRunner
 from trainer.cli import main
 result = CliRunner().invoke(main, ["train", "--help"])
-assert result.returncode == 0 and "--batch-size" in result.output, result.output
+assert result.exit_code == 0 and "--batch-size" in result.output, result.output
 sys.exit(bool({"tensorflow", "keras", "onnx"} & set(sys.modules)))
 """
     done = subprocess.run(

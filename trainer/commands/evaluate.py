@@ -10,12 +10,14 @@ from rich.console import Console
 
 from detector.model.artifact import Model, ModelRefusedError, UnknownActions, load_model, resolve_model_path
 from detector.ranges import NumberRange
+from detector.writing import keep_apart
 from producer.behaviour.lives.stream import LivesBehaviour
 from trainer.commands.options import (
     FILE,
     MOST_SEED,
     SPLIT_OPTIONS,
     data_options,
+    files_read,
     own_data,
     refuse_ignored,
     refuse_ignored_by_source,
@@ -120,6 +122,10 @@ def _checked(_: click.Context, __: click.Parameter, path: Path | None) -> Path |
 def evaluate(model: str, *, at_k: Sequence[int], as_json: bool, **options: Any) -> None:
     """Evaluate a model on labelled sessions, as the detector would score them: after every action."""
     _check(options)
+    keep_apart(
+        {f"--{one}": options[one.replace("-", "_")] for one in ("scores", "event-scores")},
+        files_read(options),
+    )
     try:
         loaded = _loaded(model)
         sessions, whole = _part(options, loaded)

@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
+from detector.writing import keep_apart
 from producer.recording import create
-from trainer.commands.options import FILE, described_options, description_of
+from trainer.commands.options import FILE, described_options, description_of, files_read
 from trainer.data.events import labels_of_sessions, lines_of_events
 from trainer.data.fields import columns_of
 from trainer.data.loading import assembled, tables_of
@@ -28,6 +29,7 @@ def events(*, out: Path, labels_out: Path | None, **options: Any) -> None:
     data: Path | None = options["data"]
     if data is None:
         raise click.UsageError("--data is missing: expected the file to read")
+    keep_apart({"--out": out, "--labels-out": labels_out}, files_read(options))
     try:
         description = description_of(options)
         fields = columns_of(description)

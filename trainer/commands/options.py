@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from detector.core.encoding import Encoding
 from detector.core.staging import SessionLimits
+from detector.formats.options import NAMES, format_options, wire_format_of
 from detector.ranges import NumberRange
 from trainer.data.description import FIELDS, WORDS, Description, TimeUnit, described, read_description
 from trainer.data.loading import load
@@ -37,7 +38,7 @@ OF_DATA: Final = (
         "unlabelled",
         "label_delay",
     ),
-    *("skip_bad_lines", *SPLIT_OPTIONS),
+    *("skip_bad_lines", *NAMES, *SPLIT_OPTIONS),
 )
 """Options that say nothing of simulated traffic."""
 MOST_SEED: Final = 2**32 - 1
@@ -87,7 +88,7 @@ def described_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def data_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say where labelled sessions come from, and how they are split."""
-    options = [
+    options: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
         click.option("--topic", help="Kafka topic of events, in place of --data."),
         click.option(
             "--verdicts",
@@ -96,6 +97,7 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
             "session holds; what has none is up to --unlabelled and --label-delay.",
         ),
         click.option("--bootstrap-servers", default="127.0.0.1:9092", envvar="KAFKA_BOOTSTRAP_SERVERS"),
+        format_options,
         click.option(
             "--split-by",
             type=click.Choice(get_args(By)),
@@ -124,6 +126,11 @@ def _given(
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def files_read(options: dict[str, Any]) -> dict[str, Path | None]:
+    """Return the files that the options name for reading, by option."""
+    return {f"--{name}": options.get(name) for name in ("data", "labels", "description")}
 
 
 def has_data(options: dict[str, Any]) -> bool:
@@ -164,7 +171,7 @@ def refuse_ignored_by_source(options: dict[str, Any], of_presets: Collection[str
         refuse_ignored("--topic", of_presets)
     elif options["data"] is not None:
         of_topics = () if options["verdicts"] is not None else ("bootstrap_servers",)
-        refuse_ignored("--data", (*of_topics, *of_presets))
+        refuse_ignored("--data", (*of_topics, *NAMES, *of_presets))
     else:
         refuse_ignored("simulated traffic", OF_DATA)
 
@@ -239,7 +246,8 @@ def own_data(options: dict[str, Any], model: Encoding | None = None, idle_timeou
     if options["labels"] is not None and options["verdicts"] is not None:
         raise click.UsageError("--labels and --verdicts given: expected one of them")
     servers = options["bootstrap_servers"]
-    source = options["data"] or Topic(servers, options["topic"])
+    wire = wire_format_of(*(options[name] for name in NAMES))
+    source = options["data"] or Topic(servers, options["topic"], wire)
     labels = options["labels"]
     if (found := options["verdicts"]) is not None:
         labels = Verdicts(Path(found) if Path(found).is_file() else Topic(servers, found))

@@ -14,12 +14,14 @@ from detector.core.encoding import Encoding, EncodingError
 from detector.core.signals import Signal, Signals
 from detector.model.artifact import ModelRefusedError, UnknownActions, load_model, resolve_model_path
 from detector.ranges import NumberRange
+from detector.writing import keep_apart
 from trainer.commands.lives import lives_parts
 from trainer.commands.options import (
     FILE,
     MOST_SEED,
     data_options,
     description_of,
+    files_read,
     has_data,
     own_data,
     refuse_ignored,
@@ -175,6 +177,7 @@ def train(out: Path, *, resume: bool, report: bool, **options: Any) -> None:
     with. What has been trained lies in OUT.checkpoint until the file is written.
     """
     console = Console()
+    keep_apart({"--out": out}, files_read(options))
     partial, kept = out.with_name(f"{out.name}.partial"), out.with_name(f"{out.name}.checkpoint")
     try:
         partial.write_bytes(b"")  # that it cannot be written is better known before the training

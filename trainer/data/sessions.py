@@ -1,6 +1,5 @@
 """Labelled sessions as columns, of any vocabulary, with or without times."""
 
-import gzip
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from detector.contract.fields import Value
 from detector.core.encoding import MAX_ACTIONS
+from producer.recording import create
 
 Split = Literal["train", "valid", "test"]
 LabelsOf = Literal["session", "event", "account"]
@@ -299,13 +299,10 @@ class Splits(NamedTuple):
 def write_sessions(path: Path, sessions: Iterable[Session]) -> int:
     """Write a data file, compressed if it ends in .gz; return how many sessions it has."""
     count = 0
-    with path.open("wb") as raw:
-        file = gzip.GzipFile("", "wb", 6, raw, mtime=0) if path.suffix == ".gz" else raw
+    with create(path) as file:
         for session in sessions:
             file.write(msgspec.json.encode(session) + b"\n")
             count += 1
-        if file is not raw:
-            file.close()
     return count
 
 

@@ -10,16 +10,18 @@ from kafka.errors import KafkaError
 from detector.client.reading import committed_span, log_reader, read
 from detector.contract.events import MalformedEventError, decode_event
 from detector.contract.relaxed import relaxed
+from detector.formats.wire import AS_IT_COMES, WireFormat
 from trainer.data.description import Description
 from trainer.data.reading import Table, read_lines
 from trainer.data.sessions import DataError
 
 
 class Topic(NamedTuple):
-    """A topic, and where it is."""
+    """A topic, where it is, and how its values carry events."""
 
     bootstrap_servers: str
     name: str
+    wire: WireFormat = AS_IT_COMES
 
     def __str__(self) -> str:
         return f"topic {self.name} on {self.bootstrap_servers}"
@@ -51,8 +53,8 @@ def events_of(topic: Topic) -> Iterator[tuple[int, int, bytes]]:
                 raise DataError(f"{topic} is not there: expected the topic of the events")
             for batch in read(consumer, spans):
                 for record in itertools.chain.from_iterable(batch.values()):
-                    value = record.value or b""
                     try:
+                        value = topic.wire.json(record.value or b"")
                         decode_event(value)
                     except MalformedEventError:
                         continue  # a dead letter when serving; no session is made of it

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from detector.writing import written_whole
 from trainer.data.sessions import DataError
 from trainer.evaluation.scoring import NEVER, Scored
 
@@ -34,7 +35,8 @@ def write_scores(path: Path, scored: Scored, threshold: float, *, events: bool) 
     import polars as pl  # noqa: PLC0415  --help must not wait for it
 
     frame = pl.DataFrame(_events(scored) if events else _sessions(scored, threshold))
-    frame.write_parquet(path) if path.suffix == ".parquet" else frame.write_csv(path)
+    with written_whole(path) as file:
+        frame.write_parquet(file) if path.suffix == ".parquet" else frame.write_csv(file)
 
 
 def _sessions(scored: Scored, threshold: float) -> dict[str, Any]:

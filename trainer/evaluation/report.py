@@ -12,6 +12,7 @@ import numpy as np
 
 from detector.core.signals import Signal, Signals
 from detector.model.metadata import ModelMetadata
+from detector.writing import written_whole
 from trainer.data.sessions import LabelsOf
 from trainer.evaluation.course import BUILT_IN, Course
 from trainer.evaluation.curves import Ranking
@@ -77,7 +78,8 @@ def write_report(
     paths = [out.with_suffix(suffix) for suffix in (".png", ".html", ".md")]
     contents = (png, _page(metadata.name, card, png).encode(), "\n".join(_markdown(card)).encode())
     for path, content in zip(paths, contents, strict=True):
-        path.write_bytes(content)
+        with written_whole(path) as file:
+            file.write(content)
     return paths
 
 

@@ -12,7 +12,6 @@ from detector.core.signals import ABSENT
 from detector.model.artifact import METADATA_KEY, seal
 from detector.model.metadata import Canary, ModelMetadata, format_of
 from detector.model.scorer import ACTIONS_INPUT, GAPS_INPUT, SCORE_OUTPUT, SIGNALS_INPUT, Scorer
-from trainer.data.windows import Packed
 from trainer.training.network import GATES, Tensors
 
 OPSET = 14
@@ -136,52 +135,30 @@ def model_file(graph: Any, metadata: ModelMetadata) -> bytes:
     return seal(model.SerializeToString(deterministic=True))
 
 
-def canaries(scorer: Scorer, encoding: Encoding, packed: Packed, seed: int) -> list[Canary]:
-    """Pick sessions whose scores spread evenly from 0 to 1, as far as there are such, among real and random ones.
+def canaries(scorer: Scorer, encoding: Encoding, seed: int) -> list[Canary]:
+    """Draw sessions whose scores spread evenly from 0 to 1, as far as there are such.
 
-    Real ones alone won't do: where they score almost 0 or almost 1, the sigmoid hides what went wrong before it.
+    By chance, from what the encoding knows, and never from the data: a model file goes where customers' sessions may not.
+    Such sessions also score between 0 and 1, where the sigmoid hides nothing of what went wrong before it.
     """
     rng = np.random.RandomState(seed)
-    count = min(_CANARY_POOL, len(packed.sessions))
-    pool = [_beginning(packed, number, encoding, rng) for number in range(count)]
-    pool += [_random(encoding, rng) for _ in range(_CANARY_POOL)]
+    pool = [_drawn(encoding, rng) for _ in range(_CANARY_POOL)]
     scores = scorer.score(encoding.windows([one.steps(encoding) for one in pool]))
     spread = np.linspace(0, 1, CANARIES)[:, np.newaxis]
     picked = np.unique(np.abs(scores - spread).argmin(axis=1)).tolist()
     return [msgspec.structs.replace(pool[index], score=float(scores[index])) for index in picked]
 
 
-def _beginning(packed: Packed, number: int, encoding: Encoding, rng: np.random.RandomState) -> Canary:
-    """Return some of a session's first actions; those beyond the vocabulary left out."""
-    sessions = packed.sessions
-    start, end = sessions.starts[number : number + 2].tolist()
-    end = start + 1 + rng.randint(min(encoding.window, end - start))
-    names = [sessions.names[code] for code in sessions.actions[start:end].tolist()]
-    known = [at for at, name in enumerate(names) if name in encoding.vocabulary]
-    times_ms = np.zeros(end - start, np.int64) if sessions.times_ms is None else sessions.times_ms[start:end]
-    actions, known = [names[at] for at in known] or [encoding.vocabulary[0]], known or [0]
-    signals = packed.steps["signals"][start:end][known] if encoding.signals else None
-    return _canary(encoding, actions, times_ms[known], signals)
-
-
-def _random(encoding: Encoding, rng: np.random.RandomState) -> Canary:
+def _drawn(encoding: Encoding, rng: np.random.RandomState) -> Canary:
     """Draw actions, gaps between them, and signals."""
     count = rng.randint(1, encoding.window + 3)
     gaps_ms = rng.choice([0, *encoding.gap_bounds_ms], count)
     codes = rng.randint(len(encoding.vocabulary), size=count).tolist()
     many = encoding.signals.codes
-    signals = rng.randint(ABSENT, many, (count, len(many))) if many else None
-    return _canary(encoding, [encoding.vocabulary[code] for code in codes], np.cumsum(gaps_ms), signals)
-
-
-def _canary(
-    encoding: Encoding, actions: list[str], times_ms: NDArray[np.int64], signals: NDArray[Any] | None
-) -> Canary:
-    times = (np.maximum.accumulate(times_ms) - times_ms[0]).tolist() if encoding.gap_bounds_ms else None
     return Canary(
-        actions=actions,
-        times_ms=times,
-        signals=None if signals is None else signals.tolist(),
+        actions=[encoding.vocabulary[code] for code in codes],
+        times_ms=(np.cumsum(gaps_ms) - gaps_ms[0]).tolist() if encoding.gap_bounds_ms else None,
+        signals=rng.randint(ABSENT, many, (count, len(many))).tolist() if many else None,
         score=0.0,
     )
 

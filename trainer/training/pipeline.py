@@ -154,7 +154,7 @@ def train(
         metrics=figures.numbers() | {"parity_error": parity_error},
         data_sha256=data_sha256,
         libraries=versions(),
-        canaries=canaries(scorer, encoding, test.packed, config.schedule.seed),
+        canaries=canaries(scorer, encoding, config.schedule.seed),
         unknown_token=encoding.unknown_token,
         ends_session=tuple(sorted(encoding.ends_session)),
         moves_money=config.moves_money,

@@ -1,0 +1,1 @@
+"""Wire formats: from the bytes of a record to the JSON of the event that they carry (ADR 0044)."""

@@ -1,0 +1,1 @@
+"""Wire formats: prefix, envelopes, names and the registry's schemas."""
