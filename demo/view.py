@@ -16,7 +16,7 @@ from detector.contract.labels import SessionLabel
 
 _PLAIN_EVERY_S = 2.0
 _LET_GO_SHOWN = 5
-_ACTIONS_SHOWN = 3
+_ACTIONS_SHOWN = 2
 _MODELS = {"history": "model of histories", "seed": "notebook's model"}
 
 
@@ -160,9 +160,8 @@ def table(summary: Summary, plan: Plan) -> Table:
     row("blocked twice", lambda one: one.doubled)
     rows.add_section()
     rows.add_row("blocked at action", _until(summary.actions_until_block))
-    rows.add_row(
-        "action to alert", ", ".join(f"p{p} {ms:,.0f}" for p, ms in summary.latency_ms.items()) + " ms"
-    )
+    latencies = ", ".join(f"p{p} {ms:,.0f}" for p, ms in summary.latency_ms.items())
+    rows.add_row("action to alert, ms", latencies or "none")
     rows.add_row("as replayed offline", "yes, bit for bit" if summary.as_offline else "NO")
     return rows
 
