@@ -28,7 +28,7 @@ _NEXT = "next: --keep (make demo ARGS=--keep) opens the console on what was show
     default="lives",
     help="Customers from day to day and the packaged model of histories, or the notebook's sessions and its model.",
 )
-@click.option("--customers", type=click.IntRange(min=1), show_default="1000", help="Of the lives.")
+@click.option("--customers", type=click.IntRange(min=1), show_default="600", help="Of the lives.")
 @click.option("--sessions", type=click.IntRange(min=1), show_default="1100", help="Of the preset seed.")
 @click.option("--seed", type=int, default=42, help="Seed of the simulation.")
 @click.option(
@@ -86,7 +86,7 @@ def _plan(preset: str, customers: int | None, sessions: int | None, seed: int) -
     if preset == "lives":
         if sessions is not None:
             raise click.UsageError("--sessions is of --preset seed; lives are as many as --customers")
-        return lives(customers or 1_000, seed)
+        return lives(customers or 600, seed)
     if customers is not None:
         raise click.UsageError("--customers is of --preset lives; the notebook's preset takes --sessions")
     return notebook(sessions or 1_100, seed)

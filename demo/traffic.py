@@ -11,7 +11,7 @@ START: Final = "2026-01-05"
 _START_MS: Final = 1_767_571_200_000
 _DAY_MS: Final = 86_400_000
 _DAYS_BEFORE: Final = 28
-_DAYS_SHOWN: Final = 5
+_DAYS_SHOWN: Final = 8
 _SESSIONS_BEFORE: Final = 400
 
 
