@@ -160,8 +160,11 @@ class Detector:
                         failures = 0
                     continue
                 except RecordRefusedError as error:
-                    self._refusals.learn(error)
+                    learned = self._refusals.learn(error)
                     self._recover("retry", error, self._produce_anew)
+                    if learned:  # less is refused at the next attempt, which has nothing to wait for
+                        self._heartbeat.beat()
+                        continue
                 except BatchAbortedError as error:
                     self._recover("retry", error, self._rewind)
                 except MemberFencedError as error:

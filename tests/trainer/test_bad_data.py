@@ -140,6 +140,12 @@ OF_ANOTHER_FORM = [
         for form, text in [("csv", _CSV), ("jsonl", _JSON)]
     ),
     ("data.csv", _CSV.encode("latin-1"), "write it as UTF-8"),
+    ("data.csv", f"{_CSV}b,C,D,1\n".encode(), "line 3: it has 4 fields, the header 3: expected as many"),
+    (
+        "data.csv.gz",
+        gzip.compress(f"{_CSV}b,C,D,1\n".encode()),
+        "line 3: it has 4 fields, the header 3: expected as many",
+    ),
     ("data.jsonl", _JSON.encode("latin-1"), "it is not UTF-8: write it as UTF-8"),
     (
         "data.jsonl",
