@@ -9,9 +9,10 @@ import numpy as np
 from benchmarks.results import Ratio, Result, Row, quotients, repeated
 from detector.contract.events import SessionEvent, decode_event, encode_event
 from detector.core.decision import Policy
+from detector.core.limits import SessionLimits
 from detector.core.partition import Partition
 from detector.core.pipeline import Pipeline
-from detector.core.staging import Entry, SessionLimits
+from detector.core.staging import Entry
 from detector.model.artifact import PLAIN_MODELS, Model, load_model, packaged_model_path
 
 _START_MS = 1_790_000_000_000

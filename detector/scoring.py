@@ -16,12 +16,13 @@ from detector.contract.events import MalformedEventError, SessionEvent, decode_e
 from detector.contract.fields import Value
 from detector.core.decision import Policy, wanted_by
 from detector.core.encoding import Encoding, UnknownActionError
+from detector.core.limits import SessionLimits
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.pipeline import Pipeline
 from detector.core.reasons import Case, reasons_of
 from detector.core.ruling import acting
-from detector.core.staging import Candidate, Entry, SessionLimits, stage
+from detector.core.staging import Candidate, Entry, stage
 from detector.formats.options import format_options, wire_format_of
 from detector.formats.wire import WireFormat
 from detector.model.artifact import Model, ModelRefusedError, load_model, resolve_model_path

@@ -32,6 +32,21 @@ from detector.watching import watched
 _FINDINGS = {one.value.lower(): one for one in Finding}
 
 
+class _Moment(click.ParamType[datetime]):
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        try:
+            moment: datetime | None = datetime.fromisoformat(str(value))
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            self.fail(
+                f"{value!r}: expected a time with its zone, such as 2026-11-26T14:00:00+01:00.", param, ctx
+            )
+        return moment
+
+
 @click.command()
 @settings(
     "bootstrap_servers", "alerts_topic", "verdicts_topic", "create_topics", "partitions", "replication_factor"
@@ -45,7 +60,7 @@ _FINDINGS = {one.value.lower(): one for one in Finding}
 @click.option("--first-event", "first_event_id", help="Id of the first event that was not the customer's.")
 @click.option(
     "--since",
-    type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"]),
+    type=_Moment(),
     help="When that happened, such as 2026-11-26T14:00:00+01:00: what the account learned since is forgotten.",
 )
 @click.argument("finding", metavar="FRAUD|LAWFUL", type=click.Choice(list(_FINDINGS), case_sensitive=False))

@@ -89,6 +89,8 @@ class _Summary(msgspec.Struct, kw_only=True):
     "account_timeout_ms",
     "max_event_bytes",
     "max_future_ms",
+    "clock",
+    "time_tolerance_ms",
 )
 @click.option(
     "--labels",

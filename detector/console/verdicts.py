@@ -60,7 +60,10 @@ class Verdicts:
         try:
             given = msgspec.json.decode(body, type=Given)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            return PlainTextResponse(f"{error}\n", 400)
+            return PlainTextResponse(
+                f"{error}: expected a JSON object of alert_id, verdict ({' or '.join(Finding)}), by, and why if there is a reason\n",
+                400,
+            )
         alert = self._board.find(given.alert_id)
         if alert is None:
             return PlainTextResponse("the alert is not among those that are kept here\n", 404)

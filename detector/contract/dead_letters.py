@@ -45,7 +45,8 @@ class Reason(StrEnum):
     MALFORMED = "malformed"
     UNKNOWN_SCHEMA = "unknown_schema"
     UNKNOWN_ACTION = "unknown_action"
-    TIME_IN_FUTURE = "time_in_future"
+    TIME_UNIT = "time_unit"  # no time of 2000 to 2099, in milliseconds
+    TIME_IN_FUTURE = "time_in_future"  # of a verdict; an event is scored at the broker's time
     LISTING_REFUSED = "listing_refused"  # sound, but there are too many listed accounts
     PROCESSING = "processing"  # sound, but the detector or its model failed on it
     PRODUCTION = "production"  # sound, but a topic refused what came of it

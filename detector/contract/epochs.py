@@ -22,6 +22,7 @@ class ModelEpoch(msgspec.Struct, frozen=True, kw_only=True):
         rules: text of the rules file; null asks none.
         breaker_max_block_share: of the circuit breaker, as are all that are called so; 0 is none.
         partitions: that the input had; it and what follows are settings of the same names; null in epochs of before they were recorded.
+        clock: whose time decides; in older epochs it was the event's.
     """
 
     topic: str
@@ -50,6 +51,8 @@ class ModelEpoch(msgspec.Struct, frozen=True, kw_only=True):
     max_event_bytes: int | None = None
     max_future_ms: int | None = None
     unknown_actions: str | None = None
+    clock: str = "event"
+    time_tolerance_ms: int | None = None
     input_format: str | None = None
     field: tuple[str, ...] | None = None
 

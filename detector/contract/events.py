@@ -13,7 +13,9 @@ MAX_ID_BYTES = 512
 MAX_TIME_MS = 253_402_300_799_999
 """Last millisecond of the year 9999: RFC 3339, which CloudEvents uses for times, ends there."""
 MAX_AHEAD_MS = 300_000
-"""Of its record's time: an event, or a verdict, that is further ahead is refused, unless --max-future-ms says otherwise."""
+"""Of its record's time: a verdict that is further ahead is refused, unless --max-future-ms says otherwise."""
+FIRST_MS, END_MS = 946_684_800_000, 4_102_444_800_000
+"""Of the years 2000 to 2099, in which an event happens: what lies outside of them is in another unit, or no time."""
 
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
 TimeMs = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_MS, description="milliseconds since the Unix epoch")]
@@ -26,7 +28,7 @@ class SessionEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     session_id: Annotated[Identifier, msgspec.Meta(description="which session of its account")]
     account_id: Identifier
     action: Annotated[Identifier, msgspec.Meta(description="a name in the model's vocabulary")]
-    occurred_at_ms: Annotated[TimeMs, msgspec.Meta(description="when the user acted, Unix milliseconds")]
+    occurred_at_ms: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # `wrong_unit` says what is none
 
 
 class SessionAction(SessionEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -36,6 +38,9 @@ class SessionAction(SessionEvent, frozen=True, kw_only=True, omit_defaults=True,
     Fields this type does not know are accepted and ignored, so that producers can move ahead of consumers.
     """
 
+    occurred_at_ms: Annotated[
+        TimeMs, msgspec.Meta(description="when the user acted, Unix milliseconds, of the years 2000 to 2099")
+    ]
     amount: (
         Annotated[float, msgspec.Meta(ge=0, description="read by models whose signals name it")] | None
     ) = None
@@ -75,6 +80,16 @@ def _leniently(value: bytes) -> SessionEvent:
         raise MalformedEventError("its fields are nested too deep") from error
     except ValueError as error:  # msgspec's and json's errors are
         raise MalformedEventError(str(error)) from error
+
+
+def wrong_unit(at_ms: int) -> str:
+    """Return what to tell of an event's time that can't be right; else nothing."""
+    if FIRST_MS <= at_ms < END_MS:
+        return ""
+    units = (("seconds", 1_000, 1), ("microseconds", 1, 1_000), ("nanoseconds", 1, 1_000_000))
+    likely = next((name for name, times, by in units if FIRST_MS <= at_ms * times // by < END_MS), "")
+    told = f", as it would be in {likely}; it is to be converted before it is published" if likely else ""
+    return f"Expected milliseconds of the years 2000 to 2099, got {at_ms}{told} - at `$.occurred_at_ms`"
 
 
 def exactly(value: bytes, decoder: msgspec.json.Decoder[_Event]) -> _Event:

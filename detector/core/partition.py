@@ -24,6 +24,7 @@ class Delta(NamedTuple):
         forgotten: keys of accounts whose profiles are dropped, before `profiles` are written.
         profiles: packed profiles by the accounts' keys, in the order of their last touch.
         alerted: sessions that alerts or verdicts told of, by key and in that order; None for those that went.
+        heard_at_ms: the broker's time of the latest event, 0 if it is not known.
     """
 
     next_offset: int
@@ -35,6 +36,7 @@ class Delta(NamedTuple):
     forgotten: Sequence[str] = ()
     profiles: Mapping[str, bytes] = {}
     alerted: Mapping[bytes, Alerted | None] = {}
+    heard_at_ms: int = 0
 
 
 class Partition:
@@ -48,13 +50,18 @@ class Partition:
 
     def __init__(self, next_offset: int = 0) -> None:
         self.next_offset = next_offset
-        self.stream_time_ms = 0
+        self.stream_time_ms = self.heard_at_ms = 0
         self.sessions: dict[str, bytes] = {}
         self.profiles: dict[str, bytes] = {}
         self.listed: dict[str, Listed] = {}
         self.listed_bytes = 0
         self.alerted: dict[bytes, Alerted] = {}
         self.breaker = BreakerState()
+
+    def unchanged(self, next_offset: int) -> Delta:
+        """Return what a batch changes that ends there and comes to nothing."""
+        now_ms, heard_at_ms = self.stream_time_ms, self.heard_at_ms
+        return Delta(next_offset, now_ms, [], {}, breaker=self.breaker, heard_at_ms=heard_at_ms)
 
     def apply(self, delta: Delta) -> None:
         """Take over what a committed batch changed."""
@@ -66,7 +73,7 @@ class Partition:
             self.tell(key, alerted)
         self.breaker = delta.breaker
         self.next_offset = delta.next_offset
-        self.stream_time_ms = delta.stream_time_ms
+        self.stream_time_ms, self.heard_at_ms = delta.stream_time_ms, delta.heard_at_ms
 
     def list(self, account_id: str, listing: Listed | None) -> None:
         """List an account, or clear it."""

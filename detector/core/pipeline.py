@@ -21,12 +21,13 @@ from detector.core.drift import NOTHING, Tally, Watched, tally
 from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
 from detector.core.judging import Taken
+from detector.core.limits import SessionLimits
 from detector.core.partition import Delta, Partition
 from detector.core.retelling import settle
 from detector.core.ruling import UNRULED, Ask, Rule
 from detector.core.session import CARRIED, SHADOW_CARRIED, with_marks
 from detector.core.shadowing import Challenger, Shadowed, Verdicts, ruled_in_shadow, shadowed
-from detector.core.staging import Candidate, Entry, Failure, SessionLimits, Staged, stage
+from detector.core.staging import Candidate, Entry, Failure, Staged, stage
 
 _BATCH_ENTRIES: Final = 2_000
 _ROUNDS: Final = 3
@@ -85,6 +86,8 @@ class Outcome:
         verdicts: on sessions, by what becomes of them.
         duplicates: events ignored.
         clamped: events before their session's last one.
+        ahead: events whose time was too far ahead of the broker's.
+        late: … or behind, and not taken for that.
         expired: sessions dropped because they were idle for too long.
         evicted: sessions dropped because there were too many.
         expired_accounts: profiles dropped because their accounts were unseen for too long.
@@ -107,6 +110,8 @@ class Outcome:
     verdicts: Counter[Taken] = field(default_factory=Counter)
     duplicates: int = 0
     clamped: int = 0
+    ahead: int = 0
+    late: int = 0
     expired: int = 0
     evicted: int = 0
     expired_accounts: int = 0
@@ -342,7 +347,9 @@ class Pipeline:
                     where = f"{share.source[0]}[{share.source[1]}] at offset {offset}"
                     raise ProcessingError(f"{where} can't be processed: {detail}") from error
                 failed = Failure(offset, Reason.PROCESSING, detail)
-                return Outcome(share.pending or _unchanged(share), failures=[failed])
+                return Outcome(
+                    share.pending or share.partition.unchanged(share.next_offset), failures=[failed]
+                )
         return self._in_halves(share, self._isolated)
 
 
@@ -350,11 +357,6 @@ def _of_steps(scores: list[float], staged: Staged) -> list[float]:
     if not staged.unscored:
         return scores
     return [score for one, score in zip(staged.candidates, scores, strict=True) if one.is_step]
-
-
-def _unchanged(share: Share) -> Delta:
-    partition = share.partition
-    return Delta(share.next_offset, partition.stream_time_ms, [], {}, {}, partition.breaker)
 
 
 def _outcome(
@@ -386,6 +388,7 @@ def _outcome(
         sorted(staged.histories.forgotten),
         staged.histories.packed(),
         decided.alerted.changed,
+        staged.heard_at_ms,
     )
     return Outcome(
         delta,
@@ -403,6 +406,8 @@ def _outcome(
         verdicts=staged.verdicts,
         duplicates=staged.duplicates,
         clamped=staged.clamped,
+        ahead=staged.ahead,
+        late=staged.late,
         expired=staged.expired,
         evicted=staged.evicted,
         expired_accounts=staged.histories.expired,

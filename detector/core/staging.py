@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from detector.contract.accounts import AccountListing, Listing
 from detector.contract.actions import StepUp
 from detector.contract.control import Control
@@ -18,10 +20,11 @@ from detector.contract.dead_letters import Reason
 from detector.contract.events import SessionEvent
 from detector.contract.fields import Value
 from detector.contract.verdicts import Finding, Verdict
-from detector.core.clocks import leap, others_than
+from detector.core.clocks import Told, in_order, leap, others_than
 from detector.core.encoding import Encoding
 from detector.core.histories import Histories
 from detector.core.judging import AlertedSessions, Taken
+from detector.core.limits import SessionLimits
 from detector.core.listed import ListedAccounts
 from detector.core.partition import Delta, LongestIdle, Partition
 from detector.core.session import (
@@ -41,49 +44,14 @@ from detector.core.session import (
 NO_STEP_UPS: Mapping[str, StepUp] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class SessionLimits:
-    """What bounds the life and number of sessions.
-
-    Attributes:
-        idle_timeout_ms: a session with no action for longer, by stream time, has expired.
-        max_sessions: most sessions kept for one partition; beyond it the longest idle is evicted.
-        max_step_ms: how far one event may move stream time, where its time is nobody's but its producer's.
-        max_listed_bytes: most listed accounts of one partition, some 120,000 whose ids are UUIDs; one more is refused.
-        max_expired: most sessions that a batch drops for being expired, or more than there is room for since a setting
-            changed. After a quiet night all have, and one transaction would not carry their ids. Those that are left are
-            as good as gone, and go with later batches. As many accounts.
-        max_accounts: most profiles of accounts kept for one partition, if the model has signals; the longest unseen goes.
-        account_timeout_ms: an account without an event for longer, by stream time, is met as a new one.
-        over_after_ms: a session without an action for longer teaches its account; 0 is once it has expired.
-        max_alerted: most sessions with alerts that are remembered for one partition; the one longest not told of goes.
-        alert_memory_ms: for so long, by stream time, since an alert or a verdict was the last to tell of it.
-        fraud_listing_ms: a verdict of fraud denies the account for so long, by stream time; 0 does not.
-        cleared_listing_ms: a verdict of lawful allows it, likewise.
-    """
-
-    idle_timeout_ms: int = 30 * 60 * 1000
-    max_sessions: int = 1_000_000
-    max_step_ms: int = 5 * 60 * 1000
-    max_listed_bytes: int = 16 * 1024 * 1024
-    max_expired: int = 10_000
-    max_accounts: int = 1_000_000
-    account_timeout_ms: int = 180 * 24 * 60 * 60 * 1000
-    over_after_ms: int = 0
-    max_alerted: int = 200_000
-    alert_memory_ms: int = 7 * 24 * 60 * 60 * 1000
-    fraud_listing_ms: int = 0
-    cleared_listing_ms: int = 0
-
-
 class Entry(NamedTuple):
     """An event or a control record, and what its record says of it.
 
     Attributes:
         offset: where it lies in the log.
-        received_at_ms: its timestamp.
+        received_at_ms: its timestamp; 0 if it has none.
         event: itself.
-        vouched: its time was held against the broker's clock; else it is only what its producer says (CreateTime).
+        vouched: its timestamp, if any, is the broker's; else it is only what its producer says (CreateTime).
         fields: values of those that the model's signals read, in their order, and of those that rules read beside them.
     """
 
@@ -99,7 +67,7 @@ class Candidate(NamedTuple):
 
     Attributes:
         offset: of the event, as is `received_at_ms`, the time of its record.
-        event: itself.
+        event: itself, at the time that decides.
         action_number: its number in its session, from 1.
         steps: of its window.
         stream_time_ms: of the partition, this event included.
@@ -150,6 +118,7 @@ class Staged:
     """
 
     stream_time_ms: int
+    heard_at_ms: int
     histories: Histories
     listed: ListedAccounts
     alerted: AlertedSessions
@@ -163,6 +132,15 @@ class Staged:
     unscored: int = 0
     duplicates: int = 0
     clamped: int = 0
+    ahead: int = 0
+    late: int = 0
+
+    def hear(self, told: Told, now_ms: int, broker_ms: int) -> None:
+        """Take note of what time an event says it is; with stream time that it comes to, and its broker's."""
+        self.stream_time_ms, self.heard_at_ms = now_ms, max(self.heard_at_ms, broker_ms)
+        self.ahead += told.is_ahead
+        self.late += told.is_late
+
     expired: int = 0
     evicted: int = 0
 
@@ -178,10 +156,10 @@ def stage(
     """Stage the next events of a partition.
 
     A repeated event id within the session's window is a duplicate: counted, and otherwise ignored. A time
-    before the session's last is clamped to it. After an action that ends its session the next one begins a new one. A
+    before the session's last counts as so much after it. After an action that ends its session the next one begins a new one. A
     listing or verdict holds for the events after it.
 
-    Stream time is the highest event time read. An event that nobody vouches for moves it by at most a step; a leap,
+    Stream time is the highest event time read, or moves on with the broker's clock as well (ADR 0042). An event that nobody vouches for moves it by at most a step; a leap,
     as after a quiet night, takes a quorum: it goes to what QUORUM of the WITNESSES sessions touched last have
     reached. So no single clock ends others' sessions, and none can hold time where it is (ADR 0024).
 
@@ -216,16 +194,15 @@ def stage(
     )
     _expire(longest_idle, staged, len(committed), limits, 0 if pending else limits.max_expired)
     live = len(committed) - len(removed) + sum(one in removed or one not in committed for one in touched)
-    stream_time_ms = staged.stream_time_ms
-
     for offset, received_at_ms, event, vouched, fields in entries:
         if not isinstance(event, SessionEvent):
             if _control(staged, offset, event, limits):
                 continue
             break
-        action, occurred_at_ms = event.action, event.occurred_at_ms
+        action, broker_ms = event.action, received_at_ms if vouched else 0
         session_id = session_key(event.account_id, event.session_id) if reads_signals else event.session_id
-        now_ms = max(stream_time_ms, occurred_at_ms)
+        told = limits.time_of(event.occurred_at_ms, broker_ms, staged.stream_time_ms, staged.heard_at_ms)
+        occurred_at_ms, now_ms, stream_time_ms = told.at_ms, told.now_ms, staged.stream_time_ms
         ahead: Sequence[str] = ()
         if not vouched and now_ms - stream_time_ms > limits.max_step_ms:
             now_ms, ahead = leap(
@@ -240,7 +217,13 @@ def stage(
         before = (
             NONE
             if packed is None
-            else before_in(packed, hashed, occurred_at_ms, stream_time_ms, limits.idle_timeout_ms)
+            else before_in(
+                packed,
+                hashed,
+                occurred_at_ms,
+                now_ms if vouched else stream_time_ms,
+                limits.idle_timeout_ms,
+            )
         )
         step_up = step_ups.get(action)
         is_step = step_up is None or encoding.names(action)
@@ -251,7 +234,7 @@ def stage(
         marks, hashes = before.marks, (before.hashes + hashed)[-hashes_bytes:]
         if is_step:
             staged.expired += before is EXPIRED
-            last_ms = max(occurred_at_ms, before.last_ms)
+            last_ms = in_order(occurred_at_ms, before.last_ms, now_ms + limits.tolerance_ms)
             gap_ms = last_ms - before.last_ms if before.number else None
             staged.clamped += last_ms != occurred_at_ms
             ended = ENDED if action in ends_session else 0
@@ -270,7 +253,7 @@ def stage(
             staged.unscored += 1
             histories.pass_over(event, now_ms)
             last_ms, ended, number, steps, gap_ms = before.last_ms, 0, before.number, before.steps, None
-        staged.stream_time_ms = stream_time_ms = now_ms
+        staged.hear(told, now_ms, broker_ms)
         for one in ahead:  # they were where time has come to now, and are not idle since where it was
             moved = touched.pop(one, None) or committed[one]
             touched[one] = with_touched_ms(moved, now_ms)
@@ -283,7 +266,7 @@ def stage(
             Candidate(
                 offset,
                 received_at_ms,
-                event,
+                _at(event, occurred_at_ms),
                 number,
                 steps,
                 now_ms,
@@ -299,12 +282,17 @@ def stage(
     return staged
 
 
+def _at(event: SessionEvent, at_ms: int) -> SessionEvent:
+    return event if at_ms == event.occurred_at_ms else replace(event, occurred_at_ms=at_ms)
+
+
 def _begun(
     partition: Partition, histories: Histories, limits: SessionLimits, pending: Delta | None
 ) -> Staged:
-    before = pending or Delta(partition.next_offset, partition.stream_time_ms, [], {})
+    before = pending or partition.unchanged(partition.next_offset)
     begun = Staged(
         before.stream_time_ms,
+        before.heard_at_ms,
         histories,
         ListedAccounts(partition.listed, partition.listed_bytes, limits.max_listed_bytes, before.listed),
         AlertedSessions(partition.alerted, limits.max_alerted, limits.alert_memory_ms, before.alerted),

@@ -12,7 +12,7 @@ from detector.contract.events import MalformedEventError
 from detector.contract.relaxed import written
 
 _FILE: Final = "event.proto"
-_MAX_INDEXES: Final = 32
+_MAX_INDEXES_BYTES: Final = 64
 _TIMESTAMP: Final = "google.protobuf.Timestamp"
 
 
@@ -82,7 +82,9 @@ def _compiled(schema: str, referred: Mapping[str, str]) -> list[Any]:
     texts = dict(files)
     if described:  # what is Google's is left to compile
         own = {name for one in described for name in one.dependency} - referred.keys()
-        texts = {_FILE: "".join(['syntax = "proto3";', *(f'import "{name}";' for name in sorted(own))])}
+        texts = {
+            _FILE: "".join(['syntax = "proto3";', *(f'import public "{name}";' for name in sorted(own))])
+        }
     with TemporaryDirectory() as folder:
         for name, text in texts.items():
             path = Path(folder, name)
@@ -107,15 +109,17 @@ def _decoded(schema: str) -> bytes:
 
 
 def _end_of_indexes(content: bytes) -> int:
-    at, left = 0, 1
-    while left:
-        begin = at
-        while content[at] & 0x80:
-            at += 1
-        at += 1
-        left -= 1
-        if not begin and not 0 <= (left := _numbers(content[:at])[0]) <= _MAX_INDEXES:
-            raise ValueError(f"{left} indexes of its message")
+    count, at = None, 0
+    ends = (at for at, byte in enumerate(content[:_MAX_INDEXES_BYTES], start=1) if not byte & 0x80)
+    for at in ends:
+        if count is None:
+            (count,) = _numbers(content[:at])
+        elif count:
+            count -= 1
+        if count <= 0:
+            break
+    if count != 0:
+        raise ValueError(f"no indexes of its message within {_MAX_INDEXES_BYTES} bytes")
     return at
 
 

@@ -9,6 +9,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -27,7 +28,7 @@ _TIMEOUT_S: Final = 5.0
 _PAUSES_S: Final = (1.0, 2.0)
 """Between attempts, within which a worker stays in its group; after the last one it waits in the way of its recoveries."""
 _AGAIN_S: Final = 30.0
-"""An id that the registry does not know is not asked for again so soon: there may be as many as records."""
+"""A schema that is not known, or of no use, is not asked for again so soon: there may be one for each record."""
 _MAX_UNKNOWN: Final = 10_000
 _NOT_FOUND: Final = 404
 _NO_SUCH: Final = {40401, 40402, 40403}
@@ -66,14 +67,13 @@ class Registry:
     """
 
     def __init__(self, url: str, environment: Mapping[str, str]) -> None:
-        try:
-            import fastavro  # noqa: F401, PLC0415  what most do without
-            import httpx2  # noqa: PLC0415  as above
-        except ImportError as error:
+        if missing := [name for name in ("fastavro", "grpc_tools", "httpx2") if find_spec(name) is None]:
             raise RegistryError(
-                f"SCHEMA_REGISTRY_URL is set, and {error.name} is not installed: expected the extra 'registry', as by "
+                f"SCHEMA_REGISTRY_URL is set, and {', '.join(missing)} not installed: expected the extra 'registry', as by "
                 "`pip install session-fraud-detector[registry]`"
-            ) from error
+            )
+        import httpx2  # noqa: PLC0415  what most do without
+
         ca_file, user = (environment.get(f"SCHEMA_REGISTRY_{name}") for name in ("CA_FILE", "USERNAME"))
         auth = (user, str(secret("SCHEMA_REGISTRY_PASSWORD", environment))) if user else None
         try:
@@ -89,7 +89,7 @@ class Registry:
             base_url=where.copy_with(userinfo=b""), auth=auth, verify=authorities, timeout=_TIMEOUT_S
         )
         self._readers = dict[int, Reader]()
-        self._unknown = dict[int, float]()
+        self._unknown = dict[int, tuple[str, float]]()
 
     def reader(self, schema_id: int) -> Reader:
         """Return what reads values of a schema.
@@ -98,20 +98,24 @@ class Registry:
             UnknownSchemaError: there is none of the id, or none that can be read.
             RegistryError: the registry can't be asked.
         """
-        if (reader := self._readers.get(schema_id)) is None:
+        if (reader := self._readers.get(schema_id)) is not None:
+            return reader
+        why, until_s = self._unknown.get(schema_id, ("", 0.0))
+        if until_s > time.monotonic():
+            raise UnknownSchemaError(why)
+        try:
             reader = self._readers[schema_id] = self._asked(schema_id)
+        except UnknownSchemaError as error:
+            if len(self._unknown) >= _MAX_UNKNOWN:
+                self._unknown.clear()
+            self._unknown[schema_id] = str(error), time.monotonic() + _AGAIN_S
+            raise
         return reader
 
     def _asked(self, schema_id: int) -> Reader:
-        unknown = UnknownSchemaError(f"schema {schema_id}: the registry at {self._host} has none of this id")
-        if self._unknown.get(schema_id, 0.0) > time.monotonic():
-            raise unknown
         found = self._get(f"schemas/ids/{schema_id}")
         if found is None:
-            if len(self._unknown) >= _MAX_UNKNOWN:
-                self._unknown.clear()
-            self._unknown[schema_id] = time.monotonic() + _AGAIN_S
-            raise unknown
+            raise UnknownSchemaError(f"schema {schema_id}: the registry at {self._host} has none of this id")
         try:
             if found.schema_type == "AVRO":
                 return avro_reader(found.schema, self._referred(found).values())
@@ -119,6 +123,10 @@ class Registry:
                 return protobuf_reader(found.schema, self._referred(found))
         except RegistryError:
             raise
+        except OSError as error:  # no fault of the schema's either
+            raise RegistryError(
+                f"schema {schema_id} can't be compiled here: {error}; expected a folder for temporary files, as TMPDIR names one"
+            ) from error
         except Exception as error:
             raise UnknownSchemaError(
                 f"schema {schema_id}, {found.schema_type}: it can't be read ({type(error).__name__}: {error})"

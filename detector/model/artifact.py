@@ -21,7 +21,7 @@ from detector.contract.alerts import ModelReference
 from detector.core.drift import Watched, check_reference
 from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
-from detector.core.staging import SessionLimits
+from detector.core.limits import SessionLimits
 from detector.model.graph import RefusedGraphError, check_graph
 from detector.model.metadata import FORMAT, SIGNALS_FORMAT, ModelMetadata, format_of
 from detector.model.scorer import (

@@ -25,7 +25,7 @@ _ALONG_AN_AXIS: Final = """
     ReduceSumSquare ReverseSequence Softmax TopK
 """
 _OF_SHAPES: Final = """
-    Concat Constant Flatten Gather GatherElements GatherND Reshape Shape Size Slice Split Squeeze Transpose Unsqueeze
+    Concat Constant Flatten Gather GatherElements GatherND Pad Reshape Shape Size Slice Split Squeeze Transpose Unsqueeze
 """
 _LAYERS: Final = """
     BatchNormalization GRU Gemm GlobalAveragePool GlobalMaxPool InstanceNormalization LSTM LayerNormalization MatMul RNN

@@ -22,8 +22,9 @@ from detector.contract.topics import (
     shadow_topic,
 )
 from detector.core.breaker import BreakerLimits
+from detector.core.clocks import Clock
 from detector.core.decision import Policy
-from detector.core.staging import SessionLimits
+from detector.core.limits import SessionLimits
 from detector.formats.wire import FIELD, INPUT_FORMAT, InputFormat, WireFormat
 from detector.model.artifact import UnknownActions, resolve_model_path
 from detector.runtime.decoding import EventLimits
@@ -203,9 +204,23 @@ class DetectorConfig:
         11 * 1024 * 1024,
         unit="bytes",
     )
+    clock: str = setting(
+        "Whose time decides: the event's own within --time-tolerance-ms, else the broker's (bounded); always the event's, "
+        "as for a history that is published late and not in its order (event); always the broker's (broker). Where there is "
+        "no broker's time (CreateTime, a file), the event's does.",
+        Clock.BOUNDED.value,
+        decides=True,
+    )
+    time_tolerance_ms: int = setting(
+        "That tolerance; by so much, too, what comes out of order may lengthen a session.",
+        30_000,
+        unit="ms",
+        minimum=0,
+        decides=True,
+    )
     max_future_ms: int = setting(
-        "An event further ahead of its record's time is dead-lettered; where that is the producer's (CreateTime), also "
-        "the step by which one event may move time.",
+        "A verdict further ahead of its record's time is dead-lettered; an event, where its own time decides, is scored at "
+        "the broker's. Where that is the producer's (CreateTime): the step by which one event may move time.",
         MAX_AHEAD_MS,
         unit="ms",
         minimum=0,
@@ -299,7 +314,7 @@ class DetectorConfig:
         )
         threshold = self.threshold or threshold
         # Of the settings those that move everybody's scores, or who is blocked at them; and who is blocked by rules.
-        epoch = [model.sha256, threshold, self.unknown_actions, self.idle_timeout_ms, *blocking]
+        epoch = [model.sha256, threshold, self.unknown_actions, self.idle_timeout_ms, self.clock, *blocking]
         step_ups = {self.step_up_passed: StepUp.PASSED, self.step_up_failed: StepUp.FAILED}
         return Policy(
             threshold,
@@ -337,6 +352,8 @@ class DetectorConfig:
             alert_memory_ms=self.alert_memory_ms,
             fraud_listing_ms=self.fraud_listing_ms,
             cleared_listing_ms=self.cleared_listing_ms,
+            clock=Clock(self.clock),
+            tolerance_ms=self.time_tolerance_ms,
         )
 
     @property

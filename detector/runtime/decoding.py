@@ -8,7 +8,7 @@ from typing import Any
 from detector.client.records import Unreadable, Withheld
 from detector.contract.control import Control, MalformedControlError, decode_control, is_control
 from detector.contract.dead_letters import DeadLetter, Reason, history_of, original_headers
-from detector.contract.events import MalformedEventError, SessionEvent, decode_event
+from detector.contract.events import MalformedEventError, SessionEvent, decode_event, wrong_unit
 from detector.contract.verdicts import MalformedVerdictError, Verdict, decode_verdict
 from detector.formats.registry import UnknownSchemaError
 
@@ -27,10 +27,8 @@ class EventLimits:
         max_event_bytes: a larger value is not decoded, and a dead letter's key is cut there.
         max_dead_letter_bytes: a dead letter's value is cut there; the original's headers are left out if they do
             not fit in beside it. Compressed input holds larger records than the outputs take.
-        max_future_ms: how far an event may be ahead of its record's timestamp. The timestamp is the broker's
-            (LogAppendTime) and part of the log, so the same log is always judged alike. One event of a wrong
-            clock would otherwise move stream time and expire every session of its partition. Where the timestamp is
-            the producer's own (CreateTime), staging sees to that.
+        max_future_ms: how far a verdict may be ahead of its record's timestamp. An event that is, is scored at another
+            time: staging sees to that.
     """
 
     max_event_bytes: int
@@ -67,7 +65,9 @@ def decode(
     if not knows(event.action) and event.action not in step_ups:
         detail = f"action {event.action[:64]!r}: expected one of the model's vocabulary"
         return dead_letter(record, Reason.UNKNOWN_ACTION, detail, limits)
-    return _in_future(record, event.occurred_at_ms, limits) or event
+    if told := wrong_unit(event.occurred_at_ms):
+        return dead_letter(record, Reason.TIME_UNIT, told, limits)
+    return event
 
 
 def _in_future(record: Any, at_ms: int, limits: EventLimits) -> DeadLetter | None:

@@ -13,6 +13,7 @@ from detector.contract.topics import (
     explanations_topic,
     redriven_topic,
 )
+from detector.core.clocks import Clock
 from detector.formats.wire import InputFormat, WireFormat
 from detector.model.artifact import UnknownActions
 from detector.runtime.settings import flag_of
@@ -22,6 +23,7 @@ DEAD_LETTER, STOP = "dead-letter", "stop"
 _CHOICES = {
     "input_format": tuple(InputFormat),
     "unknown_actions": tuple(UnknownActions),
+    "clock": tuple(Clock),
     "on_processing_failure": (DEAD_LETTER, STOP),
     "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
 }

@@ -6,11 +6,6 @@ from typing import NamedTuple
 from detector.contract.events import SessionEvent
 
 
-def is_miskeyed(key: bytes | None, event: SessionEvent, *, of_history: bool) -> bool:
-    """Tell whether a key is another than the account's id; the session's will do where no history of accounts is read."""
-    return key != event.account_id.encode() and (of_history or key != event.session_id.encode())
-
-
 class Miskeyed(NamedTuple):
     """An event under another key than the id that is to partition it.
 

@@ -144,7 +144,14 @@ class DetectorMetrics:
         self._rules: set[tuple[str, ...]] = set()
         self.listed_accounts = gauge("listed_accounts", "Accounts that are allowed or denied", "partition")
         self.dead_letters = counter("dead_letters", "Records committed to the dead-letter topic", "reason")
-        self.clamped = counter("clamped_times", "Events before their session's last one, clamped to it")
+        self.clamped = counter(
+            "clamped_times", "Events before their session's last one, which count as after it"
+        )
+        self.corrected = counter(
+            "corrected_times",
+            "Events decided at the broker's time, since their own was too far from it",
+            "how",
+        )
         self.expired = counter("expired_sessions", "Sessions dropped: idle too long")
         self.evicted = counter("evicted_sessions", "Sessions dropped: too many were live")
         self.expired_accounts = counter("expired_accounts", "Histories dropped: account unseen for too long")
@@ -201,6 +208,7 @@ class DetectorMetrics:
         known: tuple[tuple[Counter, Iterable[str]], ...] = (
             (self.transactions, ("committed",)),
             (self.dead_letters, Reason),
+            (self.corrected, ("ahead", "late")),
             (self.alerts, Decision),
             (self.step_ups, StepUp),
             (self.verdicts, Taken),
@@ -249,6 +257,8 @@ class DetectorMetrics:
             self.verdicts.labels(taken).inc(count)
         self.events.labels("dead_letter").inc(len(letters))
         self.clamped.inc(outcome.clamped)
+        self.corrected.labels("ahead").inc(outcome.ahead)
+        self.corrected.labels("late").inc(outcome.late)
         self.expired.inc(outcome.expired)
         self.evicted.inc(outcome.evicted)
         self.expired_accounts.inc(outcome.expired_accounts)

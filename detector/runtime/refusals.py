@@ -35,8 +35,8 @@ class Refusals:
         self._until: dict[TopicPartition, int] = {}
         self.known: dict[Origin, str] = {}
 
-    def learn(self, refusal: RecordRefusedError) -> None:
-        """Take note of what topics have refused of what was last processed.
+    def learn(self, refusal: RecordRefusedError) -> bool:
+        """Take note of what topics have refused of what was last processed; tell whether that is news.
 
         Raises:
             TopicsUnfitError: it is of no record of the input, so that nothing can be left out.
@@ -45,10 +45,17 @@ class Refusals:
         topics = {config.alerts_topic, config.shadow_topic, config.dead_letter_topic}
         if not refusal.least_bytes.keys() <= topics:
             raise _unfit(str(refusal)) from refusal
-        self._until = self._read
-        for topic, size_bytes in refusal.least_bytes.items():
-            known_bytes, _ = self._least.get(topic, (size_bytes, ""))
-            self._least[topic] = min(size_bytes, known_bytes), str(refusal)
+        # What is read again after a refusal may be less, and of fewer partitions.
+        read = {source: max(end, self._until.get(source, end)) for source, end in self._read.items()}
+        until = self._until | read
+        less = {
+            topic: (size_bytes, str(refusal))
+            for topic, size_bytes in refusal.least_bytes.items()
+            if topic not in self._least or size_bytes < self._least[topic][0]
+        }
+        news = bool(less) or until != self._until
+        self._least, self._until = self._least | less, until
+        return news
 
     def process(
         self, processor: Processor, records: Batch, partitions: Mapping[TopicPartition, Partition]
@@ -60,7 +67,6 @@ class Refusals:
         """
         self.known = {}
         self._read = {source: read[-1].offset + 1 for source, read in records.items()}
-        # What was read again may be less than what was refused, and of fewer partitions.
         self._until = {
             source: until
             for source, until in self._until.items()

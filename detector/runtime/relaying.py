@@ -94,7 +94,7 @@ class VerdictRelay:
         try:
             while not stop.is_set() and (most is None or self.relayed + self.refused < most):
                 try:
-                    self._turn()
+                    self._turn(None if most is None else most - self.relayed - self.refused)
                     self._heartbeat.beat()
                     failures = 0
                 except RecordRefusedError as error:
@@ -108,14 +108,16 @@ class VerdictRelay:
             self._close()
             self._lag.close()
 
-    def _turn(self) -> None:
-        """Take what came from the verdicts to the input, all of it or nothing."""
+    def _turn(self, most: int | None) -> None:
+        """Take what came from the verdicts to the input, or so many of it: all of that or nothing."""
         admin, transactor, membership = self._clients or self._connect()
         self._lag.heed(self._next.keys(), membership.position)
         records = self._settle(membership, membership.poll())
         self._heartbeat.ready = self._heartbeat.ready or membership.joined
         if not records:
             return
+        if most is not None:  # with the last ones the run ends: what is behind them is read by the next
+            records = _first(records, most)
         member = membership.identity()
         partitions = partition_count(admin, self._input_topic)
         outputs, relayed, refused = list[OutputRecord](), 0, Counter[Reason]()
@@ -183,6 +185,16 @@ class VerdictRelay:
             self._open.close()
         except KafkaError as error:
             _LOG.warning("a client did not close cleanly: %s", error)
+
+
+def _first(records: Records, most: int) -> Records:
+    """Return so many of the records, of each partition the first."""
+    kept: Records = {}
+    for source, read in records.items():
+        if most > 0:
+            kept[source] = read[:most]
+            most -= len(kept[source])
+    return kept
 
 
 def relay_group(config: DetectorConfig) -> str:

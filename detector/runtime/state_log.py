@@ -54,6 +54,7 @@ class StateRecord(msgspec.Struct, array_like=True, gc=False):
         listed: listed accounts, None for cleared ones.
         alerted: sessions that alerts were published on, None for those that went. Absent in records of before 1.7, and
             passed over by a detector of then.
+        heard_at_ms: the broker's time of the latest event; absent in older records as well.
     """
 
     encoding: bytes
@@ -70,6 +71,7 @@ class StateRecord(msgspec.Struct, array_like=True, gc=False):
     sessions: dict[str, bytes]
     listed: dict[str, Listed | None]
     alerted: dict[bytes, Alerted | None] = {}
+    heard_at_ms: int = 0
 
 
 class OldRecord(msgspec.Struct, array_like=True, gc=False):
@@ -106,6 +108,7 @@ class Chain(NamedTuple):
     complete_from: int
     stream_time_ms: int
     breaker: BreakerState
+    heard_at_ms: int
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -152,7 +155,10 @@ def _halves(entries: dict[_Key, _Entry]) -> list[dict[_Key, _Entry]]:
 
 def encode_records(chain: Chain, parts: Sequence[Part]) -> list[bytes]:
     """Encode all that a transaction writes of one partition, in the order of the log."""
-    return [_encode(StateRecord(*chain, number, len(parts), *part[:-1])) for number, part in enumerate(parts)]
+    return [
+        _encode(StateRecord(*chain[:-1], number, len(parts), *part[:-1], chain.heard_at_ms))
+        for number, part in enumerate(parts)
+    ]
 
 
 def _encode(record: StateRecord) -> bytes:

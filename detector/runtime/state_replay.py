@@ -169,7 +169,7 @@ class StateReplay:
     def _end_transaction(self, record: StateRecord) -> None:
         partition = self.partition
         partition.next_offset, partition.stream_time_ms = record.next_offset, record.stream_time_ms
-        partition.breaker = record.breaker
+        partition.breaker, partition.heard_at_ms = record.breaker, record.heard_at_ms
         self._expected = record.next_offset, 0
         self._complete_from = record.complete_from
         if self._snapshot is not None and self._snapshot.begun_at == record.complete_from:

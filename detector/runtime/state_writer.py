@@ -89,6 +89,7 @@ class StateWriter:
             snapshot.begun_at if snapshot is not None and whole else log.complete_from,
             delta.stream_time_ms,
             delta.breaker,
+            delta.heard_at_ms,
         )
         values = encode_records(chain, [*carried, *changes])
         log_bytes = log.log_bytes + sum(map(len, values))

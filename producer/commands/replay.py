@@ -118,7 +118,7 @@ def replay(
     The suffix says which: .csv, .csv.gz, .parquet; anything else is JSON lines, with .gz unpacked. A JSON line is
     published byte for byte. A row of an export becomes the event that --column, --rename and --time-unit make of it.
     The file's order is kept, its times are untouched. Event ids are the file's too, or its name and the row's number:
-    so a detector that has seen them takes a second replay for repeats.
+    so a detector that has seen them repeats no alert in a second replay, for a time (docs/interfaces.md).
     """
     console = Console(stderr=True)
     if not is_table(file) and (columns or renames):
@@ -153,6 +153,6 @@ def replay(
             say(
                 console,
                 f"{ahead.count:,} events lie more than {MAX_AHEAD_MS // 60_000} minutes ahead of this machine's clock: detectors "
-                "refuse such events, they become dead letters (time_in_future). Check the unit and the zone of the times",
+                "score such events at the broker's time, all at once. Check the unit and the zone of the times",
             )
     sys.exit(exit_code)

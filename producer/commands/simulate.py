@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
-from detector.contract.events import MAX_TIME_MS, encode_event
+from detector.contract.events import END_MS, FIRST_MS, encode_event
 from detector.ranges import NumberRange
 from detector.writing import keep_apart
 from producer.behaviour import realistic as realistic_preset
@@ -277,16 +277,16 @@ def _timed(
         )
         raise click.UsageError(
             f"the last event would happen at {_utc(start_ms + timeline.duration_ms)}, which is in the future, and "
-            f"detectors refuse such events: give an earlier --start-time, {shorter} "
+            f"detectors take the broker's time for theirs: give an earlier --start-time, {shorter} "
             f"{timeline.duration_ms / 1_000:,.0f} s now), or --real-time."
         )
     return start_ms, timeline
 
 
 def _check_times(start_ms: int, end_ms: int) -> None:
-    if start_ms < 0 or end_ms > MAX_TIME_MS:
+    if start_ms < FIRST_MS or end_ms >= END_MS:
         raise click.UsageError(
-            "simulated time would begin before 1970 or end after 9999, and detectors refuse such events: give another "
+            "simulated time would begin before 2000 or end after 2099, and detectors refuse such events: give another "
             "--start-time, or less to simulate"
         )
 

@@ -24,7 +24,7 @@ from tests.client.batches import (
 WILD = "wild-"
 """Begins the ids of sessions whose clocks are wild."""
 _ATTACK = ("LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE")
-_YEAR_9999_MS = 253_402_214_400_000
+_YEAR_2099_MS = 4_102_358_400_000
 _YEAR_1990_MS = 631_152_000_000
 _ANY_MS = str(2**63 - 1)
 _MB = 1_000_000
@@ -50,7 +50,7 @@ def poison_batches(cluster: Cluster, rng: random.Random) -> None:
 
 
 def wild_clocks(cluster: Cluster, rng: random.Random) -> None:
-    """For some seconds the input has its producers' times, and a few producers live in 1990 or 9999."""
+    """For some seconds the input has its producers' times, and a few producers live in 1990 or 2099."""
     topic, begin = cluster.config.input_topic, cluster.ends()
     cluster.set_topic(topic, message_timestamp_type="CreateTime", message_timestamp_after_max_ms=_ANY_MS)
     name = f"{WILD}{rng.getrandbits(32):x}"
@@ -59,7 +59,7 @@ def wild_clocks(cluster: Cluster, rng: random.Random) -> None:
         while time.monotonic() < deadline_s:
             now_ms = time.time_ns() // 1_000_000
             stamped_ms, occurred_ms = (
-                rng.choice([_YEAR_9999_MS, _YEAR_1990_MS, at_ms]) for at_ms in (now_ms, cluster.start_ms)
+                rng.choice([_YEAR_2099_MS, _YEAR_1990_MS, at_ms]) for at_ms in (now_ms, cluster.start_ms)
             )
             session_id, action = f"{name}-{rng.randrange(4)}", rng.choice(_ATTACK)
             (event,) = _events(session_id, [action], occurred_ms + rng.randrange(60_000), rng)

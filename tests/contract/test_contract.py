@@ -20,7 +20,14 @@ from detector.contract.alerts import (
     decode_alert,
     encode_alert,
 )
-from detector.contract.events import MalformedEventError, SessionAction, decode_event, encode_event, event_of
+from detector.contract.events import (
+    MalformedEventError,
+    SessionAction,
+    decode_event,
+    encode_event,
+    event_of,
+    wrong_unit,
+)
 from detector.contract.explanations import Attribution, Explanation
 from detector.contract.headers import ALERT_TYPE, DETECTOR_SOURCE, cloud_event_headers
 from detector.contract.relaxed import relaxed
@@ -72,6 +79,26 @@ def test_unknown_fields_are_accepted() -> None:
 
 
 @pytest.mark.parametrize(
+    ("at_ms", "told"),
+    [
+        (946_684_800_000, ""),
+        (4_102_444_799_999, ""),
+        (946_684_799_999, "of the years 2000 to 2099"),
+        (4_102_444_800_000, "of the years 2000 to 2099"),
+        (-1, "got -1"),
+        (1_790_000_000, "as it would be in seconds"),
+        (1_790_000_000_000_000, "as it would be in microseconds"),
+        (1_790_000_000_000_000_000, "as it would be in nanoseconds"),
+    ],
+)
+def test_a_unit_that_cant_be_right_is_told(at_ms: int, told: str) -> None:
+    """A time outside of 2000 to 2099 is read, and is told what it would be right in."""
+    event = decode_event(json.dumps(VALID | {"occurred_at_ms": at_ms}).encode())
+    said = wrong_unit(event.occurred_at_ms)
+    assert (told in said) if told else not said
+
+
+@pytest.mark.parametrize(
     ("change", "seen"),
     [
         ({"session_id": None}, "session_id"),
@@ -83,8 +110,7 @@ def test_unknown_fields_are_accepted() -> None:
         ({"occurred_at_ms": "noon"}, "occurred_at_ms"),
         ({"occurred_at_ms": 1.5}, "occurred_at_ms"),
         ({"occurred_at_ms": True}, "occurred_at_ms"),
-        ({"occurred_at_ms": -1}, "occurred_at_ms"),
-        ({"occurred_at_ms": 10**15}, "occurred_at_ms"),
+        ({"occurred_at_ms": 10**30}, "occurred_at_ms"),
     ],
 )
 def test_a_wrong_field_is_refused_by_name(change: dict[str, Any], seen: str) -> None:

@@ -9,9 +9,10 @@ from detector.contract.accounts import AccountListing
 from detector.contract.alerts import Alert
 from detector.contract.events import SessionEvent
 from detector.core.decision import Policy
+from detector.core.limits import SessionLimits
 from detector.core.partition import Partition
 from detector.core.pipeline import Outcome, Share
-from detector.core.staging import Entry, SessionLimits
+from detector.core.staging import Entry
 from tests.core.strategies import ENCODING, SOURCE, pipeline
 
 LIMITS = SessionLimits(idle_timeout_ms=10**12, max_sessions=10_000)

@@ -19,11 +19,12 @@ from detector.core.breaker import BreakerLimits
 from detector.core.decision import Policy
 from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
+from detector.core.limits import SessionLimits
 from detector.core.memo import ScoreMemo
 from detector.core.pipeline import Outcome, Pipeline
 from detector.core.reasons import Score, with_reasons
 from detector.core.signals import Kind, Signal
-from detector.core.staging import Entry, SessionLimits
+from detector.core.staging import Entry
 
 ACTIONS = [action.value for action in Action]
 ENCODING = Encoding(ACTIONS, window=4, gap_bounds_ms=[1_000, 60_000])

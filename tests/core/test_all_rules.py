@@ -14,16 +14,18 @@ from detector.contract.accounts import Listing
 from detector.contract.actions import STEP_UP_ACTIONS
 from detector.contract.alerts import encode_alert
 from detector.contract.events import SessionEvent
+from detector.core.clocks import Clock
 from detector.core.decision import Policy
 from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
+from detector.core.limits import SessionLimits
 from detector.core.listed import OVERHEAD_BYTES
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.pipeline import Outcome, Pipeline
 from detector.core.session import touched_ms
 from detector.core.shadowing import Challenger
-from detector.core.staging import Entry, Failure, SessionLimits
+from detector.core.staging import Entry, Failure
 from tests.core.strategies import (
     ACTIONS,
     ENCODING,
@@ -95,7 +97,7 @@ def told(outcomes: Sequence[Outcome]) -> tuple[object, ...]:
         sum((outcome.verdicts for outcome in outcomes), Counter()),
         *(
             sum(getattr(one, name) for one in outcomes)
-            for name in ("trips", "listings", "duplicates", "clamped", "unscored")
+            for name in ("trips", "listings", "duplicates", "clamped", "ahead", "late", "unscored")
         ),
     )
 
@@ -113,6 +115,8 @@ def test_no_cut_and_no_bound_on_what_a_batch_drops_changes_anything(
     """Alerts, failures in their order, scores, counts, live sessions and profiles are those of the log in a single batch."""
     limits = SessionLimits(
         idle_timeout_ms=60_000,
+        clock=data.draw(st.sampled_from(Clock)),
+        tolerance_ms=data.draw(st.sampled_from([0, 2_000, 30_000])),
         max_sessions=data.draw(st.sampled_from([1, 3, 14, 1_000])),
         max_step_ms=5_000,
         max_listed_bytes=_ROOM_FOR_TWO,

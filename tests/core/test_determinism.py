@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from detector.contract.alerts import Alert, encode_alert
 from detector.core.decision import Policy
 from detector.core.evidence import Evidence
+from detector.core.limits import SessionLimits
 from detector.core.partition import Partition
 from detector.core.pipeline import Share
-from detector.core.staging import Entry, SessionLimits
+from detector.core.staging import Entry
 from tests.core.strategies import (
     ENCODING,
     EVIDENCES,

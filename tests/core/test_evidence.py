@@ -15,6 +15,7 @@ from detector.core.decision import Policy
 from detector.core.encoding import Encoding
 from detector.core.evidence import MAX_PARAMETER, MIN_SCORE, Evidence
 from detector.core.explaining import NotExplainableError, explain
+from detector.core.limits import SessionLimits
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Delta, Partition
 from detector.core.pipeline import Outcome
@@ -34,7 +35,7 @@ from detector.core.session import (
     with_carried,
 )
 from detector.core.shadowing import Challenger
-from detector.core.staging import Entry, SessionLimits, stage
+from detector.core.staging import Entry, stage
 from tests.core.strategies import (
     ACTIONS,
     ENCODING,

@@ -15,13 +15,14 @@ from detector.contract.events import SessionEvent
 from detector.core.decision import Decided, Policy
 from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
+from detector.core.limits import SessionLimits
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.pipeline import Outcome, Pipeline, ProcessingError, Share
 from detector.core.reasons import Score
 from detector.core.session import profile_key, session_key, touched_ms
 from detector.core.shadowing import Challenger
-from detector.core.staging import Candidate, Entry, SessionLimits
+from detector.core.staging import Candidate, Entry
 from tests.core.strategies import (
     ENCODING,
     EVIDENCE,

@@ -20,6 +20,7 @@ from detector.core.breaker import BreakerState
 from detector.core.decision import Decided
 from detector.core.encoding import STEP_BYTES, Encoding
 from detector.core.judging import AlertedSessions
+from detector.core.limits import SessionLimits
 from detector.core.partition import Partition
 from detector.core.reasons import (
     EXACT_ACTIONS,
@@ -31,7 +32,7 @@ from detector.core.reasons import (
     reasons,
     with_reasons,
 )
-from detector.core.staging import Entry, SessionLimits
+from detector.core.staging import Entry
 from tests.core.strategies import ACTIONS, MODEL, POLICY, SOURCE, alerts_of, logs, pipeline
 from tests.core.strategies import score as hashed
 

@@ -7,10 +7,11 @@ from detector.contract.accounts import AccountListing, Listing
 from detector.contract.alerts import Alert, Decision, ModelReference
 from detector.core.decision import Policy
 from detector.core.evidence import Evidence
+from detector.core.limits import SessionLimits
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.shadowing import Challenger
-from detector.core.staging import Entry, SessionLimits
+from detector.core.staging import Entry
 from tests.core.strategies import ENCODING, EVIDENCE, EVIDENCES, alerts_of, logs, pipeline, score
 
 CHALLENGER = ModelReference(name="challenger", version="2", sha256="1" * 64)

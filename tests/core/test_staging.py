@@ -11,10 +11,11 @@ from detector.contract.accounts import AccountListing, Listing
 from detector.contract.dead_letters import Reason
 from detector.contract.events import SessionEvent
 from detector.core.encoding import Encoding, UnknownActionError
+from detector.core.limits import SessionLimits
 from detector.core.listed import OVERHEAD_BYTES
 from detector.core.partition import Delta, Partition
 from detector.core.session import ENDED, MARKS, MAX_ACTIONS, head, pack, touched_ms, with_marks
-from detector.core.staging import Entry, SessionLimits, Staged, stage
+from detector.core.staging import Entry, Staged, stage
 from tests.core.strategies import ENCODING, logs
 
 LIMITS = SessionLimits(idle_timeout_ms=60_000, max_sessions=3)
@@ -98,13 +99,13 @@ def test_a_duplicate_does_not_move_stream_time() -> None:
     assert (result.stream_time_ms, result.duplicates) == (1, 1)
 
 
-def test_time_that_runs_backwards_is_clamped_and_counted() -> None:
-    """An event before its session's last counts as simultaneous with it."""
+def test_time_that_runs_backwards_counts_as_so_much_later() -> None:
+    """An event before its session's last is as far from it as it says, and time goes on from there."""
     result = staged(
-        event("s", "LOGIN", 5_000), event("s", "VIEW_BALANCE", 1_000), event("s", "LOGOUT", 5_500)
+        event("s", "LOGIN", 5_000), event("s", "VIEW_BALANCE", 1_000), event("s", "LOGOUT", 9_500)
     )
+    assert [one.gap_ms for one in result.candidates] == [None, 4_000, 500]
     assert result.clamped == 1
-    assert result.candidates[2].steps[-1] == ENCODING.step("LOGOUT", 500)[-1]
 
 
 def test_logout_ends_the_session() -> None:

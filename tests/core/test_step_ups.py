@@ -15,9 +15,10 @@ from detector.contract.events import SessionEvent
 from detector.core.decision import Policy, Suppression
 from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
+from detector.core.limits import SessionLimits
 from detector.core.partition import Partition
 from detector.core.signals import FIRST, Kind, Signal
-from detector.core.staging import Entry, SessionLimits, stage
+from detector.core.staging import Entry, stage
 from tests.core.guarded import Log, event, events, verdicts
 from tests.core.strategies import (
     ACTIONS,
@@ -141,7 +142,7 @@ def test_what_the_model_does_not_know_changes_no_score(
     log = [
         entry._replace(event=_with_id(entry, number)) for number, entry in enumerate(log)
     ]  # no event is a repeated one
-    forever = SessionLimits(idle_timeout_ms=10**15, max_sessions=100, max_step_ms=10**15)
+    forever = SessionLimits(idle_timeout_ms=10**15, max_sessions=100, max_step_ms=10**15, tolerance_ms=10**15)
     runs = pipeline(
         policy=replace(GUARDED, breaker=None, step_ups=STEP_UP_ACTIONS), evidence=evidence, limits=forever
     )

@@ -19,11 +19,12 @@ from detector.contract.verdicts import Finding, Verdict
 from detector.core.alerted import WINDOWS_MS, Standing, standings
 from detector.core.decision import Suppression
 from detector.core.judging import Taken
+from detector.core.limits import SessionLimits
 from detector.core.partition import Partition
 from detector.core.pipeline import Outcome, Share
 from detector.core.profile import OVER_AFTER_S, Profile, tag_of
 from detector.core.signals import ABSENT, FIRST, Kind, Signal, Signals
-from detector.core.staging import Entry, SessionLimits
+from detector.core.staging import Entry
 from tests.core.guarded import event, events, score
 from tests.core.strategies import SIGNALLED, SOURCE, pipeline
 from tests.core.test_guard_rails import REVIEWING

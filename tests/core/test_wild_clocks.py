@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from detector.contract.events import SessionEvent
 from detector.core.clocks import QUORUM, WITNESSES
 from detector.core.encoding import Encoding
+from detector.core.limits import SessionLimits
 from detector.core.partition import Delta, Partition
 from detector.core.session import touched_ms
 from detector.core.signals import FIRST, Kind, Signal
-from detector.core.staging import Candidate, Entry, SessionLimits, stage
+from detector.core.staging import Candidate, Entry, stage
 from tests.core.strategies import ACTIONS, ENCODING, event_of
 
 IDLE_MS, STEP_MS = 60_000, 5_000

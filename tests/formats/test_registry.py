@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -145,7 +146,7 @@ def test_times_are_in_milliseconds_whatever_they_count(schemas: StubRegistry) ->
     assert read(framed(PROTOBUF_ID, inner)).occurred_at_ms == 1_790_000_000_123
 
 
-def test_what_no_schema_says_is_told(schemas: StubRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_no_schema_says_is_told(schemas: StubRegistry) -> None:
     """An unknown id, a schema of no event, of no type that can be read, or with indexes of no message: each by its id."""
     schemas.schemas |= {
         7: {"schema": '"string"'},
@@ -161,14 +162,13 @@ def test_what_no_schema_says_is_told(schemas: StubRegistry, monkeypatch: pytest.
         for _ in range(2):
             with pytest.raises(UnknownSchemaError, match=f"schema {schema_id}.*{seen}"):
                 read(framed(schema_id, b"x"))
-    assert schemas.asked.count(f"/schemas/ids/{UNKNOWN_ID}") == 1
-    monkeypatch.setattr(registry, "_AGAIN_S", 0.0)
+        assert schemas.asked.count(f"/schemas/ids/{schema_id}") == 1
     schemas.schemas[UNKNOWN_ID] = {"schema": json.dumps(avro_schema())}
     used = registry.registry_in_use()
     assert used is not None
     used._unknown.clear()
     assert read(framed(UNKNOWN_ID, avro(VALID))).action == "LOGIN"
-    for indexes in (b"\x02\x0a", b"\x7f", b"\x01", b"\xff\xff", b""):
+    for indexes in (b"\x02\x0a", b"\x02\x01", b"\x7f", b"\x01", b"\xff" * 60_000, b""):
         with pytest.raises(MalformedEventError, match="Protobuf"):
             read(framed(PROTOBUF_ID, indexes))
 
@@ -198,6 +198,15 @@ def test_an_address_that_is_none_is_told() -> None:
     """At the start, with the variable and without a traceback."""
     with pytest.raises(RegistryError, match=r"SCHEMA_REGISTRY_URL or .* is none"):
         Registry("http://127.0.0.1:port", {})
+
+
+@pytest.mark.usefixtures("schemas")
+def test_a_full_disk_is_no_dead_letter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Protobuf is compiled in a temporary folder: where there can be none, the record waits."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(RegistryError, match=r"can't be compiled here.*TMPDIR"):
+        read(framed(PROTOBUF_ID, protobuf(VALID)))
+    monkeypatch.undo()
 
 
 def test_nobody_at_the_address_is_no_dead_letter(monkeypatch: pytest.MonkeyPatch) -> None:

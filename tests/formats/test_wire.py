@@ -8,9 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detector.contract.accounts import AccountListing, Listing, encode_listing
 from detector.contract.events import MalformedEventError, decode_event, encode_event
 from detector.formats.registry import UnknownSchemaError
 from detector.formats.wire import AS_IT_COMES, InputFormat, WireFormat
+from detector.runtime.config import DetectorConfig
+from detector.runtime.decoding import decode
+from detector.runtime.replaying import LoggedLine
 from tests.contract.test_contract import EVENTS, VALID
 from tests.formats.wires import AVRO_ID, JSON_ID, WIRES, avro, cloud_event, connect, debezium, framed
 
@@ -34,9 +38,9 @@ def test_an_event_is_itself_in_any_envelope(event: Any, encode: Any) -> None:
 def test_plain_json_is_read_as_ever(value: bytes) -> None:
     """What is an event by itself is that event, and its bytes are those that fields are read of; else it says why, as ever."""
     outcomes: list[Any] = []
-    for decode in (decode_event, read):
+    for one in (decode_event, read):
         try:
-            outcomes.append(decode(value))
+            outcomes.append(one(value))
         except MalformedEventError as error:
             outcomes.append(str(error))
     if value[:1] != b"\0":
@@ -128,6 +132,16 @@ def test_fields_are_found_by_their_names() -> None:
     for name in ("sid", "user"):
         with pytest.raises(MalformedEventError, match=r"session_id|account_id"):
             event(json_of({key: value for key, value in RENAMED.items() if key != name}))
+
+
+@pytest.mark.parametrize("outside", list(InputFormat))
+def test_control_records_are_ours_in_every_format(outside: InputFormat) -> None:
+    """Listings and verdicts lie between the events as plain JSON, whatever those are and call their fields."""
+    event_of = WireFormat.of(outside, NAMES).event_of(decode_event)
+    listing = AccountListing(account_id="a", listing=Listing.DENY)
+    record = LoggedLine("session-actions", 0, 0, -1, None, encode_listing(listing))
+    limits = DetectorConfig().event_limits
+    assert decode(record, {"LOGIN"}.__contains__, limits, event_of=event_of) == listing
 
 
 def test_fields_may_change_places() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from detector.contract.accounts import AccountListing
 from detector.contract.control import decode_control
 from detector.contract.dead_letters import DeadLetter, Reason, dead_letter_headers
-from detector.contract.events import MAX_ID_CHARS, SessionEvent, decode_event, encode_event
+from detector.contract.events import END_MS, FIRST_MS, MAX_ID_CHARS, SessionEvent, decode_event, encode_event
 from detector.contract.verdicts import Verdict, encode_verdict
 from detector.formats.wire import AS_IT_COMES
 from detector.runtime.decoding import MAX_DETAIL_CHARS, EventLimits, decode
@@ -167,6 +167,7 @@ def outcome(record: FuzzedRecord) -> str:
     if isinstance(decoded, SessionEvent):
         assert decode_event(encode_event(decoded)) == decoded, "an accepted event is written as it was read"
         assert decoded.action in KNOWN
+        assert FIRST_MS <= decoded.occurred_at_ms < END_MS
         assert 0 < len(decoded.session_id) <= MAX_ID_CHARS
         assert 0 < len(decoded.account_id) <= MAX_ID_CHARS
         decoded.session_id.encode()

@@ -9,10 +9,11 @@ import pytest
 from detector.contract.alerts import Decision
 from detector.core.breaker import BreakerLimits
 from detector.core.decision import Policy
+from detector.core.limits import SessionLimits
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.pipeline import Pipeline
-from detector.core.staging import Entry, SessionLimits
+from detector.core.staging import Entry
 from detector.model.artifact import Model, load_model, packaged_model_path
 from producer.behaviour.interleave import interleave, schedule
 from producer.behaviour.realistic import RealisticBehaviour, sessions

@@ -16,9 +16,10 @@ from detector.core import explaining, reasons
 from detector.core.decision import Decided, Policy
 from detector.core.encoding import STEP_BYTES, Encoding
 from detector.core.explaining import EXACT_ACTIONS, Values, shapley_values
+from detector.core.limits import SessionLimits
 from detector.core.partition import Partition
 from detector.core.reasons import Score
-from detector.core.staging import Entry, SessionLimits
+from detector.core.staging import Entry
 from detector.model.artifact import PLAIN_MODELS, Model, load_model, packaged_model_path
 from detector.model.scorer import Scorer
 from producer.behaviour import realistic, seed

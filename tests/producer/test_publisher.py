@@ -231,10 +231,10 @@ def test_a_replay_skips_bad_lines_on_request_and_says_so(
     assert sorted(record.value for record in consume(kafka, topic)) == sorted(lines(12))
 
 
-def test_a_replay_says_what_detectors_will_refuse_for_its_time(
+def test_a_replay_says_what_lies_ahead_of_the_clock(
     kafka: Broker, new_topic: NewTopic, tmp_path: Path
 ) -> None:
-    """Events far ahead of the clock are published as they are, and told of: they come to dead letters."""
+    """Events far ahead of the clock are published as they are, and told of: detectors take the broker's time for theirs."""
     topic = new_topic()
     path = tmp_path / "events.jsonl"
     ahead = [line.replace(str(START_MS).encode()[:4], b"9999", 1) for line in lines(10)[:3]]

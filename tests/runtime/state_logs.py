@@ -20,7 +20,7 @@ ENCODING = b"encoding"
 def contents(partition: Partition) -> tuple[object, ...]:
     """Return all that a partition is, the order of its sessions and profiles included."""
     return (
-        partition.next_offset, partition.stream_time_ms, list(partition.sessions.items()), partition.listed,
+        partition.next_offset, partition.stream_time_ms, partition.heard_at_ms, list(partition.sessions.items()), partition.listed,
         partition.breaker, list(partition.profiles.items()), list(partition.alerted.items()), partition.listed_bytes,
     )  # fmt: skip
 
@@ -43,7 +43,14 @@ def delta_values(delta: Delta, encoding: bytes = ENCODING, partition: Partition 
 
 def state_values(partition: Partition, encoding: bytes = ENCODING) -> list[bytes]:
     """Return the records of a log that leads to a partition."""
-    unchanged = Delta(partition.next_offset + 1, partition.stream_time_ms, [], {}, breaker=partition.breaker)
+    unchanged = Delta(
+        partition.next_offset + 1,
+        partition.stream_time_ms,
+        [],
+        {},
+        breaker=partition.breaker,
+        heard_at_ms=partition.heard_at_ms,
+    )
     return delta_values(unchanged, encoding, partition)
 
 
@@ -140,4 +147,6 @@ def delta_of(partition: Partition, number: int, batch: tuple[object, ...]) -> De
         alerted[key] = Alerted(
             told, stream_time_ms, stream_time_ms, Decision.BLOCK, "m", ((b"i", Decision.BLOCK),)
         )
-    return Delta(next_offset, stream_time_ms, removed, changed, listed, breaker, forgotten, profiles, alerted)  # type: ignore[arg-type]
+    return Delta(
+        next_offset, stream_time_ms, removed, changed, listed, breaker, forgotten, profiles, alerted, stream_time_ms  # type: ignore[arg-type]
+    )  # fmt: skip

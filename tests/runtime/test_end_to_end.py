@@ -13,7 +13,7 @@ from detector.contract.events import encode_event
 from producer.behaviour import seed
 from producer.behaviour.interleave import interleave, schedule
 from producer.behaviour.session import SimulatedSession, stream
-from tests.runtime.stack import Stack, without_clock
+from tests.runtime.stack import Stack, exposed, without_clock
 
 Records = list[tuple[bytes | None, bytes | None]]
 NOW_MS = 1_790_000_000_000
@@ -133,9 +133,11 @@ def test_what_an_attacker_writes_into_his_user_agent_hides_nothing(make_stack: C
 
 
 def test_bad_input_never_stops_the_service(make_stack: Callable[..., Stack]) -> None:
-    """Every record is scored, a counted duplicate, or in the dead-letter topic whole; and their sum is the input."""
-    stack = make_stack(partitions=2)
-    future_ms = 4_000_000_000_000
+    """Every record is scored, a counted duplicate, or in the dead-letter topic whole; and their sum is the input.
+
+    One whose clock is years ahead is scored, at the broker's time, and counted; one that tells seconds is refused.
+    """
+    stack = make_stack(partitions=2, metrics_port=0)
     bad: list[tuple[Reason, bytes | None, bytes | None]] = [
         (Reason.MALFORMED, b"k", b"not JSON"),
         (Reason.MALFORMED, b"k", b""),
@@ -149,23 +151,29 @@ def test_bad_input_never_stops_the_service(make_stack: Callable[..., Stack]) -> 
         (Reason.UNKNOWN_ACTION, b"k", valid("s", 1, "FLY")),
         (Reason.UNKNOWN_ACTION, b"k", valid("s", 1, "login")),
         (Reason.NULL_VALUE, b"k", None),
-        (Reason.TIME_IN_FUTURE, b"k", valid("s", 1, occurred_at_ms=future_ms)),
+        (Reason.TIME_UNIT, b"k", valid("s", 1, occurred_at_ms=NOW_MS // 1_000)),
+        (Reason.TIME_UNIT, b"k", valid("s", 1, occurred_at_ms=NOW_MS * 1_000)),
         (Reason.TOO_LARGE, b"k", b"x" * 10 * 1024 * 1024),
         (Reason.TOO_LARGE, b"k", valid("s", 1, attributes={"x": "y" * 70_000})),
     ]
     good: Records = [
-        (b"s", valid("s", 1, "LOGIN", occurred_at_ms=0)),
+        (b"s", valid("s", 1, "LOGIN", occurred_at_ms=NOW_MS - 99)),
         (b"s", valid("s", 2, "ADD_RECIPIENT", occurred_at_ms=NOW_MS, unknown_field=[1])),
-        (b"s", valid("s", 3, "TRANSFER_LARGE", occurred_at_ms=5)),
+        (b"s", valid("s", 3, "TRANSFER_LARGE", occurred_at_ms=NOW_MS - 5)),
         (b"s", valid("s", 4, "LOGOUT", amount=12.5, attributes={"device": None})),
     ]
     repeated: Records = [good[1], good[1]]
-    log: Records = [(key, value) for _, key, value in bad] + good + repeated
+    ahead: Records = [(b"s", valid("ahead", 1, occurred_at_ms=4_000_000_000_000))]
+    log: Records = [(key, value) for _, key, value in bad] + good + repeated + ahead
     with stack.worker() as worker:
         stack.publish(log)
         stack.wait_until_processed()
         assert worker.process.poll() is None
+        corrected = {
+            one.labels["how"]: one.value for one in exposed(worker, "detector_corrected_times_total")
+        }
         said = worker.log.read_text()
+    assert corrected == {"ahead": 1, "late": 0}
     for reason in {reason for reason, _, _ in bad}:
         assert (
             said.count(f"comes to a dead letter: {reason.value}.") == 1

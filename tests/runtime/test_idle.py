@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.core.staging import SessionLimits
+from detector.core.limits import SessionLimits
 from detector.model.artifact import Model, ModelRefusedError, load_model
 from detector.runtime.config import DetectorConfig
 from detector.runtime.epochs import epochs_of_group

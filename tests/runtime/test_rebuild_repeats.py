@@ -3,10 +3,11 @@
 from detector.contract.accounts import AccountListing, Listing
 from detector.contract.events import SessionEvent
 from detector.core.decision import Policy
+from detector.core.limits import SessionLimits
 from detector.core.partition import Partition
 from detector.core.pipeline import Pipeline
 from detector.core.session import BLOCKED, REACHED, flags
-from detector.core.staging import Entry, SessionLimits
+from detector.core.staging import Entry
 from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import Processor
 from detector.runtime.rebuilding import _Published, _silent

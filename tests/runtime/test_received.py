@@ -6,7 +6,7 @@ import pytest
 from kafka import TopicPartition
 
 from detector.contract.alerts import decode_alert, encode_alert
-from detector.contract.events import MAX_TIME_MS, SessionEvent, encode_event
+from detector.contract.events import FIRST_MS, MAX_TIME_MS, SessionEvent, encode_event
 from detector.core.partition import Partition
 from detector.model.artifact import load_model, packaged_model_path
 from detector.runtime.config import DetectorConfig
@@ -25,7 +25,7 @@ def test_an_alert_can_be_read_whatever_time_its_record_claims(timestamp_ms: int)
             timestamp_type=CREATE_TIME,
             value=encode_event(
                 SessionEvent(
-                    event_id=f"e{number}", session_id="s", account_id="a", action=action, occurred_at_ms=number
+                    event_id=f"e{number}", session_id="s", account_id="a", action=action, occurred_at_ms=FIRST_MS + number
                 )
             ),
         )

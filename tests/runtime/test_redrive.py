@@ -136,7 +136,7 @@ def test_each_reason_has_a_position_of_its_own(make_stack: MakeStack) -> None:
         log += [
             event(f"s{number}", 1, "FLY"),
             (f"s{number}".encode(), f"nonsense {number}".encode()),
-            event(f"s{number}", 2, "LOGIN", occurred_at_ms=4_000_000_000_000),
+            event(f"s{number}", 2, "LOGIN", occurred_at_ms=NOW_MS // 1_000),
         ]
     dead_lettered(stack, log)
     topic = stack.config.input_topic
@@ -144,7 +144,7 @@ def test_each_reason_has_a_position_of_its_own(make_stack: MakeStack) -> None:
     assert redrive(stack, "--reason", "malformed") == f"0 redriven to {topic}: none\n"
     first = redrive(stack, "--reason", "unknown_action", "--reason", "malformed", "--max", "7")
     assert first == f"7 redriven to {topic}: 7 unknown_action\n"
-    assert redrive(stack) == f"53 redriven to {topic}: 30 time_in_future, 23 unknown_action\n"
+    assert redrive(stack) == f"53 redriven to {topic}: 30 time_unit, 23 unknown_action\n"
     assert redrive(stack) == f"0 redriven to {topic}: none\n"
     found = Counter(values(stack, topic))
     assert found == Counter(log) + Counter(log)

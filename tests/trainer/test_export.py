@@ -13,9 +13,11 @@ from onnx import numpy_helper
 from detector.core.encoding import STEP_DTYPE, Encoding
 from detector.core.signals import Signal
 from detector.model.artifact import PACKAGED_MODELS, load_model, packaged_model_path
+from detector.model.graph import check_graph
 from detector.model.scorer import Scorer
 from tests.model.models import SIGNALS, metadata, random_weights, random_windows, seed_windows
 from trainer.training.backend import keras_on
+from trainer.training.bigrams import Bigrams, bigram_graph
 from trainer.training.export import IR_VERSION, OPSET, build_graph, canaries, model_file
 from trainer.training.members import together
 from trainer.training.network import Shape, Tensors, build_network, last_logits
@@ -171,6 +173,20 @@ def test_weights_of_a_diverged_training_are_not_exported(name: str, weight: floa
     broken.flat[-1] = weight
     with pytest.raises(ValueError, match="not finite or beyond"):
         build_graph(replace(weights, **{name: broken}), 10)
+
+
+def test_what_is_exported_is_taken() -> None:
+    """Of networks of either kind and cell, with and without gaps and signals, and of bigrams."""
+    tensors = random_weights(1, signals=SIGNALS)
+    pairs, gaps = np.zeros((9, 9), np.float32), np.zeros(5, np.float32)
+    for graph in (
+        build_graph(tensors, 10),
+        build_graph(replace(tensors, gaps=np.zeros((5, 32), np.float32)), 10),
+        build_graph(random_weights(1), 10, masked=False),
+        bigram_graph(Bigrams(pairs, gaps), 10),
+        bigram_graph(Bigrams(pairs, None), 10),
+    ):
+        check_graph(graph.SerializeToString())
 
 
 @pytest.mark.parametrize("name", PACKAGED_MODELS)

@@ -354,6 +354,10 @@ def test_compare_says_what_its_folds_are_of(tmp_path: Path, owners: str) -> None
             ["train", "--preset", "realistic", "--like", "default", "--window", "5", "--out", "{out}"],
             "--like",
         ),
+        (
+            ["train", "--preset", "realistic", "--like", "seed", "--out", "{out}"],
+            "it has no token for unknown actions, which what is trained in its place would have",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_message(tmp_path: Path, arguments: list[str], wanted: str) -> None:

@@ -5,10 +5,11 @@ import pytest
 
 from detector.core.decision import Policy
 from detector.core.drift import NOTHING, Watched
+from detector.core.limits import SessionLimits
 from detector.core.memo import ScoreMemo
 from detector.core.partition import Partition
 from detector.core.pipeline import Pipeline
-from detector.core.staging import Entry, SessionLimits
+from detector.core.staging import Entry
 from detector.model.artifact import default_model_path, load_model
 from producer.behaviour import realistic
 from producer.behaviour.interleave import interleave

@@ -13,9 +13,10 @@ from detector.contract.accounts import AccountListing, Listing
 from detector.contract.events import SessionAction, SessionEvent, encode_event
 from detector.core.decision import Policy
 from detector.core.encoding import Encoding
+from detector.core.limits import SessionLimits
 from detector.core.partition import Partition
 from detector.core.pipeline import Pipeline
-from detector.core.staging import Candidate, Entry, SessionLimits
+from detector.core.staging import Candidate, Entry
 from tests.core.strategies import MODEL, SIGNALS, SOURCE
 from trainer.data.description import Description
 from trainer.data.loading import assembled

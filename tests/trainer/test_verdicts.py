@@ -13,6 +13,7 @@ from broker import Broker
 from detector.contract.events import MAX_TIME_MS, SessionAction, encode_event
 from detector.contract.verdicts import Finding, Verdict, encode_verdict
 from tests.conftest import UniqueName
+from tests.formats.wires import WIRES
 from tests.trainer.test_reading import BEGIN_MS
 from trainer.data.description import described
 from trainer.data.loading import load
@@ -142,15 +143,17 @@ def test_what_is_no_verdict_is_told_and_passed_over(tmp_path: Path) -> None:
 def test_events_and_verdicts_of_two_topics(
     kafka: Broker, admin: KafkaAdminClient, unique_name: UniqueName
 ) -> None:
-    """What `train --topic … --verdicts …` reads: the events of one topic, the labels of another.
+    """What `train --topic … --verdicts …` reads: the events of one topic, whatever they come in, the labels of another.
 
     Partition by partition, whatever the order in which a broker sends them.
     """
     events, verdicts = unique_name("events"), unique_name("verdicts")
     admin.create_topics([NewTopic(events, 3, 1), NewTopic(verdicts, 1, 1)])
     producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers)
+    wires = {"a": "json", "b": "cloudevents", "c": "debezium in connect"}
     for one in EVENTS:
-        producer.send(events, value=encode_event(one), partition="cba".index(one.session_id))
+        value = WIRES[wires[one.session_id]](json.loads(encode_event(one)))
+        producer.send(events, value=value, partition="cba".index(one.session_id))
     producer.send(verdicts, value=verdict("b", FRAUD))
     producer.send(verdicts, value=verdict("c", FRAUD, MAX_TIME_MS))  # which no later one could undo
     producer.flush()

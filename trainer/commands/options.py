@@ -10,7 +10,7 @@ import msgspec
 from click.core import ParameterSource
 
 from detector.core.encoding import Encoding
-from detector.core.staging import SessionLimits
+from detector.core.limits import SessionLimits
 from detector.formats.options import NAMES, format_options, wire_format_of
 from detector.ranges import NumberRange
 from trainer.data.description import FIELDS, WORDS, Description, TimeUnit, described, read_description

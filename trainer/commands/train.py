@@ -308,7 +308,13 @@ def _in_place_of(like: str | None, config: TrainingConfig, *, chosen: bool) -> T
     """
     if like is None:
         return config
-    replaced = load_model(resolve_model_path(like), UnknownActions.TOKEN)
+    replaced = load_model(resolve_model_path(like))
+    if not replaced.metadata.unknown_token:
+        raise click.UsageError(
+            f"--like {like}: it has no token for unknown actions, which what is trained in its place would have: expected a model "
+            "with one, as all are but the notebook's; or no --like"
+        )
+    replaced = replaced.treating(UnknownActions.TOKEN)
     training, challenge_fpr = replaced.metadata.training, config.challenge_fpr
     kept = {name: float(training[name]) for name in ("target_fpr", "cost_fn", "cost_fp") if name in training}
     if challenge_fpr is None and replaced.challenge_threshold is not None:

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.encoding import Encoding
+from detector.core.limits import SessionLimits
 from detector.core.profile import Profile, tag_of
 from detector.core.signals import Signals
-from detector.core.staging import SessionLimits
 from trainer.data.sessions import UNLABELLED, Sessions, together_in
-from trainer.data.sittings import Sittings, clamped, sittings, stream_time_ms
+from trainer.data.sittings import Sittings, in_order_ms, sittings, stream_time_ms
 
 CHUNK_EVENTS: Final = 100_000
 """That are in memory as Python's objects at once."""
@@ -125,9 +125,7 @@ def observed(
     of_session = np.repeat(np.arange(len(sessions)), sessions.lengths)
     tags = [tag_of(one) for one in sessions.ids]
     ends = [name in encoding.ends_session for name in sessions.names]
-    at_ms = np.zeros(len(order), np.int64)
-    if sessions.times_ms is not None:
-        at_ms = clamped(sessions.times_ms, found.begins)
+    at_ms = in_order_ms(sessions, found.begins)
     gaps_ms = np.diff(at_ms, prepend=0)
     nothing = np.full(len(order), None, object)
     fields = [sessions.fields.get(name, nothing) for name in signals.fields]

@@ -4,8 +4,10 @@ A table is made piece by piece, of as few bytes an event as will do, so that wha
 read all the same.
 """
 
+import csv
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from io import TextIOWrapper
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -126,9 +128,27 @@ def read_table(
             f"{path} cannot be read ({error.strerror or error}): expected a file of data"
         ) from error
     except pl.exceptions.PolarsError as error:
+        if told := _told_of_long_row(path):
+            raise DataError(told) from error
         seen = str(error).partition("\n\n")[0]  # what follows is advice to programs
         encoding = "; write it as UTF-8" if "utf-8" in seen.lower() else ""
         raise DataError(f"{path} cannot be read: {seen}{encoding}") from error
+
+
+def _told_of_long_row(path: Path) -> str:
+    """Return what is to be said of the first row of a CSV file that is longer than its header; empty if none is."""
+    if not path.name.endswith((".csv", ".csv.gz")):
+        return ""
+    with opened(path) as file:
+        rows = csv.reader(TextIOWrapper(file, "utf-8-sig", "replace", newline=""))
+        many = len(next(rows, ()))
+        for row in rows:
+            if len(row) > many:
+                return (
+                    f"{path}, line {rows.line_num}: it has {len(row)} fields, the header {many}: expected as many, and what has a "
+                    "comma in it between quotes"
+                )
+    return ""
 
 
 def read_lines(

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.core.clocks import in_order
+from detector.core.limits import SessionLimits
 from trainer.data.sessions import Sessions, mixed
 
 
@@ -103,6 +105,25 @@ def clamped(times_ms: NDArray[np.int64], begins: NDArray[np.bool_]) -> NDArray[n
     lift = number[some] * len(different)
     made = times_ms.copy()
     made[some] = different[np.maximum.accumulate(ranks + lift) - lift]
+    return made
+
+
+def in_order_ms(sessions: Sessions, begins: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return when actions count as done: never before the one before in their sitting, as `detector.core.clocks` has it."""
+    times_ms, now_ms = sessions.times_ms, stream_time_ms(sessions)
+    if times_ms is None or now_ms is None:
+        return np.zeros(len(begins), np.int64)
+    backwards = np.zeros_like(begins)
+    backwards[1:] = (np.diff(times_ms) < 0) & ~begins[1:]
+    if not backwards.any():
+        return times_ms
+    number, made = np.cumsum(begins), times_ms.copy()
+    some = np.flatnonzero(np.isin(number, number[backwards]))  # few: who is in order is the rule
+    latest_ms, last_ms = now_ms[some] + SessionLimits().tolerance_ms, 0
+    for at, begun, at_ms, most_ms in zip(
+        *(column.tolist() for column in (some, begins[some], times_ms[some], latest_ms)), strict=True
+    ):
+        made[at] = last_ms = at_ms if begun else in_order(at_ms, last_ms, most_ms)
     return made
 
 

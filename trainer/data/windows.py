@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from detector.core.encoding import Encoding
 from trainer.data.observing import observed
 from trainer.data.sessions import UNLABELLED, DataError, Sessions
-from trainer.data.sittings import clamped, sittings
+from trainer.data.sittings import in_order_ms, sittings
 
 CHUNK_STEPS: Final = 1_600_000
 """Steps of the windows that are in memory at once, at some 25 bytes each."""
@@ -87,7 +87,7 @@ def pack(sessions: Sessions, encoding: Encoding, idle_timeout_ms: int) -> Packed
     sessions, begins = found.sessions, found.begins
     gaps_ms = np.zeros(len(begins), np.int64)
     if sessions.times_ms is not None:
-        gaps_ms[1:] = np.diff(clamped(sessions.times_ms, begins))
+        gaps_ms[1:] = np.diff(in_order_ms(sessions, begins))
     used = np.bincount(sessions.actions, minlength=len(sessions.names)) > 0
     codes = np.array(
         [

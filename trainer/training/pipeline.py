@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from detector.core.encoding import Encoding
-from detector.core.staging import SessionLimits
+from detector.core.limits import SessionLimits
 from detector.model.metadata import FORMAT, ModelMetadata
 from detector.model.scorer import Scorer
 from trainer.data.sessions import DataError, LabelsOf, Sessions, Splits, sha256_of, together_in
