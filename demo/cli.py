@@ -78,7 +78,7 @@ def main(
         raise click.ClickException(str(error)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    console.print(_NEXT, soft_wrap=True, highlight=False, markup=False)
+    console.print(_NEXT + ("" if keep else _CONSOLE), soft_wrap=True, highlight=False, markup=False)
     sys.exit(0 if summary.as_offline and (preset == "lives" or summary.service.flawless) else 1)
 
 
