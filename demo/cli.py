@@ -18,7 +18,8 @@ from demo.view import LiveView, PlainView, View, let_go, table
 from detector.ranges import NumberRange
 from detector.version import VERSION
 
-_NEXT = "next: --keep (make demo ARGS=--keep) opens the console on what was shown; your own data: docs/tutorial.md"
+_NEXT = "next: your own data, docs/tutorial.md"
+_CONSOLE = "; or `make demo ARGS=--keep`, which opens the console on what was shown"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
