@@ -180,11 +180,11 @@ def test_what_programs_put_around_data_is_passed_over(tmp_path: Path, name: str,
 
 
 def test_advice_to_programs_is_not_handed_on(tmp_path: Path) -> None:
-    """A row with too many fields is said, without the arguments of the library that found it."""
-    (tmp_path / "data.csv").write_text("session_id,action,label\na,A,0\nb,A,1,7\n")
-    with pytest.raises(DataError, match="more fields") as raised:
+    """A quote that no other closes is said, without the arguments of the library that found it."""
+    (tmp_path / "data.csv").write_text('session_id,action,label\na,"A,0\nb,A,1\n')
+    with pytest.raises(DataError, match="cannot be read: could not parse") as raised:
         load(tmp_path / "data.csv")
-    assert "truncate_ragged_lines" not in str(raised.value)
+    assert "ignore_errors" not in str(raised.value)
 
 
 def test_what_is_not_read_is_told_with_what_is_missing(tmp_path: Path) -> None:
