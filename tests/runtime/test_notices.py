@@ -2,7 +2,7 @@
 
 import logging
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from kafka import TopicPartition
@@ -14,7 +14,7 @@ from detector.runtime.processing import Processed
 def with_late(late: int, records: int) -> Processed:
     """Return records of which so many are late."""
     outcome: Any = SimpleNamespace(late=late, failures=[])
-    return cast("Processed", Processed(TopicPartition("actions", 0), records, outcome, []))
+    return Processed(TopicPartition("actions", 0), records, outcome, [])
 
 
 @pytest.mark.parametrize(
