@@ -18,7 +18,8 @@ from demo.view import LiveView, PlainView, View, let_go, table
 from detector.ranges import NumberRange
 from detector.version import VERSION
 
-_NEXT = "next: --keep (make demo ARGS=--keep) opens the console on what was shown; your own data: docs/tutorial.md"
+_NEXT = "next: your own data, docs/tutorial.md"
+_CONSOLE = "; or `make demo ARGS=--keep`, which opens the console on what was shown"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -78,7 +79,7 @@ def main(
         raise click.ClickException(str(error)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    console.print(_NEXT, soft_wrap=True, highlight=False, markup=False)
+    console.print(_NEXT + ("" if keep else _CONSOLE), soft_wrap=True, highlight=False, markup=False)
     sys.exit(0 if summary.as_offline and (preset == "lives" or summary.service.flawless) else 1)
 
 

@@ -40,7 +40,8 @@ from detector.runtime.epochs import epochs_of_group, replay_epochs
 from detector.runtime.garbage import relax_garbage_collection
 from detector.runtime.health import Heartbeat, Watchdog
 from detector.runtime.metrics import DetectorMetrics
-from detector.runtime.processing import Absences, challenger_of, needless, processor_of
+from detector.runtime.notices import Absences
+from detector.runtime.processing import challenger_of, needless, processor_of
 from detector.runtime.pseudonyms import KeyRefusedError, Pseudonyms
 from detector.runtime.recovery import TRANSACTION_FAILURES, StateRefusedError, TopicsUnfitError
 from detector.runtime.redriving import REDRIVABLE, Redriver

@@ -27,7 +27,8 @@ from detector.formats.wire import WireFormat
 from detector.model.artifact import Model
 from detector.model.rules import Rules
 from detector.runtime.config import DetectorConfig
-from detector.runtime.processing import Absences, Processed, processor_of
+from detector.runtime.notices import Absences
+from detector.runtime.processing import Processed, processor_of
 from detector.runtime.replaying import replay
 
 EXPLAINED: Final = 10

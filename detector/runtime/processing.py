@@ -4,7 +4,6 @@ The detector in service, the oracle of a log at rest, a backtest and a rebuild a
 come to anything else than the others.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -91,32 +90,6 @@ class Decoded(NamedTuple):
     letters: list[DeadLetter]
     keyed_otherwise: int
     miskeyed: Miskeyed | None
-
-
-class Absences:
-    """Which of the fields that a model's signals read no event has had so far."""
-
-    def __init__(self) -> None:
-        self._events, self._absent = Counter[str](), Counter[str]()
-
-    def add(self, processed: Processed) -> None:
-        """Take in what some records came to."""
-        for field, count in processed.absent.items():
-            self._events[field] += processed.events
-            self._absent[field] += count
-
-    def told(self, least: int = 1) -> str:
-        """Return what is to be said of fields that none of at least so many events had; empty if there are none."""
-        never = [
-            field for field, count in self._events.items() if count >= least and count == self._absent[field]
-        ]
-        if not never:
-            return ""
-        return (
-            f"none of {max(self._events[field] for field in never):,} events has {', '.join(never)}, which signals of the "
-            "model read: they are scored without. Expected events with these fields, by these names; of a table, "
-            "`python -m trainer events` makes such. See docs/how-to/own-data.md"
-        )
 
 
 @dataclass(frozen=True, slots=True)

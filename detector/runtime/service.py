@@ -18,7 +18,6 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError, RetriableError, SaslAuthenticationFailedError
 from kafka.structs import ConsumerGroupMetadata
 
-from detector.contract.dead_letters import Reason
 from detector.contract.headers import utc
 from detector.core.breaker import told_of_opening
 from detector.core.partition import Partition
@@ -32,8 +31,9 @@ from detector.runtime.lag import EndsOfBrokers, LagMeter
 from detector.runtime.link import KafkaLink
 from detector.runtime.membership import Records
 from detector.runtime.metrics import DetectorMetrics
+from detector.runtime.notices import Notices
 from detector.runtime.outputs import epoch_record, output_records, state_record
-from detector.runtime.processing import Absences, Processed, Processor, needless, processor_of
+from detector.runtime.processing import Processed, Processor, needless, processor_of
 from detector.runtime.rebuilding import rebuild
 from detector.runtime.recovery import (
     BatchAbortedError,
@@ -52,8 +52,6 @@ from detector.runtime.topics import grow_state_topic
 _LOG = logging.getLogger(__name__)
 _MIN_BACKOFF_S = 0.05
 _MAX_BACKOFF_S = 5.0
-_TELLING_EVENTS = 1_000
-"""After so many events fields that none of them has are told of."""
 
 
 @dataclass(slots=True)
@@ -103,9 +101,7 @@ class Detector:
         self._now_ms = now_ms
         self._held: dict[TopicPartition, _Held] = {}
         self._refusals = Refusals(config)
-        self._told_of_keys = self._told_of_fields = False
-        self._told_of_reasons = set[Reason]()
-        self._absences = Absences()
+        self._notices = Notices(pseudonym)
         self._link: KafkaLink | None = None
         self._lag = LagMeter(EndsOfBrokers(config.bootstrap_servers, config.group), metrics.lags)
         self._stop = threading.Event()
@@ -323,36 +319,7 @@ class Detector:
         for one in processed:
             metrics.partition_batch(one)
             self._expose(one.source)
-            if one.miskeyed and not self._told_of_keys:
-                self._told_of_keys = True
-                _LOG.warning(
-                    "%s[%d]: %d of %d records are keyed otherwise: %s. Told once; detector_keyed_otherwise_total counts on",
-                    *one.source,
-                    one.keyed_otherwise,
-                    one.records,
-                    one.miskeyed.told(self._pseudonym),
-                )
-            self._absences.add(one)
-            if not self._told_of_fields and (told := self._absences.told(_TELLING_EVENTS)):
-                self._told_of_fields = True
-                _LOG.warning("%s. Told once; detector_absent_fields_total counts on", told)
-            for letter in one.letters:
-                if letter.reason not in self._told_of_reasons:
-                    self._told_of_reasons.add(letter.reason)
-                    _LOG.warning(
-                        "%s[%d]: the record at offset %d comes to a dead letter: %s. The letter says more (dlq-detail). Told "
-                        "once for each reason; detector_dead_letters_total counts on",
-                        *one.source,
-                        letter.offset,
-                        letter.reason.value,
-                    )
-            if failures := one.outcome.failures:
-                _LOG.error(
-                    "%s[%d]: %d records come to nothing but dead letters, the first at offset %d: %s: %s",
-                    *one.source,
-                    len(failures),
-                    *failures[0],
-                )
+            self._notices.take(one)
             for alert in one.outcome.alerts:
                 metrics.alert_latency_seconds.observe(max(0, now_ms - alert.received_at_ms) / 1000)
                 if _LOG.isEnabledFor(logging.DEBUG):

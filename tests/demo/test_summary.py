@@ -117,6 +117,7 @@ def test_two_models_stand_side_by_side() -> None:
     assert ["attackers' sessions blocked", "1 of 3", "1 of 3"] in rows
     assert ["quick_drain", "1 of 2", "0 of 2"] in rows
     assert ["lawful sessions blocked", "0 of 2", "1 of 2"] in rows
+    assert ["blocked at action", "1 at 2", ""] in rows
     (told,) = let_go(summary)
     assert "new_recipient_large" in told
     assert "everyday" in told

@@ -283,7 +283,7 @@ def test_a_recording_is_read_byte_for_byte(tmp_path: Path) -> None:
     for name, content in (
         ("plain.jsonl", b"\n".join(lines)),
         ("dos.jsonl", b"\r\n".join(lines) + b"\r\n"),
-        ("packed.jsonl.gz", gzip.compress(b"\n".join(lines) + b"\n")),
+        ("packed.jsonl.gz", gzip.compress(b"\n".join(lines) + b"\n", mtime=0)),
     ):
         (tmp_path / name).write_bytes(content)
         with Recording(tmp_path / name) as recording:

@@ -123,7 +123,7 @@ _CSV, _JSON = "session_id,action,label\na,Ü,0\n", '{"session_id":"a","action":"
 OF_ANOTHER_FORM = [
     ("data.jsonl", f"[{_JSON}]".encode(), "over several lines, or an array: write each object on a line"),
     ("data.jsonl", b"{\n}", "over several lines, or an array: write each object on a line"),
-    ("data.jsonl", gzip.compress(_JSON.encode()), "is gzip: name it .gz"),
+    ("data.jsonl", gzip.compress(_JSON.encode(), mtime=0), "is gzip: name it .gz"),
     ("data.csv", b"PAR1", "is Parquet: name it .parquet"),
     ("data.csv", _JSON.encode(), "it looks like JSON; write one object a line, and name it .jsonl"),
     ("data.csv", b"[\n{}\n]", "it looks like JSON; write one object a line, and name it .jsonl"),
@@ -143,7 +143,7 @@ OF_ANOTHER_FORM = [
     ("data.csv", f"{_CSV}b,C,D,1\n".encode(), "line 3: it has 4 fields, the header 3: expected as many"),
     (
         "data.csv.gz",
-        gzip.compress(f"{_CSV}b,C,D,1\n".encode()),
+        gzip.compress(f"{_CSV}b,C,D,1\n".encode(), mtime=0),
         "line 3: it has 4 fields, the header 3: expected as many",
     ),
     ("data.jsonl", _JSON.encode("latin-1"), "it is not UTF-8: write it as UTF-8"),
