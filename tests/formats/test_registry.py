@@ -86,6 +86,13 @@ def test_a_schema_may_be_a_descriptor_and_refer_to_others(schemas: StubRegistry)
     )
 
 
+@pytest.mark.usefixtures("schemas")
+def test_an_id_that_no_registry_gives_stops_nobody() -> None:
+    """Confluent's finds no such path; that is known to be no schema, and not waited for."""
+    with pytest.raises(UnknownSchemaError, match="none of this id"):
+        read(framed(2**32 - 1, b"garbage"))
+
+
 @pytest.mark.parametrize("name", ["../event.proto", "/etc/event.proto"])
 def test_a_schema_writes_nowhere_else(schemas: StubRegistry, name: str) -> None:
     """Where it is compiled, a file that it imports lies below its own, or it is refused."""
@@ -184,7 +191,8 @@ def logged(*values: bytes) -> dict[TopicPartition, list[LoggedLine]]:
 def test_a_registry_that_is_away_makes_no_dead_letters(schemas: StubRegistry, status: int) -> None:
     """Nothing is known of a record then: the batch is not processed, and is once the registry answers."""
     processor = processor_of(load_model(resolve_model_path("seed")), DetectorConfig(partitions=1))
-    partitions, batch = {SOURCE: Partition()}, logged(framed(AVRO_ID, avro(VALID)), framed(UNKNOWN_ID, b"x"))
+    event = avro(VALID | {"occurred_at_ms": 1_790_000_000_000})
+    partitions, batch = {SOURCE: Partition()}, logged(framed(AVRO_ID, event), framed(UNKNOWN_ID, b"x"))
     schemas.fails_with = status
     with pytest.raises(RegistryError, match=f"answers {status} to schemas/ids/{AVRO_ID}"):
         processor.process(batch, partitions)
