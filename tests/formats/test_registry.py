@@ -5,6 +5,7 @@ import json
 import logging
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -142,6 +143,36 @@ def test_a_text_that_is_none_hides_nothing_else() -> None:
     assert read(framed(AVRO_ID, told.replace(b"bad", b"b\xffd"))) == decode_event(json.dumps(VALID).encode())
     with pytest.raises(MalformedEventError, match="session_id"):
         read(framed(AVRO_ID, avro(VALID | {"session_id": "bad"}).replace(b"bad", b"b\xffd")))
+
+
+@pytest.mark.parametrize(
+    ("written", "read_as", "value"),
+    [
+        ("string", {"type": "string", "logicalType": "uuid"}, "no UUID"),
+        ("int", {"type": "int", "logicalType": "date"}, 2**31 - 1),
+    ],
+)
+def test_what_is_none_of_its_logical_type_hides_nothing_else(
+    schemas: StubRegistry, written: str, read_as: Any, value: Any
+) -> None:
+    """Serialisers write what they are given, and who fills in a field must not decide by it whether he is scored."""
+    documents = [avro_schema(), avro_schema()]
+    for document, kind in zip(documents, (written, read_as), strict=True):
+        document["fields"].append({"name": "more", "type": kind})
+    schemas.schemas[7] = {"schema": json.dumps(documents[1])}
+    assert read(framed(7, avro(VALID | {"more": value}, documents[0]))).session_id == "s"
+
+
+def test_a_type_within_itself_ends_no_worker(schemas: StubRegistry) -> None:
+    """However deep its values lie in each other: it is an event or a dead letter."""
+    document = avro_schema()
+    box = {"type": "record", "name": "Box", "fields": [{"name": "box", "type": ["null", "Box"]}]}
+    document["fields"].append({"name": "more", "type": ["null", {"type": "array", "items": box}]})
+    schemas.schemas[7] = {"schema": json.dumps(document)}
+    start = avro(VALID | {"more": [{"box": None}]}, document)[:-2]
+    assert read(framed(7, start + b"\x02" * 20 + b"\0\0")).session_id == "s"
+    with pytest.raises(MalformedEventError, match="RecursionError"):
+        read(framed(7, start + b"\x02" * 60_000 + b"\0\0"))
 
 
 def test_times_are_in_milliseconds_whatever_they_count(schemas: StubRegistry) -> None:
