@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf import descriptor_pool, message_factory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kafka import TopicPartition
@@ -16,6 +17,7 @@ from detector.contract.dead_letters import Reason
 from detector.contract.events import MAX_TIME_MS, MalformedEventError, decode_event
 from detector.core.partition import Partition
 from detector.formats import registry
+from detector.formats.protobuf import _compiled
 from detector.formats.registry import Registry, RegistryError, UnknownSchemaError
 from detector.formats.wire import AS_IT_COMES
 from detector.model.artifact import load_model, resolve_model_path
@@ -139,10 +141,27 @@ def test_a_damaged_value_is_an_event_or_refused(
 @pytest.mark.usefixtures("schemas")
 def test_a_text_that_is_none_hides_nothing_else() -> None:
     """A byte of another encoding in a field that is not scored counts as absent; in an id the event is refused."""
-    told = avro(VALID | {"attributes": {"user_agent": "bad"}})
-    assert read(framed(AVRO_ID, told.replace(b"bad", b"b\xffd"))) == decode_event(json.dumps(VALID).encode())
-    with pytest.raises(MalformedEventError, match="session_id"):
-        read(framed(AVRO_ID, avro(VALID | {"session_id": "bad"}).replace(b"bad", b"b\xffd")))
+    for schema_id, encode in ((AVRO_ID, avro), (PROTOBUF_ID, protobuf)):
+        told = encode(VALID | {"attributes": {"user_agent": "bad"}})
+        value = framed(schema_id, told.replace(b"bad", b"b\xffd"))
+        assert read(value) == decode_event(json.dumps(VALID).encode())
+        with pytest.raises(MalformedEventError, match="session_id"):
+            read(framed(schema_id, encode(VALID | {"session_id": "bad"}).replace(b"bad", b"b\xffd")))
+
+
+def test_what_googles_types_cannot_say_hides_nothing_else(schemas: StubRegistry) -> None:
+    """NaN in a Struct, an Any of a type that nobody knows: absent."""
+    text = """syntax = "proto3"; import "google/protobuf/any.proto"; import "google/protobuf/struct.proto"; message E {
+        string event_id = 1; string session_id = 2; string account_id = 3; string action = 4; int64 occurred_at_ms = 5;
+        google.protobuf.Struct attributes = 6; google.protobuf.Any more = 7; }"""
+    schemas.schemas[7] = {"schema": text, "schemaType": "PROTOBUF"}
+    pool = descriptor_pool.DescriptorPool()
+    for one in _compiled(text, {}):
+        pool.Add(one)
+    kind = message_factory.GetMessageClass(pool.FindMessageTypeByName("E"))
+    for hidden in ({"attributes": {"a": float("nan")}}, {"more": {"type_url": "a.b/C", "value": b"x"}}):
+        value = framed(7, b"\0" + kind(**VALID, **hidden).SerializeToString())
+        assert read(value) == decode_event(json.dumps(VALID).encode())
 
 
 @pytest.mark.parametrize(
