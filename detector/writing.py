@@ -1,14 +1,17 @@
 """Files that are written whole or not at all, and never over what is read."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import click
 
 Options = Mapping[str, Path | None]
 """Files by the option that names each; none where it was not given."""
+_MOST_OF_NAME: Final = 200
+"""Of the 255 bytes that a name may have, in letters of ASCII."""
 
 
 def keep_apart(written: Options, read: Options) -> None:
@@ -33,19 +36,22 @@ def keep_apart(written: Options, read: Options) -> None:
 def written_whole(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that takes its place once the block has ended well: half of one would pass for all of it.
 
-    What is there and no regular file, a pipe, is written as it is.
+    What is there and no regular file, a pipe, is written as it is; so is what the system gives out as a file, as
+    /dev/stdout. A link stays one: what it leads to is written.
 
     Raises:
         OSError: it can't be written.
     """
-    if path.exists() and not path.is_file():
+    if path.is_relative_to("/dev") or (path.exists() and not path.is_file()):
         with path.open("wb") as file:
             yield file
         return
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
+    path = path.resolve()
+    partial = path.with_name(f"{path.name[:_MOST_OF_NAME]}.{os.getpid()}.partial")
+    with partial.open("xb") as file:  # never what is there: it may be what is read
+        try:
             yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+            file.close()
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)

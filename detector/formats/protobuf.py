@@ -1,7 +1,7 @@
 """Events in Protobuf, read by the .proto file that has their message."""
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +13,8 @@ from detector.contract.relaxed import written
 
 _FILE: Final = "event.proto"
 _MAX_INDEXES_BYTES: Final = 64
-_TIMESTAMP: Final = "google.protobuf.Timestamp"
+_GOOGLE: Final = "google.protobuf"
+_TIMESTAMP: Final = f"{_GOOGLE}.Timestamp"
 
 
 def protobuf_reader(
@@ -36,7 +37,10 @@ def protobuf_reader(
     from google.protobuf import descriptor_pool, message_factory  # noqa: PLC0415  an extra
 
     pool = descriptor_pool.DescriptorPool()
+    texts = frozenset[str]()
     for file in _compiled(schema, referred):
+        if file.package != _GOOGLE:
+            texts |= {*_unchecked(file.message_type, file.package)}
         pool.Add(file)
     described = pool.FindFileByName(_FILE)
     kinds: dict[bytes, Any] = {}
@@ -57,7 +61,7 @@ def protobuf_reader(
     def read(content: bytes) -> bytes:
         try:
             end = _end_of_indexes(content)
-            return written(_plain(kind_of(content[:end]).FromString(content[end:])))
+            return written(_plain(kind_of(content[:end]).FromString(content[end:]), texts))
         except Exception as error:
             raise MalformedEventError(
                 f"not as its Protobuf schema says ({type(error).__name__}: {error})"
@@ -135,31 +139,55 @@ def _numbers(varints: bytes) -> list[int]:
     return numbers
 
 
-def _plain(message: Any) -> Any:
-    """Return a message as JSON has it; one of Google's own as JSON has that, a time in milliseconds."""
+def _unchecked(messages: Iterable[Any], within: str) -> Iterator[str]:
+    """Make bytes of texts, so that one that is no UTF-8 does not hide its message; yields the fields' full names.
+
+    Keys of maps can't be bytes.
+    """
+    for message in messages:
+        name = f"{within}.{message.name}".lstrip(".")
+        yield from _unchecked(message.nested_type, name)
+        for field in message.field:
+            if field.type == field.TYPE_STRING and not (message.options.map_entry and field.number == 1):
+                field.type = field.TYPE_BYTES
+                yield f"{name}.{field.name}"
+
+
+def _plain(message: Any, texts: Container[str]) -> Any:
+    """Return a message as JSON has it; one of Google's own as JSON has that, a time in milliseconds.
+
+    Args:
+        message: whose texts are bytes.
+        texts: full names of the fields that are.
+    """
     kind = message.DESCRIPTOR
     if kind.full_name == _TIMESTAMP:
         return message.seconds * 1_000 + message.nanos // 1_000_000
-    if kind.file.package == "google.protobuf":
+    if kind.file.package == _GOOGLE:
         from google.protobuf import json_format  # noqa: PLC0415  an extra
 
-        return json_format.MessageToDict(message)
-    return {field.name: _value(field, value) for field, value in message.ListFields()}
+        try:
+            return json_format.MessageToDict(message)
+        except Exception:  # noqa: BLE001  NaN, an Any of anything: absent, and hides nothing else
+            return None
+    return {field.name: _value(field, value, texts) for field, value in message.ListFields()}
 
 
-def _value(field: Any, value: Any) -> Any:
+def _value(field: Any, value: Any, texts: Container[str]) -> Any:
     inner = field.message_type
     if inner is not None and inner.GetOptions().map_entry:
         of = inner.fields_by_name["value"]
-        return {str(key): _value(of, value[key]) for key in value}
+        return {str(key): _value(of, value[key], texts) for key in value}
     if field.is_repeated:
-        return [_single(field, one) for one in value]
-    return _single(field, value)
+        return [_single(field, one, texts) for one in value]
+    return _single(field, value, texts)
 
 
-def _single(field: Any, value: Any) -> Any:
+def _single(field: Any, value: Any, texts: Container[str]) -> Any:
     if field.message_type is not None:
-        return _plain(value)
+        return _plain(value, texts)
+    if field.full_name in texts:
+        return value.decode(errors="surrogateescape")
     if field.enum_type is not None and (name := field.enum_type.values_by_number.get(value)) is not None:
         return name.name
     return value

@@ -31,6 +31,8 @@ _AGAIN_S: Final = 30.0
 """A schema that is not known, or of no use, is not asked for again so soon: there may be one for each record."""
 _MAX_UNKNOWN: Final = 10_000
 _NOT_FOUND: Final = 404
+_MAX_ID: Final = 2**31 - 1
+"""Of Confluent's, whose path takes no larger one: not found then says that there is none, by whatever code."""
 _NO_SUCH: Final = {40401, 40402, 40403}
 """Confluent's codes for a subject, a version and a schema that is not there; what else is not found is a wrong URL."""
 
@@ -113,7 +115,7 @@ class Registry:
         return reader
 
     def _asked(self, schema_id: int) -> Reader:
-        found = self._get(f"schemas/ids/{schema_id}")
+        found = self._get(f"schemas/ids/{schema_id}", may_have_no_code=schema_id > _MAX_ID)
         if found is None:
             raise UnknownSchemaError(f"schema {schema_id}: the registry at {self._host} has none of this id")
         try:
@@ -149,7 +151,7 @@ class Registry:
             found |= {**self._referred(answer), to["name"]: answer.schema}
         return found
 
-    def _get(self, path: str) -> _Answer | None:
+    def _get(self, path: str, *, may_have_no_code: bool = False) -> _Answer | None:
         """Return the registry's answer, None if it has no such schema."""
         for pause_s in (*_PAUSES_S, 0.0):
             told = ""
@@ -158,7 +160,9 @@ class Registry:
                 if answer.is_success:
                     return msgspec.json.decode(answer.content, type=_Answer)
                 told = f"answers {answer.status_code} to {path}"
-                if answer.status_code == _NOT_FOUND and answer.json()["error_code"] in _NO_SUCH:
+                if answer.status_code == _NOT_FOUND and (
+                    may_have_no_code or answer.json()["error_code"] in _NO_SUCH
+                ):
                     return None
             except (self._failed, ValueError, LookupError, TypeError) as error:
                 told = told or f"does not answer as one ({type(error).__name__})"

@@ -37,6 +37,20 @@ def test_what_is_no_file_is_written_as_it_is() -> None:
     assert Path("/dev/null").is_char_device()
 
 
+def test_a_file_is_never_written_by_way_of_another_that_is_there(tmp_path: Path) -> None:
+    """What is called as half of one would be is left alone, and a link leads where it did."""
+    other, link, path = tmp_path / "out.partial", tmp_path / "link", tmp_path / "out"
+    other.write_bytes(b"read")
+    link.symlink_to(path)
+    with written_whole(link) as file:
+        file.write(other.read_bytes())
+    assert (other.read_bytes(), path.read_bytes()) == (b"read", b"read")
+    assert link.readlink() == path
+    with written_whole(tmp_path / ("x" * 250)) as file:
+        file.write(b"whole")
+    assert sorted(len(one.name) for one in tmp_path.iterdir()) == [3, 4, 11, 250]
+
+
 def test_files_are_one_by_whatever_name(tmp_path: Path) -> None:
     """Through links and other ways to write a path; a device may be named twice, and what is not given is none."""
     one, link, hard = tmp_path / "one", tmp_path / "link", tmp_path / "hard"

@@ -5,8 +5,10 @@ import json
 import logging
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from google.protobuf import descriptor_pool, message_factory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kafka import TopicPartition
@@ -15,6 +17,7 @@ from detector.contract.dead_letters import Reason
 from detector.contract.events import MAX_TIME_MS, MalformedEventError, decode_event
 from detector.core.partition import Partition
 from detector.formats import registry
+from detector.formats.protobuf import _compiled
 from detector.formats.registry import Registry, RegistryError, UnknownSchemaError
 from detector.formats.wire import AS_IT_COMES
 from detector.model.artifact import load_model, resolve_model_path
@@ -86,6 +89,13 @@ def test_a_schema_may_be_a_descriptor_and_refer_to_others(schemas: StubRegistry)
     )
 
 
+@pytest.mark.usefixtures("schemas")
+def test_an_id_that_no_registry_gives_stops_nobody() -> None:
+    """Confluent's finds no such path; that is known to be no schema, and not waited for."""
+    with pytest.raises(UnknownSchemaError, match="none of this id"):
+        read(framed(2**32 - 1, b"garbage"))
+
+
 @pytest.mark.parametrize("name", ["../event.proto", "/etc/event.proto"])
 def test_a_schema_writes_nowhere_else(schemas: StubRegistry, name: str) -> None:
     """Where it is compiled, a file that it imports lies below its own, or it is refused."""
@@ -131,10 +141,57 @@ def test_a_damaged_value_is_an_event_or_refused(
 @pytest.mark.usefixtures("schemas")
 def test_a_text_that_is_none_hides_nothing_else() -> None:
     """A byte of another encoding in a field that is not scored counts as absent; in an id the event is refused."""
-    told = avro(VALID | {"attributes": {"user_agent": "bad"}})
-    assert read(framed(AVRO_ID, told.replace(b"bad", b"b\xffd"))) == decode_event(json.dumps(VALID).encode())
-    with pytest.raises(MalformedEventError, match="session_id"):
-        read(framed(AVRO_ID, avro(VALID | {"session_id": "bad"}).replace(b"bad", b"b\xffd")))
+    for schema_id, encode in ((AVRO_ID, avro), (PROTOBUF_ID, protobuf)):
+        told = encode(VALID | {"attributes": {"user_agent": "bad"}})
+        value = framed(schema_id, told.replace(b"bad", b"b\xffd"))
+        assert read(value) == decode_event(json.dumps(VALID).encode())
+        with pytest.raises(MalformedEventError, match="session_id"):
+            read(framed(schema_id, encode(VALID | {"session_id": "bad"}).replace(b"bad", b"b\xffd")))
+
+
+def test_what_googles_types_cannot_say_hides_nothing_else(schemas: StubRegistry) -> None:
+    """NaN in a Struct, an Any of a type that nobody knows: absent."""
+    text = """syntax = "proto3"; import "google/protobuf/any.proto"; import "google/protobuf/struct.proto"; message E {
+        string event_id = 1; string session_id = 2; string account_id = 3; string action = 4; int64 occurred_at_ms = 5;
+        google.protobuf.Struct attributes = 6; google.protobuf.Any more = 7; }"""
+    schemas.schemas[7] = {"schema": text, "schemaType": "PROTOBUF"}
+    pool = descriptor_pool.DescriptorPool()
+    for one in _compiled(text, {}):
+        pool.Add(one)
+    kind = message_factory.GetMessageClass(pool.FindMessageTypeByName("E"))
+    for hidden in ({"attributes": {"a": float("nan")}}, {"more": {"type_url": "a.b/C", "value": b"x"}}):
+        value = framed(7, b"\0" + kind(**VALID, **hidden).SerializeToString())
+        assert read(value) == decode_event(json.dumps(VALID).encode())
+
+
+@pytest.mark.parametrize(
+    ("written", "read_as", "value"),
+    [
+        ("string", {"type": "string", "logicalType": "uuid"}, "no UUID"),
+        ("int", {"type": "int", "logicalType": "date"}, 2**31 - 1),
+    ],
+)
+def test_what_is_none_of_its_logical_type_hides_nothing_else(
+    schemas: StubRegistry, written: str, read_as: Any, value: Any
+) -> None:
+    """Serialisers write what they are given, and who fills in a field must not decide by it whether he is scored."""
+    documents = [avro_schema(), avro_schema()]
+    for document, kind in zip(documents, (written, read_as), strict=True):
+        document["fields"].append({"name": "more", "type": kind})
+    schemas.schemas[7] = {"schema": json.dumps(documents[1])}
+    assert read(framed(7, avro(VALID | {"more": value}, documents[0]))).session_id == "s"
+
+
+def test_a_type_within_itself_ends_no_worker(schemas: StubRegistry) -> None:
+    """However deep its values lie in each other: it is an event or a dead letter."""
+    document = avro_schema()
+    box = {"type": "record", "name": "Box", "fields": [{"name": "box", "type": ["null", "Box"]}]}
+    document["fields"].append({"name": "more", "type": ["null", {"type": "array", "items": box}]})
+    schemas.schemas[7] = {"schema": json.dumps(document)}
+    start = avro(VALID | {"more": [{"box": None}]}, document)[:-2]
+    assert read(framed(7, start + b"\x02" * 20 + b"\0\0")).session_id == "s"
+    with pytest.raises(MalformedEventError, match="RecursionError"):
+        read(framed(7, start + b"\x02" * 60_000 + b"\0\0"))
 
 
 def test_times_are_in_milliseconds_whatever_they_count(schemas: StubRegistry) -> None:
@@ -184,7 +241,8 @@ def logged(*values: bytes) -> dict[TopicPartition, list[LoggedLine]]:
 def test_a_registry_that_is_away_makes_no_dead_letters(schemas: StubRegistry, status: int) -> None:
     """Nothing is known of a record then: the batch is not processed, and is once the registry answers."""
     processor = processor_of(load_model(resolve_model_path("seed")), DetectorConfig(partitions=1))
-    partitions, batch = {SOURCE: Partition()}, logged(framed(AVRO_ID, avro(VALID)), framed(UNKNOWN_ID, b"x"))
+    event = avro(VALID | {"occurred_at_ms": 1_790_000_000_000})
+    partitions, batch = {SOURCE: Partition()}, logged(framed(AVRO_ID, event), framed(UNKNOWN_ID, b"x"))
     schemas.fails_with = status
     with pytest.raises(RegistryError, match=f"answers {status} to schemas/ids/{AVRO_ID}"):
         processor.process(batch, partitions)

@@ -55,7 +55,7 @@ def test_who_fills_in_fields_chooses_no_other_event(name: str) -> None:
     marks = {"data": other, "payload": other, "after": other, "op": "c", "source": {}, "schema": {}}
     marks |= {"specversion": "1.0", "type": "t", "id": "1"}
     with pytest.raises(MalformedEventError, match=name):
-        read(json_of(VALID | {name: "x" * 300 if name != "occurred_at_ms" else -1} | marks))
+        read(json_of(VALID | {name: "x" * 300} | marks))
     # Nor does an envelope around it, or a byte of its own before it.
     for around in (cloud_event, connect, debezium):
         with pytest.raises(MalformedEventError, match=name):

@@ -151,7 +151,10 @@ class StubRegistry:
         self.asked.append(path)
         if self.fails_with:
             return self.fails_with, {"error_code": self.fails_with * 100}
-        schema = self.versions.get(path) or self.schemas.get(int(path.rpartition("/")[2]))
+        number = int(path.rpartition("/")[2])
+        if number >= 2**31:  # no number to Confluent's, and so no path
+            return 404, {"error_code": 404, "message": "HTTP 404 Not Found"}
+        schema = self.versions.get(path) or self.schemas.get(number)
         if schema is None:
             return 404, {"error_code": 40403, "message": "Schema not found"}
         return 200, schema

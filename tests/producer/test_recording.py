@@ -239,14 +239,13 @@ def test_a_file_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> Non
 def test_writing_ends_on_a_signal_with_whole_lines(tmp_path: Path) -> None:
     """SIGTERM ends a long recording with exit code 143; all that is in the file is whole events."""
     out = tmp_path / "events.jsonl"
-    written = tmp_path / "events.jsonl.partial"
     process = subprocess.Popen(
         [sys.executable, "-m", "producer", "simulate", "--sessions", "60000", "--out", str(out)],
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
-        while not (written.exists() and written.stat().st_size > 100_000):
+        while not any(one.stat().st_size > 100_000 for one in tmp_path.glob("events.jsonl.*.partial")):
             assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
