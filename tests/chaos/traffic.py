@@ -31,7 +31,8 @@ def traffic(seed: int, start_ms: int, *, is_new: bool = True) -> Iterator[tuple[
     """Yield (key, value) without end, in the order to publish; the same for the same seed and start.
 
     Accounts have several sessions each, at the same time too, on devices of theirs and on others'. What old versions
-    know nothing of, and dead-letter, second factors and verdicts, is in it if it `is_new`.
+    know nothing of, and dead-letter, second factors and verdicts, is in it if it `is_new`, and what they decide otherwise:
+    disorder within a session (ADR 0042).
     """
     rng = random.Random(f"{seed}/traffic")
     recent: list[SessionAction] = []
@@ -45,7 +46,8 @@ def traffic(seed: int, start_ms: int, *, is_new: bool = True) -> Iterator[tuple[
             yield event.account_id.encode(), encode_event(event)
         elif draw < 0.05:  # a clock that runs backwards
             late_ms = max(0, event.occurred_at_ms - rng.randrange(_LATE_MS))
-            sent = msgspec.structs.replace(event, occurred_at_ms=late_ms)
+            if is_new:
+                sent = msgspec.structs.replace(event, occurred_at_ms=late_ms)
         elif draw < 0.06 and recent:  # a session id used again
             sent = msgspec.structs.replace(event, session_id=rng.choice(recent).session_id)
         elif draw < 0.065 and is_new:  # of a second factor, asked for or not: the breaker asks
