@@ -42,7 +42,7 @@ def traffic(seed: int, start_ms: int, *, is_new: bool = True) -> Iterator[tuple[
         event = _of_an_account(acted, rng)
         sent, draw = event, rng.random()
         if draw < 0.03 and recent:  # an event published twice
-            sent = rng.choice(recent)
+            sent = rng.choice(recent) if is_new else event
             yield event.account_id.encode(), encode_event(event)
         elif draw < 0.05:  # a clock that runs backwards
             late_ms = max(0, event.occurred_at_ms - rng.randrange(_LATE_MS))
