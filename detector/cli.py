@@ -17,7 +17,7 @@ from detector.backtest.command import backtest_command
 from detector.check_topic import check_topic_command
 from detector.console.command import console
 from detector.contract.alerts import Alert
-from detector.contract.dead_letters import Reason
+from detector.contract.dead_letters import DeadLetter, Reason
 from detector.contract.schemas import write_schemas
 from detector.contract.topics import ALERTS_TOPIC
 from detector.core.pipeline import ProcessingError
@@ -194,7 +194,7 @@ def replay(*, path: Path | None, folder: Path | None, out: Path, **given: Any) -
     for name in ("model", "rules") if folder else ():
         if click.get_current_context().get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{name} decides nothing beside --models: expected one of the two")
-    count, absences = 0, Absences()
+    count, absences, firsts = 0, Absences(), dict[str, DeadLetter]()
     try:
         config = fitted(config) if path is None else config
         batches = batches_of_topic(config) if path is None else batches_of_file(path, config)
@@ -207,6 +207,8 @@ def replay(*, path: Path | None, folder: Path | None, out: Path, **given: Any) -
             for processed in replayed:
                 absences.add(processed)
                 dead_letters.update(letter.reason.value for letter in processed.letters)
+                for letter in processed.letters:
+                    firsts.setdefault(letter.reason.value, letter)
                 for alert in processed.outcome.alerts:
                     file.write(msgspec.json.encode(alert) + b"\n")
                     count += 1
@@ -223,6 +225,8 @@ def replay(*, path: Path | None, folder: Path | None, out: Path, **given: Any) -
         raise click.ClickException(str(error)) from error
     if told := absences.told():
         click.echo(f"Warning: {told}", err=True)
+    for reason, first in firsts.items():
+        click.echo(f"The first that is {reason}, at offset {first.offset}: {first.detail}", err=True)
     click.echo(f"{count} alerts, dead letters: {_counts(dead_letters)}")
 
 
