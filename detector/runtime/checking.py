@@ -33,7 +33,9 @@ _MENDED: Final = {
     Reason.DESERIALIZATION: "batches that Kafka's own clients can read",
     Reason.MALFORMED: "events as docs/contract.md has them",
     Reason.UNKNOWN_ACTION: "actions that the model knows: name them so, train one with them, or --unknown-actions token",
-    Reason.TIME_IN_FUTURE: "clocks that are right, and times in the unit that docs/contract.md has",
+    Reason.TIME_UNIT: "times in milliseconds since 1970, as docs/contract.md has them",
+    Reason.TIME_IN_FUTURE: "clocks that are right",
+    Reason.UNKNOWN_SCHEMA: "schemas of the registry that SCHEMA_REGISTRY_URL names; see docs/how-to/formats.md",
 }
 
 

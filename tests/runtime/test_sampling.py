@@ -10,6 +10,7 @@ from kafka import TopicPartition
 from detector.contract.dead_letters import Reason
 from detector.contract.events import SessionAction, encode_event
 from detector.model.artifact import load_model, packaged_model_path
+from detector.runtime import checking
 from detector.runtime.checking import Finding, of_sample
 from detector.runtime.config import DetectorConfig
 from detector.runtime.partitioners import Partitioner, by_crc32, by_fnv1a, by_murmur2
@@ -136,3 +137,9 @@ def test_dead_letters_are_told_by_reason_with_the_first_of_each() -> None:
     found = told(sample)[Reason.MALFORMED]
     assert found.seen.startswith("2 of 3 records (66.7%) are dead letters, such as in[0] at offset 1: ")
     assert "docs/contract.md" in found.expected
+
+
+def test_each_reason_of_who_writes_says_what_to_do() -> None:
+    """Those that are left are the detector's own."""
+    own = {Reason.LISTING_REFUSED, Reason.PROCESSING, Reason.PRODUCTION}
+    assert set(Reason) - own == set(checking._MENDED)
