@@ -1,1 +1,1 @@
-"""Wire formats: from the bytes of a record to the JSON of the event that they carry (ADR 0044)."""
+"""Wire formats: from the bytes of a record to the JSON of the event that they carry (ADR 0043)."""
