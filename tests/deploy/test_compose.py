@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import tomllib
 from dataclasses import fields
 from typing import Any
 
@@ -17,6 +16,7 @@ from detector.runtime.config import DetectorConfig
 from detector.runtime.settings import environment_variable_of
 from detector.runtime.topics import specifications
 from detector.verdicts import relay_verdicts
+from detector.version import VERSION
 from producer.commands.simulate import simulate
 from tests.deploy.compose import ROOT, environment_of, services
 
@@ -124,9 +124,8 @@ def test_base_images_are_pinned() -> None:
 
 def test_the_image_has_the_version_of_the_project() -> None:
     """The tag of the detector's and the simulator's image is the project's version, and they share the image."""
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     for name in ("detector", "relay", "producer"):
-        assert services()[name]["image"] == f"session-fraud-detector:{version}"
+        assert services()[name]["image"] == f"session-fraud-detector:{VERSION}"
 
 
 @pytest.mark.parametrize("name", NAMES)

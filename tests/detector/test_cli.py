@@ -179,7 +179,13 @@ def publish_an_alert(kafka: Broker, topic: str, folder: Path) -> None:
     """Publish the alert on a quick drain."""
     events, offline = folder / "events.jsonl", folder / "alerts.jsonl"
     lines = [
-        {"event_id": f"e{n}", "session_id": "s", "account_id": "a", "action": action, "occurred_at_ms": n}
+        {
+            "event_id": f"e{n}",
+            "session_id": "s",
+            "account_id": "a",
+            "action": action,
+            "occurred_at_ms": 1_790_000_000_000 + n,
+        }
         for n, action in enumerate(["LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE"])
     ]
     events.write_text("".join(json.dumps(line) + "\n" for line in lines))

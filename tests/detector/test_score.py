@@ -15,6 +15,7 @@ from detector.runtime.replaying import batches_of_file, replay
 from tests.model.models import device_file, signals_file
 
 DAY_MS = 86_400_000
+FIRST_DAY = 20_000
 ACTIONS = ("LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE")
 GIVEN = (
     "--gaps-s",
@@ -49,7 +50,12 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file.write_text(
         "".join(
             event(
-                f"{day}", action, DAY_MS * (10 + day) + 1_000 * at, amount=20.0, device="phone", channel="app"
+                f"{day}",
+                action,
+                DAY_MS * (FIRST_DAY + day) + 1_000 * at,
+                amount=20.0,
+                device="phone",
+                channel="app",
             )
             for day in range(5)
             for at, action in enumerate(["LOGIN", "TRANSFER_SMALL", "LOGOUT"])
@@ -75,7 +81,7 @@ def score(path: Path, *arguments: str) -> Result:
 def test_signals_are_those_of_service(path: Path, model: Model, history: Path, tmp_path: Path) -> None:
     """Behind a history a session has after each action the score that the detector gives it for the very same events."""
     events = tmp_path / "events.jsonl"
-    begin_ms = DAY_MS * 14 + 2_000 + 3_600_000
+    begin_ms = DAY_MS * (FIRST_DAY + 4) + 2_000 + 3_600_000
     columns = (0, 5_000, 13_000), (None, None, 950.0), ("app", "app", "web")
     lines = [
         event("s", action, begin_ms + at_ms, amount=amount, device="other", channel=channel)

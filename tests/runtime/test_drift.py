@@ -149,12 +149,19 @@ def test_unknown_actions_count_where_a_batch_has_no_others() -> None:
     actions = ["LOGIN", "SCAN_CHEQUE", "SCAN_CHEQUE", "LOGOUT"]
     values = [
         msgspec.json.encode(
-            {"event_id": f"{at}", "session_id": "s", "account_id": "a", "action": one, "occurred_at_ms": at}
+            {
+                "event_id": f"{at}",
+                "session_id": "s",
+                "account_id": "a",
+                "action": one,
+                "occurred_at_ms": BEGIN_MS + at,
+            }
         )
         for at, one in enumerate(actions)
     ]
     batches = [
-        {TopicPartition("in", 0): [LoggedLine("in", 0, at, at, b"k", one)]} for at, one in enumerate(values)
+        {TopicPartition("in", 0): [LoggedLine("in", 0, at, BEGIN_MS + at, b"k", one)]}
+        for at, one in enumerate(values)
     ]
     for processed in replay(batches, processor):
         drift.add(processed)

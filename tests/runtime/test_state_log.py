@@ -77,6 +77,7 @@ DELTAS = st.builds(
     st.lists(IDS.map(profile_key), max_size=4),
     PROFILES,
     st.dictionaries(st.binary(min_size=16, max_size=16), st.none() | ALERTED, max_size=3).map(told),
+    heard_at_ms=st.integers(0, 2**60),
 )
 
 
@@ -154,7 +155,7 @@ def test_the_format_of_before_guard_rails_is_read() -> None:
     ) + session  # fmt: skip
     assert value == old(1, None, 7, {"s": session})
     restored, _ = replayed([(0, value)])
-    assert contents(restored) == (7, 9, [("s", session)], {}, BreakerState(), [], [], 0)
+    assert contents(restored) == (7, 9, 0, [("s", session)], {}, BreakerState(), [], [], 0)
 
 
 @pytest.mark.parametrize("form", [1, 2])

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detector.formats.options import NAMES
 from trainer.commands.options import description_of, own_data, splits_of
 from trainer.data.description import Description, described, read_description
 from trainer.data.loading import load
@@ -279,6 +280,7 @@ def test_data_is_split_as_the_model_recorded_unless_told(tmp_path: Path) -> None
             ["description", "time_unit", "labels_of", "unlabelled", "label_delay", "labels", "verdicts"]
         ),
         **dict.fromkeys(["preset", "topic", "bootstrap_servers", "split_by", "split_seed", "test_share"]),
+        **dict(zip(NAMES, ("auto", ()), strict=True)),
         "data": path,
         "columns": (),
         "skip_bad_lines": False,
