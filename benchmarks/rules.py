@@ -31,8 +31,8 @@ from producer.behaviour.lives.stream import sessions
 _START_MS = 1_790_000_000_000 // 86_400_000 * 86_400_000
 _BATCH = 2_000
 JUDGED_LIVES = f"{LIVES}-judged"
-VERDICT_EVERY = 200
-"""A verdict after so many events, five times as many as there are alerts; each is in every partition."""
+VERDICT_EVERY = 1_000
+"""A verdict after so many events, about as many as there are alerts; each is in every partition."""
 BY_ACTION = (
     'action == "TRANSFER_LARGE" && device.novelty == "never"',
     'action == "TRANSFER_LARGE" && score > 0.05',
