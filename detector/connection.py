@@ -21,6 +21,7 @@ from kafka.errors import (
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
+    RequestTimedOutError,
 )
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
@@ -300,8 +301,11 @@ class _Attempts(logging.Handler):
                 f"no TLS connection: {tls[-1]}. Expected a port that speaks TLS, whose certificate is for the name it "
                 f"is called by and of an authority in KAFKA_SSL_CA_FILE; {_CHECK_CERTIFICATE}"
             )
-        closed = [error for error in self._errors if _CLOSED in str(error)]
-        if closed and security.protocol is not Protocol.PLAINTEXT and len(closed) == len(self._errors):
+        errors = self._errors
+        if errors and isinstance(errors[-1], RequestTimedOutError):
+            errors = errors[:-1]  # the attempt that the end of the time cut short says nothing
+        closed = [error for error in errors if _CLOSED in str(error)]
+        if closed and security.protocol is not Protocol.PLAINTEXT and len(closed) == len(errors):
             # The broker's last word gets lost in kafka-python when the end of the connection comes with it.
             asked = _CHECK_LOGIN if security.protocol.sasl else _CHECK_CERTIFICATE
             return (

@@ -3,6 +3,7 @@
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +23,7 @@ from tests.runtime.test_end_to_end import records, sessions
 from tests.security.conftest import PASSWORD, SecuredBroker
 
 _BOOTSTRAP_TIMEOUT_MS = 2_000
+_CLOSED = 2
 _KEY = b"a-key-that-only-the-tests-know"
 
 
@@ -224,9 +226,25 @@ def test_a_broker_that_does_not_answer_refuses_nobody() -> None:
         _connects({"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{silent.getsockname()[1]}"}, _BOOTSTRAP_TIMEOUT_MS)
 
 
-def test_a_refusal_without_a_word_is_explained() -> None:
-    """Each connection closed before it is ready is a refusal too: a loaded client loses the broker's last word."""
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as closing:
+class _Silent(socketserver.BaseRequestHandler):
+    """Closes the first connections at once, and answers no later one before the client's time is up."""
+
+    def handle(self) -> None:
+        """Do so."""
+        if len(self.server.seen) < _CLOSED:  # type: ignore[attr-defined]
+            self.server.seen.append(self.client_address)  # type: ignore[attr-defined]
+            return
+        time.sleep(_BOOTSTRAP_TIMEOUT_MS / 1_000)
+
+
+@pytest.mark.parametrize("handler", [socketserver.BaseRequestHandler, _Silent], ids=["all", "but the last"])
+def test_a_refusal_without_a_word_is_explained(handler: type[socketserver.BaseRequestHandler]) -> None:
+    """Each connection closed before it is ready is a refusal too: a loaded client loses the broker's last word.
+
+    So it is if the last one was cut short by the end of the client's patience.
+    """
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as closing:
+        closing.seen = []  # type: ignore[attr-defined]
         threading.Thread(target=closing.serve_forever, daemon=True).start()
         environment = {
             "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{closing.server_address[1]}",
