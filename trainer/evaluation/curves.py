@@ -103,7 +103,7 @@ class Curve:
         scikit-learn's roc_auc_score, by trapezoids (Hanley and McNeil 1982).
         """
         recall, false_alarms = (np.append([0.0], one) for one in (self.recall, self.false_alarms))
-        return float(np.trapezoid(recall, false_alarms))
+        return float((np.diff(false_alarms) * (recall[1:] + recall[:-1]) / 2).sum())
 
     def pr_auc(self) -> float:
         """Average precision: precision at each recall, no interpolation, which would flatter (Davis and Goadrich 2006).
