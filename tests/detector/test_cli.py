@@ -246,13 +246,16 @@ def test_a_subscriber_tells_of_a_topic_that_is_not_there_and_waits_for_it(
     process = subscriber(kafka, topic, "--max", "1")
     assert process.stdout is not None
     assert process.stderr is not None
-    with process.stdout, process.stderr:
+    try:
         told = process.stderr.readline().decode()
         assert f"no topic '{topic}'" in told
         admin.create_topics([NewTopic(topic, 1, 1)])
         publish_an_alert(kafka, topic, tmp_path)
         assert process.stdout.readline().startswith(b"BLOCK")
         assert process.wait(PATIENCE_S) == 0
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_a_replay_by_the_models_of_then_takes_no_model(tmp_path: Path) -> None:
