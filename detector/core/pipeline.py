@@ -190,13 +190,15 @@ class Pipeline:
             tried = self._try(list(rest.values()))
             for (number, share), (cut_at, outcome) in zip(list(rest.items()), tried, strict=True):
                 del rest[number]
-                offsets = [one.offset for one in share.entries]
-                until = len(offsets) if cut_at is None else offsets.index(cut_at)
-                part = share._replace(entries=share.entries[:until])
+                part = share
+                if cut_at is not None:
+                    until = next(at for at, one in enumerate(share.entries) if one.offset == cut_at)
+                    part = share._replace(entries=share.entries[:until])
                 found = outcome or self._in_halves(part, lambda half: self._run([half])[0])
                 outcomes[number] = outcomes[number].then(found) if number in outcomes else found
-                if cut_at is not None:
-                    rest[number] = share._replace(entries=share.entries[until:], pending=found.delta)
+                if len(part.entries) < len(share.entries):
+                    later = share.entries[len(part.entries) :]
+                    rest[number] = share._replace(entries=later, pending=found.delta)
         return [outcomes[number] for number in range(len(shares))]
 
     def _try(self, shares: Sequence[Share]) -> list[tuple[int | None, Outcome | None]]:
