@@ -14,8 +14,6 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
-from onnx.external_data_helper import convert_model_to_external_data
 
 from detector.core.encoding import STEP_BYTES
 from detector.core.evidence import Evidence
@@ -24,7 +22,6 @@ from detector.model.artifact import (
     CANARY_TOLERANCE,
     MAX_MODEL_BYTES,
     METADATA_KEY,
-    Model,
     ModelRefusedError,
     default_model_path,
     load_model,
@@ -33,15 +30,14 @@ from detector.model.artifact import (
 )
 from detector.model.metadata import Canary
 from tests.model.models import (
-    SIGNALS,
     VOCABULARY,
     gap_graph,
     metadata,
     random_file,
     random_graph,
-    signals_graph,
     with_canaries,
 )
+from tests.model.refusing import loaded, refusal
 from trainer.training.export import model_file
 
 PACKAGED = packaged_model_path("seed").read_bytes()
@@ -50,32 +46,12 @@ MANY = tuple(Signal(name=str(n), kind=Kind.MAGNITUDE, of="amount", bounds=(n,)) 
 SEAL_BYTES = len(seal(b""))
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A path to write models to, one after the other."""
-    return tmp_path_factory.mktemp("models") / "model.onnx"
-
-
-def _load(path: Path, data: bytes) -> Model:
-    path.write_bytes(data)
-    return load_model(path)
-
-
-def _refusal(path: Path, data: bytes) -> str:
-    with pytest.raises(ModelRefusedError) as caught:
-        _load(path, data)
-    message = str(caught.value)
-    assert str(path) in message
-    assert "expected" in message
-    return message
-
-
 def test_what_was_exported_is_what_is_loaded(path: Path) -> None:
     """A loaded model has the file's metadata, its hash, and an encoding and a reference made of them."""
     graph = random_graph()
     told = with_canaries(graph, metadata(name="n", version="7", threshold=0.25))
     data = model_file(graph, told)
-    model = _load(path, data)
+    model = loaded(path, data)
     assert model.metadata == told
     assert model.sha256 == hashlib.sha256(data).hexdigest()
     assert model.threshold == 0.25
@@ -88,7 +64,7 @@ def test_a_model_with_gaps_is_loaded(path: Path) -> None:
     """A graph that reads gaps is taken when its metadata has as many buckets, and its canaries carry times."""
     graph = gap_graph()
     told = with_canaries(graph, metadata(vocabulary=["A", "B"], gap_bounds_ms=[1_000, 60_000]), [0, 5_000])
-    model = _load(path, model_file(graph, told))
+    model = loaded(path, model_file(graph, told))
     assert model.encoding.gap_bounds_ms == (1_000, 60_000)
     slow = model.encoding.windows([model.encoding.steps(["A", "B"], [0, 90_000])])
     fast = model.encoding.windows([model.encoding.steps(["A", "B"], [0, 10])])
@@ -110,23 +86,23 @@ def test_any_flipped_bit_is_refused(path: Path, at: int, bit: int) -> None:
     """One bit off anywhere in the file, seal and weights included, is refused."""
     damaged = bytearray(PACKAGED)
     damaged[at] ^= 1 << bit
-    _refusal(path, bytes(damaged))
+    refusal(path, bytes(damaged))
 
 
 @settings(max_examples=200, deadline=None)
 @given(length=st.integers(0, len(PACKAGED) - 1))
 def test_any_truncation_is_refused(path: Path, length: int) -> None:
     """A file that ends early anywhere is refused."""
-    _refusal(path, PACKAGED[:length])
+    refusal(path, PACKAGED[:length])
 
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.binary(max_size=2_000))
 def test_arbitrary_bytes_are_refused(path: Path, data: bytes) -> None:
     """Bytes that are no model, alone or after a model, are refused."""
-    _refusal(path, data)
+    refusal(path, data)
     if data:
-        _refusal(path, PACKAGED + data)
+        refusal(path, PACKAGED + data)
 
 
 @settings(max_examples=300, deadline=None)
@@ -137,7 +113,7 @@ def test_damage_under_a_valid_seal_is_refused_or_harmless(path: Path, data: st.D
     for at in data.draw(st.lists(st.integers(0, len(damaged) - 1), min_size=1, max_size=4)):
         damaged[at] = data.draw(st.integers(0, 255))
     try:
-        model = _load(path, seal(bytes(damaged)))
+        model = loaded(path, seal(bytes(damaged)))
     except ModelRefusedError as error:
         assert str(path) in str(error)  # noqa: PT017  only one of two outcomes has a message
         return
@@ -181,7 +157,7 @@ def test_too_large(tmp_path: Path) -> None:
 
 def test_foreign_graph_under_a_seal(path: Path) -> None:
     """An ONNX file without our metadata is refused even when it is sealed."""
-    assert METADATA_KEY in _refusal(path, seal(random_graph().SerializeToString()))
+    assert METADATA_KEY in refusal(path, seal(random_graph().SerializeToString()))
 
 
 def _described(document: object) -> bytes:
@@ -195,9 +171,9 @@ def _described(document: object) -> bytes:
 def test_format(path: Path) -> None:
     """A newer format asks for another detector, whatever else its metadata holds; an older one for training."""
     newer = {"format": 4, "unheard_of": []}
-    assert re.search("format 4: expected one from 1 to 3; update", _refusal(path, _described(newer)))
+    assert re.search("format 4: expected one from 1 to 3; update", refusal(path, _described(newer)))
     assert re.search(
-        "format 0: expected one from 1 to 3; train", _refusal(path, _described(metadata(format=0)))
+        "format 0: expected one from 1 to 3; train", refusal(path, _described(metadata(format=0)))
     )
 
 
@@ -218,12 +194,12 @@ def test_a_file_has_the_oldest_format_whose_detectors_score_it_rightly(
     path: Path, changes: dict[str, Any], expected: int
 ) -> None:
     """What older detectors would read past, to score otherwise, they refuse by its format; all else they still load."""
-    model = _load(path, random_file(**changes))
+    model = loaded(path, random_file(**changes))
     assert model.metadata.format == expected
     assert {name: getattr(model.metadata, name) for name in changes} == changes
     if expected > 1:
         claims = msgspec.structs.replace(model.metadata, format=1)
-        assert "it has format 1 and what begins with format 2" in _refusal(path, _described(claims))
+        assert "it has format 1 and what begins with format 2" in refusal(path, _described(claims))
 
 
 @pytest.mark.parametrize(
@@ -240,12 +216,12 @@ def test_evidence_that_is_none(path: Path, changes: dict[str, Any], words: str) 
     told = metadata(format=2, evidence=EVIDENCE)
     document = msgspec.to_builtins(told)
     document["evidence"] |= changes
-    assert re.search(words, _refusal(path, _described(document)))
+    assert re.search(words, refusal(path, _described(document)))
 
 
 def test_a_sessions_score_is_that_of_its_windows_added_up(path: Path) -> None:
     """`session_scores` scores the window after each action; evidence makes of these what it makes of them in serving."""
-    model, other = _load(path, random_file()), _load(path, random_file(evidence=EVIDENCE))
+    model, other = loaded(path, random_file()), loaded(path, random_file(evidence=EVIDENCE))
     steps = model.encoding.steps([VOCABULARY[number * number % 8] for number in range(25)])
     ends = range(STEP_BYTES, len(steps) + 1, STEP_BYTES)
     windows = model.score(model.encoding.windows([steps[:end] for end in ends])).tolist()
@@ -258,13 +234,13 @@ def test_metadata_that_is_none(path: Path, document: str) -> None:
     """A metadata document that is not what the trainer writes is refused."""
     graph = random_graph()
     graph.metadata_props.append(onnx.StringStringEntryProto(key=METADATA_KEY, value=document))
-    assert "metadata is not valid" in _refusal(path, seal(graph.SerializeToString()))
+    assert "metadata is not valid" in refusal(path, seal(graph.SerializeToString()))
 
 
 @pytest.mark.parametrize("threshold", [0.0, -0.1, 1.0000001, 1e300])
 def test_threshold_out_of_range(path: Path, threshold: float) -> None:
     """A threshold that would always or never block is refused and named."""
-    assert str(threshold) in _refusal(path, random_file(threshold=threshold))
+    assert str(threshold) in refusal(path, random_file(threshold=threshold))
 
 
 @pytest.mark.parametrize(
@@ -289,7 +265,7 @@ def test_threshold_out_of_range(path: Path, threshold: float) -> None:
 )
 def test_metadata_that_contradicts_the_graph(path: Path, changes: dict[str, Any], words: str) -> None:
     """Metadata of another graph, or of none, is refused."""
-    assert re.search(words, _refusal(path, random_file(**changes)))
+    assert re.search(words, refusal(path, random_file(**changes)))
 
 
 @pytest.mark.parametrize(("actions", "buckets"), [(2, 4), (2, 6), (1, 5), (3, 5)])
@@ -297,149 +273,7 @@ def test_gap_tables_that_contradict_the_metadata(path: Path, actions: int, bucke
     """A gap or action table one row too short or too long is refused."""
     right = metadata(vocabulary=["A", "B"], gap_bounds_ms=[1_000, 60_000])
     told = with_canaries(gap_graph(), right, [0, 5_000])
-    assert "graph was built for" in _refusal(path, model_file(gap_graph(actions, buckets), told))
-
-
-def _rename(kind: str, name: str) -> Callable[[Any], None]:
-    def change(model: Any) -> None:
-        old = getattr(model.graph, kind)[0].name
-        getattr(model.graph, kind)[0].name = name
-        for node in model.graph.node:
-            names = node.input if kind == "input" else node.output
-            names[:] = [name if each == old else each for each in names]
-
-    return change
-
-
-def _actions_type(model: Any) -> None:
-    model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
-
-
-def _fixed_batch(model: Any) -> None:
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
-    model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
-
-
-def _matrix_of_scores(model: Any) -> None:
-    for tensor in model.graph.initializer:
-        if tensor.name == "flat":
-            tensor.CopyFrom(numpy_helper.from_array(np.array([-1, 1], np.int64), "flat"))
-    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n", 1]))
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (_rename("input", "tokens"), r"inputs tokens tensor\(int32\).*expected actions"),
-        (_rename("output", "risk_of"), r"outputs risk_of.*expected score"),
-        (_actions_type, r"tensor\(int64\).*expected.*tensor\(int32\)"),
-        (_fixed_batch, r"\[1, 10\].*expected.*\[n, 10\]"),
-        (_matrix_of_scores, r"\[n, 1\].*expected score tensor\(float\)\[n\]"),
-    ],
-    ids=["input name", "output name", "input type", "fixed batch", "output shape"],
-)
-def test_inputs_and_outputs(path: Path, change: Callable[[Any], None], words: str) -> None:
-    """A graph whose inputs or outputs have other names, types or shapes is refused, with both in the words."""
-    graph = random_graph()
-    told = with_canaries(graph, metadata())
-    change(graph)
-    assert re.search(words, _refusal(path, model_file(graph, told)))
-
-
-def test_a_graph_that_looks_ahead(path: Path) -> None:
-    """A graph that tells each step the highest score of the whole window, as a network that reads both ways could, is refused."""
-    graph = signals_graph()
-    for node in graph.graph.node:
-        node.output[:] = ["of_step" if one == "score" else one for one in node.output]
-    graph.graph.node.extend(
-        [
-            helper.make_node("ReduceMax", ["of_step"], ["highest"], axes=[1]),
-            helper.make_node("Max", ["of_step", "highest"], ["score"]),
-        ]
-    )
-    told = with_canaries(graph, metadata(signals=list(SIGNALS)))
-    assert "change with its later actions" in _refusal(path, model_file(graph, told))
-
-
-def _endless() -> list[Any]:
-    """Return a loop that goes on for as long as its condition says so, which is always."""
-    condition = helper.make_tensor_value_info("again", TensorProto.BOOL, [])
-    body = helper.make_graph(
-        [helper.make_node("Identity", ["again"], ["and_again"])],
-        "body",
-        [helper.make_tensor_value_info("round", TensorProto.INT64, []), condition],
-        [helper.make_tensor_value_info("and_again", TensorProto.BOOL, [])],
-    )
-    true = numpy_helper.from_array(np.array(True))  # noqa: FBT003  a value
-    return [
-        helper.make_node("Constant", [], ["for_ever"], value=true),
-        helper.make_node("Loop", ["", "for_ever"], [], body=body),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("nodes", "named"),
-    [
-        (_endless(), "'Loop'"),
-        ([helper.make_node("RandomNormal", [], ["noise"], shape=[1])], "'RandomNormal'"),
-        ([helper.make_node("ConstantOfShape", ["flat"], ["zeros"])], "'ConstantOfShape'"),
-        ([helper.make_node("Gemm", ["a", "b"], ["c"], domain="elsewhere")], "'elsewhere.Gemm'"),
-        ([helper.make_node("Identity", ["score"], ["copy"], body=helper.make_graph([], "hidden", [], []))], "'Identity'"),
-        ([helper.make_node("Identity", ["score"], [f"copy_{number}"]) for number in range(1_000)], "1,007 operators"),
-    ],
-    ids=["endless loop", "chance", "constants of nothing", "of elsewhere", "a graph in a node", "too many"],
-)  # fmt: skip
-def test_graphs_that_may_not_end(path: Path, nodes: list[Any], named: str) -> None:
-    """A graph that loops for ever, or is larger than it looks, is refused before anything of it runs, by its operator's name."""
-    graph = random_graph()
-    told = with_canaries(graph, metadata())
-    graph.graph.node.extend(nodes)
-    assert named in _refusal(path, model_file(graph, told))
-
-
-def test_functions_and_sparse_tensors_in_a_graph(path: Path) -> None:
-    """What could call itself, or be far larger than its file, is refused."""
-    told = with_canaries(random_graph(), metadata())
-    with_function, with_sparse = random_graph(), random_graph()
-    with_function.functions.append(helper.make_function("own", "f", [], [], [], []))
-    with_sparse.graph.sparse_initializer.add().dims.extend([10**6, 10**6])
-    for graph in (with_function, with_sparse):
-        assert "functions or sparse tensors" in _refusal(path, model_file(graph, told))
-
-
-@pytest.mark.parametrize("weight", [np.nan, np.inf, 1e38])
-def test_weights_that_are_no_numbers(path: Path, weight: float) -> None:
-    """A NaN, which compares as neither above nor below any threshold, does not pass the canaries."""
-    graph = random_graph()
-    told = with_canaries(graph, metadata())
-    for tensor in graph.graph.initializer:
-        if tensor.name == "risk_weights":
-            values = numpy_helper.to_array(tensor).copy()
-            values[:2] = [[weight], [-weight]]
-            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    assert "canary" in _refusal(path, model_file(graph, told))
-
-
-@pytest.mark.parametrize("swapped", [False, True], ids=["as written", "fields in another order"])
-def test_weights_in_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, swapped: bool) -> None:
-    """A model that keeps tensors outside is refused though the other file is there, however its protobuf is laid out."""
-    graph = random_graph()
-    told = with_canaries(graph, metadata())
-    convert_model_to_external_data(
-        graph, location="weights.bin", size_threshold=1_000, convert_attribute=False
-    )
-    graph.metadata_props.append(
-        onnx.StringStringEntryProto(key=METADATA_KEY, value=msgspec.json.encode(told).decode())
-    )
-    path = tmp_path / "model.onnx"
-    onnx.save_model(graph, path)
-    monkeypatch.chdir(tmp_path)  # where onnxruntime would look
-    data, key, value = path.read_bytes(), b"\x0a\x08location", b"\x12\x0bweights.bin"
-    assert key + value in data
-    if swapped:
-        data = data.replace(key + value, value + key)
-    assert (tmp_path / "weights.bin").stat().st_size > 80_000
-    assert re.search(r"External data|/dev/null/weights\.bin", _refusal(path, seal(data)))  # before 1.25
+    assert "graph was built for" in refusal(path, model_file(gap_graph(actions, buckets), told))
 
 
 def test_serving_is_quiet_and_needs_no_training_library(tmp_path: Path) -> None:
