@@ -61,11 +61,13 @@ def unique_name() -> UniqueName:
 
 @pytest.fixture(scope="session")
 def create_topic(admin: KafkaAdminClient, unique_name: UniqueName) -> CreateTopic:
-    """Topics of arbitrary shape on the session's broker, with one replica."""
+    """Topics of arbitrary shape on the session's broker, with one replica, that keep what has a time long ago."""
 
     def create(prefix: str = "test", *, partitions: int = 1, configs: Mapping[str, str] | None = None) -> str:
         name = unique_name(prefix)
-        admin.create_topics([NewTopic(name, partitions, 1, topic_configs=dict(configs or {}))])
+        admin.create_topics(
+            [NewTopic(name, partitions, 1, topic_configs={"retention.ms": "-1"} | dict(configs or {}))]
+        )
         return name
 
     return create

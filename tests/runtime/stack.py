@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from click.testing import CliRunner, Result
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
@@ -137,6 +138,11 @@ class Stack:
         self._workers = 0
         admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
         ensure_topics(admin, self.config)
+        # Simulated events have times of their own, weeks ago: where a topic takes them, a retention would delete some.
+        kept = {"retention.ms": "-1"}
+        admin.alter_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, self.config.input_topic, kept)], raise_on_unknown=False
+        )
         admin.close()
 
     def start(self, *arguments: str) -> Worker:

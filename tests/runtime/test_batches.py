@@ -104,7 +104,6 @@ def test_what_can_not_be_read_is_dead_lettered_alone(
     """
     stack = make_stack(partitions=1)
     set_topic(stack.config.input_topic, "message.timestamp.type", "CreateTime")
-    set_topic(stack.config.input_topic, "retention.ms", "-1")  # the producers' times are of some weeks ago
     log = [(key, json.dumps(json.loads(value)).encode()) for key, value in records(sessions(80))]
     bomb = [Written(b"bomb", bytes(250 * MB)), Written(b"beside it", b"{}")]
     publish(
