@@ -8,12 +8,13 @@ FAULTS ?= 52
 SEED   ?= 1
 BROKERS ?= 1
 SECONDS ?= 300
+NAME   ?=
 # A file's tests share topics, models and browsers, so that they go to one process.
 PARALLEL ?= --numprocesses 2 --dist loadfile
 LOWEST  ?= tests/client tests/contract tests/core tests/detector tests/model
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test verify lowest lint format model schemas docs site venv fuzz sbom audit screenshots chaos bench bench-check lock clean
+.PHONY: help demo test verify lowest lint format model schemas docs site venv fuzz sbom audit screenshots chaos bench bench-check study lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -73,6 +74,9 @@ chaos: $(VENV)/.test ## Faults on a real cluster, alerts held against the oracle
 
 bench: $(VENV)/.test .venv-peers/.done ## Benchmarks side by side, into docs/performance.md; ARGS="--quick" or names of some
 	$(BIN)/python -m benchmarks $(ARGS)
+
+study: $(VENV)/.test ## What a claim on accuracy rests on: NAME=clocks ARGS=…; without a name, which there are
+	@$(BIN)/python -m benchmarks.studies$(if $(NAME),.$(NAME),) $(ARGS)
 
 bench-check: $(VENV)/.test .venv-peers/.done ## Measure again and fail where a ratio has fallen beyond noise
 	$(BIN)/python -m benchmarks --check $(ARGS)

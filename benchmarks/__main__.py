@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import core, latency, scaling, scoring, service
+from benchmarks import core, handover, latency, restore, rules, scaling, scoring, service
 from benchmarks.checking import losses
 from benchmarks.results import Result, markdown, read, write
 
@@ -28,6 +28,8 @@ class Scale:
     live: tuple[int, ...]
     latency_s: float
     score_s: float
+    restored: int
+    handovers: int
     peers_python: str | None
 
 
@@ -38,12 +40,16 @@ def benchmarks(scale: Scale) -> dict[str, Callable[[], list[Result]]]:
         "latency": lambda: latency.run(max(1, scale.repetitions - 1), scale.latency_s),
         "scaling": lambda: scaling.run(max(1, scale.repetitions - 1), scale.events),
         "core": lambda: core.run(scale.repetitions, scale.core_events, scale.live),
+        "rules": lambda: rules.run(scale.repetitions + 2, scale.events // 3),
+        "restore": lambda: restore.run(max(1, scale.repetitions - 1), scale.restored),
+        "handover": lambda: handover.run(scale.handovers, 5_000, scale.restored // 10),
         "scoring": lambda: scoring.run(scale.repetitions + 2, scale.score_s),
     }
 
 
 ORDER = (
-    "service", "latency", "scaling", "live-sessions", "session-lengths", "start",
+    "service", "stages", "latency", "scaling", "live-sessions", "session-lengths", "rules", "watching", "restore", "handover",
+    "start",
     "core-default", "core-seed", "scoring-default", "scoring-seed",
 )  # fmt: skip
 
@@ -96,9 +102,9 @@ def main(names: tuple[str, ...], *, quick: bool, check: bool, out: Path) -> None
     if peers is None:
         click.echo("Quix Streams is left out: no .venv-peers; `make bench` makes it", err=True)
     scale = (
-        Scale(1, 40_000, 5_000, (1_000, 10_000), 4, 0.05, peers)
+        Scale(1, 40_000, 5_000, (1_000, 10_000), 4, 0.05, 20_000, 2, peers)
         if quick
-        else Scale(3, 150_000, 30_000, (1_000, 10_000, 100_000, 1_000_000), 10, 0.2, peers)
+        else Scale(3, 150_000, 30_000, (1_000, 10_000, 100_000, 1_000_000), 10, 0.2, 1_000_000, 10, peers)
     )
     if quick and out == DOCS:
         out = Path("bench-quick")

@@ -1,7 +1,5 @@
 """How long partitions stand still when they change hands between live workers under load.
 
-    PYTHONPATH=. python benchmarks/handover.py [HANDOVERS] [EVENTS_PER_S] [LIVE_SESSIONS]
-
 One worker stays; a second joins and leaves in turn. Every committed batch leaves a record with its time in the
 partition's state log, so the gap of a hand-over is the longest time between two of a partition's records while it
 lasts. Load goes on throughout and reaches every partition many times a second.
@@ -16,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.restore import fill
+from benchmarks.results import Result, Row
 from broker import EmbeddedBroker
 from detector.contract.events import SessionEvent, encode_event
 from detector.runtime.config import DetectorConfig
@@ -77,11 +74,8 @@ def commit_times_ms(config: DetectorConfig) -> list[list[int]]:
     return times
 
 
-def main() -> None:
-    """Measure and print the table."""
-    handovers = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    events_per_s = float(sys.argv[2]) if len(sys.argv) > 2 else 2_000.0  # noqa: PLR2004
-    sessions = int(sys.argv[3]) if len(sys.argv) > 3 else 100_000  # noqa: PLR2004
+def run(handovers: int, events_per_s: float, sessions: int) -> list[Result]:
+    """Measure the gaps of joins and leaves in turn."""
     windows: list[tuple[str, int, int]] = []
     with EmbeddedBroker() as broker, tempfile.TemporaryDirectory() as name:
         config = DetectorConfig(
@@ -111,7 +105,7 @@ def main() -> None:
                 process.terminate()
                 process.wait(30)
         times = commit_times_ms(config)
-    table = Table("hand-over", "gaps", "p50", "p99", "longest", title=f"{handovers} hand-overs, {events_per_s:,.0f} events/s, {sessions:,} live sessions")  # fmt: skip
+    rows, targets = [], {}
     for kind in ("join", "leave"):
         gaps = [
             max(np.diff([at for at in partition if begin_ms <= at <= end_ms]), default=end_ms - begin_ms)
@@ -119,10 +113,13 @@ def main() -> None:
             if one == kind
             for partition in times
         ]
-        p50, p99, longest = np.percentile(gaps, [50, 99, 100])
-        table.add_row(kind, str(len(gaps)), f"{p50:,.0f} ms", f"{p99:,.0f} ms", f"{longest:,.0f} ms")
-    Console(width=110).print(table)
-
-
-if __name__ == "__main__":
-    main()
+        for which, value in zip(
+            ("p50", "p99", "longest"), np.percentile(gaps, [50, 99, 100]).tolist(), strict=True
+        ):
+            rows.append(Row(f"{kind}, {which} of {len(gaps)} gaps", "ms", [value]))
+        targets[f"{kind}, p99 of {len(gaps)} gaps"] = 1_000.0
+    how = (
+        f"One worker stays, a second joins and leaves in turn, {handovers} hand-overs, under {events_per_s:,.0f} events/s with "
+        f"{sessions:,} live sessions in {config.partitions} partitions: the longest time between two committed batches of a partition while it lasts."
+    )
+    return [Result("handover", "Hand-over between workers", how, rows, [], targets)]

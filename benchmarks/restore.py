@@ -1,7 +1,5 @@
 """How long live sessions and accounts take to come back, what they weigh in the process, and what snapshots cost a batch.
 
-    PYTHONPATH=. python benchmarks/restore.py [SESSIONS] [REPETITIONS] [PARTITIONS] [ACCOUNTS]
-
 The state log is filled with sessions (ids of 32 characters) by the detector's own writer; a worker then restores it.
 They have as many actions as those of the `realistic` preset, or a full window each, the packaged model's. Accounts,
 without a number none, have profiles of customers who lived for a month. The log is
@@ -23,15 +21,13 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import psutil
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 from prometheus_client.parser import text_string_to_metric_families
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.accounts import profiles
+from benchmarks.results import Result, Row
+from benchmarks.studies.accounts import profiles
 from broker import EmbeddedBroker
 from detector.core.encoding import Encoding
 from detector.core.partition import Delta, Partition
@@ -207,51 +203,51 @@ def ready() -> bool:
     return True
 
 
-def main() -> None:
-    """Measure and print the table."""
-    sessions, repetitions, partitions, accounts = [int(one) for one in sys.argv[1:]] + [
-        *(1_000_000, 3, 1, 0)
-    ][len(sys.argv) - 1 :]
+def run(repetitions: int, sessions: int) -> list[Result]:
+    """Measure realistic lengths and full windows, each with the shortest log and the longest, and accounts beside them."""
+    accounts = sessions // 10
+    kinds = {
+        "realistic lengths, shortest log": (False, realistic_lengths(), 0),
+        "realistic lengths, longest log": (True, realistic_lengths(), 0),
+        "full windows, shortest log": (False, (), 0),
+        "full windows, longest log": (True, (), 0),
+        f"realistic lengths, longest log, {accounts:,} accounts": (True, realistic_lengths(), accounts),
+    }
+    rows: dict[tuple[str, str], list[float]] = {}
     with EmbeddedBroker() as broker, tempfile.TemporaryDirectory() as name:
-        empty, *configs = (
+        configs = [
             DetectorConfig(
                 bootstrap_servers=broker.bootstrap_servers,
-                group=group,
-                input_topic=f"{group}-in",
-                partitions=partitions,
+                group=f"r-{at}",
+                input_topic=f"r-{at}-in",
+                partitions=1,
             )
-            for group in ("empty", "realistic-shortest", "realistic-longest", "full-shortest", "full-longest")
-        )
-        fill(empty, 0)
-        usual = realistic_lengths()
-        filled = [
-            fill(
-                one,
-                sessions,
-                usual if one.group.startswith("realistic") else (),
-                longest="longest" in one.group,
-                accounts=accounts,
-            )
-            for one in configs
+            for at in range(len(kinds) + 1)
         ]
-        table = Table("run", "sessions, log", "log", "restored in", "start to ready", "resident", "bytes a session or account", title=f"{sessions:,} live sessions, {accounts:,} accounts, {partitions} partitions")  # fmt: skip
-        for run in range(repetitions):
-            _, _, without = measure(empty, Path(name))
-            for config, written in zip(configs, filled, strict=True):
-                restored_s, ready_s, resident = measure(config, Path(name))
-                table.add_row(
-                    str(run + 1), config.group, f"{written.log_bytes / 2**20:,.0f} MiB", f"{restored_s:.2f} s",
-                    f"{ready_s:.2f} s", f"{resident / 2**20:,.0f} MiB", f"{(resident - without) / (sessions + accounts):.0f}",
-                )  # fmt: skip
-        Console(width=120).print(table)
-        for config, written in zip(configs, filled, strict=True):
-            for kind, times_s in (("with a slice", written.with_slice_s), ("without", written.without_s)):
+        empty = configs.pop()
+        fill(empty, 0)
+        for (kind, (longest, lengths, held)), config in zip(kinds.items(), configs, strict=True):
+            filled = fill(config, sessions, lengths, longest=longest, accounts=held)
+            rows[f"{kind}, log", "MiB"] = [filled.log_bytes / 2**20]
+            for which, times_s in (("with a slice", filled.with_slice_s), ("without", filled.without_s)):
                 if times_s:
-                    p50, p99, longest = np.percentile(times_s, [50, 99, 100]) * 1_000
-                    Console(width=120).print(
-                        f"{config.group}: encoding a batch's state {kind}: p50 {p50:.1f} ms, p99 {p99:.1f} ms, longest {longest:.1f} ms"
-                    )
-
-
-if __name__ == "__main__":
-    main()
+                    rows[f"{kind}, state of a batch encoded, {which}, longest", "ms"] = [max(times_s) * 1_000]
+        for _ in range(repetitions):
+            _, _, without = measure(empty, Path(name))
+            for (kind, (_, _, held)), config in zip(kinds.items(), configs, strict=True):
+                restored_s, ready_s, resident = measure(config, Path(name))
+                for what, unit, value in (
+                    ("restored", "s", restored_s),
+                    ("start to ready", "s", ready_s),
+                    ("memory", "bytes a session or account", (resident - without) / (sessions + held)),
+                ):
+                    rows.setdefault((f"{kind}, {what}", unit), []).append(value)
+    how = (
+        f"A worker restores {sessions:,} live sessions of one partition from its state log, as short as it can be (one snapshot) "
+        f"or as long as it gets (until a second one is about to be whole); {repetitions} repetitions in turns. Memory is the "
+        "process's resident size beside that of a worker without sessions. A batch's state is that of 2,000 sessions."
+    )
+    targets = {f"{kind}, restored": 3.0 for kind, (_, _, held) in kinds.items() if not held}
+    targets |= {name: 200.0 for name, unit in rows if unit == "ms"}
+    measured = [Row(name, unit, values) for (name, unit), values in rows.items()]
+    return [Result("restore", "Restoring live sessions", how, measured, [], targets)]

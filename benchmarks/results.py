@@ -3,12 +3,15 @@
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import matplotlib as mpl
 import msgspec
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt  # after the choice of a backend without a screen
+
+_T = TypeVar("_T")
 
 
 class Row(msgspec.Struct):
@@ -69,9 +72,9 @@ class Result(msgspec.Struct):
     targets: dict[str, float] = {}
 
 
-def repeated(contenders: Mapping[str, Callable[[], float]], repetitions: int) -> dict[str, list[float]]:
+def repeated(contenders: Mapping[str, Callable[[], _T]], repetitions: int) -> dict[str, list[_T]]:
     """Let all take turns, so that each meets the same load; return the figures of each."""
-    runs: dict[str, list[float]] = {name: [] for name in contenders}
+    runs: dict[str, list[_T]] = {name: [] for name in contenders}
     for _ in range(repetitions):
         for name, measure in contenders.items():
             runs[name].append(measure())

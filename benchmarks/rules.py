@@ -1,22 +1,18 @@
-"""What ten rules cost: the same model and log with them and without, in turns in one process, by processor time.
+"""What ten rules cost: the same model and log with them and without, by processor time; and the whole service with them.
 
-    PYTHONPATH=. python benchmarks/rules.py [EVENTS] [ROUNDS] [service]
-
-The model of histories on lives of customers, all of decode, stage, score and decide. Ten rules that name an action, as
-most do; ten that don't, all of which ask for signals; ten that can't be told by action and signals, and are asked at every
-event. No rule acts, so that the same is decided. `service` measures the whole service on a broker instead, by the clock,
-with drift and verdicts besides.
+Ten rules that name an action, as most do; ten that don't, all of which ask for signals; ten that can't be told by action
+and signals, and are asked at every event. No rule acts, so that the same is decided.
 """
 
 import itertools
-import statistics
-import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import msgspec
 from kafka import TopicPartition
 
+from benchmarks.results import Ratio, Result, Row, quotients, repeated
 from benchmarks.service import LIVES, detector, publish_lives
 from broker import EmbeddedBroker
 from detector.contract.events import encode_event
@@ -30,6 +26,7 @@ from producer.behaviour.lives.stream import sessions
 
 _START_MS = 1_790_000_000_000 // 86_400_000 * 86_400_000
 _BATCH = 2_000
+WITHOUT = "without"
 JUDGED_LIVES = f"{LIVES}-judged"
 VERDICT_EVERY = 1_000
 """A verdict after so many events, about as many as there are alerts; each is in every partition."""
@@ -66,8 +63,13 @@ def rules_of(conditions: tuple[str, ...] | None, model: Model) -> Rules | None:
     return None if conditions is None else Rules("".join(tables), model.encoding)
 
 
-def run(events: int, rounds: int) -> None:
-    """Measure, and print the ratios of the rounds: median, lowest and highest."""
+def run(repetitions: int, events: int) -> list[Result]:
+    """Measure both."""
+    return [_by_processor(repetitions, events), _by_service(repetitions, events)]
+
+
+def _by_processor(repetitions: int, events: int) -> Result:
+    """Measure all of decode, stage, score and decide, with rules and without."""
     model, config = load_model(packaged_model_path("history")), DetectorConfig(partitions=1)
     source = TopicPartition("benchmark", 0)
     lived = interleave(sessions(days=400, customers=400, seed=1, start_ms=_START_MS), start_ms=_START_MS)
@@ -77,35 +79,30 @@ def run(events: int, rounds: int) -> None:
     ]
     batches = [{source: log[at : at + _BATCH]} for at in range(0, events, _BATCH)]
 
-    def measure(conditions: tuple[str, ...] | None) -> tuple[float, int]:
-        processor, held = processor_of(model, config, rules=rules_of(conditions, model)), 0
+    def measure(conditions: tuple[str, ...] | None) -> float:
+        processor = processor_of(model, config, rules=rules_of(conditions, model))
         began_s = time.process_time()
-        for processed in replay(batches, processor):
-            held += processed.outcome.matches.total()
-        return events / (time.process_time() - began_s), held
+        for _ in replay(batches, processor):
+            pass
+        return events / (time.process_time() - began_s)
 
-    contenders = {
+    asked = {
+        WITHOUT: None,
         "no rules again": None,
         "an empty file": (),
         "ten by action": BY_ACTION,
         "ten by signals": BY_SIGNALS,
         "ten asked at every event": ALWAYS,
     }
-    ratios: dict[str, list[float]] = {name: [] for name in contenders}
-    helds = dict.fromkeys(contenders, 0)
-    for _ in range(rounds):
-        without, _ = measure(None)
-        for name, conditions in contenders.items():
-            with_, helds[name] = measure(conditions)
-            ratios[name].append(with_ / without)
-    for name, found in ratios.items():
-        print(
-            f"{name}: {statistics.median(found):.3f} of the events/s without ({min(found):.3f} to {max(found):.3f}, "
-            f"{rounds} rounds; held {helds[name]:,} times at {events:,} events; last without {without:,.0f} events/s)"
-        )
+    contenders = {name: partial(measure, conditions) for name, conditions in asked.items()}
+    how = (
+        f"{events:,} events of lives, history model, batches of {_BATCH:,}, no Kafka; by processor time; {repetitions} "
+        "repetitions in turns."
+    )
+    return _result("rules", "Rules", how, repeated(contenders, repetitions))
 
 
-def run_service(events: int, rounds: int) -> None:
+def _by_service(repetitions: int, events: int) -> Result:
     """Measure the whole service in turns on one broker: with ten rules by action, and with verdicts and drift besides.
 
     Without is: no rules, no verdict in the log, a model that says nothing of drift.
@@ -113,33 +110,37 @@ def run_service(events: int, rounds: int) -> None:
     model = load_model(packaged_model_path("history"))
     rules = rules_of(BY_ACTION, model)
     unwatched = replace(model, metadata=msgspec.structs.replace(model.metadata, drift=None))
-    contenders = {
-        "without": (unwatched, None, LIVES),
+    asked = {
+        WITHOUT: (unwatched, None, LIVES),
         "without again": (unwatched, None, LIVES),
         "drift": (model, None, LIVES),
         "drift and verdicts": (model, None, JUDGED_LIVES),
         "drift, verdicts and ten rules by action": (model, rules, JUDGED_LIVES),
     }
-    runs: dict[str, list[float]] = {name: [] for name in contenders}
     with EmbeddedBroker() as broker:
         servers = broker.bootstrap_servers
         count = publish_lives(servers, events)
         publish_lives(servers, events, JUDGED_LIVES, VERDICT_EVERY)
-        for number in range(rounds + 1):
-            for name, (served, asked, topic) in contenders.items():
-                rate = detector(servers, served, _BATCH, count, input_topic=topic, rules=asked)
-                if number:  # the first warms up
-                    runs[name].append(rate)
-    for name, rates in runs.items():
-        ratios = [one / without for one, without in zip(rates, runs["without"], strict=True)]
-        print(
-            f"whole service, {name}: {statistics.median(rates):,.0f} events/s, {statistics.median(ratios):.3f} of those "
-            f"without ({min(ratios):.3f} to {max(ratios):.3f}, {rounds} rounds of {count:,} events)"
-        )
+
+        def measure(served: Model, by: Rules | None, topic: str) -> float:
+            return detector(servers, served, _BATCH, count, input_topic=topic, rules=by).events_per_s
+
+        contenders = {name: partial(measure, *given) for name, given in asked.items()}
+        repeated(contenders, 1)  # warms up
+        runs = repeated(contenders, repetitions)
+    how = (
+        f"{count:,} events of lives through one worker on a broker, history model, batches of {_BATCH:,}; a verdict after each "
+        f"{VERDICT_EVERY:,} events, in every partition; {repetitions} repetitions in turns."
+    )
+    return _result("watching", "Drift, verdicts and rules, whole service", how, runs, 0.9)
 
 
-if __name__ == "__main__":
-    given = sys.argv[1:]
-    measured = run_service if "service" in given else run
-    numbers = [one for one in given if one != "service"]
-    measured(*(int(one) for one in (numbers + ["60000", "7"][len(numbers) :])))
+def _result(
+    name: str, title: str, how: str, runs: dict[str, list[float]], target: float | None = None
+) -> Result:
+    ratios = [
+        Ratio(f"{one} by without", quotients(rates, runs[WITHOUT]), None if one.endswith("again") else target)
+        for one, rates in runs.items()
+        if one != WITHOUT
+    ]
+    return Result(name, title, how, [Row(one, "events/s", rates) for one, rates in runs.items()], ratios)

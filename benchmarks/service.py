@@ -7,10 +7,13 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
+from unittest.mock import patch
 
 from kafka import KafkaAdminClient, KafkaProducer
 
@@ -26,6 +29,7 @@ from detector.runtime.health import Heartbeat
 from detector.runtime.membership import Membership
 from detector.runtime.metrics import DetectorMetrics
 from detector.runtime.service import Detector
+from detector.runtime.state_writer import StateWriter
 from detector.runtime.topics import ensure_topics
 from detector.runtime.transaction import Transactor
 from producer.behaviour import seed
@@ -43,12 +47,21 @@ CUSTOMERS = 2_000
 BARE_LIVES = f"bare loop on lives, batches of {PEER_BATCH:,}"
 ON_LIVES = ("default", "history")
 COLLECTING = f"default model, batches of {PEER_BATCH:,}, Python's own garbage collection"
+STATELESS = f"default model, batches of {PEER_BATCH:,}, sessions not written"
 QUIX_BATCHES = f"Quix Streams, a checkpoint every {PEER_BATCH:,} events"
 QUIX_DEFAULT = "Quix Streams, a checkpoint every 5 s (its default)"
 _PATIENCE_S = 120.0
 _PARTITIONS = 4
 _UNTOUCHED = gc.get_threshold()
 _PEERS = Path(__file__).parent / "peers"
+_STAGES = ("poll", "settle", "decode", "stage", "score", "decide", "shadow", "reason", "commit", "apply")
+
+
+class Reading(NamedTuple):
+    """A topic read: events a second, from the first batch to the last, and what each event cost by stage of the loop."""
+
+    events_per_s: float
+    stages_us: Mapping[str, float]
 
 
 def config_of(
@@ -136,11 +149,13 @@ def detector(
     *,
     input_topic: str = INPUT,
     relaxed: bool = True,
+    stateful: bool = True,
     rules: Rules | None = None,
-) -> float:
-    """Read a topic from its start with one worker; return events a second, from its first batch to its last.
+) -> Reading:
+    """Read a topic from its start with one worker.
 
     `relaxed` is how the worker is shipped; without it Python's collector runs as it does by default (ADR 0013).
+    What keeping the sessions in the transaction costs is told by a worker that doesn't, of which `stateful` is false.
     """
     gc.unfreeze()
     gc.set_threshold(*_UNTOUCHED)
@@ -153,23 +168,31 @@ def detector(
     loaded = load_model(packaged_model_path(model)) if isinstance(model, str) else model
     worker = Detector(config, loaded, metrics, Heartbeat(), rules=rules)
     thread = threading.Thread(target=worker.run, args=(stop,))
-    thread.start()
 
     def scored() -> float:
         value = metrics.registry.get_sample_value("detector_events_total", {"outcome": "scored"})
         return value or 0.0
 
+    def spent() -> dict[str, float]:
+        value = metrics.registry.get_sample_value
+        return {one: value("detector_stage_seconds_sum", {"stage": one}) or 0.0 for one in _STAGES}
+
     deadline_s = time.monotonic() + _PATIENCE_S
-    try:
-        while not (first := scored()):
-            _wait(deadline_s)
-        began_s = time.monotonic()
-        while (seen := scored()) < events:
-            _wait(deadline_s)
-        return (seen - first) / (time.monotonic() - began_s)
-    finally:
-        stop.set()
-        thread.join()
+    with nullcontext() if stateful else patch.object(StateWriter, "values", lambda *_: ([], [])):
+        thread.start()
+        try:
+            while not (first := scored()):
+                _wait(deadline_s)
+            began_s, before_s = time.monotonic(), spent()
+            while (seen := scored()) < events:
+                _wait(deadline_s)
+            took_s, counted = time.monotonic() - began_s, seen - first
+            each_us = {one: (after_s - before_s[one]) / counted * 1e6 for one, after_s in spent().items()}
+            each_us["what no stage counts"] = took_s / counted * 1e6 - sum(each_us.values())
+            return Reading(counted / took_s, each_us)
+        finally:
+            stop.set()
+            thread.join()
 
 
 def _wait(deadline_s: float) -> None:
@@ -180,7 +203,7 @@ def _wait(deadline_s: float) -> None:
     time.sleep(0.002)
 
 
-def bare(bootstrap_servers: str, batch_events: int, events: int, input_topic: str = INPUT) -> float:
+def bare(bootstrap_servers: str, batch_events: int, events: int, input_topic: str = INPUT) -> Reading:
     """Poll and commit the offsets in a transaction, with the detector's own clients, and do nothing else."""
     config = config_of(bootstrap_servers, batch_events, input_topic)
     membership = Membership(config, config.group)
@@ -204,12 +227,12 @@ def bare(bootstrap_servers: str, batch_events: int, events: int, input_topic: st
                 if not read:
                     began_s, first = time.monotonic(), count
                 read += count
-            return (read - first) / (time.monotonic() - began_s)
+            return Reading((read - first) / (time.monotonic() - began_s), {})
     finally:
         membership.close()
 
 
-def peer(script: str, python: str, bootstrap_servers: str, events: int, *more: str) -> float:
+def peer(script: str, python: str, bootstrap_servers: str, events: int, *more: str) -> Reading:
     """Run another's program on the same topic; it prints events a second, from its first event to its last."""
     arguments = [
         bootstrap_servers,
@@ -224,7 +247,7 @@ def peer(script: str, python: str, bootstrap_servers: str, events: int, *more: s
     )
     if done.returncode:
         raise RuntimeError(f"{script} ended with {done.returncode}: {done.stderr[-2_000:]}")
-    return float(done.stdout.split()[-1])
+    return Reading(float(done.stdout.split()[-1]), {})
 
 
 def run(repetitions: int, events: int, peers_python: str | None) -> list[Result]:
@@ -232,7 +255,7 @@ def run(repetitions: int, events: int, peers_python: str | None) -> list[Result]
     with EmbeddedBroker() as broker:
         servers = broker.bootstrap_servers
         count, lived = publish(servers, events), publish_lives(servers, events)
-        contenders: dict[str, Callable[[], float]] = {
+        contenders: dict[str, Callable[[], Reading]] = {
             f"bare loop, batches of {size:,}": partial(bare, servers, size, count) for size in BATCHES
         }
         contenders |= {
@@ -248,12 +271,14 @@ def run(repetitions: int, events: int, peers_python: str | None) -> list[Result]
             for name in ON_LIVES
         }
         contenders[COLLECTING] = partial(detector, servers, "default", PEER_BATCH, count, relaxed=False)
+        contenders[STATELESS] = partial(detector, servers, "default", PEER_BATCH, count, stateful=False)
         contenders["newcomer's script"] = partial(peer, "newcomer.py", sys.executable, servers, 100)
         if peers_python is not None:
             some = min(count, 40_000)
             contenders[QUIX_BATCHES] = partial(peer, "quix.py", peers_python, servers, some, str(PEER_BATCH))
             contenders[QUIX_DEFAULT] = partial(peer, "quix.py", peers_python, servers, some, "0")
-        runs = repeated(contenders, repetitions)
+        read = repeated(contenders, repetitions)
+    runs = {name: [one.events_per_s for one in readings] for name, readings in read.items()}
     ratios = [
         Ratio(
             f"{name} model by the bare loop, batches of {size:,}",
@@ -272,17 +297,24 @@ def run(repetitions: int, events: int, peers_python: str | None) -> list[Result]
         for name in ON_LIVES
     ]
     own = runs[f"seed model, batches of {PEER_BATCH:,}"]
-    for name, target in ((QUIX_BATCHES, 30.0), (QUIX_DEFAULT, 30.0), ("newcomer's script", None)):
+    history = runs[f"history model on lives, batches of {PEER_BATCH:,}"]
+    for name, target in ((QUIX_BATCHES, 4.0), (QUIX_DEFAULT, 4.0), ("newcomer's script", None)):
         if name in runs:
-            ratios.append(
-                Ratio(f"seed model, batches of {PEER_BATCH:,}, by {name}", quotients(own, runs[name]), target)
-            )
+            ratios += [
+                Ratio(
+                    f"seed model, batches of {PEER_BATCH:,}, by {name}", quotients(own, runs[name]), target
+                ),
+                Ratio(
+                    f"history model on lives by {name}, seed model", quotients(history, runs[name]), target
+                ),
+            ]
     shipped = runs[f"default model, batches of {PEER_BATCH:,}"]
     ratios.append(
         Ratio(
             "garbage collection relaxed by Python's own, default model", quotients(shipped, runs[COLLECTING])
         )
     )
+    ratios.append(Ratio("sessions written by not, default model", quotients(shipped, runs[STATELESS])))
     rows = [Row(name, "events/s", figures) for name, figures in runs.items()]
     targets = {f"{name} model, batches of {PEER_BATCH:,}": 60_000.0 for name in PLAIN_MODELS}
     how = (
@@ -295,4 +327,29 @@ def run(repetitions: int, events: int, peers_python: str | None) -> list[Result]
         f"{CUSTOMERS:,} customers, {lived:,} events with amounts, devices, networks, countries, recipients and outcomes, "
         "which the history model reads."
     )
-    return [Result("service", "Whole service", how, rows, ratios, targets)]
+    return [Result("service", "Whole service", how, rows, ratios, targets), _by_stage(read)]
+
+
+def _by_stage(read: Mapping[str, list[Reading]]) -> Result:
+    """Say what an event costs, stage by stage."""
+    rows = [
+        Row(f"{name} {where}, {stage}", "µs an event", [one.stages_us[stage] for one in readings])
+        for name, where, readings in (
+            *(
+                (f"{one} model", "on lives", read[f"{one} model on lives, batches of {PEER_BATCH:,}"])
+                for one in ON_LIVES
+            ),
+            *(
+                (f"{one} model", "on its topic", read[f"{one} model, batches of {PEER_BATCH:,}"])
+                for one in PLAIN_MODELS
+            ),
+        )
+        for stage in readings[0].stages_us
+    ]
+    how = (
+        f"Of the same runs, in batches of {PEER_BATCH:,}: the time of each stage of the loop by the events scored, from the worker's "
+        "own `detector_stage_seconds`. Stages are those of the loop's code: poll and settle (Kafka's client and the group), decode "
+        "(JSON to events), stage (window, signals and profile), score (the network), decide (thresholds, rules, alerts), reason "
+        "(what an alert gives as its reasons), commit (the transaction with alerts and state), apply (the batch becomes the state)."
+    )
+    return Result("stages", "What an event costs, stage by stage", how, rows, [])

@@ -31,7 +31,7 @@ _LOG_LINES_SHOWN = 15
 _ATTEMPTS_AT_FREE_PORTS = 3
 
 # Against Java's own choice (G1, both compilers) on 2 cores shared with the clients this halves the start and the
-# broker's processor time and shortens transactions by a third: benchmarks/broker_java_options.py.
+# broker's processor time and shortens transactions by a third: ADR 0001.
 _JAVA_OPTIONS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
 
 _log = logging.getLogger(__name__)

@@ -82,7 +82,7 @@ def commands(program: str) -> list[tuple[Code, list[str]]]:
             lexer.whitespace_split = True
             arguments = []
             for token in lexer:
-                if token[0] in "|&;<>":
+                if token.startswith(tuple("|&;<>")):
                     break
                 arguments.append(token)
             found.append((code, arguments))

@@ -1,6 +1,6 @@
 """The reasons that an alert carries: held against exact Shapley values, and what they cost.
 
-    PYTHONPATH=. python benchmarks/reasons.py [ROUNDS]
+    python -m benchmarks.studies.reasons [ROUNDS]
 
 First table: alerts of the packaged model on realistic traffic, by several ways to values from few windows. How often
 the first reason is the exact values' first, and one of their first three; how much of the first three is the same; how

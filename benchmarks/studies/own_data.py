@@ -1,6 +1,6 @@
 """What the trainer makes of data of several kinds by its defaults alone, beside n-grams with logistic regression.
 
-    PYTHONPATH=. python benchmarks/own_data.py [KIND ...]
+    python -m benchmarks.studies.own_data [KIND ...]
 
 Each kind is simulated here, split as the commands split it, and trained on without one option. A thousand more of the
 kind test it: of the 60 that a split of 400 leaves, the best F1 alone is luck. It prints ROC-AUC over sessions of both, the F1

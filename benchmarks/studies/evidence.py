@@ -1,6 +1,6 @@
 """Ways for a session's score to use all of it, held against the highest window alone, on thin evidence.
 
-    PYTHONPATH=. python benchmarks/evidence.py [STEPS]
+    python -m benchmarks.studies.evidence [STEPS]
 
 Sessions of 300 to 3,000 actions that are walks along two chains which differ by a few per cent (`own_data.thin`): 600 to
 learn from, 200 to fit and to choose a threshold by, 1,000 to test. The network of windows is trained as it is by default,
@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.own_data import chains, walked
+from benchmarks.studies.own_data import chains, walked
 from detector.core.encoding import Encoding
 from trainer.data.sessions import Sessions, Splits
 from trainer.evaluation.scoring import score_sessions

@@ -1,6 +1,6 @@
 """S-FFSD: 77,881 card transactions, labelled each by itself, with published figures; trained and evaluated by commands.
 
-    PYTHONPATH=. python benchmarks/sffsd.py [FILE] [--seeds 3]
+    python -m benchmarks.studies.sffsd [FILE] [--seeds 3]
 
 The file lies in `shared/data` beside the project, if it is there. A paying account is the session, the transaction's
 type the action, the counter the time; unlabelled transactions are history and no examples. A random split of the labelled

@@ -1,6 +1,6 @@
 """The parts of actions: what naming them costs an alert, and how near they are to values from many orders of arrival.
 
-    PYTHONPATH=. python benchmarks/parts.py MODEL EVENTS [ROUNDS]
+    python -m benchmarks.studies.parts MODEL EVENTS [ROUNDS]
 
 MODEL reads signals, EVENTS are JSON lines of lives (`producer simulate --days`). Over the windows of up to 300 alerts. First
 table: times, as ratios: reasons with the second call for parts to those without it, and an explanation with parts to one

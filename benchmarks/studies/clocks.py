@@ -1,6 +1,6 @@
 """What clocks do to what is decided: the same traffic, its times told as browsers, phones, gateways and attackers tell them.
 
-    PYTHONPATH=. python benchmarks/clocks.py [MODEL] [SESSIONS] [CLOCK ...]
+    python -m benchmarks.studies.clocks [MODEL] [SESSIONS] [CLOCK ...]
 
 Records have the broker's time, at which they arrive: when they happened and some milliseconds. Of each case: lawful
 sessions blocked, attackers' sessions blocked, events that `detector_corrected_times_total` would count, dead letters. The

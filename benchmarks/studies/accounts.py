@@ -1,6 +1,6 @@
 """How many bytes an account's profile takes, after some days of lives.
 
-    PYTHONPATH=. python benchmarks/accounts.py [DAYS] [CUSTOMERS]
+    python -m benchmarks.studies.accounts [DAYS] [CUSTOMERS]
 
 Customers of `simulate --days` live through the days; each event goes to its account's profile, by the signals that a
 model reads unless told otherwise. The most that a profile can take is what the encoding holds against its bound.

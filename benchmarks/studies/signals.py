@@ -1,6 +1,6 @@
 """What a model that reads signals makes of how long it has known an account, on lives of customers never trained on.
 
-    PYTHONPATH=. python benchmarks/signals.py [MODEL] [SESSIONS] [SEED ...]
+    python -m benchmarks.studies.signals [MODEL] [SESSIONS] [SEED ...]
 
 First, of each seed, the figures of the whole test by session and by attack (one is blocked if one of its sessions is), at
 exactly 0.1 % and 0.01 % false alarms per lawful session. Then, of the first seed, the same sessions with a history of so

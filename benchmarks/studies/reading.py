@@ -1,6 +1,6 @@
 """Data of one's own: time and memory to read a Parquet file of events, beside polars reading it as it is; and to train.
 
-    PYTHONPATH=. python benchmarks/reading.py 5000000 [train [--steps 2000 ...]]
+    python -m benchmarks.studies.reading 5000000 [train [--steps 2000 ...]]
 
 The file is a simulation of 50,000 sessions, tiled: each tile has the same sessions and accounts at other times, under
 other ids. With `train` the command trains on it, from the file to the model, by its defaults or the options given. An
@@ -98,5 +98,5 @@ def main(count: int, wanted: list[str]) -> None:
 
 if __name__ == "__main__":
     if not sys.argv[1:] or sys.argv[2:3] not in ([], ["train"]):
-        sys.exit("a number of sessions was expected: python benchmarks/reading.py 5000000 [train]")
+        sys.exit("a number of sessions was expected: python -m benchmarks.studies.reading 5000000 [train]")
     main(int(sys.argv[1]), sys.argv[2:])

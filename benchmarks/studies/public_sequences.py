@@ -5,7 +5,7 @@ Repository, "Optical Recognition of Handwritten Digits"). Packages carry no publ
 this stands in for one: real data, real labels, another vocabulary, sessions longer than ours and without times. An
 action is a pixel's ink in six steps, in reading order; the "attack" is the digit 8. Every fifth digit is for testing.
 
-    PYTHONPATH=. python benchmarks/public_sequences.py digits.jsonl.gz
+    python -m benchmarks.studies.public_sequences digits.jsonl.gz
     python -m trainer train --data digits.jsonl.gz --window 64 --out digits.onnx
     python -m trainer evaluate --model digits.onnx --data digits.jsonl.gz
 """
@@ -38,5 +38,5 @@ def sessions() -> Iterator[Session]:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:  # noqa: PLR2004  the program and its one argument
-        sys.exit("one file was expected: python benchmarks/public_sequences.py digits.jsonl.gz")
+        sys.exit("one file was expected: python -m benchmarks.studies.public_sequences digits.jsonl.gz")
     print(f"{write_sessions(Path(sys.argv[1]), sessions())} sessions")

@@ -1,6 +1,6 @@
 """What explaining an alert on demand costs, beside scoring; and how far estimated values are off.
 
-    PYTHONPATH=. python benchmarks/explanations.py [MODEL] [ROUNDS]
+    python -m benchmarks.studies.explanations [MODEL] [ROUNDS]
 
 First table: the time to explain one window of so many actions, to the time that the same scorer takes for as many
 windows as the explanation asked for, and to a scoring call of one window, round by round. Second table: the error of
