@@ -20,7 +20,7 @@ from typing import Any
 import click
 import polars as pl
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DESCRIPTION = """
 labels_of = "event"
 time_unit = "count"
