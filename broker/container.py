@@ -9,7 +9,7 @@ from typing import Any
 
 from broker.errors import BrokerError, ContainerUnavailableError
 from broker.jars import KAFKA_VERSION
-from broker.probe import await_answer, free_port
+from broker.probe import await_answer, free_ports
 from broker.settings import LOOPBACK, SINGLE_NODE
 
 IMAGE = f"apache/kafka:{KAFKA_VERSION}"
@@ -43,7 +43,7 @@ def container() -> Iterator[str]:
     images = [IMAGE] if testcontainers_config.ryuk_disabled else [IMAGE, testcontainers_config.ryuk_image]
     for image in images:
         _ensure_image(image)
-    port = free_port()
+    (port,) = free_ports()
     kafka = DockerContainer(IMAGE, env=_environment(port))
     # Not with_bind_ports, which binds every interface.
     kafka.ports[str(_BROKER_PORT)] = (LOOPBACK, port)  # type: ignore[assignment]  # docker's own form, passed on

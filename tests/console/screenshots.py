@@ -2,7 +2,6 @@
 
 import base64
 import io
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from broker import obtain
+from broker.probe import free_ports
 from detector.contract.alerts import Alert, Decision
 from detector.contract.verdicts import Finding, Verdict, new_verdict_id
 from detector.runtime.config import DetectorConfig
@@ -53,8 +53,7 @@ def main() -> None:
         sys.exit(reason)
     _IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, obtain() as broker:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
+        (port,) = free_ports()
         stack = Stack(
             broker.bootstrap_servers,
             "screenshots",

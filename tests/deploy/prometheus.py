@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import yaml
 
-from broker.probe import free_port
+from broker.probe import free_ports
 from tests.deploy.compose import ROOT
 from tests.machine import find
 from tests.runtime.stack import PATIENCE_S, wait_for
@@ -94,7 +94,7 @@ def prometheus(folder: Path, **targets: str) -> Iterator[Prometheus]:
         {"job_name": job, "static_configs": [{"targets": [target]}]} for job, target in targets.items()
     ]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{free_ports()[0]}"
     command = [
         find(_PACKAGE, "prometheus"),
         f"--config.file={folder / 'prometheus.yml'}",

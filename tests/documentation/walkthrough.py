@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from shutil import copytree, ignore_patterns
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
+from broker.probe import free_ports
 from tests.documentation.pages import ROOT, Command
 
 PATIENCE_S: Final = 150.0
@@ -69,7 +69,8 @@ class Walkthrough:
     ) -> None:
         self.folder = folder
         self._processes: list[_Process] = []
-        self._ports = {9108: metrics_port or _free_port(), 9109: _free_port()}
+        free = free_ports(2)
+        self._ports = {9108: metrics_port or free[0], 9109: free[1]}
         copytree(ROOT / "docs", folder / "docs", ignore=ignore_patterns("__pycache__"), dirs_exist_ok=True)
         for part in ROOT.iterdir():
             if part.name not in {".git", "build"} and not (folder / part.name).exists():
@@ -170,9 +171,9 @@ class Walkthrough:
         serves = text.startswith("python -m detector run")
         if serves:  # a page may start several, one after the other
             told = re.search(r"--metrics-port (\d+)", text)
-            self._ports[9108] = int(told[1]) if told else _free_port()
+            self._ports[9108] = int(told[1]) if told else free_ports()[0]
         elif text.startswith("python -m broker up"):
-            text += f" --port {_free_port()}"
+            text += f" --port {free_ports()[0]}"
         serial = len(list(self.folder.glob("stays-*.out")))
         output, errors = (self.folder / f"stays-{serial}.{kind}" for kind in ("out", "err"))
         with output.open("wb") as out, errors.open("wb") as err:
@@ -221,9 +222,3 @@ def _answers(url: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

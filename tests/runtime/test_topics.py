@@ -99,11 +99,13 @@ def test_a_state_topic_with_retention_ends_the_worker_before_it_can_lose_anythin
     stack.publish(log[: len(log) // 2])
     with stack.worker():
         stack.wait_until_processed()
-    set_topic(stack.config.state_topic, "retention.ms", "1000")
+    set_topic(stack.config.state_topic, "retention.ms", "86400000")
     refused = stack.start()
     assert refused.process.wait(PATIENCE_S) == 1
     told = refused.log.read_text().splitlines()[-1]
-    assert f"TopicsUnfitError: topic {stack.config.state_topic} has retention.ms=1000: expected -1" in told
+    assert (
+        f"TopicsUnfitError: topic {stack.config.state_topic} has retention.ms=86400000: expected -1" in told
+    )
     set_topic(stack.config.state_topic, "retention.ms", "-1")
     stack.publish(log[len(log) // 2 :])
     with stack.worker():

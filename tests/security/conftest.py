@@ -26,7 +26,7 @@ from kafka.admin import (
 )
 
 from broker import EmbeddedBroker
-from broker.probe import free_port
+from broker.probe import free_ports
 from detector.runtime.permissions import Permission
 
 PASSWORD = "correct-horse-battery"  # noqa: S105  of a broker that lives as long as the tests
@@ -120,10 +120,9 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]
         folder / "client.pem"
     )
     (folder / "token").write_text(_unsecured_token("detector"))
-    plain, sasl, tls = (f"127.0.0.1:{free_port()}" for _ in range(3))
+    plain, sasl, tls, controller = (f"127.0.0.1:{port}" for port in free_ports(4))
     jaas = "listener.name.sasl_ssl.{}.sasl.jaas.config"
     login = "org.apache.kafka.common.security.{} required"
-    controller = f"127.0.0.1:{free_port()}"
     properties = {
         "listeners": f"PLAINTEXT://{plain},SASL_SSL://{sasl},SSL://{tls},CONTROLLER://{controller}",
         "listener.security.protocol.map": (
