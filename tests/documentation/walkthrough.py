@@ -78,7 +78,9 @@ class Walkthrough:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("DETECTOR_", "PRODUCER_", "KAFKA_BOOTSTRAP_SERVERS"))
+            if not name.startswith(
+                ("DETECTOR_", "PRODUCER_", "KAFKA_BOOTSTRAP_SERVERS", "MAKE", "MFLAGS", "ARGS")
+            )
         }
         self._environment = {
             **inherited,
