@@ -28,8 +28,8 @@ from detector.core.limits import SessionLimits
 from detector.formats.wire import FIELD, INPUT_FORMAT, InputFormat, WireFormat
 from detector.model.artifact import UnknownActions, resolve_model_path
 from detector.runtime.decoding import EventLimits
-from detector.runtime.fitting import DEAD_LETTER, wrong_in
 from detector.runtime.settings import setting
+from detector.runtime.validating import DEAD_LETTER, wrong_in
 
 _INT32 = 2**31 - 1
 """Largest number of milliseconds that Kafka's protocol has room for."""

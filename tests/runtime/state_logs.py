@@ -4,8 +4,8 @@ import itertools
 
 from hypothesis import strategies as st
 
-from detector.contract.accounts import Listing
 from detector.contract.alerts import Decision
+from detector.contract.listings import Listing
 from detector.core.alerted import Alerted
 from detector.core.breaker import BreakerState
 from detector.core.listed import Timed
