@@ -261,7 +261,7 @@ class DetectorConfig:
     )
     snapshot_min_bytes: int = setting("… and exceeds this.", 4 * 1024 * 1024, unit="bytes")
     rebuild_from_input: bool = setting(
-        "Where the stored state is refused, rebuild it by replaying the input silently.", default=False
+        "Where the stored state is refused, rebuild it from the input, silently.", default=False
     )
     metrics_host: str = setting("Address of /metrics, /healthz and /readyz.", "127.0.0.1")
     metrics_port: int = setting(
