@@ -9,10 +9,10 @@ import click
 import msgspec
 from kafka.errors import KafkaError
 
-from detector.contract.accounts import AccountListing, Listing
 from detector.contract.events import MAX_ID_CHARS, excess
+from detector.contract.listings import AccountListing, Listing
 from detector.options import config_of, settings
-from detector.runtime.accounts import Accounts
+from detector.runtime.listing import ListedAccounts
 from detector.runtime.recovery import TRANSACTION_FAILURES, TopicsUnfitError
 
 
@@ -60,7 +60,7 @@ def list_(**where: Any) -> None:
     verdicts in each partition. detector_listed_accounts counts both.
     """
 
-    def show(lists: Accounts) -> None:
+    def show(lists: ListedAccounts) -> None:
         for account_id, listing in sorted(lists.listed().items()):
             click.echo(msgspec.json.encode({"account_id": account_id, "listing": listing}))
 
@@ -72,7 +72,7 @@ def list_(**where: Any) -> None:
 def sync(**where: Any) -> None:
     """Publish all listings to every partition again: after partitions were added, or state was rebuilt."""
 
-    def publish(lists: Accounts) -> None:
+    def publish(lists: ListedAccounts) -> None:
         listed = lists.listed()
         to = lists.publish(AccountListing(account_id=one, listing=listed[one]) for one in sorted(listed))
         counts = Counter(listing.value.lower() for listing in listed.values())
@@ -90,7 +90,7 @@ def _publish(where: dict[str, Any], account_ids: Iterable[str], listing: Listing
         if told := excess(one):
             raise click.UsageError(f"an account: {told}")
 
-    def publish(lists: Accounts) -> None:
+    def publish(lists: ListedAccounts) -> None:
         to = lists.publish(AccountListing(account_id=one, listing=listing) for one in distinct)
         verb = "cleared" if listing is None else f"listed as {listing.value}"
         click.echo(f"{len(distinct)} accounts {verb}, in {to} partitions of the input")
@@ -100,12 +100,12 @@ def _publish(where: dict[str, Any], account_ids: Iterable[str], listing: Listing
 
 def _with_accounts(
     where: dict[str, Any],
-    work: Callable[[Accounts], None],
+    work: Callable[[ListedAccounts], None],
     then: str = "What was published before holds; run it again for the rest",
 ) -> None:
     logging.getLogger("kafka").setLevel(logging.ERROR)
     config = config_of(where)
     try:
-        work(Accounts(config))
+        work(ListedAccounts(config))
     except (*TRANSACTION_FAILURES, TopicsUnfitError, KafkaError) as error:
         raise click.ClickException(f"{type(error).__name__}: {error}. {then}") from error

@@ -36,7 +36,7 @@ from detector.model.rules import Rules, RulesRefusedError
 from detector.options import config_of, settings
 from detector.rules import rules_command, rules_of
 from detector.runtime.config import ConfigurationError, DetectorConfig
-from detector.runtime.epochs import epochs_of_group, replay_epochs
+from detector.runtime.epochs import decided_by_epochs, epochs_of_group
 from detector.runtime.garbage import relax_garbage_collection
 from detector.runtime.health import Heartbeat, Watchdog
 from detector.runtime.metrics import DetectorMetrics
@@ -201,7 +201,7 @@ def replay(*, path: Path | None, folder: Path | None, out: Path, **given: Any) -
         replayed = (
             replay_log(batches, processor_of(model, config, rules=rules_of(config.rules, model)))
             if folder is None
-            else replay_epochs(batches, ModelsAtHand(folder), epochs_of_group(config), config)
+            else decided_by_epochs(batches, ModelsAtHand(folder), epochs_of_group(config), config)
         )
         with written_whole(out) as file:
             for processed in replayed:

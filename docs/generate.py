@@ -16,8 +16,8 @@ import producer.cli
 import trainer.cli
 from detector.check_topic import check_topic_command
 from detector.runtime.config import DECIDING, DetectorConfig
-from detector.runtime.fitting import BELOW
 from detector.runtime.settings import environment_variable_of, flag_of
+from detector.runtime.validating import BELOW
 
 TARGET = Path(__file__).with_name("configuration.md")
 COMMANDS_TARGET = Path(__file__).with_name("commands.md")

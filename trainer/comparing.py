@@ -45,7 +45,7 @@ _SPEED_RUNS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class Variant:
     """A network to compare, by what it has other than the config."""
 
     name: str
@@ -56,29 +56,29 @@ def _without(config: TrainingConfig, kind: Kind) -> TrainingConfig:
     return replace(config, signals=tuple(one for one in config.signals if one.kind is not kind))
 
 
-CANDIDATES: Final = (
-    Candidate("default", lambda config: config),
-    Candidate("LSTM 16", lambda config: replace(config, bigrams=False, shape=Shape("lstm", 16, 8))),
-    Candidate("LSTM 32", lambda config: replace(config, bigrams=False, shape=Shape("lstm", 32, 16))),
-    Candidate("LSTM 64", lambda config: replace(config, bigrams=False, shape=Shape("lstm", 64, 32))),
-    Candidate("GRU 32", lambda config: replace(config, bigrams=False, shape=Shape("gru", 32, 16))),
-    Candidate("window 10", lambda config: replace(config, bigrams=False, window=10)),
-    Candidate("without time", lambda config: replace(config, bigrams=False, gap_buckets=0)),
-    Candidate(
+VARIANTS: Final = (
+    Variant("default", lambda config: config),
+    Variant("LSTM 16", lambda config: replace(config, bigrams=False, shape=Shape("lstm", 16, 8))),
+    Variant("LSTM 32", lambda config: replace(config, bigrams=False, shape=Shape("lstm", 32, 16))),
+    Variant("LSTM 64", lambda config: replace(config, bigrams=False, shape=Shape("lstm", 64, 32))),
+    Variant("GRU 32", lambda config: replace(config, bigrams=False, shape=Shape("gru", 32, 16))),
+    Variant("window 10", lambda config: replace(config, bigrams=False, window=10)),
+    Variant("without time", lambda config: replace(config, bigrams=False, gap_buckets=0)),
+    Variant(
         "without prefixes",
         lambda config: replace(config, bigrams=False, weighing=Weighing(every_prefix=False)),
     ),
-    Candidate(
+    Variant(
         "prefixes weighed alike", lambda config: replace(config, bigrams=False, weighing=Weighing(ramp=0.0))
     ),
-    Candidate("without signals", lambda config: replace(config, signals=())),
-    *(Candidate(f"without {kind}", partial(_without, kind=kind)) for kind in Kind),
+    Variant("without signals", lambda config: replace(config, signals=())),
+    *(Variant(f"without {kind}", partial(_without, kind=kind)) for kind in Kind),
 )
 
 
-def candidates_of(config: TrainingConfig) -> list[Candidate]:
-    """Return the default and those candidates that a configuration makes others of: some are of signals."""
-    return [CANDIDATES[0], *(one for one in CANDIDATES[1:] if one.change(config) != config)]
+def variants_of(config: TrainingConfig) -> list[Variant]:
+    """Return the default and those variants that a configuration makes others of: some are of signals."""
+    return [VARIANTS[0], *(one for one in VARIANTS[1:] if one.change(config) != config)]
 
 
 def reading(parts: Splits, declared: Sequence[Signal], read: Sequence[Signal]) -> Splits:
@@ -104,10 +104,10 @@ class Compared(NamedTuple):
 def compare(
     config: TrainingConfig,
     parts: Splits,
-    candidates: Sequence[Candidate] = CANDIDATES,
+    variants: Sequence[Variant] = VARIANTS,
     observer: Observer | None = None,
 ) -> Iterator[Compared]:
-    """Train each baseline and each candidate, and yield them with their figures.
+    """Train each baseline and each variant, and yield them with their figures.
 
     All thresholds alarm the same share of the lawful test examples, so that what is caught is compared at one cost.
     """
@@ -133,10 +133,10 @@ def compare(
     yield compared(BASELINES[0], f"{len(ngrams.weights) + 1:,}", scored)
     boosted = fit_boosted(parts.train, encoding, config.weighing, idle_ms, seed)
     yield compared(BASELINES[1], "200 trees", score_sessions(boosted.score, encoding, parts.test, idle_ms))
-    for candidate in candidates:
-        changed = candidate.change(config)
+    for variant in variants:
+        changed = variant.change(config)
         trained = train(changed, reading(parts, config.signals, changed.signals), observer)
-        yield compared(candidate.name, f"{trained.parameters:,}", trained.test, windows_per_s(trained))
+        yield compared(variant.name, f"{trained.parameters:,}", trained.test, windows_per_s(trained))
 
 
 def budget_of(seen: Judged) -> float:

@@ -4,7 +4,6 @@ from typing import Any, Final
 
 import msgspec
 
-from detector.contract.accounts import AccountListing
 from detector.contract.alerts import Alert
 from detector.contract.dead_letters import OUR_HEADERS
 from detector.contract.events import SessionAction
@@ -16,6 +15,7 @@ from detector.contract.headers import (
     EXPLANATION_TYPE,
     VERDICT_TYPE,
 )
+from detector.contract.listings import AccountListing
 from detector.contract.topics import (
     ACTIONS_TOPIC,
     ALERTS_TOPIC,

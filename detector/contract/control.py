@@ -4,13 +4,13 @@ from typing import Final
 
 import msgspec
 
-from detector.contract import accounts, verdicts
-from detector.contract.accounts import AccountListing
+from detector.contract import listings, verdicts
 from detector.contract.events import excess
+from detector.contract.listings import AccountListing
 from detector.contract.verdicts import Verdict
 
 Control = AccountListing | Verdict
-_NAMES: Final = {accounts.KIND: "account listing", verdicts.KIND: "session verdict"}
+_NAMES: Final = {listings.KIND: "account listing", verdicts.KIND: "session verdict"}
 _DECODER = msgspec.json.Decoder(Control)
 
 

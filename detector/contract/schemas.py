@@ -5,12 +5,12 @@ from typing import Any
 
 import msgspec
 
-from detector.contract.accounts import AccountListing
 from detector.contract.alerts import Alert
 from detector.contract.asyncapi import asyncapi
 from detector.contract.epochs import ModelEpoch
 from detector.contract.events import SessionAction
 from detector.contract.explanations import Explanation
+from detector.contract.listings import AccountListing
 from detector.contract.verdicts import Verdict
 
 SCHEMAS: dict[str, type[msgspec.Struct]] = {

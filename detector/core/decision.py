@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from msgspec import UNSET
 
-from detector.contract.accounts import Listing
 from detector.contract.actions import StepUp
 from detector.contract.alerts import Alert, Cause, Decision, ModelReference, SourcePosition, alert_id
+from detector.contract.listings import Listing
 from detector.core.breaker import Breaker, BreakerLimits, BreakerState, Held, far_above
 from detector.core.carrying import Weighed
 from detector.core.encoding import Encoding

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from detector.contract.accounts import Listing
+from detector.contract.listings import Listing
 from detector.contract.verdicts import Finding, Verdict
 from detector.core.alerted import key_of
 

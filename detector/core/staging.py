@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from detector.contract.accounts import AccountListing, Listing
 from detector.contract.actions import StepUp
 from detector.contract.control import Control
 from detector.contract.dead_letters import Reason
 from detector.contract.events import SessionEvent
 from detector.contract.fields import Value
+from detector.contract.listings import AccountListing, Listing
 from detector.contract.verdicts import Finding, Verdict
 from detector.core.clocks import Told, in_order, leap, others_than
 from detector.core.encoding import Encoding

@@ -28,8 +28,8 @@ from detector.core.limits import SessionLimits
 from detector.formats.wire import FIELD, INPUT_FORMAT, InputFormat, WireFormat
 from detector.model.artifact import UnknownActions, resolve_model_path
 from detector.runtime.decoding import EventLimits
-from detector.runtime.fitting import DEAD_LETTER, wrong_in
 from detector.runtime.settings import setting
+from detector.runtime.validating import DEAD_LETTER, wrong_in
 
 _INT32 = 2**31 - 1
 """Largest number of milliseconds that Kafka's protocol has room for."""
@@ -261,7 +261,7 @@ class DetectorConfig:
     )
     snapshot_min_bytes: int = setting("… and exceeds this.", 4 * 1024 * 1024, unit="bytes")
     rebuild_from_input: bool = setting(
-        "Where the stored state is refused, rebuild it by replaying the input silently.", default=False
+        "Where the stored state is refused, rebuild it from the input, silently.", default=False
     )
     metrics_host: str = setting("Address of /metrics, /healthz and /readyz.", "127.0.0.1")
     metrics_port: int = setting(

@@ -1,4 +1,4 @@
-"""Replaying a log as it was decided: each part of it by the model that was in service then, under the settings of then."""
+"""Deciding a log again as it was decided: each part of it by the model that was in service then, under the settings of then."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -52,7 +52,7 @@ def epochs_of_group(config: DetectorConfig) -> Epochs:
     """Read which model decided from which offset on, by partition and in the order of the offsets.
 
     Raises:
-        TopicsUnfitError: there is no topic of models.
+        TopicsUnfitError: there is no topic of model epochs.
         KafkaError: the broker can't be reached or refuses.
     """
     epochs: dict[TopicPartition, list[ModelEpoch]] = defaultdict(list)
@@ -60,7 +60,7 @@ def epochs_of_group(config: DetectorConfig) -> Epochs:
         committed = committed_span(consumer, config.models_topic)
         if not committed:
             raise TopicsUnfitError(
-                f"no topic {config.models_topic!r} at {config.bootstrap_servers}: expected that of the group's models"
+                f"no topic {config.models_topic!r} at {config.bootstrap_servers}: expected the group's model epochs"
             )
         for batch in read(consumer, committed):
             for records in batch.values():
@@ -76,7 +76,7 @@ def _add(epoch: ModelEpoch, epochs: dict[TopicPartition, list[ModelEpoch]]) -> N
     known.append(epoch)
 
 
-def replay_epochs(
+def decided_by_epochs(
     batches: Iterable[Batch],
     models: ModelsAtHand,
     epochs: Epochs,

@@ -10,7 +10,7 @@ from detector.client.admin import Admin
 from detector.connection import access_explained, client_options
 from detector.runtime.config import DetectorConfig
 from detector.runtime.membership import Membership
-from detector.runtime.owners import Owners
+from detector.runtime.partition_owners import Owners
 from detector.runtime.restoring import StateReader
 from detector.runtime.topics import ensure_topics, inspect
 from detector.runtime.transaction import Transactor

@@ -30,9 +30,9 @@ from detector.model.artifact import Model
 from detector.model.rules import Rules
 from detector.runtime.config import DetectorConfig
 from detector.runtime.decoding import CREATE_TIME, EventLimits, dead_letter, decode
-from detector.runtime.fitting import DEAD_LETTER
 from detector.runtime.keys import Miskeyed
 from detector.runtime.recovery import Origin
+from detector.runtime.validating import DEAD_LETTER
 
 Refused = Mapping[Origin, str]
 """Why what came of a record of the input could not be published, by where it lies."""

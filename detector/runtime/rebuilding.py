@@ -1,6 +1,6 @@
 """Rebuilding: a partition's live sessions come back from the input, where the state log is of no use.
 
-The input is replayed by the same processing up to where it had been read. Which sessions were blocked is not
+The input is decided again by the same processing up to where it had been read. Which sessions were blocked is not
 decided again: the model may be another one by now. It is taken from the alerts topic, which says who was, as what could
 not be processed or published is from the dead letters.
 """

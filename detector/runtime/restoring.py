@@ -13,7 +13,7 @@ from detector.runtime.config import DetectorConfig
 from detector.runtime.membership import Membership
 from detector.runtime.rebuilding import Tell
 from detector.runtime.recovery import StateRefusedError
-from detector.runtime.state_replay import LogEnd, StateReplay
+from detector.runtime.restored_state import LogEnd, RestoredState
 
 _LOG = logging.getLogger(__name__)
 _MAX_POLL_RECORDS = 200
@@ -81,33 +81,33 @@ class StateReader:
         committed = membership.consumer.committed(source)
         target = TopicPartition(self._topic, source.partition)
         where = f"{target.topic}[{target.partition}]"
-        replay = StateReplay(self._encoding)
+        restored = RestoredState(self._encoding)
         for offset, value in self._committed_values(target):
-            replay.add(offset, value)
+            restored.add(offset, value)
             tell(
                 "restoring %s[%d]: %d sessions and accounts from %d bytes so far",
                 *source,
-                replay.sessions,
-                replay.log_bytes,
+                restored.sessions,
+                restored.log_bytes,
             )
         try:
-            log = replay.end()
+            log = restored.end()
             if log is None:
-                replay.partition.next_offset = membership.consumer.beginning_offsets([source])[source]
-            self._check(membership.consumer, source, committed, log, replay.partition.next_offset)
+                restored.partition.next_offset = membership.consumer.beginning_offsets([source])[source]
+            self._check(membership.consumer, source, committed, log, restored.partition.next_offset)
         except StateRefusedError as error:
-            read_up_to = max(committed or 0, replay.read_up_to)
+            read_up_to = max(committed or 0, restored.read_up_to)
             raise StateRefusedError(f"{where}: {error}. {_WAYS_OUT}", read_up_to) from error
         _LOG.info(
             "restored %s[%d]: %d sessions and %d accounts from %d bytes in %.2f s, next offset %d",
             *source,
-            len(replay.partition.sessions),
-            len(replay.partition.profiles),
-            replay.log_bytes,
+            len(restored.partition.sessions),
+            len(restored.partition.profiles),
+            restored.log_bytes,
             time.monotonic() - started_s,
-            replay.partition.next_offset,
+            restored.partition.next_offset,
         )
-        return replay.partition, log
+        return restored.partition, log
 
     @staticmethod
     def _check(

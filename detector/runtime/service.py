@@ -44,8 +44,8 @@ from detector.runtime.recovery import (
     StoppedError,
 )
 from detector.runtime.refusals import Refusals
+from detector.runtime.restored_state import LogEnd
 from detector.runtime.restoring import Progress, skip_lost
-from detector.runtime.state_replay import LogEnd
 from detector.runtime.state_writer import StateWriter
 from detector.runtime.topics import grow_state_topic
 

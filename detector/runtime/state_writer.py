@@ -9,8 +9,8 @@ from detector.core.alerted import Alerted
 from detector.core.listed import Listed
 from detector.core.partition import Delta, Partition
 from detector.core.session import touched_ms
+from detector.runtime.restored_state import LogEnd, Snapshot
 from detector.runtime.state_log import Chain, Part, delta_parts, encode_records, snapshot_parts
-from detector.runtime.state_replay import LogEnd, Snapshot
 
 SLICE_RATIO = 2
 """Bytes of a slice by those of the changes that it goes with: while a snapshot is written, half as much changes."""

@@ -24,7 +24,7 @@ from detector.core.session import (
     touched_ms,
 )
 from detector.model.artifact import Model, load_model
-from detector.runtime.state_replay import StateReplay
+from detector.runtime.restored_state import RestoredState
 from tests.chaos.cluster import Cluster, Notes, Stretch
 from tests.chaos.oracle import Expected, Refused, expect
 from tests.chaos.producers import WILD
@@ -195,11 +195,11 @@ def _refused(letters: Iterable[Letter]) -> Refused:
 def _states_off(cluster: Cluster, model: Model, expected: Expected) -> int:
     """Count the partitions whose state log leads to other live sessions or profiles than the oracle's."""
     config, partitions = cluster.config, expected.partitions
-    replays = {source.partition: StateReplay(model.encoding.fingerprint) for source in partitions}
+    restored = {source.partition: RestoredState(model.encoding.fingerprint) for source in partitions}
     for record in read_committed(config, config.state_topic):
-        replays[record.partition].add(record.offset, record.value)
-    for replay in replays.values():
-        replay.end()
+        restored[record.partition].add(record.offset, record.value)
+    for each in restored.values():
+        each.end()
 
     def live(source: TopicPartition, partition: Partition) -> tuple[object, ...]:
         """Return stream time, live sessions and profiles in order; one that expired may be gone already or about to."""
@@ -216,7 +216,7 @@ def _states_off(cluster: Cluster, model: Model, expected: Expected) -> int:
         return partition.stream_time_ms, sessions, profiles
 
     return sum(
-        live(source, oracle) != live(source, replays[source.partition].partition)
+        live(source, oracle) != live(source, restored[source.partition].partition)
         for source, oracle in partitions.items()
     )
 

@@ -12,7 +12,7 @@ from kafka import KafkaProducer, TopicPartition
 
 from detector.model.artifact import load_model
 from detector.runtime.recovery import StateRefusedError
-from detector.runtime.state_replay import StateReplay
+from detector.runtime.restored_state import RestoredState
 from detector.runtime.topics import specifications
 from tests.chaos.cluster import Cluster, Worker, until
 from tests.chaos.models import VERSIONS
@@ -72,11 +72,11 @@ def _harmful_cut(cluster: Cluster, partition: int, rng: random.Random) -> int:
     ]
 
     def refused(begin: int) -> bool:
-        replay = StateReplay(fingerprint)
+        restored = RestoredState(fingerprint)
         for record in log[begin:]:
-            replay.add(record.offset, record.value)
+            restored.add(record.offset, record.value)
         try:
-            replay.end()
+            restored.end()
         except StateRefusedError:
             return True
         return False

@@ -124,7 +124,7 @@ def expect(cluster: Cluster, challenging: Model, refused: Refused) -> Expected:
         return _Watching(processor_of(*arguments, **named), refused, notes.rebuilds, expected, forgotten)
 
     with patch.object(epochs, "processor_of", watching):
-        for made in epochs.replay_epochs(
+        for made in epochs.decided_by_epochs(
             batches_of_topic(config),
             cluster.models(),
             epochs.epochs_of_group(config),

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.contract.accounts import AccountListing
 from detector.contract.alerts import Alert
 from detector.contract.events import SessionEvent
+from detector.contract.listings import AccountListing
 from detector.core.decision import Policy
 from detector.core.limits import SessionLimits
 from detector.core.partition import Partition

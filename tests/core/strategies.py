@@ -9,11 +9,11 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from detector.contract.accounts import AccountListing, Listing
 from detector.contract.actions import STEP_UP_ACTIONS, Action
 from detector.contract.alerts import Alert, ModelReference
 from detector.contract.control import Control
 from detector.contract.events import SessionEvent
+from detector.contract.listings import AccountListing, Listing
 from detector.contract.verdicts import Finding, Verdict
 from detector.core.breaker import BreakerLimits
 from detector.core.decision import Policy

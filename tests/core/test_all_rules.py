@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from detector.contract.accounts import Listing
 from detector.contract.actions import STEP_UP_ACTIONS
 from detector.contract.alerts import encode_alert
 from detector.contract.events import SessionEvent
+from detector.contract.listings import Listing
 from detector.core.clocks import Clock
 from detector.core.decision import Policy
 from detector.core.encoding import Encoding

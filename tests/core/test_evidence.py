@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detector.contract.accounts import AccountListing, Listing
 from detector.contract.alerts import ModelReference, decode_alert, encode_alert
 from detector.contract.events import SessionEvent
+from detector.contract.listings import AccountListing, Listing
 from detector.core.decision import Policy
 from detector.core.encoding import Encoding
 from detector.core.evidence import MAX_PARAMETER, MIN_SCORE, Evidence

@@ -2,8 +2,8 @@
 
 import pytest
 
-from detector.contract.accounts import AccountListing, Listing
 from detector.contract.alerts import Cause, Decision
+from detector.contract.listings import AccountListing, Listing
 from detector.core.breaker import BreakerLimits, BreakerState
 from detector.core.decision import Policy, Suppression
 from tests.core.guarded import Log, event, events, verdicts

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detector.contract.accounts import AccountListing, Listing
 from detector.contract.actions import STEP_UP_ACTIONS
 from detector.contract.alerts import Alert, encode_alert
+from detector.contract.listings import AccountListing, Listing
 from detector.core.breaker import BreakerLimits
 from detector.core.decision import Policy, Suppression
 from detector.core.memo import ScoreMemo

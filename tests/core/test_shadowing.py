@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.contract.accounts import AccountListing, Listing
 from detector.contract.alerts import Alert, Decision, ModelReference
+from detector.contract.listings import AccountListing, Listing
 from detector.core.decision import Policy
 from detector.core.evidence import Evidence
 from detector.core.limits import SessionLimits

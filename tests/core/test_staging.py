@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.contract.accounts import AccountListing, Listing
 from detector.contract.dead_letters import Reason
 from detector.contract.events import SessionEvent
+from detector.contract.listings import AccountListing, Listing
 from detector.core.encoding import Encoding, UnknownActionError
 from detector.core.limits import SessionLimits
 from detector.core.listed import OVERHEAD_BYTES

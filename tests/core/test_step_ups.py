@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from detector.contract.accounts import AccountListing, Listing
 from detector.contract.actions import STEP_UP_ACTIONS, StepUp
 from detector.contract.alerts import Alert, encode_alert
 from detector.contract.events import SessionEvent
+from detector.contract.listings import AccountListing, Listing
 from detector.core.decision import Policy, Suppression
 from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from detector.contract.accounts import AccountListing, Listing
 from detector.contract.alerts import Decision
 from detector.contract.control import Control
 from detector.contract.events import SessionEvent
 from detector.contract.fields import Value
+from detector.contract.listings import AccountListing, Listing
 from detector.contract.verdicts import Finding, Verdict
 from detector.core.alerted import WINDOWS_MS, Standing, standings
 from detector.core.decision import Suppression

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.contract.accounts import AccountListing, Listing, encode_listing
 from detector.contract.events import MalformedEventError, decode_event, encode_event
+from detector.contract.listings import AccountListing, Listing, encode_listing
 from detector.formats.registry import UnknownSchemaError
 from detector.formats.wire import AS_IT_COMES, InputFormat, WireFormat
 from detector.runtime.config import DetectorConfig

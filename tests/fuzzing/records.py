@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from detector.contract.accounts import AccountListing
 from detector.contract.control import decode_control
 from detector.contract.dead_letters import DeadLetter, Reason, dead_letter_headers
 from detector.contract.events import END_MS, FIRST_MS, MAX_ID_CHARS, SessionEvent, decode_event, encode_event
+from detector.contract.listings import AccountListing
 from detector.contract.verdicts import Verdict, encode_verdict
 from detector.formats.wire import AS_IT_COMES
 from detector.runtime.decoding import MAX_DETAIL_CHARS, EventLimits, decode

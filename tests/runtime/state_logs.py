@@ -4,14 +4,14 @@ import itertools
 
 from hypothesis import strategies as st
 
-from detector.contract.accounts import Listing
 from detector.contract.alerts import Decision
+from detector.contract.listings import Listing
 from detector.core.alerted import Alerted
 from detector.core.breaker import BreakerState
 from detector.core.listed import Timed
 from detector.core.partition import Delta, Partition
 from detector.core.session import PROFILE, pack, profile_key
-from detector.runtime.state_replay import LogEnd, StateReplay
+from detector.runtime.restored_state import LogEnd, RestoredState
 from detector.runtime.state_writer import StateWriter
 
 ENCODING = b"encoding"
@@ -27,11 +27,11 @@ def contents(partition: Partition) -> tuple[object, ...]:
 
 def replayed(log: list[tuple[int, bytes]], encoding: bytes = ENCODING) -> tuple[Partition, LogEnd | None]:
     """Read a log of (offset, value)."""
-    replay = StateReplay(encoding)
+    restored = RestoredState(encoding)
     for offset, value in log:
-        replay.add(offset, value)
-    end = replay.end()
-    return replay.partition, end
+        restored.add(offset, value)
+    end = restored.end()
+    return restored.partition, end
 
 
 def delta_values(delta: Delta, encoding: bytes = ENCODING, partition: Partition | None = None) -> list[bytes]:

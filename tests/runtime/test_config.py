@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detector.runtime.config import ConfigurationError, DetectorConfig
-from detector.runtime.fitting import BELOW
 from detector.runtime.settings import flag_of
+from detector.runtime.validating import BELOW
 
 FLOATS = [one.name for one in fields(DetectorConfig) if isinstance(one.default, float)]
 NAMES = st.text("ab.-_", min_size=1, max_size=6).filter(lambda name: name not in {".", ".."})

@@ -10,9 +10,9 @@ import numpy as np
 from kafka import TopicPartition
 
 from detector.client.reading import Batch, Span
-from detector.contract.accounts import Listing
 from detector.contract.alerts import Alert, Cause, Decision
 from detector.contract.events import SessionEvent, encode_event
+from detector.contract.listings import Listing
 from detector.core.partition import Partition
 from detector.model.artifact import load_model, packaged_model_path
 from detector.runtime.processing import processor_of

@@ -11,12 +11,12 @@ from kafka import TopicPartition
 from onnx import TensorProto, helper, numpy_helper
 
 from broker import Broker
-from detector.contract.accounts import AccountListing, Listing
 from detector.contract.actions import Action
 from detector.contract.alerts import Alert, encode_alert
+from detector.contract.listings import AccountListing, Listing
 from detector.model.artifact import load_model
-from detector.runtime.accounts import Accounts
 from detector.runtime.config import DetectorConfig
+from detector.runtime.listing import ListedAccounts
 from detector.runtime.processing import processor_of
 from detector.runtime.recovery import RecordRefusedError
 from detector.runtime.replaying import batches_of_topic, replay
@@ -90,7 +90,7 @@ def test_a_model_that_answers_nan_costs_the_events_it_fails_on_alone(
     """They are dead letters with the model's answer, a denied account's among them; the mended model scores them."""
     broken, mended = write_models(tmp_path)
     stack = make_stack(partitions=1)
-    Accounts(stack.config).publish([listing("denied")])
+    ListedAccounts(stack.config).publish([listing("denied")])
     log = list(records(sessions(220)))
     stack.publish(
         [

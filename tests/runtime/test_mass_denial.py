@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from detector.contract.accounts import AccountListing, Listing
 from detector.contract.alerts import Cause, Decision
 from detector.contract.events import SessionEvent, encode_event
-from detector.runtime.accounts import Accounts
+from detector.contract.listings import AccountListing, Listing
+from detector.runtime.listing import ListedAccounts
 from tests.runtime.stack import Stack, exposed
 
 NOW_MS = 1_790_000_000_000
@@ -44,7 +44,7 @@ def test_thousands_of_accounts_denied_at_once_are_blocked_with_reasons(
     stack.publish(events(0, ACTIONS - 1))
     with stack.worker():
         stack.wait_until_processed()
-    Accounts(stack.config).publish(
+    ListedAccounts(stack.config).publish(
         AccountListing(account_id=f"account-{number}", listing=Listing.DENY) for number in range(ACCOUNTS)
     )
     stack.publish(events(ACTIONS - 1, ACTIONS))

@@ -13,7 +13,7 @@ from kafka.structs import MemberState
 
 from broker import Broker
 from detector.runtime.config import DetectorConfig
-from detector.runtime.owners import Owners
+from detector.runtime.partition_owners import Owners
 from detector.runtime.recovery import MemberFencedError
 from tests.conftest import CreateTopic, UniqueName
 from tests.runtime.stack import Stack, flags_of, wait_for, without_clock
@@ -84,7 +84,7 @@ FORGETFUL = """
 import sys
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor as Assignor
 from detector.cli import main
-from detector.runtime import owners
+from detector.runtime import partition_owners as owners
 owners._INTERVAL_S = 1.0
 assign, check, noticed = Assignor.assign, owners.Owners.check, []
 def nothing_at_first(self_or_cluster, *arguments):

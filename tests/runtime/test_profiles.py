@@ -19,7 +19,7 @@ from detector.model.artifact import load_model
 from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import processor_of
 from detector.runtime.replaying import batches_of_topic, replay
-from detector.runtime.state_replay import StateReplay
+from detector.runtime.restored_state import RestoredState
 from tests.model.models import device_file, random_file, signals_file
 from tests.runtime.stack import Stack, exposed, without_clock
 from tests.runtime.test_model_watch import put
@@ -86,10 +86,10 @@ def offline(config: DetectorConfig) -> tuple[list[tuple[str, ...]], dict[int, Pa
 def stored(stack: Stack) -> dict[int, Partition]:
     """Return the partitions that the state log leads to."""
     fingerprint = load_model(Path(stack.config.model)).encoding.fingerprint
-    replays = {number: StateReplay(fingerprint) for number in range(stack.config.partitions)}
+    restored = {number: RestoredState(fingerprint) for number in range(stack.config.partitions)}
     for record in stack.read(stack.config.state_topic):
-        replays[record.partition].add(record.offset, record.value)
-    return {number: one.partition for number, one in replays.items() if one.end() is not None}
+        restored[record.partition].add(record.offset, record.value)
+    return {number: one.partition for number, one in restored.items() if one.end() is not None}
 
 
 def tables(partitions: dict[int, Partition]) -> dict[int, tuple[object, ...]]:

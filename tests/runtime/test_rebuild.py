@@ -11,8 +11,8 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
-from detector.contract.accounts import AccountListing, Listing, encode_listing
 from detector.contract.alerts import Cause, Decision
+from detector.contract.listings import AccountListing, Listing, encode_listing
 from detector.core.partition import Partition
 from detector.runtime.link import KafkaLink
 from detector.runtime.recovery import StateRefusedError

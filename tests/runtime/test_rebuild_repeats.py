@@ -1,7 +1,7 @@
 """A rebuild knows of what blocked without an alert: an event that was published on before, in an earlier session."""
 
-from detector.contract.accounts import AccountListing, Listing
 from detector.contract.events import SessionEvent
+from detector.contract.listings import AccountListing, Listing
 from detector.core.decision import Policy
 from detector.core.limits import SessionLimits
 from detector.core.partition import Partition

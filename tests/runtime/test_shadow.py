@@ -15,7 +15,7 @@ from detector.core.decision import Policy
 from detector.model.artifact import ModelRefusedError, load_model, packaged_model_path
 from detector.model.at_hand import ModelsAtHand
 from detector.runtime.config import DetectorConfig
-from detector.runtime.epochs import epoch_of, epochs_of_group, replay_epochs
+from detector.runtime.epochs import decided_by_epochs, epoch_of, epochs_of_group
 from detector.runtime.processing import challenger_of, processor_of
 from detector.runtime.replaying import batches_of_file, batches_of_topic, replay
 from tests.model.models import changed_file, random_file, signals_file
@@ -126,7 +126,7 @@ def test_a_replay_ends_where_a_model_of_other_steps_took_over(tmp_path: Path) ->
             for offset, model in zip((0, 7), models, strict=True)
         ]
     }
-    made = replay_epochs(batches_of_file(events, config), ModelsAtHand(tmp_path), epochs, config)
+    made = decided_by_epochs(batches_of_file(events, config), ModelsAtHand(tmp_path), epochs, config)
     assert next(made).records == 7
     with pytest.raises(
         ModelRefusedError,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.contract.accounts import Listing
 from detector.contract.alerts import Decision
+from detector.contract.listings import Listing
 from detector.contract.verdicts import Finding
 from detector.core.alerted import Alerted
 from detector.core.breaker import Breaker, BreakerLimits, BreakerState

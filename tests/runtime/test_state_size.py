@@ -8,8 +8,8 @@ import pytest
 from kafka import KafkaProducer
 
 from detector.model.artifact import load_model
+from detector.runtime.restored_state import RestoredState
 from detector.runtime.state_log import MAX_RECORD_BYTES
-from detector.runtime.state_replay import StateReplay
 from tests.model.models import metadata, random_weights, with_canaries
 from tests.runtime.conftest import SetTopic
 from tests.runtime.stack import PATIENCE_S, Stack, without_clock
@@ -72,11 +72,11 @@ def test_no_state_is_too_large_for_its_topic(
     ids = {key.decode() for key, _ in log}
     state = stack.read(stack.config.state_topic)
     assert max(len(one.value) for one in state) <= MAX_RECORD_BYTES + _HEAD_BYTES
-    replay = StateReplay(load_model(model).encoding.fingerprint)
+    restored = RestoredState(load_model(model).encoding.fingerprint)
     for one in state:
-        replay.add(one.offset, one.value)
-    assert replay.end() is not None
-    assert replay.partition.sessions.keys() == ids
+        restored.add(one.offset, one.value)
+    assert restored.end() is not None
+    assert restored.partition.sessions.keys() == ids
     with stack.worker() as again:
         again.wait_until_logged(f"{len(ids)} sessions and 0 accounts from")
 

@@ -13,11 +13,11 @@ from detector.core.signals import FIRST, Kind, Signal
 from trainer.comparing import (
     BASELINES,
     Compared,
-    candidates_of,
     folded,
     reading,
     split_in_folds,
     table,
+    variants_of,
     verdicts,
 )
 from trainer.data.declared import DEFAULT_SIGNALS
@@ -109,11 +109,11 @@ def test_an_ablation_is_trained_on_the_signals_that_are_left() -> None:
     """One of each kind that is declared, with the columns of the others; without signals there is none to take away."""
     kinds = {one.kind for one in DEFAULT_SIGNALS}
     config = TrainingConfig(signals=DEFAULT_SIGNALS)
-    names = [one.name for one in candidates_of(config)]
+    names = [one.name for one in variants_of(config)]
     assert {name for name in names if name.removeprefix("without ") in kinds} == {
         f"without {one}" for one in kinds
     }
-    assert not {one.name for one in candidates_of(TrainingConfig())} & {
+    assert not {one.name for one in variants_of(TrainingConfig())} & {
         f"without {one}" for one in (*Kind, "signals")
     }
     sessions = chains(5, 2, 4)

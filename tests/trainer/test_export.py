@@ -18,8 +18,8 @@ from detector.model.scorer import Scorer
 from tests.model.models import SIGNALS, metadata, random_weights, random_windows, seed_windows
 from trainer.training.backend import keras_on
 from trainer.training.bigrams import Bigrams, bigram_graph
+from trainer.training.ensemble import together
 from trainer.training.export import IR_VERSION, OPSET, build_graph, canaries, model_file
-from trainer.training.members import together
 from trainer.training.network import Shape, Tensors, build_network, last_logits
 
 

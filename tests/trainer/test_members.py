@@ -14,8 +14,8 @@ from trainer.data.splitting import split
 from trainer.training.checkpoint import CheckpointError
 from trainer.training.config import TrainingConfig
 from trainer.training.defaults import Schedule
+from trainer.training.ensemble import pairs_for
 from trainer.training.fitting import Observer
-from trainer.training.members import pairs_for
 from trainer.training.network import Shape
 from trainer.training.pipeline import train
 

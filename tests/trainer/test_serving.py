@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from detector.contract.accounts import AccountListing, Listing
 from detector.contract.events import SessionAction, SessionEvent, encode_event
+from detector.contract.listings import AccountListing, Listing
 from detector.core.decision import Policy
 from detector.core.encoding import Encoding
 from detector.core.limits import SessionLimits

@@ -24,12 +24,12 @@ from trainer.commands.options import (
     words_of,
 )
 from trainer.comparing import (
-    CANDIDATES,
-    candidates_of,
+    VARIANTS,
     folded,
     leave_one_out,
     split_in_folds,
     table,
+    variants_of,
     verdicts,
 )
 from trainer.comparing import compare as compare_models
@@ -77,7 +77,7 @@ MOST_RUNS: Final = 20
 @click.option("--seed", type=click.IntRange(0, MOST_SEED - MOST_RUNS), default=1, show_default=True)
 @click.option(
     "--only",
-    type=click.Choice([candidate.name for candidate in CANDIDATES]),
+    type=click.Choice([variant.name for variant in VARIANTS]),
     multiple=True,
     help="Beside the baselines, train these; may be repeated.  [default: default with data, else all]",
 )
@@ -120,8 +120,8 @@ def compare(
             signals=DEFAULT_SIGNALS if lives else description_of(options).signals,
             preset="data" if own else options["preset"] or "realistic",
         )
-        wanted = only or (["default"] if own else [one.name for one in CANDIDATES])
-        chosen = [one for one in candidates_of(config) if one.name in wanted]
+        wanted = only or (["default"] if own else [one.name for one in VARIANTS])
+        chosen = [one for one in variants_of(config) if one.name in wanted]
         with Terminal(Console(stderr=True)) as progress:
             if families:
                 names = [one.name for one in (SCHEMES if lives else ATTACK_FAMILIES)]

@@ -32,10 +32,10 @@ from trainer.training.calibration import (
 from trainer.training.checkpoint import Checkpoint
 from trainer.training.config import TrainingConfig, encoding_of
 from trainer.training.defaults import plan_for
+from trainer.training.ensemble import pairs_for, together
 from trainer.training.evidence import Added, Windows, fit_evidence
 from trainer.training.export import build_graph, canaries, model_file
 from trainer.training.fitting import Fitted, Observer, Plan, fit
-from trainer.training.members import pairs_for, together
 from trainer.training.network import Tensors, build_network, last_logits
 from trainer.training.reference import reference_of
 from trainer.training.teaching import Teacher

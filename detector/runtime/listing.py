@@ -12,7 +12,7 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import OffsetSpec
 
 from detector.connection import client_options
-from detector.contract.accounts import AccountListing, Listing, decode_listing, encode_listing
+from detector.contract.listings import AccountListing, Listing, decode_listing, encode_listing
 from detector.contract.topics import accounts_specification
 from detector.runtime.config import DetectorConfig
 from detector.runtime.replaying import batches_of_topic
@@ -22,7 +22,7 @@ from detector.runtime.transaction import OutputRecord, Transactor, in_every_part
 _ACCOUNTS_A_TRANSACTION = 500
 
 
-class Accounts:
+class ListedAccounts:
     """The listed accounts of an input topic. Of two that publish at once, the second takes over and the first fails.
 
     Args:

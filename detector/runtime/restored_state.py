@@ -1,4 +1,4 @@
-"""Replaying a state log: the partition that its records lead to, or why they lead to none."""
+"""Restoring from a state log: the partition that its records lead to, or why they lead to none."""
 
 from typing import NamedTuple
 
@@ -50,7 +50,7 @@ class LogEnd(NamedTuple):
     snapshot: Snapshot | None
 
 
-class StateReplay:
+class RestoredState:
     """Takes the records of one partition's log, from its beginning, and brings a partition to where they lead.
 
     Until the log is known to be complete, what was changed and what a snapshot carried are kept apart: the carried
