@@ -13,6 +13,7 @@ from broker.errors import BrokerError
 from broker.jars import KAFKA_VERSION, write_lock
 
 _LOOK_INTERVAL_S = 3600.0
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @click.group()
@@ -37,7 +38,7 @@ def _properties(
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
     """Unwind, which stops the broker; a second signal must not interrupt that, which is bounded."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDING:
         signal.signal(number, signal.SIG_IGN)
     sys.exit(0)
 
@@ -72,8 +73,8 @@ def up(port: int, data_dir: Path | None, heap_mb: int, properties: dict[str, str
     Its bootstrap address is the one line on standard output, printed once it answers; the rest goes to standard
     error.
     """
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, _stop)
+    for number in _ENDING:
+        signal.signal(number, _stop)
     try:
         with EmbeddedBroker(port=port, data_dir=data_dir, heap_mb=heap_mb, properties=properties) as broker:
             click.echo(

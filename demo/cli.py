@@ -60,7 +60,8 @@ def main(
     plan = _plan(preset, customers, sessions, seed)
     console = Console()
     view: View = LiveView(console) if console.is_terminal else PlainView(console)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ended_by in (signal.SIGTERM, signal.SIGHUP):  # a terminal that is closed hangs up
+        signal.signal(ended_by, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="session-fraud-demo-"))
     try:
         with ExitStack() as stack:

@@ -5,9 +5,12 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
 
 from broker import Broker, obtain
 from broker.probe import free_ports
@@ -77,10 +80,13 @@ def stage(stack: ExitStack, folder: Path, view: View, time_limit_s: float) -> St
     view.step("starting a Kafka broker (the first time, its jars are fetched: about a minute) …")
     broker = stack.enter_context(obtain())
     view.step(f"broker at {broker.bootstrap_servers} ({broker.kind})")
+    own = f"demo-{uuid.uuid4().hex[:8]}." if broker.kind == "external" else ""
+    if own:
+        stack.callback(_forget, broker.bootstrap_servers, own, view)
     return Stage(
         stack=stack,
         folder=folder,
-        environment=_environment(broker),
+        environment=_environment(broker, own),
         metrics_port=free_ports()[0],
         deadline_s=time.monotonic() + time_limit_s,
         limit_s=time_limit_s,
@@ -205,9 +211,20 @@ def _offline(at: Stage, plan: Plan) -> dict[str, list[Alert]]:
     }
 
 
-def _environment(broker: Broker) -> dict[str, str]:
-    """Return the children's environment; on somebody's broker with topics of the run's own."""
-    own = f"demo-{uuid.uuid4().hex[:8]}." if broker.kind == "external" else ""
+def _forget(bootstrap_servers: str, own: str, view: View) -> None:
+    """Delete the run's own topics and groups from somebody's broker."""
+    try:
+        with closing(KafkaAdminClient(bootstrap_servers=bootstrap_servers)) as admin:
+            admin.delete_topics([name for name in admin.list_topics() if name.startswith(own)])
+            admin.delete_groups(
+                [group["group_id"] for group in admin.list_groups() if group["group_id"].startswith(own)]
+            )
+    except KafkaError as error:
+        view.step(f"topics {own}* could not be deleted ({error}): delete them by hand")
+
+
+def _environment(broker: Broker, own: str) -> dict[str, str]:
+    """Return the children's environment; on somebody's broker topics have names that begin with the run's own."""
     actions_topic = f"{own}{ACTIONS_TOPIC}"
     return {
         **os.environ,

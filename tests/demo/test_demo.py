@@ -9,10 +9,12 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Mapping
+from contextlib import closing
 
 import psutil
 import pytest
 from click.testing import CliRunner
+from kafka import KafkaAdminClient
 
 from broker import Broker
 from demo.cli import main
@@ -68,6 +70,8 @@ def test_lives_are_shown_and_kept_for_the_console(kafka: Broker) -> None:
     assert "notebook's model" in output
     assert "\x1b[" not in output
     assert left_running(environment) == []
+    with closing(KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)) as admin:
+        assert [name for name in admin.list_topics() if name.startswith("demo-")] == []
 
 
 @pytest.mark.long
@@ -83,9 +87,15 @@ def test_the_notebooks_world_is_without_a_flaw(kafka: Broker) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("after", ["starting a Kafka broker", "broker at", "simulating", "BLOCK  session"])
-def test_ctrl_c_ends_it_at_any_point(after: str) -> None:
-    """Ctrl-C while the broker starts, the detector starts, or sessions flow: exit code 130, nothing left."""
+@pytest.mark.parametrize(
+    ("after", "number"),
+    [
+        ("starting a Kafka broker", signal.SIGINT), ("broker at", signal.SIGINT), ("simulating", signal.SIGINT),
+        ("BLOCK  session", signal.SIGINT), ("detector is ready", signal.SIGHUP),
+    ],
+)  # fmt: skip
+def test_it_can_be_ended_at_any_point(after: str, number: signal.Signals) -> None:
+    """By Ctrl-C while the broker starts, the detector starts, or sessions flow, by a terminal that hangs up: exit code 130, nothing left."""
     environment = marked()
     environment.pop("KAFKA_BOOTSTRAP_SERVERS", None)
     demo = start("--preset", "seed", environment=environment | {"PYTHONUNBUFFERED": "1"})
@@ -96,11 +106,11 @@ def test_ctrl_c_ends_it_at_any_point(after: str) -> None:
         assert line, seen
         seen += line
     time.sleep(0.3)  # into the middle of what was announced
-    os.killpg(demo.pid, signal.SIGINT)
+    os.killpg(demo.pid, number)
     rest, _ = demo.communicate(timeout=PATIENCE_S)
     # Where it came within an exec() of a text, as dataclasses are made by, CPython ends itself by the signal after all:
     # run_eval_code_obj remembers it though it was handled. A shell says 130 of both.
-    assert demo.returncode in {130, -signal.SIGINT}, seen + rest
+    assert demo.returncode in {130, -number}, seen + rest
     assert "everything that was started has been ended" in rest
     assert "Traceback" not in rest
     assert left_running(environment) == []
