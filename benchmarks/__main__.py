@@ -63,7 +63,8 @@ def page(results: list[Result]) -> str:
         f"this one: {os.cpu_count()} shared cores, {platform.system()} {platform.machine()}, Python "
         f"{platform.python_version()}. Each figure is a median with the range of its repetitions. `make bench-check` "
         "measures again and fails where a ratio has fallen beyond noise; what was done for speed, and what it gave, is in "
-        "[ADR 0013](adr/0013-performance.md) and [ADR 0020](adr/0020-faster-loop.md).\n\n"
+        "[ADR 0013](adr/0013-performance.md) and [ADR 0020](adr/0020-faster-loop.md), what has changed since and why in "
+        "[ADR 0045](adr/0045-what-an-event-costs.md).\n\n"
     )
     ordered = sorted(results, key=lambda one: ORDER.index(one.name))
     return head + "\n".join(markdown(one, f"performance/{one.name}.png") for one in ordered)

@@ -47,12 +47,14 @@ def rate(call: Callable[[], object], items: int, at_least_s: float) -> float:
 
 def in_numpy(weights: Weights, actions: NDArray[np.int32]) -> NDArray[np.float32]:
     """Score with NumPy: the LSTM of the seed model, gates in ONNX's order i, o, f, c."""
-    kernel, recurrent = weights["lstm_input_weights"][0].T, weights["lstm_recurrence_weights"][0].T
+    kernel, recurrent = weights["input_weights"][0].T, weights["recurrence_weights"][0].T
     units = len(recurrent)
-    bias = weights["lstm_bias"][0, : 4 * units] + weights["lstm_bias"][0, 4 * units :]
+    bias = weights["cell_bias"][0, : 4 * units] + weights["cell_bias"][0, 4 * units :]
     hidden = np.zeros((len(actions), units), np.float32)
     cell = np.zeros_like(hidden)
-    projected = weights["embedding"] @ kernel + bias  # one row an action: cheaper than a product a step
+    projected = (
+        weights["action_embedding"] @ kernel + bias
+    )  # one row an action: cheaper than a product a step
     for step in actions.T:
         gates = projected[step] + hidden @ recurrent
         sigmoid = 1 / (1 + np.exp(-gates[:, : 3 * units]))
@@ -71,20 +73,20 @@ def in_keras(weights: Weights, window: int) -> tuple[Callable[[NDArray[np.int32]
     tf.config.threading.set_inter_op_parallelism_threads(1)
     units = weights["risk_weights"].shape[0]
     order = np.concatenate([np.arange(units) + gate * units for gate in (0, 2, 3, 1)])  # i, f, c, o
-    bias = weights["lstm_bias"][0].reshape(2, -1).sum(axis=0)
+    bias = weights["cell_bias"][0].reshape(2, -1).sum(axis=0)
     model = tf.keras.Sequential(
         [
             tf.keras.layers.Input((window,), dtype="int32"),
-            tf.keras.layers.Embedding(*weights["embedding"].shape),
+            tf.keras.layers.Embedding(*weights["action_embedding"].shape),
             tf.keras.layers.LSTM(units),
             tf.keras.layers.Dense(1, activation="sigmoid"),
         ]
     )
     model.set_weights(
         [
-            weights["embedding"],
-            weights["lstm_input_weights"][0].T[:, order],
-            weights["lstm_recurrence_weights"][0].T[:, order],
+            weights["action_embedding"],
+            weights["input_weights"][0].T[:, order],
+            weights["recurrence_weights"][0].T[:, order],
             bias[order],
             weights["risk_weights"],
             weights["risk_bias"],
