@@ -73,8 +73,12 @@ class Installed:
         self._run(*pip, "wheel", "--no-deps", "--wheel-dir", str(built), str(source))
         (self.wheel,) = built.iterdir()
         self._run(sys.executable, "-m", "venv", str(folder / "environment"))
-        python = str(self._path("python"))
-        self._run(python, *pip[1:], "install", "--quiet", "--no-compile", f"{self.wheel}[train]")
+        self.install()
+
+    def install(self, extra: str = "") -> None:
+        """Install the wheel, with an extra in brackets, and what that asks for."""
+        pip = (str(self._path("python")), "-m", "pip", "--disable-pip-version-check")
+        self._run(*pip, "install", "--quiet", "--no-compile", f"{self.wheel}{extra}")
 
     def run(self, script: str, *arguments: str) -> str:
         """Run a command to its end, which must be good; return what it printed."""
@@ -118,12 +122,14 @@ def _environment() -> dict[str, str]:
 def test_a_wheel_is_all_that_a_user_needs(kafka: Broker, unique_name: UniqueName, tmp_path: Path) -> None:
     """Installed from the index into an empty environment, each command works, outside of the checkout.
 
-    Sessions are simulated into a file, a model learns from the packaged one's words, and the detector blocks with it
-    what the producer sends through a broker.
+    Version and help take no extra. Sessions are simulated into a file, a model learns from the packaged one's words, and
+    the detector blocks with it what the producer sends through a broker.
     """
     installed = Installed(tmp_path)
     for script in SCRIPTS:
         assert installed.run(script, "--version") == f"{script}, version {VERSION}\n"
+        assert installed.run(script, "--help").startswith(f"Usage: {script} ")
+    installed.install("[train]")
     attack = ("LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE")
     assert installed.run("session-detector", "score", "--model", "seed", *attack).startswith("BLOCKED")
     installed.run(
