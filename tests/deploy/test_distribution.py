@@ -7,14 +7,15 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from broker import Broker
+from broker.jars import KAFKA_VERSION
 from detector.version import VERSION
 from tests.conftest import UniqueName
 from tests.deploy.compose import ROOT
@@ -26,14 +27,17 @@ PATIENCE_S = 900.0
 """For an installation that has to fetch TensorFlow, on a loaded machine."""
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_every_command_tells_its_version(script: str) -> None:
-    """`--version` of each installed command is the distribution's."""
-    module, _, name = SCRIPTS[script].partition(":")
-    command = getattr(import_module(module), name)
-    assert isinstance(command, click.Command)
-    told = CliRunner().invoke(command, ["--version"], prog_name=script)
-    assert told.output == f"{script}, version {VERSION}\n"
+@pytest.mark.parametrize(
+    ("script", "command"),
+    [*SCRIPTS.items(), ("python -m broker", "broker.__main__:main"), ("python -m demo", "demo.cli:main")],
+)
+def test_every_command_tells_its_version(script: str, command: str) -> None:
+    """`--version` of each is the distribution's, and the broker's that of its Kafka, too."""
+    program = resolve_name(command)
+    assert isinstance(program, click.Command)
+    told = CliRunner().invoke(program, ["--version"], prog_name=script)
+    of_kafka = f", with Apache Kafka {KAFKA_VERSION}" if script == "python -m broker" else ""
+    assert told.output == f"{script}, version {VERSION}{of_kafka}\n"
 
 
 def test_every_package_is_typed() -> None:
