@@ -76,7 +76,7 @@ bench: $(VENV)/.test .venv-peers/.done ## Benchmarks side by side, into docs/per
 	$(BIN)/python -m benchmarks $(ARGS)
 
 study: $(VENV)/.test ## What a claim on accuracy rests on: NAME=clocks ARGS=…; without a name, which there are
-	@$(BIN)/python -m benchmarks.studies$(if $(NAME),.$(NAME),) $(ARGS)
+	@$(BIN)/python -m benchmarks.studies $(or $(NAME),--help) $(ARGS)
 
 bench-check: $(VENV)/.test .venv-peers/.done ## Measure again and fail where a ratio has fallen beyond noise
 	$(BIN)/python -m benchmarks --check $(ARGS)

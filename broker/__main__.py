@@ -11,13 +11,14 @@ import click
 from broker.embedded import DEFAULT_PORT, EmbeddedBroker
 from broker.errors import BrokerError
 from broker.jars import KAFKA_VERSION, write_lock
+from detector.version import VERSION
 
 _LOOK_INTERVAL_S = 3600.0
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @click.group()
-@click.version_option(KAFKA_VERSION, message="Apache Kafka %(version)s")
+@click.version_option(VERSION, message=f"%(prog)s, version %(version)s, with Apache Kafka {KAFKA_VERSION}")
 def main() -> None:
     """A real Apache Kafka for development and tests, with nothing but Python installed."""
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)

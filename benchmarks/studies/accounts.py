@@ -1,14 +1,12 @@
 """How many bytes an account's profile takes, after some days of lives.
 
-    python -m benchmarks.studies.accounts [DAYS] [CUSTOMERS]
-
 Customers of `simulate --days` live through the days; each event goes to its account's profile, by the signals that a
 model reads unless told otherwise. The most that a profile can take is what the encoding holds against its bound.
 """
 
-import sys
 from collections.abc import Iterator
 
+import click
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -49,9 +47,11 @@ def profiles(days: int, customers: int, signals: Signals) -> Iterator[bytes]:
         yield profile.packed()
 
 
-def main() -> None:
+@click.command(help=__doc__)
+@click.argument("days", type=click.IntRange(min=1), default=60, help="60 unless given.")
+@click.argument("customers", type=click.IntRange(min=1), default=2_000, help="2,000 unless given.")
+def main(days: int, customers: int) -> None:
     """Measure and print the table."""
-    days, customers = [int(one) for one in sys.argv[1:]] + [60, 2_000][len(sys.argv) - 1 :]
     signals = Signals(DEFAULT_SIGNALS)
     sizes = [len(one) for one in profiles(days, customers, signals)]
     table = Table("bytes", *(f"p{one}" for one in _PERCENTILES), "most there can be", title=f"{len(sizes):,} accounts after {days} days, {len(signals)} signals")  # fmt: skip

@@ -1,25 +1,24 @@
 """What clocks do to what is decided: the same traffic, its times told as browsers, phones, gateways and attackers tell them.
 
-    python -m benchmarks.studies.clocks [MODEL] [SESSIONS] [CLOCK ...]
-
 Records have the broker's time, at which they arrive: when they happened and some milliseconds. Of each case: lawful
 sessions blocked, attackers' sessions blocked, events that `detector_corrected_times_total` would count, dead letters. The
-model of histories is asked about lives of customers of some weeks, SESSIONS of them at most; others about `realistic`.
+model of histories is asked about lives of customers of some weeks, so many sessions at most; others about `realistic`.
 """
 
 import random
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from typing import NamedTuple
 
+import click
 from kafka import TopicPartition
 from msgspec.structs import replace
 
+from benchmarks.arguments import model_argument
 from detector.contract.alerts import Decision
 from detector.contract.events import SessionAction, encode_event
 from detector.core.clocks import Clock
-from detector.model.artifact import load_model, packaged_model_path
+from detector.model.artifact import Model
 from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import processor_of
 from detector.runtime.replaying import LoggedLine, replay
@@ -31,6 +30,7 @@ from producer.behaviour.session import SimulatedSession, stream
 START_MS = 1_790_000_000_000 // 86_400_000 * 86_400_000
 _SOURCE, _BATCH, _DAYS = TopicPartition("benchmark", 0), 2_000, 30
 _APPEND_TIME, SWAPPED = 1, 0.05
+_CLOCKS = [one.value for one in Clock]
 
 
 class Arrival(NamedTuple):
@@ -55,9 +55,9 @@ class Traffic(NamedTuple):
     begins_ms: dict[str, int]
 
 
-def traffic(model: str, count: int) -> Traffic:
+def traffic(model: Model, count: int) -> Traffic:
     """Simulate."""
-    if model == "history":
+    if model.encoding.signals.of_history:
         planned = list(
             islice(lives.sessions(days=_DAYS, customers=count // _DAYS, seed=5, start_ms=START_MS), count)
         )
@@ -169,9 +169,9 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 
 
-def rows(name: str, count: int, clocks: list[str]) -> Iterator[tuple[str, ...]]:
+def rows(model: Model, count: int, clocks: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """Simulate, tell times, and decide."""
-    model, honest = load_model(packaged_model_path(name)), traffic(name, count)
+    honest = traffic(model, count)
     for case, arrivals in CASES.items():
         log = [
             LoggedLine(_SOURCE.topic, 0, at, one.broker_ms, one.event.account_id.encode(), encode_event(one.event), timestamp_type=_APPEND_TIME)
@@ -201,14 +201,18 @@ def rows(name: str, count: int, clocks: list[str]) -> Iterator[tuple[str, ...]]:
         yield case, *told
 
 
-def main(name: str = "default", count: str = "20000", *clocks: str) -> None:
+@click.command(help=__doc__)
+@model_argument(default="default")
+@click.argument("sessions", type=click.IntRange(min=1_000), default=20_000, help="20,000 unless given.")
+@click.argument("clocks", type=click.Choice(_CLOCKS), nargs=-1, help="Whose time decides; all unless given.")
+def main(model: Model, sessions: int, clocks: tuple[str, ...]) -> None:
     """Print a Markdown table."""
-    chosen = list(clocks) or [one.value for one in Clock]
+    chosen = clocks or _CLOCKS
     wanted = ("lawful blocked", "caught", "corrected", "dead letters")
     header = ["", *(f"{clock}: {what}" for clock in chosen for what in wanted)]
-    for row in chain((header, ["---"] * len(header)), rows(name, int(count), chosen)):
+    for row in chain((header, ["---"] * len(header)), rows(model, sessions, chosen)):
         print(f"| {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

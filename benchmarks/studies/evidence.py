@@ -1,7 +1,5 @@
 """Ways for a session's score to use all of it, held against the highest window alone, on thin evidence.
 
-    python -m benchmarks.studies.evidence [STEPS]
-
 Sessions of 300 to 3,000 actions that are walks along two chains which differ by a few per cent (`own_data.thin`): 600 to
 learn from, 200 to fit and to choose a threshold by, 1,000 to test. The network of windows is trained as it is by default,
 and its highest window, and what `trainer.training.evidence` makes of its windows, are judged. Beside it a network of
@@ -10,11 +8,11 @@ backpropagation through time that is cut every 32 (Williams and Peng 1990). It p
 score, the share of attacks caught at 1 % false alarms a session, and the bytes that a session takes beside its window.
 """
 
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any, Final
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -23,6 +21,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.studies.own_data import chains, walked
 from detector.core.encoding import Encoding
+from detector.model.scorer import Scorer
 from trainer.data.sessions import Sessions, Splits
 from trainer.evaluation.scoring import score_sessions
 from trainer.training.backend import keras_on
@@ -99,9 +98,12 @@ def carried_scores(learned: Sessions, tested: Sessions, actions: int, steps: int
     return logits
 
 
-def main() -> None:
+@click.command(help=__doc__)
+@click.argument(
+    "steps", type=click.IntRange(min=1), default=14_000, help="Of the network beside, 14,000 unless given."
+)
+def main(steps: int) -> None:
     """Train, and print the table."""
-    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 14_000
     both = chains(6, 0.03, 7)
     parts = Splits(
         *(walked(size, (300, 3_000), 0.5, both, seed) for seed, size in enumerate((600, 200, 1_000), 1))
@@ -124,8 +126,6 @@ def main() -> None:
     took_s = time.monotonic() - begun_s
     told = trained.metadata
     encoding = Encoding(told.vocabulary, told.window, unknown_token=True)
-    from detector.model.scorer import Scorer  # noqa: PLC0415  beside TensorFlow
-
     windows = score_sessions(Scorer(trained.file).score, encoding, tested, 1_800_000)
     row("the highest window", windows.scores, "0", took_s)
     row(f"what windows add up to: {told.evidence}", trained.test.scores, "16", took_s)

@@ -1,40 +1,29 @@
 """What explaining an alert on demand costs, beside scoring; and how far estimated values are off.
 
-    python -m benchmarks.studies.explanations [MODEL] [ROUNDS]
-
 First table: the time to explain one window of so many actions, to the time that the same scorer takes for as many
 windows as the explanation asked for, and to a scoring call of one window, round by round. Second table: the error of
 estimated values against exact ones, in windows where both can be had, beside permutations.
 """
 
-import statistics
-import sys
-import time
 import uuid
-from collections.abc import Callable
-from pathlib import Path
 from unittest.mock import patch
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.arguments import model_argument, rounds_argument
+from benchmarks.timing import spread, timed
 from detector.core import explaining
 from detector.core.encoding import STEP_BYTES, Encoding
 from detector.core.explaining import EXACT_ACTIONS, shapley_values
-from detector.model.artifact import Model, default_model_path, load_model
+from detector.model.artifact import Model
 
 _GAPS_MS = (300, 3_000, 30_000)
 _ERROR_WINDOWS = 40
 _ERROR_ACTIONS = 13
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Return how long the work took, in seconds."""
-    start_s = time.perf_counter()
-    work()
-    return time.perf_counter() - start_s
 
 
 def window(encoding: Encoding, count: int, number: int) -> bytes:
@@ -42,12 +31,6 @@ def window(encoding: Encoding, count: int, number: int) -> bytes:
     rng = np.random.RandomState(number)
     times_ms = np.cumsum(rng.choice(_GAPS_MS, count)).tolist()
     return encoding.steps(rng.choice(encoding.vocabulary, count).tolist(), times_ms)
-
-
-def spread(figures: list[float], digits: int = 2) -> str:
-    """Put figures of several rounds into words."""
-    low, middle, high = min(figures), statistics.median(figures), max(figures)
-    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def cost(model: Model, rounds: int) -> Table:
@@ -118,10 +101,11 @@ def by_permutations(model: Model, one: bytes, count: int, most: int) -> NDArray[
     return values
 
 
-def main() -> None:
+@click.command(help=__doc__)
+@model_argument(default="default")
+@rounds_argument()
+def main(model: Model, rounds: int) -> None:
     """Measure and print."""
-    model = load_model(Path(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1] else default_model_path())
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5  # noqa: PLR2004
     console = Console()
     for table in (cost(model, rounds), errors(model)):
         console.print(table)

@@ -1,18 +1,16 @@
 """What the trainer makes of data of several kinds by its defaults alone, beside n-grams with logistic regression.
 
-    python -m benchmarks.studies.own_data [KIND ...]
-
 Each kind is simulated here, split as the commands split it, and trained on without one option. A thousand more of the
 kind test it: of the 60 that a split of 400 leaves, the best F1 alone is luck. It prints ROC-AUC over sessions of both, the F1
 at the threshold that the model file carries beside the best there is, and how long training and test took. No default
 was chosen by the seeds used here.
 """
 
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
@@ -129,7 +127,7 @@ KINDS: Final[dict[str, tuple[Callable[[int, int], Sessions], int]]] = {
 }
 
 
-def rows(chosen: list[str]) -> Iterator[tuple[str, ...]]:
+def rows(chosen: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """Train and test, kind by kind."""
     for name in chosen:
         kind, count = KINDS[name]
@@ -142,7 +140,20 @@ def rows(chosen: list[str]) -> Iterator[tuple[str, ...]]:
         yield name, *(f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})" for one in figures), took
 
 
-if __name__ == "__main__":
+@click.command(help=__doc__)
+@click.argument(
+    "kinds",
+    type=click.Choice(list(KINDS)),
+    nargs=-1,
+    metavar="[KIND]...",
+    help=f"Each in quotes, of: {'; '.join(KINDS)}. All unless given.",
+)
+def main(kinds: tuple[str, ...]) -> None:
+    """Print a Markdown table."""
     header = ("sessions", "n-grams: ROC-AUC", "default: ROC-AUC", "F1 at its threshold", "best F1", "took")
-    for line in markdown_table(header, rows(sys.argv[1:] or list(KINDS))):
+    for line in markdown_table(header, rows(kinds or list(KINDS))):
         print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,8 +1,6 @@
 """The parts of actions: what naming them costs an alert, and how near they are to values from many orders of arrival.
 
-    python -m benchmarks.studies.parts MODEL EVENTS [ROUNDS]
-
-MODEL reads signals, EVENTS are JSON lines of lives (`producer simulate --days`). Over the windows of up to 300 alerts. First
+MODEL reads signals, EVENTS are of lives (`producer simulate --days`). Over the windows of up to 300 alerts. First
 table: times, as ratios: reasons with the second call for parts to those without it, and an explanation with parts to one
 without, to the reasons. Second: of the weightiest actions, how often the first part that the alert names has the
 largest value in the explanation (the action itself and its gap aside), is among its first three, and how far values
@@ -10,23 +8,23 @@ from PART_ORDERS orders are off those from 512, of the first 60 alerts.
 """
 
 import statistics
-import sys
-import time
 import uuid
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
+import click
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.arguments import model_argument, rounds_argument
+from benchmarks.timing import spread, timed
 from detector.core import explaining, reasons
 from detector.core.decision import Decided
 from detector.core.explaining import parts_values, shapley_values
 from detector.core.reasons import Case, reasons_of
-from detector.model.artifact import Model, load_model
+from detector.model.artifact import Model
 from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import processor_of
 from detector.runtime.replaying import batches_of_file, replay
@@ -81,15 +79,8 @@ def costs(model: Model, cases: list[Case], rounds: int) -> Table:
     table.add_column("of")
     table.add_column("with parts, to without", justify="right")
     for name, of in ratios.items():
-        table.add_row(name, f"{statistics.median(of):.2f} ({min(of):.2f} to {max(of):.2f})")
+        table.add_row(name, spread(of))
     return table
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Return how long the work took, in seconds."""
-    start_s = time.perf_counter()
-    work()
-    return time.perf_counter() - start_s
 
 
 def agreement(model: Model, cases: list[Case]) -> Table:
@@ -145,11 +136,19 @@ def named_parts(model: Model, case: Case) -> dict[int, list[str]]:
     return kept
 
 
-def main() -> None:
+@click.command(help=__doc__)
+@model_argument()
+@click.argument(
+    "events", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="JSON lines (.gz too)."
+)
+@rounds_argument()
+def main(model: Model, events: Path, rounds: int) -> None:
     """Measure and print."""
-    model, events = load_model(Path(sys.argv[1])), Path(sys.argv[2])
-    rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 5  # noqa: PLR2004
     cases = cases_of(model, events)
+    if not cases:
+        raise click.ClickException(
+            f"{events} has no alert of the model: expected events of lives, attacks among them"
+        )
     console = Console(width=160)
     console.print(costs(model, cases, rounds))
     console.print(agreement(model, cases[:_HELD]))

@@ -4,16 +4,12 @@ The 1,797 digits of 8 by 8 pixels that come with scikit-learn (Alpaydin and Kayn
 Repository, "Optical Recognition of Handwritten Digits"). Packages carry no public log of labelled user sessions, so
 this stands in for one: real data, real labels, another vocabulary, sessions longer than ours and without times. An
 action is a pixel's ink in six steps, in reading order; the "attack" is the digit 8. Every fifth digit is for testing.
-
-    python -m benchmarks.studies.public_sequences digits.jsonl.gz
-    python -m trainer train --data digits.jsonl.gz --window 64 --out digits.onnx
-    python -m trainer evaluate --model digits.onnx --data digits.jsonl.gz
 """
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 from sklearn.datasets import load_digits
 
 from trainer.data.sessions import Session, write_sessions
@@ -36,7 +32,15 @@ def sessions() -> Iterator[Session]:
         )
 
 
+@click.command(help=__doc__)
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path), help="JSON lines to write (.gz too).")
+def main(out: Path) -> None:
+    """Write it."""
+    try:
+        print(f"{write_sessions(out, sessions())} sessions")
+    except OSError as error:
+        raise click.ClickException(str(error)) from error
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2:  # noqa: PLR2004  the program and its one argument
-        sys.exit("one file was expected: python -m benchmarks.studies.public_sequences digits.jsonl.gz")
-    print(f"{write_sessions(Path(sys.argv[1]), sessions())} sessions")
+    main()

@@ -1,9 +1,7 @@
 """Data of one's own: time and memory to read a Parquet file of events, beside polars reading it as it is; and to train.
 
-    python -m benchmarks.studies.reading 5000000 [train [--steps 2000 ...]]
-
 The file is a simulation of 50,000 sessions, tiled: each tile has the same sessions and accounts at other times, under
-other ids. With `train` the command trains on it, from the file to the model, by its defaults or the options given. An
+other ids. With `train` that command trains on it, from the file to the model, by its defaults or the options given. An
 account's copies are in one part.
 """
 
@@ -11,11 +9,12 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import click
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
@@ -71,23 +70,29 @@ def measured(what: Callable[[], Any], name: str, events: int, of: int = resource
     return result
 
 
-def train(path: Path, options: list[str]) -> None:
+def train(path: Path, options: Sequence[str]) -> None:
     """Train by the command."""
     columns = [part for field, name in COLUMNS.items() for part in ("--column", f"{field}={name}")]
     command = [sys.executable, "-m", "trainer", "train", "--data", str(path), *columns]
-    subprocess.run([*command, "--out", str(path.with_name("model.onnx")), *options], check=True)
+    command += ["--out", str(path.with_name("model.onnx")), *options]
+    if failed := subprocess.run(command, check=False).returncode:
+        raise click.exceptions.Exit(failed)
 
 
-def main(count: int, wanted: list[str]) -> None:
+@click.command(
+    help=__doc__, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
+@click.argument("sessions", type=click.IntRange(min=TILE), help=f"As many times {TILE:,} as go into it.")
+@click.argument("command", type=click.Choice(["train"]), required=False)
+@click.argument("arguments", type=click.UNPROCESSED, nargs=-1, help="Of the command, such as --steps 2000.")
+def main(sessions: int, command: str | None, arguments: tuple[str, ...]) -> None:
     """Measure each step for so many sessions, or the training."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "history.parquet"
-        events = write(path, count)
-        print(f"{events:,} events of {count:,} sessions, {path.stat().st_size / 2**30:.2f} GiB")
-        if wanted:
-            measured(
-                lambda: train(path, wanted[1:]), "train by the command", events, resource.RUSAGE_CHILDREN
-            )
+        events = write(path, sessions)
+        print(f"{events:,} events of {sessions:,} sessions, {path.stat().st_size / 2**30:.2f} GiB")
+        if command:
+            measured(lambda: train(path, arguments), "train by the command", events, resource.RUSAGE_CHILDREN)
             return
         loaded = measured(lambda: load(path, Description(columns=Columns(**COLUMNS))), "load", events)
         parts = measured(lambda: split(loaded.sessions), "split", events)
@@ -97,6 +102,4 @@ def main(count: int, wanted: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if not sys.argv[1:] or sys.argv[2:3] not in ([], ["train"]):
-        sys.exit("a number of sessions was expected: python -m benchmarks.studies.reading 5000000 [train]")
-    main(int(sys.argv[1]), sys.argv[2:])
+    main()

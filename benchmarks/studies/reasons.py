@@ -1,7 +1,5 @@
 """The reasons that an alert carries: held against exact Shapley values, and what they cost.
 
-    python -m benchmarks.studies.reasons [ROUNDS]
-
 First table: alerts of the packaged model on realistic traffic, by several ways to values from few windows. How often
 the first reason is the exact values' first, and one of their first three; how much of the first three is the same; how
 far values are off; how many windows an alert asks for. Beyond 13 actions the estimate from 8,192 coalitions stands for
@@ -11,8 +9,6 @@ their estimate. Third: the share of reasons in a pass over the log (stage to rea
 
 import itertools
 import statistics
-import sys
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +16,13 @@ from dataclasses import replace
 from functools import partial
 from unittest.mock import patch
 
+import click
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.arguments import rounds_argument
+from benchmarks.timing import spread, timed
 from detector.contract.alerts import Alert, Cause, Decision, SourcePosition, alert_id
 from detector.core import explaining
 from detector.core.breaker import BreakerState
@@ -252,23 +251,11 @@ def share(model: Model, rounds: int) -> Table:
     return table
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Return how long the work took, in seconds."""
-    start_s = time.perf_counter()
-    work()
-    return time.perf_counter() - start_s
-
-
-def spread(figures: Sequence[float], digits: int = 2) -> str:
-    """Put figures of several rounds into words."""
-    low, middle, high = min(figures), statistics.median(figures), max(figures)
-    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
-
-
-def main() -> None:
+@click.command(help=__doc__)
+@rounds_argument()
+def main(rounds: int) -> None:
     """Measure and print."""
     model = load_model(default_model_path())
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     console = Console(width=160)
     for table in (agreement(model), agreement(model, 31), mass(model, rounds), share(model, rounds)):
         console.print(table)

@@ -1,7 +1,5 @@
 """S-FFSD: 77,881 card transactions, labelled each by itself, with published figures; trained and evaluated by commands.
 
-    python -m benchmarks.studies.sffsd [FILE] [--seeds 3]
-
 The file lies in `shared/data` beside the project, if it is there. A paying account is the session, the transaction's
 type the action, the counter the time; unlabelled transactions are history and no examples. A random split of the labelled
 transactions with 40 % to test, as published figures have it, and one by time, as one would serve. Each twice: without
@@ -104,9 +102,12 @@ def rows(data: Path, seeds: int) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield name + with_signals, commands(data, Path(folder), split, signals)
 
 
-@click.command()
+@click.command(help=__doc__)
 @click.argument(
-    "data", type=click.Path(path_type=Path), default=ROOT.parent / "shared" / "data" / "s-ffsd.csv.gz"
+    "data",
+    type=click.Path(path_type=Path),
+    default=ROOT.parent / "shared" / "data" / "s-ffsd.csv.gz",
+    help="The transactions, as published.",
 )
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
 def main(data: Path, seeds: int) -> None:

@@ -1,21 +1,19 @@
 """What a model that reads signals makes of how long it has known an account, on lives of customers never trained on.
 
-    python -m benchmarks.studies.signals [MODEL] [SESSIONS] [SEED ...]
-
 First, of each seed, the figures of the whole test by session and by attack (one is blocked if one of its sessions is), at
 exactly 0.1 % and 0.01 % false alarms per lawful session. Then, of the first seed, the same sessions with a history of so
 many days, at the model's own threshold: signals of each two days are computed with what the accounts did in so many days
 before them, and nothing else.
 """
 
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.model.artifact import Model, load_model, resolve_model_path
+from benchmarks.arguments import model_argument
+from detector.model.artifact import Model
 from producer.behaviour.lives.hours import DAY_MS
 from producer.behaviour.lives.stream import LivesBehaviour
 from trainer.data.observing import Loss, with_signals
@@ -79,7 +77,7 @@ def _late(sessions: Sessions, day: int) -> Sessions:
     return sessions.take(np.flatnonzero(_begins_ms(sessions) >= BEGIN_MS + day * DAY_MS))
 
 
-def rows(model: Model, count: int, seeds: list[int]) -> Iterator[tuple[str, ...]]:
+def rows(model: Model, count: int, seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
     """Simulate, score and judge, seed by seed."""
     money, idle_ms = Money.of(model.metadata), int(model.metadata.training["idle_timeout_ms"])
     fields, signals = model.encoding.signals.fields, model.metadata.signals
@@ -97,9 +95,12 @@ def rows(model: Model, count: int, seeds: list[int]) -> Iterator[tuple[str, ...]
                 yield f"… {days} days of history", *figures(scored, model.threshold, money)
 
 
-def main(name: str = "history", count: str = "60000", *seeds: str) -> None:
+@click.command(help=__doc__)
+@model_argument(default="history")
+@click.argument("sessions", type=click.IntRange(min=1_000), default=60_000, help="60,000 unless given.")
+@click.argument("seeds", type=click.IntRange(min=0), nargs=-1, help="Of simulations; 4001 unless given.")
+def main(model: Model, sessions: int, seeds: tuple[int, ...]) -> None:
     """Print a Markdown table."""
-    model = load_model(resolve_model_path(name) or Path(name))
     header = (
         "",
         "by session",
@@ -109,9 +110,9 @@ def main(name: str = "history", count: str = "60000", *seeds: str) -> None:
         "several, before",
         "false alarms",
     )
-    for line in markdown_table(header, rows(model, int(count), [int(one) for one in seeds] or [4_001])):
+    for line in markdown_table(header, rows(model, sessions, seeds or [4_001])):
         print(line, flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

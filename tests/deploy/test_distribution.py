@@ -7,14 +7,15 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from broker import Broker
+from broker.jars import KAFKA_VERSION
 from detector.version import VERSION
 from tests.conftest import UniqueName
 from tests.deploy.compose import ROOT
@@ -26,14 +27,17 @@ PATIENCE_S = 900.0
 """For an installation that has to fetch TensorFlow, on a loaded machine."""
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_every_command_tells_its_version(script: str) -> None:
-    """`--version` of each installed command is the distribution's."""
-    module, _, name = SCRIPTS[script].partition(":")
-    command = getattr(import_module(module), name)
-    assert isinstance(command, click.Command)
-    told = CliRunner().invoke(command, ["--version"], prog_name=script)
-    assert told.output == f"{script}, version {VERSION}\n"
+@pytest.mark.parametrize(
+    ("script", "command"),
+    [*SCRIPTS.items(), ("python -m broker", "broker.__main__:main"), ("python -m demo", "demo.cli:main")],
+)
+def test_every_command_tells_its_version(script: str, command: str) -> None:
+    """`--version` of each is the distribution's, and the broker's that of its Kafka, too."""
+    program = resolve_name(command)
+    assert isinstance(program, click.Command)
+    told = CliRunner().invoke(program, ["--version"], prog_name=script)
+    of_kafka = f", with Apache Kafka {KAFKA_VERSION}" if script == "python -m broker" else ""
+    assert told.output == f"{script}, version {VERSION}{of_kafka}\n"
 
 
 def test_every_package_is_typed() -> None:
@@ -73,8 +77,12 @@ class Installed:
         self._run(*pip, "wheel", "--no-deps", "--wheel-dir", str(built), str(source))
         (self.wheel,) = built.iterdir()
         self._run(sys.executable, "-m", "venv", str(folder / "environment"))
-        python = str(self._path("python"))
-        self._run(python, *pip[1:], "install", "--quiet", "--no-compile", f"{self.wheel}[train]")
+        self.install()
+
+    def install(self, extra: str = "") -> None:
+        """Install the wheel, with an extra in brackets, and what that asks for."""
+        pip = (str(self._path("python")), "-m", "pip", "--disable-pip-version-check")
+        self._run(*pip, "install", "--quiet", "--no-compile", f"{self.wheel}{extra}")
 
     def run(self, script: str, *arguments: str) -> str:
         """Run a command to its end, which must be good; return what it printed."""
@@ -118,12 +126,14 @@ def _environment() -> dict[str, str]:
 def test_a_wheel_is_all_that_a_user_needs(kafka: Broker, unique_name: UniqueName, tmp_path: Path) -> None:
     """Installed from the index into an empty environment, each command works, outside of the checkout.
 
-    Sessions are simulated into a file, a model learns from the packaged one's words, and the detector blocks with it
-    what the producer sends through a broker.
+    Version and help take no extra. Sessions are simulated into a file, a model learns from the packaged one's words, and
+    the detector blocks with it what the producer sends through a broker.
     """
     installed = Installed(tmp_path)
     for script in SCRIPTS:
         assert installed.run(script, "--version") == f"{script}, version {VERSION}\n"
+        assert installed.run(script, "--help").startswith(f"Usage: {script} ")
+    installed.install("[train]")
     attack = ("LOGIN", "ADD_RECIPIENT", "TRANSFER_LARGE")
     assert installed.run("session-detector", "score", "--model", "seed", *attack).startswith("BLOCKED")
     installed.run(

@@ -97,6 +97,27 @@ def test_without_tensorflow_it_says_what_to_install(tmp_path: Path) -> None:
     assert out.read_bytes() == b"the model of before"
 
 
+def test_without_its_extra_it_tells_its_version_and_its_commands() -> None:
+    """Installed without the extra it answers `--version` and `--help`; each command says what to install, whatever follows it."""
+    program = """
+import sys
+sys.modules.update(dict.fromkeys(("matplotlib", "onnx", "polars", "sklearn", "tensorflow")))
+from click.testing import CliRunner
+from trainer.cli import main
+assert "version" in CliRunner().invoke(main, ["--version"]).output
+told = CliRunner().invoke(main, ["--help"])
+assert told.exit_code == 0 and not [name for name in main.commands if name not in told.output], told.output
+for name in main.commands:
+    for wanted in ("--help", "--data", "own.csv"):
+        asked = CliRunner().invoke(main, [name, wanted])
+        assert asked.exit_code == 1 and "install session-fraud-detector[train]" in asked.output, asked.output
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_needs_no_tensorflow() -> None:
     """`--help` answers without importing TensorFlow, Keras or onnx."""
     program = """
