@@ -58,9 +58,6 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
     help="Folder of the data, kept and reused; without it a temporary one, removed at the end.",
 )
 @click.option(
-    "--heap-mb", type=click.IntRange(min=128), default=512, show_default=True, help="Java heap bound, MiB."
-)
-@click.option(
     "--property",
     "properties",
     multiple=True,
@@ -68,7 +65,7 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
     callback=_properties,
     help="A further broker property; may be given more than once.",
 )
-def up(port: int, data_dir: Path | None, heap_mb: int, properties: dict[str, str]) -> None:
+def up(port: int, data_dir: Path | None, properties: dict[str, str]) -> None:
     """Start the embedded broker and keep it until SIGTERM or SIGINT (Ctrl-C).
 
     Its bootstrap address is the one line on standard output, printed once it answers; the rest goes to standard
@@ -77,7 +74,7 @@ def up(port: int, data_dir: Path | None, heap_mb: int, properties: dict[str, str
     for number in _ENDING:
         signal.signal(number, _stop)
     try:
-        with EmbeddedBroker(port=port, data_dir=data_dir, heap_mb=heap_mb, properties=properties) as broker:
+        with EmbeddedBroker(port=port, data_dir=data_dir, properties=properties) as broker:
             click.echo(
                 f"Apache Kafka {KAFKA_VERSION} runs as process {broker.pid}, data and logs in {broker.data_dir};"
                 " Ctrl-C stops it",

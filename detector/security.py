@@ -19,7 +19,7 @@ from detector.runtime.pseudonyms import KeyRefusedError, Pseudonyms
     help="Whose: of the detector, of `alerts` and `console`, of the producer, or of the command of that name.",
 )
 @click.option("--principal", help="Who that is to the brokers.  [default: User: and the role's name]")
-@settings("group", "input_topic", "alerts_topic", "verdicts_topic", "create_topics", "shadow_model")
+@settings("group", "input_topic", "alerts_topic", "verdicts_topic", "create_topics", "shadow_model", "rules")
 def permissions(*, role: str, principal: str | None, **given: Any) -> None:
     """Print what the detector, or another command, must be allowed, as calls of Kafka's kafka-acls.
 

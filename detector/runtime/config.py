@@ -219,8 +219,8 @@ class DetectorConfig:
         decides=True,
     )
     max_future_ms: int = setting(
-        "A verdict further ahead of its record's time is dead-lettered; an event, where its own time decides, is scored at "
-        "the broker's. Where that is the producer's (CreateTime): the step by which one event may move time.",
+        "A verdict further ahead of its record's time is dead-lettered; an event, with --clock event, is scored at the "
+        "broker's. Where that is the producer's (CreateTime): the step by which one event may move time.",
         MAX_AHEAD_MS,
         unit="ms",
         minimum=0,

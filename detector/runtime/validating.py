@@ -30,7 +30,11 @@ _CHOICES = {
 
 
 BELOW = (
-    ("max_future_ms", "idle_timeout_ms", "one event that is so far ahead would end every session"),
+    (
+        "max_future_ms",
+        "idle_timeout_ms",
+        "where events' own times decide (CreateTime, --clock event), one so far ahead would end every session",
+    ),
     (
         "session_timeout_ms",
         "max_poll_interval_ms",

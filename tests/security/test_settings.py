@@ -177,8 +177,9 @@ def test_a_permission_is_a_call_of_kafkas_tool() -> None:
     assert len(fewer.output.splitlines()) < len(told.output.splitlines())
     assert "--operation Create" in told.output
     assert "--operation Create" not in fewer.output
-    shadowed = CliRunner().invoke(main, ["permissions", "--shadow-model", "new.onnx", "--alerts-topic", "a"])
-    assert "--operation Write --topic a.shadow " in shadowed.output
+    for tried in (["--shadow-model", "new.onnx"], ["--rules", "rules.toml"]):
+        shadowed = CliRunner().invoke(main, ["permissions", *tried, "--alerts-topic", "a"])
+        assert "--operation Write --topic a.shadow " in shadowed.output
     other = CliRunner().invoke(main, ["permissions", "--role", "producer", "--input-topic", "in"])
     assert (
         other.output.partition("  #")[0]

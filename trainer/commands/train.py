@@ -91,7 +91,6 @@ _FROM_DATA = "[default: from the data]"
     help="Model file, or a packaged model, whose vocabulary, window and gap buckets to keep, so that the new one can "
     "take its place, or be its challenger, without a restart; and its name and budgets, where none are given.",
 )
-@click.option("--cell", type=click.Choice(["lstm", "gru"]), default=Shape().cell, show_default=True)
 @click.option(
     "--units",
     type=click.IntRange(1, 1_024),
@@ -111,7 +110,6 @@ _FROM_DATA = "[default: from the data]"
     type=click.IntRange(1, 20),
     help=f"Networks whose mean is the model; each is judged by a part of the data that it has not seen.  {_FROM_DATA}",
 )
-@click.option("--gap-buckets", type=click.IntRange(2, 250), default=GAP_BUCKETS, show_default=True)
 @click.option("--no-time", is_flag=True, help="Train without times.")
 @click.option("--no-prefixes", is_flag=True, help="Train on whole sessions only.")
 @click.option("--steps", type=click.IntRange(min=1), help=f"Of each network, at most.  {_FROM_DATA}")
@@ -285,11 +283,11 @@ def _asked(options: dict[str, Any]) -> tuple[TrainingConfig, Splits]:
     config = replace(
         config,
         signals=signals,
-        shape=Shape(options["cell"], options["units"], options["embedding_units"]),
+        shape=Shape(units=options["units"], embedding_units=options["embedding_units"]),
         members=options["members"],
         weighing=Weighing(every_prefix=not options["no_prefixes"]),
         window=options["window"],
-        gap_buckets=0 if options["no_time"] else options["gap_buckets"],
+        gap_buckets=0 if options["no_time"] else GAP_BUCKETS,
         base_rate=base_rate,
         idle_timeout_ms=idle_timeout_ms,
         **words_of(options),
