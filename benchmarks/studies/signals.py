@@ -79,7 +79,7 @@ def _late(sessions: Sessions, day: int) -> Sessions:
 
 def rows(model: Model, count: int, seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
     """Simulate, score and judge, seed by seed."""
-    money, idle_ms = Money.of(model.metadata), int(model.metadata.training["idle_timeout_ms"])
+    money, idle_ms = Money.of(model.metadata), model.idle_timeout_ms
     fields, signals = model.encoding.signals.fields, model.metadata.signals
     for seed in seeds:
         whole = lived(count, seed, LivesBehaviour(), fields)
