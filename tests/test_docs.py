@@ -92,7 +92,7 @@ def commands(program: str) -> list[tuple[Code, list[str]]]:
 def command_of(arguments: list[str]) -> tuple[click.Command, list[str]]:
     """Return the command that follows `python -m`, and the arguments left."""
     command, rest = COMMANDS[arguments[0]], arguments[1:]
-    while isinstance(command, click.Group) and rest:
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         assert rest[0] in command.commands, f"no command {rest[0]!r} in {sorted(command.commands)}"
         command, rest = command.commands[rest[0]], rest[1:]
     return command, rest
