@@ -11,7 +11,7 @@ SECONDS ?= 300
 NAME   ?=
 # A file's tests share topics, models and browsers, so that they go to one process.
 PARALLEL ?= --numprocesses 2 --dist loadfile
-LOWEST  ?= tests/client tests/contract tests/core tests/detector tests/model
+LOWEST  ?= tests/client tests/contract tests/core tests/detector tests/formats tests/model tests/producer
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test verify lowest lint format model schemas docs site venv fuzz sbom audit screenshots chaos bench bench-check study lock clean
