@@ -25,7 +25,7 @@ demo: $(VENV)/.run ## Simulated sessions through a real Kafka broker, block aler
 test: lint ## Lint, types, and the tests but for the long ones, on a real broker
 	$(BIN)/python -m pytest -m "not long" $(PARALLEL) $(ARGS)
 
-verify: $(VENV)/.docs lowest ## What is long by nature: chaos, pages' commands, browsers, trainings, the wheel, lowest versions
+verify: $(VENV)/.test $(VENV)/.docs lowest ## What is long by nature: chaos, pages' commands, browsers, trainings, the wheel, lowest versions
 	$(BIN)/python -m pytest -m long $(PARALLEL) $(ARGS)
 
 lowest: .venv-lowest/.done ## The tests of what meets the libraries, with the lowest versions that pyproject.toml allows
@@ -75,7 +75,7 @@ chaos: $(VENV)/.test ## Faults on a real cluster, alerts held against the oracle
 bench: $(VENV)/.test .venv-peers/.done ## Benchmarks side by side, into docs/performance.md; ARGS="--quick" or names of some
 	$(BIN)/python -m benchmarks $(ARGS)
 
-study: $(VENV)/.test ## What a claim on accuracy rests on: NAME=clocks ARGS=…; without a name, which there are
+study: $(VENV)/.test ## What a claim on accuracy rests on: NAME=clocks ARGS=…; NAME left out lists them
 	@$(BIN)/python -m benchmarks.studies $(or $(NAME),--help) $(ARGS)
 
 bench-check: $(VENV)/.test .venv-peers/.done ## Measure again and fail where a ratio has fallen beyond noise

@@ -88,7 +88,7 @@ def _checked(results: list[Result], names: tuple[str, ...]) -> int:
 
 
 @click.command()
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, metavar="[service|latency|scaling|core|rules|restore|handover|scoring]...")
 @click.option("--quick", is_flag=True, help="Small and rough, to try a change; writes to --out only.")
 @click.option("--check", is_flag=True, help="Compare ratios with the committed ones; writes nothing.")
 @click.option(
