@@ -54,7 +54,6 @@ _PATIENCE_S = 120.0
 _PARTITIONS = 4
 _UNTOUCHED = gc.get_threshold()
 _PEERS = Path(__file__).parent / "peers"
-_STAGES = ("poll", "settle", "decode", "stage", "score", "decide", "shadow", "reason", "commit", "apply")
 
 
 class Reading(NamedTuple):
@@ -173,9 +172,9 @@ def detector(
         value = metrics.registry.get_sample_value("detector_events_total", {"outcome": "scored"})
         return value or 0.0
 
-    def spent() -> dict[str, float]:
-        value = metrics.registry.get_sample_value
-        return {one: value("detector_stage_seconds_sum", {"stage": one}) or 0.0 for one in _STAGES}
+    def spent_s() -> dict[str, float]:
+        samples = (sample for family in metrics.stage_seconds.collect() for sample in family.samples)
+        return {one.labels["stage"]: one.value for one in samples if one.name.endswith("_sum")}
 
     deadline_s = time.monotonic() + _PATIENCE_S
     with nullcontext() if stateful else patch.object(StateWriter, "values", lambda *_: ([], [])):
@@ -183,11 +182,11 @@ def detector(
         try:
             while not (first := scored()):
                 _wait(deadline_s)
-            began_s, before_s = time.monotonic(), spent()
+            began_s, before_s = time.monotonic(), spent_s()
             while (seen := scored()) < events:
                 _wait(deadline_s)
             took_s, counted = time.monotonic() - began_s, seen - first
-            each_us = {one: (after_s - before_s[one]) / counted * 1e6 for one, after_s in spent().items()}
+            each_us = {one: (s - before_s.get(one, 0.0)) / counted * 1e6 for one, s in spent_s().items()}
             each_us["what no stage counts"] = took_s / counted * 1e6 - sum(each_us.values())
             return Reading(counted / took_s, each_us)
         finally:
