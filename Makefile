@@ -42,7 +42,7 @@ format: $(VENV)/.test ## Format the code
 
 model: $(VENV)/.test ## Train the packaged models again, in minutes: the default, that of histories, and the notebook's
 	$(BIN)/python -m trainer train --preset realistic --sessions 450000 --window 20 --version 1 --out detector/model/default.onnx $(ARGS)
-	$(BIN)/python -m trainer train --preset lives --sessions 350000 --window 20 --units 48 --embedding-units 24 --steps 8000 --idle-timeout-ms 43200000 --version 1 --no-report --out detector/model/history.onnx $(ARGS)
+	$(BIN)/python -m trainer train --preset lives --sessions 700000 --window 20 --units 48 --embedding-units 64 --steps 8000 --idle-timeout-ms 43200000 --version 1 --no-report --out detector/model/history.onnx $(ARGS)
 	$(BIN)/python -m trainer train --preset seed --no-report --out detector/model/seed.onnx
 
 schemas: $(VENV)/.run ## Write the JSON Schemas of the contract again

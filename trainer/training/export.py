@@ -78,6 +78,9 @@ def build_graph(
     if len(embedded) > 1:
         nodes.append(helper.make_node("Sum", embedded, ["embedded"]))
         embedded = ["embedded"]
+    if tensors.signals:
+        nodes.append(helper.make_node("Relu", embedded, ["combined"]))
+        embedded = ["combined"]
     check_weights(arrays)
     cell_inputs = [*embedded, "input_weights", "recurrence_weights", "cell_bias"]
     if masked:

@@ -111,7 +111,10 @@ class Tensors:
 
 
 def build_network(keras: Any, shape: Shape, encoding: Encoding) -> Any:
-    """Build a causal network from what `inputs_of` returns to a logit at every step."""
+    """Build a causal network from what `inputs_of` returns to a logit at every step.
+
+    What is embedded of a step is summed; where signals are among it, the cell reads the sum's positive part.
+    """
     layers = keras.layers
     actions = keras.Input((encoding.window,), dtype="int32")
     inputs = [actions]
@@ -130,6 +133,8 @@ def build_network(keras: Any, shape: Shape, encoding: Encoding) -> Any:
             shape.embedding_units, use_bias=False, kernel_initializer="uniform", name="signals"
         )
         embedded += tables(keras.ops.concatenate(hot, axis=-1))
+        # A hidden layer over all of a step's codes: what is harmless alone, and not together, is seen before the cell.
+        embedded = keras.ops.relu(embedded)
     cell = layers.LSTM if shape.cell == "lstm" else layers.GRU
     # Unrolled: TensorFlow's loop costs more on a CPU than the steps in it. Beyond, its graph would take minutes.
     unroll = encoding.window <= _LONGEST_UNROLLED
