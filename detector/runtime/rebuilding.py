@@ -7,6 +7,7 @@ not be processed or published is from the dead letters.
 
 import itertools
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -50,8 +51,8 @@ class _Published:
 
     Attributes:
         offsets: decisions by deciding offset, of those that the input still holds.
-        events: (account id, session id, event id) of all that alerts were on: one that comes again may block without
-            another alert.
+        events: by (account id, session id, event id) the alerts on an event, decisions by deciding offset: one that comes
+            again may block without another alert.
         models: that the last alert of each session was of, by the session's key among those with alerts.
         earlier: of alerts whose deciding event retention deleted: of each session the last that no weightier one was
             before.
@@ -60,19 +61,39 @@ class _Published:
     """
 
     offsets: dict[int, Decision] = field(default_factory=dict)
-    events: set[tuple[str, str, str]] = field(default_factory=set)
+    events: dict[tuple[str, str, str], dict[int, Decision]] = field(default_factory=lambda: defaultdict(dict))
     models: dict[bytes, str] = field(default_factory=dict)
     earlier: dict[tuple[str, str], Alert] = field(default_factory=dict)
     next_offset: int = 0
     complete_from_ms: int = 0
 
+    def add(self, alert: Alert) -> None:
+        """Take note of an alert on an event."""
+        names = alert.account_id, alert.session_id, alert.event_id
+        self.events[names][alert.source.offset] = alert.decision
+
     def is_unsure(self, candidate: Candidate) -> bool:
         """Tell whether what an event led to can't be read from the alerts: they were deleted, or not published again."""
-        if candidate.received_at_ms < self.complete_from_ms:
+        if self._may_be_deleted(candidate):
             return True
+        return candidate.offset not in self.offsets and bool(self._before(candidate))
+
+    def at_most(self, decision: Decision, candidate: Candidate) -> Decision:
+        """Return what an event can have led to, by a decision of now: a graver one than its alerts had been published."""
+        if self._may_be_deleted(candidate):
+            return decision
+        return min(
+            decision, max(self._before(candidate), key=_VERDICTS.__getitem__), key=_VERDICTS.__getitem__
+        )
+
+    def _may_be_deleted(self, candidate: Candidate) -> bool:
+        return candidate.received_at_ms < self.complete_from_ms
+
+    def _before(self, candidate: Candidate) -> list[Decision]:
+        """Return the alerts on an event that had been published when it came: later ones say nothing of it."""
         event = candidate.event
-        names = event.account_id, event.session_id, event.event_id
-        return names in self.events and candidate.offset not in self.offsets
+        alerts = self.events.get((event.account_id, event.session_id, event.event_id), {})
+        return [decision for offset, decision in alerts.items() if offset < candidate.offset]
 
 
 def rebuild(
@@ -202,7 +223,7 @@ def _verdicts(
     unsure = [each for each in zip(candidates, scores, strict=True) if published.is_unsure(each[0])]
     rules = acting(pipeline.rules(*zip(*unsure, strict=True)) if pipeline.rules and unsure else UNRULED)
     decided = {
-        one.offset: wanted.decision
+        one.offset: published.at_most(wanted.decision, one)
         for one, score in unsure
         if (wanted := wanted_by(score, pipeline.policy, rules.get(one.offset)))
     }
@@ -251,7 +272,7 @@ def _published(
             if (alert.source.topic, alert.source.partition) != source:
                 continue
             published.next_offset = max(published.next_offset, alert.source.offset + 1)
-            published.events.add((alert.account_id, alert.session_id, alert.event_id))
+            published.add(alert)
             if alert.source.offset >= begin:
                 published.offsets[alert.source.offset] = alert.decision
                 published.models[key_of(alert.account_id, alert.session_id)] = model_of(alert)
