@@ -1,12 +1,14 @@
 """Rebuilding: a partition's live sessions come back from the input, where the state log is of no use.
 
-The input is decided again by the same processing up to where it had been read. Which sessions were blocked is not
-decided again: the model may be another one by now. It is taken from the alerts topic, which says who was, as what could
-not be processed or published is from the dead letters.
+The input is decided again by the same processing up to where it had been read, each part under the limits of its model
+epoch: what was forgotten then is forgotten again, and nothing else. Which sessions were blocked is not decided again: the
+model may be another one by now. It is taken from the alerts topic, which says who was, as what could not be processed or
+published is from the dead letters.
 """
 
 import itertools
 import logging
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -20,6 +22,7 @@ from detector.client.consumer import Consumer
 from detector.client.reading import log_reader, read
 from detector.contract.alerts import Alert, Decision, decode_alert
 from detector.contract.dead_letters import NoDeadLetterError, Reason, read_dead_letter
+from detector.contract.epochs import ModelEpoch
 from detector.core.alerted import key_of, model_of
 from detector.core.decision import Policy, wanted_by
 from detector.core.partition import Partition
@@ -27,7 +30,7 @@ from detector.core.pipeline import Pipeline
 from detector.core.ruling import UNRULED, acting
 from detector.core.staging import Candidate
 from detector.runtime.config import DetectorConfig
-from detector.runtime.epochs import epochs_of_group, spans
+from detector.runtime.epochs import config_of, epochs_of_group
 from detector.runtime.processing import Processor, Refused
 from detector.runtime.recovery import Origin
 
@@ -107,17 +110,19 @@ def rebuild(
 ) -> Partition:
     """Rebuild one partition from the input, as far back as its retention allows.
 
-    What sessions carry over comes back from the parts that the model in service decided, as its epochs tell.
+    The group's epochs tell of each part under which limits it was decided, and whether by the model in service, whose
+    sessions carry over what they had.
 
     Args:
         source: of the input.
         read_up_to: the offset that the group committed or the state names; more is read if alerts say so.
         processor: the detector's own. It decides where alerts may have been deleted.
-        config: names the topics.
+        config: names the topics; its settings are those that epochs of before they were recorded don't have.
         admin: to ask for offsets with.
         tell: told of the progress; what it raises ends the work.
 
     Raises:
+        TopicsUnfitError: there is no topic of model epochs.
         KafkaError: the broker can't be reached or refuses.
     """
     begin, input_end = _bounds(admin, [source])[source]
@@ -142,13 +147,13 @@ def rebuild(
             len(published.offsets) + len(published.earlier),
         )
         failed = _failed(consumer, admin, source, config, tell)
-        without = replace(processor, pipeline=replace(processor.pipeline, evidence=None))
-        partition, silent, bare = Partition(begin), _silent(processor, published), _silent(without, published)
-        decided = _decided_by(processor, source, config)
+        epochs = epochs_of_group(config).get(source, ())
+        silent = [_silent(_of_epoch(epoch, processor, config), published) for epoch in (None, *epochs)]
+        begins, partition = [epoch.from_offset for epoch in epochs], Partition(begin)
         for batch in read(consumer, {source: (begin, end)}):
-            for carries, records in itertools.groupby(batch.get(source, ()), lambda one: decided(one.offset)):
-                part = {source: list(records)}
-                for processed in (silent if carries else bare).process(part, {source: partition}, failed):
+            parts = itertools.groupby(batch.get(source, ()), lambda one: bisect_right(begins, one.offset))
+            for number, records in parts:
+                for processed in silent[number].process({source: list(records)}, {source: partition}, failed):
                     partition.apply(processed.outcome.delta)
             tell(
                 "rebuilding %s[%d]: at offset %d of %d, %d sessions and %d accounts",
@@ -172,14 +177,22 @@ def rebuild(
     return partition
 
 
-def _decided_by(
-    processor: Processor, source: TopicPartition, config: DetectorConfig
-) -> Callable[[int], bool]:
-    """Return what tells of an offset whether the model in service decided it: only there has it carried anything over."""
-    model, evidence = processor.pipeline.policy.model, processor.pipeline.evidence
-    epochs = epochs_of_group(config).get(source, ()) if evidence else ()
-    own = [(begin, end) for begin, end, epoch in spans(epochs) if epoch.model.sha256 == model.sha256]
-    return lambda offset: any(begin <= offset < end for begin, end in own)
+def _of_epoch(epoch: ModelEpoch | None, processor: Processor, config: DetectorConfig) -> Processor:
+    """Return what processes the part of an epoch: under the limits of then, the model's evidence where that one decided.
+
+    What no epoch tells of is under the limits of now, and carries nothing over.
+    """
+    pipeline = processor.pipeline
+    if epoch is None:
+        return replace(processor, pipeline=replace(pipeline, evidence=None))
+    of_then = config_of(epoch, config.served_with(pipeline.limits.idle_timeout_ms))
+    evidence = pipeline.evidence if epoch.model.sha256 == pipeline.policy.model.sha256 else None
+    return replace(
+        processor,
+        pipeline=replace(pipeline, limits=of_then.session_limits, evidence=evidence),
+        limits=of_then.event_limits,
+        wire=of_then.wire_format,
+    )
 
 
 def _silent(processor: Processor, published: _Published) -> Processor:
