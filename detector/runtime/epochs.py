@@ -103,7 +103,7 @@ def decided_by_epochs(
 
     @cache
     def processor(epoch: ModelEpoch) -> Processor:
-        of_then = _config_of(epoch, config)
+        of_then = config_of(epoch, config)
         model = models.of(epoch.model).treating(UnknownActions(of_then.unknown_actions))
         rules = None if epoch.rules is None else Rules(epoch.rules, model.encoding, "the rules of an epoch")
         return processor_of(model, of_then, rules=rules, challenger=challenger)
@@ -133,7 +133,8 @@ def spans(epochs: Sequence[ModelEpoch]) -> Iterator[tuple[int, float, ModelEpoch
         )
 
 
-def _config_of(epoch: ModelEpoch, config: DetectorConfig) -> DetectorConfig:
+def config_of(epoch: ModelEpoch, config: DetectorConfig) -> DetectorConfig:
+    """Return the settings of an epoch; those that it does not record are `config`'s."""
     recorded = {name: getattr(epoch, name) for name in DECIDING}
     settings = {name: value for name, value in recorded.items() if value is not None}
     challenge, review = epoch.challenge_threshold or 0.0, epoch.review_threshold or 0.0

@@ -82,9 +82,7 @@ def _detector(config: DetectorConfig) -> list[Permission]:
     if config.rebuild_from_input:
         needed.append(_topic(config.alerts_topic, "Read", "rebuilding: who was blocked"))
         needed.append(_topic(config.dead_letter_topic, "Read", "rebuilding: what left no trace"))
-        needed.append(
-            _topic(config.models_topic, "Read", "rebuilding: where the model carried evidence over")
-        )
+        needed.append(_topic(config.models_topic, "Read", "rebuilding: what decided, under which limits"))
     if config.uses_shadow_topic:
         needed.append(_topic(config.shadow_topic, "Write", "what is tried in shadow"))
     if config.create_topics:

@@ -1,12 +1,15 @@
 """Rebuilding: a partition's live sessions come back from the input, where the state log is of no use.
 
-The input is decided again by the same processing up to where it had been read. Which sessions were blocked is not
-decided again: the model may be another one by now. It is taken from the alerts topic, which says who was, as what could
-not be processed or published is from the dead letters.
+The input is decided again by the same processing up to where it had been read, each part under the limits of its model
+epoch: what was forgotten then is forgotten again, and nothing else. Which sessions were blocked is not decided again: the
+model may be another one by now. It is taken from the alerts topic, which says who was, as what could not be processed or
+published is from the dead letters.
 """
 
 import itertools
 import logging
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -19,6 +22,7 @@ from detector.client.consumer import Consumer
 from detector.client.reading import log_reader, read
 from detector.contract.alerts import Alert, Decision, decode_alert
 from detector.contract.dead_letters import NoDeadLetterError, Reason, read_dead_letter
+from detector.contract.epochs import ModelEpoch
 from detector.core.alerted import key_of, model_of
 from detector.core.decision import Policy, wanted_by
 from detector.core.partition import Partition
@@ -26,7 +30,7 @@ from detector.core.pipeline import Pipeline
 from detector.core.ruling import UNRULED, acting
 from detector.core.staging import Candidate
 from detector.runtime.config import DetectorConfig
-from detector.runtime.epochs import epochs_of_group, spans
+from detector.runtime.epochs import config_of, epochs_of_group
 from detector.runtime.processing import Processor, Refused
 from detector.runtime.recovery import Origin
 
@@ -50,8 +54,8 @@ class _Published:
 
     Attributes:
         offsets: decisions by deciding offset, of those that the input still holds.
-        events: (account id, session id, event id) of all that alerts were on: one that comes again may block without
-            another alert.
+        events: by (account id, session id, event id) the alerts on an event, decisions by deciding offset: one that comes
+            again may block without another alert.
         models: that the last alert of each session was of, by the session's key among those with alerts.
         earlier: of alerts whose deciding event retention deleted: of each session the last that no weightier one was
             before.
@@ -60,19 +64,39 @@ class _Published:
     """
 
     offsets: dict[int, Decision] = field(default_factory=dict)
-    events: set[tuple[str, str, str]] = field(default_factory=set)
+    events: dict[tuple[str, str, str], dict[int, Decision]] = field(default_factory=lambda: defaultdict(dict))
     models: dict[bytes, str] = field(default_factory=dict)
     earlier: dict[tuple[str, str], Alert] = field(default_factory=dict)
     next_offset: int = 0
     complete_from_ms: int = 0
 
+    def add(self, alert: Alert) -> None:
+        """Take note of an alert on an event."""
+        names = alert.account_id, alert.session_id, alert.event_id
+        self.events[names][alert.source.offset] = alert.decision
+
     def is_unsure(self, candidate: Candidate) -> bool:
         """Tell whether what an event led to can't be read from the alerts: they were deleted, or not published again."""
-        if candidate.received_at_ms < self.complete_from_ms:
+        if self._may_be_deleted(candidate):
             return True
+        return candidate.offset not in self.offsets and bool(self._before(candidate))
+
+    def at_most(self, decision: Decision, candidate: Candidate) -> Decision:
+        """Return what an event can have led to, by a decision of now: a graver one than its alerts had been published."""
+        if self._may_be_deleted(candidate):
+            return decision
+        return min(
+            decision, max(self._before(candidate), key=_VERDICTS.__getitem__), key=_VERDICTS.__getitem__
+        )
+
+    def _may_be_deleted(self, candidate: Candidate) -> bool:
+        return candidate.received_at_ms < self.complete_from_ms
+
+    def _before(self, candidate: Candidate) -> list[Decision]:
+        """Return the alerts on an event that had been published when it came: later ones say nothing of it."""
         event = candidate.event
-        names = event.account_id, event.session_id, event.event_id
-        return names in self.events and candidate.offset not in self.offsets
+        alerts = self.events.get((event.account_id, event.session_id, event.event_id), {})
+        return [decision for offset, decision in alerts.items() if offset < candidate.offset]
 
 
 def rebuild(
@@ -86,17 +110,19 @@ def rebuild(
 ) -> Partition:
     """Rebuild one partition from the input, as far back as its retention allows.
 
-    What sessions carry over comes back from the parts that the model in service decided, as its epochs tell.
+    The group's epochs tell of each part under which limits it was decided, and whether by the model in service, whose
+    sessions carry over what they had.
 
     Args:
         source: of the input.
         read_up_to: the offset that the group committed or the state names; more is read if alerts say so.
         processor: the detector's own. It decides where alerts may have been deleted.
-        config: names the topics.
+        config: names the topics; its settings are those that epochs of before they were recorded don't have.
         admin: to ask for offsets with.
         tell: told of the progress; what it raises ends the work.
 
     Raises:
+        TopicsUnfitError: there is no topic of model epochs.
         KafkaError: the broker can't be reached or refuses.
     """
     begin, input_end = _bounds(admin, [source])[source]
@@ -121,13 +147,13 @@ def rebuild(
             len(published.offsets) + len(published.earlier),
         )
         failed = _failed(consumer, admin, source, config, tell)
-        without = replace(processor, pipeline=replace(processor.pipeline, evidence=None))
-        partition, silent, bare = Partition(begin), _silent(processor, published), _silent(without, published)
-        decided = _decided_by(processor, source, config)
+        epochs = epochs_of_group(config).get(source, ())
+        silent = [_silent(_of_epoch(epoch, processor, config), published) for epoch in (None, *epochs)]
+        begins, partition = [epoch.from_offset for epoch in epochs], Partition(begin)
         for batch in read(consumer, {source: (begin, end)}):
-            for carries, records in itertools.groupby(batch.get(source, ()), lambda one: decided(one.offset)):
-                part = {source: list(records)}
-                for processed in (silent if carries else bare).process(part, {source: partition}, failed):
+            parts = itertools.groupby(batch.get(source, ()), lambda one: bisect_right(begins, one.offset))
+            for number, records in parts:
+                for processed in silent[number].process({source: list(records)}, {source: partition}, failed):
                     partition.apply(processed.outcome.delta)
             tell(
                 "rebuilding %s[%d]: at offset %d of %d, %d sessions and %d accounts",
@@ -151,14 +177,22 @@ def rebuild(
     return partition
 
 
-def _decided_by(
-    processor: Processor, source: TopicPartition, config: DetectorConfig
-) -> Callable[[int], bool]:
-    """Return what tells of an offset whether the model in service decided it: only there has it carried anything over."""
-    model, evidence = processor.pipeline.policy.model, processor.pipeline.evidence
-    epochs = epochs_of_group(config).get(source, ()) if evidence else ()
-    own = [(begin, end) for begin, end, epoch in spans(epochs) if epoch.model.sha256 == model.sha256]
-    return lambda offset: any(begin <= offset < end for begin, end in own)
+def _of_epoch(epoch: ModelEpoch | None, processor: Processor, config: DetectorConfig) -> Processor:
+    """Return what processes the part of an epoch: under the limits of then, the model's evidence where that one decided.
+
+    What no epoch tells of is under the limits of now, and carries nothing over.
+    """
+    pipeline = processor.pipeline
+    if epoch is None:
+        return replace(processor, pipeline=replace(pipeline, evidence=None))
+    of_then = config_of(epoch, config.served_with(pipeline.limits.idle_timeout_ms))
+    evidence = pipeline.evidence if epoch.model.sha256 == pipeline.policy.model.sha256 else None
+    return replace(
+        processor,
+        pipeline=replace(pipeline, limits=of_then.session_limits, evidence=evidence),
+        limits=of_then.event_limits,
+        wire=of_then.wire_format,
+    )
 
 
 def _silent(processor: Processor, published: _Published) -> Processor:
@@ -202,7 +236,7 @@ def _verdicts(
     unsure = [each for each in zip(candidates, scores, strict=True) if published.is_unsure(each[0])]
     rules = acting(pipeline.rules(*zip(*unsure, strict=True)) if pipeline.rules and unsure else UNRULED)
     decided = {
-        one.offset: wanted.decision
+        one.offset: published.at_most(wanted.decision, one)
         for one, score in unsure
         if (wanted := wanted_by(score, pipeline.policy, rules.get(one.offset)))
     }
@@ -251,7 +285,7 @@ def _published(
             if (alert.source.topic, alert.source.partition) != source:
                 continue
             published.next_offset = max(published.next_offset, alert.source.offset + 1)
-            published.events.add((alert.account_id, alert.session_id, alert.event_id))
+            published.add(alert)
             if alert.source.offset >= begin:
                 published.offsets[alert.source.offset] = alert.decision
                 published.models[key_of(alert.account_id, alert.session_id)] = model_of(alert)

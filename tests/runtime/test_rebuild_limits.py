@@ -1,0 +1,82 @@
+"""A rebuild decides each part of the log under the limits that were in force there, and not under those of now."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import NewPartitions
+
+from detector.core.partition import Partition
+from detector.model.at_hand import ModelsAtHand
+from detector.runtime.epochs import decided_by_epochs, epochs_of_group
+from detector.runtime.replaying import batches_of_topic
+from tests.model.models import signals_file
+from tests.runtime.stack import Stack, alerts_in, without_clock
+from tests.runtime.test_profiles import lives, parts, stored, tables
+from tests.runtime.test_state_refused import damage
+
+MakeStack = Callable[..., Stack]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model that reads every kind of signal, in a folder of its own."""
+    path = tmp_path / "models" / "signals.onnx"
+    path.parent.mkdir()
+    path.write_bytes(signals_file())
+    return path
+
+
+def assert_as_the_epochs_tell(stack: Stack) -> None:
+    """Hold alerts, live sessions and profiles against the oracle, each part under the limits of its epoch."""
+    config, partitions = stack.config, dict[TopicPartition, Partition]()
+    models = ModelsAtHand(Path(config.model).parent)
+    made = decided_by_epochs(batches_of_topic(config), models, epochs_of_group(config), config, partitions)
+    assert without_clock(stack.alerts()) == without_clock(alerts_in(made)) != []
+    assert tables(stored(stack)) == tables({source.partition: one for source, one in partitions.items()})
+
+
+def add_partition(stack: Stack) -> None:
+    """Add a partition to the input."""
+    config = stack.config
+    admin = KafkaAdminClient(bootstrap_servers=config.bootstrap_servers)
+    admin.create_partitions({config.input_topic: NewPartitions(total_count=config.partitions + 1)})
+    admin.close()
+    stack.config = replace(config, partitions=config.partitions + 1)
+
+
+def test_accounts_that_a_partition_had_room_for_before_one_was_added_are_known(
+    make_stack: MakeStack, model: Path
+) -> None:
+    """Each partition's share is smaller from then on: what is before is rebuilt with the share of then."""
+    stack = make_stack(partitions=1, model=str(model), max_accounts=8, breaker_max_block_share=0.0)
+    first, second, third = parts(lives(8, 600), 3)
+    stack.publish(first)
+    with stack.worker():
+        stack.wait_until_processed()
+    add_partition(stack)
+    stack.publish(second[:40])
+    with stack.worker():
+        stack.wait_until_processed()
+    damage(stack)
+    stack.publish(second[40:] + third)
+    with stack.worker("--rebuild-from-input"):
+        stack.wait_until_processed()
+    assert_as_the_epochs_tell(stack)
+
+
+def test_what_smaller_limits_forgot_stays_forgotten(make_stack: MakeStack, model: Path) -> None:
+    """More accounts, more sessions and longer ones are allowed by now: none comes back that was gone."""
+    stack = make_stack(partitions=1, model=str(model), breaker_max_block_share=0.0)
+    first, second = parts(lives(9, 400), 2)
+    stack.publish(first)
+    small = ("--max-accounts", "3", "--max-sessions", "3", "--idle-timeout-ms", "360000")
+    with stack.worker(*small):
+        stack.wait_until_processed()
+    damage(stack)
+    stack.publish(second)
+    with stack.worker("--rebuild-from-input"):
+        stack.wait_until_processed()
+    assert_as_the_epochs_tell(stack)
