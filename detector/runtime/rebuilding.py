@@ -29,7 +29,7 @@ from detector.core.partition import Partition
 from detector.core.pipeline import Pipeline
 from detector.core.ruling import UNRULED, acting
 from detector.core.staging import Candidate
-from detector.runtime.config import DetectorConfig
+from detector.runtime.config import ConfigurationError, DetectorConfig
 from detector.runtime.epochs import config_of, epochs_of_group
 from detector.runtime.processing import Processor, Refused
 from detector.runtime.recovery import Origin
@@ -182,10 +182,15 @@ def _of_epoch(epoch: ModelEpoch | None, processor: Processor, config: DetectorCo
 
     What no epoch tells of is under the limits of now, and carries nothing over.
     """
-    pipeline = processor.pipeline
+    pipeline, config = processor.pipeline, config.served_with(processor.pipeline.limits.idle_timeout_ms)
     if epoch is None:
         return replace(processor, pipeline=replace(pipeline, evidence=None))
-    of_then = config_of(epoch, config.served_with(pipeline.limits.idle_timeout_ms))
+    try:
+        of_then = config_of(epoch, config)
+    except ConfigurationError as error:  # of before such settings were refused
+        told = epoch.topic, epoch.partition, epoch.from_offset, error
+        _LOG.warning("%s[%d] from offset %d on is rebuilt under the limits of now: %s", *told)
+        of_then = config
     evidence = pipeline.evidence if epoch.model.sha256 == pipeline.policy.model.sha256 else None
     return replace(
         processor,

@@ -4,14 +4,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import NewPartitions
 
+from detector.core.decision import Policy
 from detector.core.partition import Partition
 from detector.model.at_hand import ModelsAtHand
-from detector.runtime.epochs import decided_by_epochs, epochs_of_group
+from detector.runtime.config import DetectorConfig
+from detector.runtime.epochs import decided_by_epochs, epoch_of, epochs_of_group
+from detector.runtime.processing import Processor
+from detector.runtime.rebuilding import _of_epoch
 from detector.runtime.replaying import batches_of_topic
+from tests.core.strategies import MODEL, pipeline
 from tests.model.models import signals_file
 from tests.runtime.stack import Stack, alerts_in, without_clock
 from tests.runtime.test_profiles import lives, parts, stored, tables
@@ -27,6 +33,24 @@ def model(tmp_path: Path) -> Path:
     path.parent.mkdir()
     path.write_bytes(signals_file())
     return path
+
+
+def test_an_epoch_is_under_its_limits_or_those_of_now(caplog: pytest.LogCaptureFixture) -> None:
+    """Those of now where it records none, being old, or none that are still allowed, which is told."""
+    policy, source = Policy(0.5, MODEL), TopicPartition("t", 0)
+    now = DetectorConfig(idle_timeout_ms=7_000, max_future_ms=1_000, max_accounts=80, partitions=5)
+    processor = Processor(pipeline(policy=policy, limits=now.session_limits), now.event_limits)
+    then = replace(now, idle_timeout_ms=5_000, max_accounts=160, partitions=4, max_event_bytes=1_000)
+    epoch = epoch_of(source, 3, policy, then)
+    of_then = _of_epoch(epoch, processor, replace(now, idle_timeout_ms=0))
+    assert (of_then.pipeline.limits, of_then.limits) == (then.session_limits, then.event_limits)
+    assert of_then.pipeline.limits.max_accounts == 40
+    old = msgspec.structs.replace(epoch, partitions=None, idle_timeout_ms=None, max_accounts=None)
+    disarmed = msgspec.structs.replace(epoch, max_future_ms=6_000)
+    for one in (None, old, disarmed):
+        assert caplog.messages == []
+        assert _of_epoch(one, processor, now).pipeline.limits == now.session_limits
+    assert "t[0] from offset 3 on is rebuilt under the limits of now: --max-future-ms" in caplog.text
 
 
 def assert_as_the_epochs_tell(stack: Stack) -> None:
