@@ -94,10 +94,10 @@ def _count(signal: Signal, at: int) -> str:
     if last is None:
         number = f"{first:,} or more"
     elif last <= 0:
-        number = "no" if first == 0 else "under 1"
+        number = "none" if first == 0 else "under 1"
     else:
         number = f"{first:,}" if last <= first else f"{first:,}{_TO}{last:,}"
-    return f"{number} {signal.name}"
+    return f"{signal.name}: {number}"
 
 
 def _habit(signal: Signal, at: int) -> str:

@@ -69,11 +69,11 @@ HOUR = one(Kind.HABIT, "occurred_at_ms", 0.02, 0.1, name="hour of the day")
         (ADDED, FIRST, "under 1 min since a recipient was added"),
         (ADDED, FIRST + 1, "1 min–1 h since a recipient was added"),  # noqa: RUF001
         (ADDED, UNKNOWN, "since a recipient was added: never"),
-        (FAILED, FIRST, "no failed logins in a day"),
-        (FAILED, FIRST + 1, "under 1 failed logins in a day"),
-        (FAILED, FIRST + 2, "1 failed logins in a day"),
-        (FAILED, FIRST + 4, "3–4 failed logins in a day"),  # noqa: RUF001
-        (FAILED, FIRST + 5, "5 or more failed logins in a day"),
+        (FAILED, FIRST, "failed logins in a day: none"),
+        (FAILED, FIRST + 1, "failed logins in a day: under 1"),
+        (FAILED, FIRST + 2, "failed logins in a day: 1"),
+        (FAILED, FIRST + 4, "failed logins in a day: 3–4"),  # noqa: RUF001
+        (FAILED, FIRST + 5, "failed logins in a day: 5 or more"),
         (HOUR, FIRST, "hour of the day of under 2 % of its sessions"),
         (HOUR, FIRST + 1, "hour of the day of 2–10 % of its sessions"),  # noqa: RUF001
     ],
@@ -144,5 +144,5 @@ def test_a_part_is_what_signals_say_of_one_thing() -> None:
         "no history of device, network, time",
         "recipient never seen",
         "under 1 min since a recipient was added",
-        "2 transfers in an hour",
+        "transfers in an hour: 2",
     ]
