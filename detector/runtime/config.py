@@ -315,7 +315,6 @@ class DetectorConfig:
         threshold = self.threshold or threshold
         # Of the settings those that move everybody's scores, or who is blocked at them; and who is blocked by rules.
         epoch = [model.sha256, threshold, self.unknown_actions, self.idle_timeout_ms, self.clock, *blocking]
-        step_ups = {self.step_up_passed: StepUp.PASSED, self.step_up_failed: StepUp.FAILED}
         return Policy(
             threshold,
             model,
@@ -323,8 +322,14 @@ class DetectorConfig:
             breaker if self.breaker_max_block_share else None,
             challenge_threshold if self.challenge_threshold < 0 else self.challenge_threshold or None,
             hashlib.blake2b(msgspec.json.encode(epoch), digest_size=8).digest(),
-            {action: step_up for action, step_up in step_ups.items() if action},
+            self.step_ups,
         )
+
+    @property
+    def step_ups(self) -> dict[str, StepUp]:
+        """Actions that say what came of a second factor."""
+        step_ups = {self.step_up_passed: StepUp.PASSED, self.step_up_failed: StepUp.FAILED}
+        return {action: step_up for action, step_up in step_ups.items() if action}
 
     def challenger(self, threshold: float, model: ModelReference) -> Policy:
         """Return what judges in shadow: a challenger's own threshold, which `--shadow-threshold` overrules."""

@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import cache
 
+import msgspec
 from kafka import TopicPartition
 
 from detector.client.reading import Batch, committed_span, log_reader, read
@@ -52,7 +53,7 @@ def epochs_of_group(config: DetectorConfig) -> Epochs:
     """Read which model decided from which offset on, by partition and in the order of the offsets.
 
     Raises:
-        TopicsUnfitError: there is no topic of model epochs.
+        TopicsUnfitError: there is no topic of model epochs, or something else is in it.
         KafkaError: the broker can't be reached or refuses.
     """
     epochs: dict[TopicPartition, list[ModelEpoch]] = defaultdict(list)
@@ -65,7 +66,14 @@ def epochs_of_group(config: DetectorConfig) -> Epochs:
         for batch in read(consumer, committed):
             for records in batch.values():
                 for record in records:
-                    _add(decode_epoch(record.value), epochs)
+                    try:
+                        _add(decode_epoch(record.value or b""), epochs)
+                    except msgspec.DecodeError as error:
+                        raise TopicsUnfitError(
+                            f"{record.topic}[{record.partition}] at offset {record.offset} is no model epoch ({error}): "
+                            "expected what the detector wrote; nobody else may write there (`detector permissions`). "
+                            "`kafka-delete-records` takes it away, with all before it"
+                        ) from error
     return epochs
 
 

@@ -122,7 +122,7 @@ def rebuild(
         tell: told of the progress; what it raises ends the work.
 
     Raises:
-        TopicsUnfitError: there is no topic of model epochs.
+        TopicsUnfitError: there is no topic of model epochs, or something else is in it.
         KafkaError: the broker can't be reached or refuses.
     """
     begin, input_end = _bounds(admin, [source])[source]
@@ -150,6 +150,13 @@ def rebuild(
         epochs = epochs_of_group(config).get(source, ())
         silent = [_silent(_of_epoch(epoch, processor, config), published) for epoch in (None, *epochs)]
         begins, partition = [epoch.from_offset for epoch in epochs], Partition(begin)
+        if not begins or begin < begins[0]:
+            told = config.models_topic, begins[0] if begins else end
+            _LOG.warning(
+                "%s[%d]: topic %s tells of no settings before offset %d: those of now are taken",
+                *source,
+                *told,
+            )
         for batch in read(consumer, {source: (begin, end)}):
             parts = itertools.groupby(batch.get(source, ()), lambda one: bisect_right(begins, one.offset))
             for number, records in parts:
@@ -178,7 +185,7 @@ def rebuild(
 
 
 def _of_epoch(epoch: ModelEpoch | None, processor: Processor, config: DetectorConfig) -> Processor:
-    """Return what processes the part of an epoch: under the limits of then, the model's evidence where that one decided.
+    """Return what processes the part of an epoch: under its limits and step-ups, the model's evidence where that one decided.
 
     What no epoch tells of is under the limits of now, and carries nothing over.
     """
@@ -192,9 +199,10 @@ def _of_epoch(epoch: ModelEpoch | None, processor: Processor, config: DetectorCo
         _LOG.warning("%s[%d] from offset %d on is rebuilt under the limits of now: %s", *told)
         of_then = config
     evidence = pipeline.evidence if epoch.model.sha256 == pipeline.policy.model.sha256 else None
+    policy = replace(pipeline.policy, step_ups=of_then.step_ups)
     return replace(
         processor,
-        pipeline=replace(pipeline, limits=of_then.session_limits, evidence=evidence),
+        pipeline=replace(pipeline, limits=of_then.session_limits, evidence=evidence, policy=policy),
         limits=of_then.event_limits,
         wire=of_then.wire_format,
     )

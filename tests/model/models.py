@@ -235,7 +235,7 @@ def random_file(seed: int = 0, **changes: Any) -> bytes:
 def signals_file(seed: int = 0, **changes: Any) -> bytes:
     """Return a model file with random weights that reads signals of every kind, and blocks one window in some."""
     graph = build_graph(random_weights(seed, signals=EVERY_KIND), WINDOW)
-    told = metadata(name="signals", signals=EVERY_KIND, threshold=0.95)
+    told = metadata(name="signals", signals=EVERY_KIND, threshold=0.88)
     return model_file(graph, msgspec.structs.replace(with_canaries(graph, told), **changes))
 
 

@@ -1,12 +1,14 @@
 """A rebuild decides each part of the log under the limits that were in force there, and not under those of now."""
 
+import re
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
-from kafka import KafkaAdminClient, TopicPartition
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import NewPartitions
 
 from detector.core.decision import Policy
@@ -16,6 +18,7 @@ from detector.runtime.config import DetectorConfig
 from detector.runtime.epochs import decided_by_epochs, epoch_of, epochs_of_group
 from detector.runtime.processing import Processor
 from detector.runtime.rebuilding import _of_epoch
+from detector.runtime.recovery import TopicsUnfitError
 from detector.runtime.replaying import batches_of_topic
 from tests.core.strategies import MODEL, pipeline
 from tests.model.models import signals_file
@@ -40,11 +43,14 @@ def test_an_epoch_is_under_its_limits_or_those_of_now(caplog: pytest.LogCaptureF
     policy, source = Policy(0.5, MODEL), TopicPartition("t", 0)
     now = DetectorConfig(idle_timeout_ms=7_000, max_future_ms=1_000, max_accounts=80, partitions=5)
     processor = Processor(pipeline(policy=policy, limits=now.session_limits), now.event_limits)
-    then = replace(now, idle_timeout_ms=5_000, max_accounts=160, partitions=4, max_event_bytes=1_000)
+    then = replace(
+        now, idle_timeout_ms=5_000, max_accounts=160, partitions=4, max_event_bytes=1_000, step_up_passed="OK"
+    )
     epoch = epoch_of(source, 3, policy, then)
     of_then = _of_epoch(epoch, processor, replace(now, idle_timeout_ms=0))
     assert (of_then.pipeline.limits, of_then.limits) == (then.session_limits, then.event_limits)
     assert of_then.pipeline.limits.max_accounts == 40
+    assert of_then.pipeline.policy.step_ups == then.step_ups != now.step_ups
     old = msgspec.structs.replace(epoch, partitions=None, idle_timeout_ms=None, max_accounts=None)
     disarmed = msgspec.structs.replace(epoch, max_future_ms=6_000)
     for one in (None, old, disarmed):
@@ -104,3 +110,17 @@ def test_what_smaller_limits_forgot_stays_forgotten(make_stack: MakeStack, model
     with stack.worker("--rebuild-from-input"):
         stack.wait_until_processed()
     assert_as_the_epochs_tell(stack)
+
+
+@pytest.mark.parametrize("value", [b"{}", b"\xff", None])
+def test_what_is_no_epoch_is_told_with_its_place(make_stack: MakeStack, value: bytes | None) -> None:
+    """Whoever wrote beside the detector: which settings held is not known then, and not guessed."""
+    stack = make_stack(partitions=1)
+    stack.publish(lives(2, 20))
+    with stack.worker():
+        stack.wait_until_processed()
+    with closing(KafkaProducer(bootstrap_servers=stack.config.bootstrap_servers)) as producer:
+        sent = producer.send(stack.config.models_topic, value, key=b"k", partition=0).get(10)
+    place = rf"{re.escape(stack.config.models_topic)}\[0\] at offset {sent.offset} is no model epoch"
+    with pytest.raises(TopicsUnfitError, match=place):
+        epochs_of_group(stack.config)

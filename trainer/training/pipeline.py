@@ -36,7 +36,7 @@ from trainer.training.ensemble import pairs_for, together
 from trainer.training.evidence import Added, Windows, fit_evidence
 from trainer.training.export import build_graph, canaries, model_file
 from trainer.training.fitting import Fitted, Observer, Plan, fit
-from trainer.training.network import Tensors, build_network, last_logits
+from trainer.training.network import ARCHITECTURE, Tensors, build_network, last_logits
 from trainer.training.reference import reference_of
 from trainer.training.teaching import Teacher
 
@@ -221,7 +221,7 @@ class _Run:
             checkpoint = None
             if kept is not None:
                 told = [config.shape, asdict(plan), asdict(config.weighing), config.idle_timeout_ms]
-                told += [encoding.fingerprint, data_sha256, len(pairs)]
+                told += [encoding.fingerprint, data_sha256, len(pairs), ARCHITECTURE]
                 checkpoint = Checkpoint(
                     kept / f"{number}.npz", hashlib.sha256(msgspec.json.encode(told)).hexdigest()
                 )
