@@ -64,7 +64,7 @@ def test_without_signals_a_model_of_lives_is_one_of_actions_and_gaps(tmp_path: P
 def test_families_of_lives_are_left_out_one_by_one() -> None:
     """Each is tested on by a model that was trained and given its threshold without it."""
     config = TrainingConfig(
-        schedule=Schedule(seed=1, steps=20), window=8, members=1, signals=DEFAULT_SIGNALS, preset="lives"
+        schedule=Schedule(seed=1, steps=120), window=8, members=1, signals=DEFAULT_SIGNALS, preset="lives"
     )
     parts: list[Splits] = []
 
