@@ -11,7 +11,7 @@ from detector.core.encoding import Encoding
 Cell = Literal["lstm", "gru"]
 GATES: Final = {"lstm": 4, "gru": 3}
 ARCHITECTURE: Final = 2
-"""Another one where the same shape comes to another network: what was trained of the one is not gone on with as the other."""
+"""Raised where the same shape builds another network: a checkpoint of the one is not gone on with as the other."""
 _LONGEST_UNROLLED: Final = 32
 _BATCH: Final = 4_096
 _BATCH_STEPS: Final = 131_072
