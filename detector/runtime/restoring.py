@@ -116,7 +116,9 @@ class StateReader:
         """Hold where the state is, offset `at` of the input, against where the group and the input are."""
         group = f"group committed offset {committed} of {source.topic}[{source.partition}]"
         if committed is not None and log is None:
-            raise StateRefusedError(f"holds no state, but the {group}: it was deleted")
+            raise StateRefusedError(
+                f"holds no state, but the {group}: it was deleted, or somebody moved the group's offsets"
+            )
         if committed is not None and committed != at:
             raise StateRefusedError(
                 f"was written at {at}, but the {group}: somebody moved the group's offsets, or deleted the log's end"
