@@ -32,7 +32,7 @@ class Policy:
         breaker: when blocks become challenges; None lets all of them through.
         epoch: of what decides: the breaker has another one stand its probation.
         step_ups: actions that say what came of a second factor.
-        is_overruled: whether a listed account, or a failed second factor, overrules the score.
+        is_overruled: whether a listed account, or a failed second factor, overrules the score of an event. None: of each.
     """
 
     threshold: float
@@ -42,7 +42,7 @@ class Policy:
     challenge_threshold: float | None = None
     epoch: bytes = b""
     step_ups: Mapping[str, StepUp] = field(default_factory=dict)
-    is_overruled: bool = True
+    is_overruled: Callable[[Candidate], bool] | None = None
 
     @property
     def lowest(self) -> float:
@@ -162,7 +162,7 @@ def decide(
     far, rules = far_above(policy.threshold), acting(ruled)
     lowest = _lowest(candidates, policy, rules)
     for candidate, score, least in zip(candidates, weighed.scores, lowest, strict=True):
-        session_id, listing = candidate.key, candidate.listing if policy.is_overruled else None
+        session_id, listing = candidate.key, candidate.listing
         if candidate.action_number == 1 and candidate.is_step:  # it begins, perhaps again, and has no marks
             marks[session_id] = 0
             counted.count(candidate.stream_time_ms, begun=1)
@@ -175,12 +175,14 @@ def decide(
             if step_up is StepUp.PASSED:
                 marked |= CLEARED
                 trust[candidate.offset] = Trust.CLEARED
+        is_overruled = policy.is_overruled is None or policy.is_overruled(candidate)
+        listing, is_failed = (listing, step_up is StepUp.FAILED) if is_overruled else (None, False)
         wanted = wanted_by(score, policy, rules.get(candidate.offset))
         if listing is None and wanted and wanted.decision is Decision.BLOCK:
             counted.count(candidate.stream_time_ms, blocks=0 if marked & (REACHED | BLOCKED) else 1)
             marked |= REACHED
         held = counted.held is Held.ALL or (counted.held is Held.NEAR and score < far)
-        verdict = _judge(wanted, score, listing, step_up, marked, policy, is_held=held)
+        verdict = _judge(wanted, score, listing, marked, policy, is_failed=is_failed, is_held=held)
         marks[session_id] = marked
         if isinstance(verdict, Suppression):
             suppressed[verdict] += 1
@@ -211,19 +213,18 @@ def _judge(
     wanted: Judged | None,
     score: float,
     listing: Listing | None,
-    step_up: StepUp | None,
     marked: int,
     policy: Policy,
     *,
+    is_failed: bool,
     is_held: bool,
 ) -> Judged | Suppression | None:
     """Return what is to be published of a scored event, why it is not, or None if there is nothing."""
-    failed = step_up is StepUp.FAILED and policy.is_overruled
     if listing is Listing.ALLOW:
-        return Suppression.ALLOW_LIST if failed or wanted else None
+        return Suppression.ALLOW_LIST if is_failed or wanted else None
     if listing is Listing.DENY:
         judged = Judged(Decision.BLOCK, Cause.DENY_LIST)
-    elif failed:
+    elif is_failed:
         judged = Judged(Decision.BLOCK, Cause.STEP_UP_FAILED)
     elif wanted is None:
         return Suppression.ALLOWED_BY_RULE if policy.by_score(score) else None

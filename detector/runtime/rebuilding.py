@@ -26,7 +26,6 @@ from detector.contract.epochs import ModelEpoch
 from detector.core.alerted import key_of, model_of
 from detector.core.decision import Policy, wanted_by
 from detector.core.partition import Partition
-from detector.core.pipeline import Pipeline
 from detector.core.ruling import UNRULED, acting
 from detector.core.staging import Candidate
 from detector.runtime.config import ConfigurationError, DetectorConfig
@@ -77,9 +76,17 @@ class _Published:
 
     def is_unsure(self, candidate: Candidate) -> bool:
         """Tell whether what an event led to can't be read from the alerts: they were deleted, or not published again."""
-        if self._may_be_deleted(candidate):
-            return True
-        return candidate.offset not in self.offsets and bool(self._before(candidate))
+        if candidate.offset in self.offsets:
+            return False
+        return self._may_be_deleted(candidate) or bool(self._before(candidate))
+
+    def before_input(self, candidate: Candidate, idle_timeout_ms: int) -> Decision | None:
+        """Return what the session that begins with an event in what is left of the input had led to before."""
+        event = candidate.event
+        earlier = self.earlier.get((event.account_id, event.session_id)) if candidate.begins else None
+        if earlier is None or event.occurred_at_ms - earlier.occurred_at_ms > idle_timeout_ms:
+            return None
+        return earlier.decision
 
     def at_most(self, decision: Decision, candidate: Candidate) -> Decision:
         """Return what an event can have led to, by a decision of now: a graver one than its alerts had been published."""
@@ -209,64 +216,45 @@ def _of_epoch(epoch: ModelEpoch | None, processor: Processor, config: DetectorCo
 
 
 def _silent(processor: Processor, published: _Published) -> Processor:
-    """Return what decides as was decided: by what was published, whatever lists, thresholds and breaker said then."""
-    pipeline = processor.pipeline
-    return replace(
-        processor,
-        pipeline=replace(
-            pipeline,
-            score=lambda candidates: _scores(candidates, published, pipeline),
-            verdicts=lambda candidates, scores: _verdicts(candidates, scores, published, pipeline),
-            policy=Policy(
-                _VERDICTS[Decision.BLOCK],
-                pipeline.policy.model,
-                _VERDICTS[Decision.REVIEW],
-                challenge_threshold=_VERDICTS[Decision.CHALLENGE],
-                step_ups=pipeline.policy.step_ups,
-                is_overruled=False,
-            ),
-            explain=None,
-            challenger=None,
-            rules=None,
-        ),
-    )
+    """Return what decides as was decided: by what was published, whatever lists, thresholds and breaker said then.
 
-
-def _scores(candidates: Sequence[Candidate], published: _Published, pipeline: Pipeline) -> list[float]:
-    """Score what a score is asked of: all where evidence is carried over, else where the alerts don't tell."""
-    asked = [one for one in candidates if pipeline.evidence or published.is_unsure(one)]
-    scores = {one.offset: score for one, score in zip(asked, pipeline.score(asked), strict=True)}
-    return [scores.get(one.offset, 0.0) for one in candidates]
-
-
-def _verdicts(
-    candidates: Sequence[Candidate], scores: Sequence[float], published: _Published, pipeline: Pipeline
-) -> list[float]:
-    """Return for each event what it led to, as far as can be known, as a score that leads there again.
-
-    Where the alerts don't tell, the pipeline of now decides instead.
+    Where the alerts don't tell, the pipeline of now decides instead, and lists and failed second factors, which the log has.
     """
-    unsure = [each for each in zip(candidates, scores, strict=True) if published.is_unsure(each[0])]
-    rules = acting(pipeline.rules(*zip(*unsure, strict=True)) if pipeline.rules and unsure else UNRULED)
-    decided = {
-        one.offset: published.at_most(wanted.decision, one)
-        for one, score in unsure
-        if (wanted := wanted_by(score, pipeline.policy, rules.get(one.offset)))
-    }
+    pipeline = processor.pipeline
 
-    def decision(candidate: Candidate) -> Decision | None:
-        known = published.offsets.get(candidate.offset) or decided.get(candidate.offset)
-        earlier = published.earlier.get((candidate.event.account_id, candidate.event.session_id))
-        if (
-            known is None
-            and earlier is not None
-            and candidate.begins
-            and candidate.event.occurred_at_ms - earlier.occurred_at_ms <= pipeline.limits.idle_timeout_ms
-        ):
-            return earlier.decision
-        return known
+    def before(candidate: Candidate) -> Decision | None:
+        return published.before_input(candidate, pipeline.limits.idle_timeout_ms)
 
-    return [_VERDICTS.get(decision(candidate), 0.0) for candidate in candidates]
+    def scores(candidates: Sequence[Candidate]) -> list[float]:
+        """Score what a score is asked of: all where evidence is carried over, else where the alerts don't tell."""
+        asked = [one for one in candidates if pipeline.evidence or published.is_unsure(one)]
+        found = {one.offset: score for one, score in zip(asked, pipeline.score(asked), strict=True)}
+        return [found.get(one.offset, 0.0) for one in candidates]
+
+    def verdicts(candidates: Sequence[Candidate], scores: Sequence[float]) -> list[float]:
+        """Return for each event what it led to, as far as can be known, as a score that leads there again."""
+        unsure = [each for each in zip(candidates, scores, strict=True) if published.is_unsure(each[0])]
+        rules = acting(pipeline.rules(*zip(*unsure, strict=True)) if pipeline.rules and unsure else UNRULED)
+        decided = {
+            one.offset: published.at_most(wanted.decision, one)
+            for one, score in unsure
+            if (wanted := wanted_by(score, pipeline.policy, rules.get(one.offset)))
+        }
+        told = [
+            (published.offsets.get(one.offset) or decided.get(one.offset), before(one)) for one in candidates
+        ]
+        return [max(_VERDICTS.get(one, 0.0) for one in each) for each in told]
+
+    policy = Policy(
+        _VERDICTS[Decision.BLOCK],
+        pipeline.policy.model,
+        _VERDICTS[Decision.REVIEW],
+        challenge_threshold=_VERDICTS[Decision.CHALLENGE],
+        step_ups=pipeline.policy.step_ups,
+        is_overruled=lambda one: published.is_unsure(one) and before(one) is None,
+    )
+    silent = replace(pipeline, score=scores, verdicts=verdicts, policy=policy, explain=None, challenger=None, rules=None)  # fmt: skip
+    return replace(processor, pipeline=silent)
 
 
 def _published(

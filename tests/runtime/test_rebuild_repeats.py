@@ -1,19 +1,33 @@
 """A rebuild knows of what blocked without an alert: an event that was published on before, in an earlier session."""
 
-import pytest
+from dataclasses import replace
 
+import pytest
+from hypothesis import given
+
+from detector.contract.actions import StepUp
+from detector.contract.alerts import Alert
 from detector.contract.events import SessionEvent
 from detector.contract.listings import AccountListing, Listing
 from detector.core.decision import Policy
 from detector.core.limits import SessionLimits
 from detector.core.partition import Partition
 from detector.core.pipeline import Pipeline
-from detector.core.session import BLOCKED, REACHED, flags
+from detector.core.session import BLOCKED, CHALLENGED, CLEARED, REACHED, flags
 from detector.core.staging import Entry
 from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import Processor
 from detector.runtime.rebuilding import _Published, _silent
-from tests.core.strategies import MODEL, SIGNALLED, SOURCE, alerts_of, pipeline
+from tests.core.strategies import GUARDED, MODEL, SIGNALLED, SOURCE, alerts_of, logs, pipeline
+
+
+def published_of(alerts: list[Alert]) -> _Published:
+    """Return what a rebuild reads of these alerts, none of which was deleted."""
+    published = _Published()
+    for alert in alerts:
+        published.offsets[alert.source.offset] = alert.decision
+        published.add(alert)
+    return published
 
 
 def rebuilt_and_live(
@@ -23,11 +37,7 @@ def rebuilt_and_live(
     live, rebuilt = Partition(), Partition()
     alerts = alerts_of(runs.over(live, entries, SOURCE))
     assert [alert.source.offset for alert in alerts] == alerted
-    published = _Published()
-    for alert in alerts:
-        published.offsets[alert.source.offset] = alert.decision
-        published.add(alert)
-    silent = _silent(Processor(now or runs, DetectorConfig().event_limits), published)
+    silent = _silent(Processor(now or runs, DetectorConfig().event_limits), published_of(alerts))
     list(silent.pipeline.over(rebuilt, entries, SOURCE))
     return rebuilt, live
 
@@ -89,3 +99,53 @@ def test_a_stricter_policy_of_now_blocks_nothing_that_was_challenged(
     assert rebuilt.sessions == live.sessions
     assert rebuilt.profiles == live.profiles
     assert rebuilt.alerted == live.alerted
+
+
+@pytest.mark.parametrize(
+    ("listed", "actions", "alerted"),
+    [
+        pytest.param([Listing.DENY], ["VIEW_BALANCE"], [1], id="denied"),
+        pytest.param([], ["VIEW_BALANCE", "STEP_UP_FAILED"], [0, 1], id="failed-step-up"),
+    ],
+)
+def test_what_overruled_the_score_does_so_again(
+    listed: list[Listing], actions: list[str], alerted: list[int]
+) -> None:
+    """An event of a denied account, or a failed second factor, that comes again blocks again: the log says what it was."""
+    limits = SessionLimits(idle_timeout_ms=1_000)
+    policy = Policy(1.0, MODEL, challenge_threshold=0.001, step_ups={"STEP_UP_FAILED": StepUp.FAILED})
+    runs = pipeline(policy=policy, limits=limits, encoding=SIGNALLED)
+    entries = [Entry(0, 0, AccountListing(account_id="a", listing=one)) for one in listed]
+    for at_ms in (10_000, 20_000):
+        for number, action in enumerate(actions):
+            event = SessionEvent(
+                event_id=f"e{number}",
+                session_id="s",
+                account_id="a",
+                action=action,
+                occurred_at_ms=at_ms + number,
+            )
+            entries.append(Entry(len(entries), event.occurred_at_ms, event, fields=("web", 12.5, "phone")))
+    rebuilt, live = rebuilt_and_live(runs, entries, alerted)
+    assert [flags(one) & BLOCKED for one in live.sessions.values()] == [BLOCKED]
+    assert [flags(one) & BLOCKED for one in rebuilt.sessions.values()] == [BLOCKED]
+    assert rebuilt.profiles == live.profiles
+
+
+@given(log=logs(listings=True, step_ups=True))
+def test_a_rebuild_by_all_alerts_knows_what_the_live_pass_knew(log: list[Entry]) -> None:
+    """Whatever came again, was listed, judged, challenged or forgotten: who is blocked, what is known, what was told."""
+    runs = pipeline(policy=replace(GUARDED, breaker=None), encoding=SIGNALLED)
+    live, rebuilt = Partition(), Partition()
+    entries = [one._replace(fields=("web", 12.5, "phone")) for one in log]
+    published = published_of(alerts_of(runs.over(live, entries, SOURCE)))
+    silent = _silent(Processor(runs, DetectorConfig().event_limits), published)
+    list(silent.pipeline.over(rebuilt, entries, SOURCE))
+    told = BLOCKED | CHALLENGED | CLEARED
+    assert {one: flags(packed) & told for one, packed in rebuilt.sessions.items()} == {
+        one: flags(packed) & told for one, packed in live.sessions.items()
+    }
+    assert rebuilt.profiles == live.profiles
+    named = {key: one._replace(model="") for key, one in live.alerted.items()}  # the alerts tell of which model
+    assert {key: one._replace(model="") for key, one in rebuilt.alerted.items()} == named
+    assert rebuilt.listed == live.listed
