@@ -50,8 +50,8 @@ _SESSION: Final = "the session to score"
 @click.option("--threshold", type=NumberRange(0, 1, min_open=True), help="[default: the model's own]")
 @click.option(
     "--challenge-threshold",
-    type=NumberRange(0, 1, min_open=True),
-    help="Score that asks for a second factor.  [default: none]",
+    type=NumberRange(-1, 1),
+    help="Score that asks for a second factor; 0 asks for none, -1 takes the model's own.  [default: none]",
 )
 @click.option(
     "--gaps-s",
@@ -137,7 +137,7 @@ def score(
     rules = rules_of(rules_path, model)
     ruled = rules.of(candidates[-1:], [risk]) if rules else {}
     held = [rule for found in ruled.values() for rule in found]
-    policy = Policy(limit, model.reference, challenge_threshold=challenge_threshold)
+    policy = Policy(limit, model.reference, challenge_threshold=_challenge(challenge_threshold, model))
     wanted = wanted_by(risk, policy, next(iter(acting(ruled).values()), None))
     verdict = _SAID[wanted.decision] if wanted else "ALLOWED"
     reasons = [f"{one.told}: {one.then.value}{' in shadow' if one.shadow else ''}" for one in held]
@@ -153,6 +153,11 @@ def score(
         click.echo(msgspec.json.encode(answer))
     else:
         click.echo("\n  ".join([f"{verdict}  risk {risk:.6f}, threshold {limit:g}", *reasons]))
+
+
+def _challenge(threshold: float | None, model: Model) -> float | None:
+    """Return from which score on a second factor is asked for, as `run` reads the same option."""
+    return model.challenge_threshold if threshold is not None and threshold < 0 else threshold or None
 
 
 def _limits(model: Model) -> SessionLimits:

@@ -63,7 +63,7 @@ Planned = Callable[[int], Iterator[tuple[int, SimulatedSession]]]
     default="seed",
     show_default=True,
     show_envvar=True,
-    help="Which behaviour to simulate: the notebook's three kinds of session, or customers and ten attack families.",
+    help="Which behaviour to simulate: the notebook's three kinds of session, or customers and ten attack families, which --days adds to.",
 )
 @click.option(
     "--attack-rate",

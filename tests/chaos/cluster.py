@@ -279,15 +279,24 @@ class Cluster:
 
     def put_refused_rules(self) -> None:
         """Put rules there that fit no model; no worker may be started until others are back."""
+        self._await_begun()
         put(self.rules_path, RULES[-1].replace(b"amount", b"sum"))
 
     def put_damaged_model(self) -> None:
         """Put a file there that is none; no worker may be started until a model is back."""
+        self._await_begun()
         put(self.model_path, self._models[0][:-1_000])
 
     def put_failing_model(self) -> None:
         """Put a model there that answers NaN to some windows."""
         put(self.model_path, self._failing_model)
+
+    def _await_begun(self) -> None:
+        """Wait until those that were started have read their files: what begins with one that is refused ends."""
+        until(
+            lambda: all(one.said(", threshold ") or not one.alive for one in self.workers),
+            "workers to read their model and rules",
+        )
 
     def models(self) -> ModelsAtHand:
         """Return all models that may have been in service."""

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from detector.cli import main
-from detector.model.artifact import Model, load_model
+from detector.model.artifact import Model, load_model, packaged_model_path
 from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import processor_of
 from detector.runtime.replaying import batches_of_file, replay
@@ -233,3 +233,16 @@ def test_a_score_between_the_thresholds_is_challenged(threshold: str, challenge:
     assert said.output.split()[0] == verdict
     plain = CliRunner().invoke(main, ["score", *flags, "LOGIN", "CHANGE_PASSWORD"]).output.split()[0]
     assert plain == ("BLOCKED" if verdict == "BLOCKED" else "ALLOWED")
+
+
+def test_the_challenge_threshold_of_a_score_is_read_as_the_services() -> None:
+    """-1 takes the model's own, 0 asks for none: the same words as `run` has."""
+    model = load_model(packaged_model_path("history"))
+    own = model.challenge_threshold
+    assert own is not None
+    actions = ["LOGIN", "CHANGE_PASSWORD", "TRANSFER_LARGE"]
+    for asked, least in (("-1", own), ("0", None)):
+        flags = ["--model", "history", "--threshold", "1", "--json", "--challenge-threshold", asked]
+        answer = json.loads(CliRunner().invoke(main, ["score", *flags, *actions]).stdout)
+        assert own <= answer["risk"] < 1, "the case tells nothing"
+        assert answer["decision"] == ("ALLOWED" if least is None else "CHALLENGED")

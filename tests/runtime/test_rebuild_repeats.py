@@ -146,6 +146,8 @@ def test_a_rebuild_by_all_alerts_knows_what_the_live_pass_knew(log: list[Entry])
         one: flags(packed) & told for one, packed in live.sessions.items()
     }
     assert rebuilt.profiles == live.profiles
-    named = {key: one._replace(model="") for key, one in live.alerted.items()}  # the alerts tell of which model
+    named = {
+        key: one._replace(model="") for key, one in live.alerted.items()
+    }  # the alerts tell of which model
     assert {key: one._replace(model="") for key, one in rebuilt.alerted.items()} == named
     assert rebuilt.listed == live.listed

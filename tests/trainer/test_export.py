@@ -75,6 +75,20 @@ def test_parity_with_keras(
     assert np.abs(scores - expected).max() <= 1e-6
 
 
+@pytest.mark.parametrize(("signals", "reads"), [(SIGNALS, False), ((), True)], ids=["signals", ""])
+def test_the_cell_reads_the_positive_part_of_a_step_with_signals(
+    keras: Any, signals: Sequence[Signal], *, reads: bool
+) -> None:
+    """Steps whose embeddings sum to less than nothing are alike to it, and are not without signals: in Keras and served."""
+    tensors = random_weights(4, embedding=16, units=8, spread=0.25, signals=signals)
+    tensors = replace(tensors, actions=tensors.actions - np.float32(10))
+    windows = random_windows(2, 500, signals=signals)
+    of_a_length = windows[np.count_nonzero(windows["action"], axis=1) == 6]
+    served = Scorer(build_graph(tensors, 10).SerializeToString()).score(of_a_length)
+    for scores in (served, _keras_scores(keras, tensors, of_a_length, masked=True, signals=signals)):
+        assert (float(np.ptp(scores)) > 1e-6) == reads
+
+
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_members_together_are_the_mean_of_their_logits(cell: str) -> None:
     """Of three networks of either cell the graph of all gives the mean of their logits, to single precision."""
