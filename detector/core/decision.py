@@ -10,6 +10,7 @@ from msgspec import UNSET
 
 from detector.contract.actions import StepUp
 from detector.contract.alerts import Alert, Cause, Decision, ModelReference, SourcePosition, alert_id
+from detector.contract.events import SessionEvent
 from detector.contract.listings import Listing
 from detector.core.breaker import Breaker, BreakerLimits, BreakerState, Held, far_above
 from detector.core.carrying import Weighed
@@ -32,7 +33,6 @@ class Policy:
         breaker: when blocks become challenges; None lets all of them through.
         epoch: of what decides: the breaker has another one stand its probation.
         step_ups: actions that say what came of a second factor.
-        is_overruled: whether a listed account, or a failed second factor, overrules the score of an event. None: of each.
     """
 
     threshold: float
@@ -42,7 +42,6 @@ class Policy:
     challenge_threshold: float | None = None
     epoch: bytes = b""
     step_ups: Mapping[str, StepUp] = field(default_factory=dict)
-    is_overruled: Callable[[Candidate], bool] | None = None
 
     @property
     def lowest(self) -> float:
@@ -80,6 +79,17 @@ class Judged(NamedTuple):
     cause: Cause
     rule: Rule | None = None
 
+    @property
+    def reached(self) -> int:
+        """The mark of a session that reached what blocks, as far as what was published says so."""
+        by_score = self.decision is Decision.BLOCK and self.cause in (Cause.SCORE, Cause.RULE)
+        return REACHED if by_score or self.cause is Cause.CIRCUIT_BREAKER else 0
+
+
+Past = Callable[
+    [Candidate, "Judged | Suppression | None", AlertedSessions], "tuple[Judged | Suppression | None, bool]"
+]
+"""Tells what an event led to when it was decided before, by what it would now, and whether an alert on it was published."""
 
 _GRAVITY = {None: 0, Decision.REVIEW: 1, Decision.CHALLENGE: 2, Decision.BLOCK: 3}
 _MARKS = {Decision.BLOCK: BLOCKED, Decision.CHALLENGE: CHALLENGED, Decision.REVIEW: REVIEWED}
@@ -134,6 +144,7 @@ def decide(
     source: tuple[str, int],
     now_ms: Callable[[], int],
     ruled: Ruled = UNRULED,
+    past: Past | None = None,
 ) -> Decided:
     """Decide on each scored event, in order.
 
@@ -150,6 +161,7 @@ def decide(
         source: topic and partition of the events.
         now_ms: the clock, read once for each alert.
         ruled: rules that hold at the events.
+        past: what they led to when they were decided before, in place of what they would now. None: they were not.
     """
     alerts: list[Alert] = []
     windows: list[bytes] = []
@@ -160,7 +172,7 @@ def decide(
     trust: dict[int, Trust] = {}
     counted, alerted = Breaker(policy.breaker, breaker, policy.epoch), alerted.copied()
     far, rules = far_above(policy.threshold), acting(ruled)
-    lowest = _lowest(candidates, policy, rules)
+    lowest = _lowest(candidates, policy, rules, past)
     for candidate, score, least in zip(candidates, weighed.scores, lowest, strict=True):
         session_id, listing = candidate.key, candidate.listing
         if candidate.action_number == 1 and candidate.is_step:  # it begins, perhaps again, and has no marks
@@ -175,22 +187,21 @@ def decide(
             if step_up is StepUp.PASSED:
                 marked |= CLEARED
                 trust[candidate.offset] = Trust.CLEARED
-        is_overruled = policy.is_overruled is None or policy.is_overruled(candidate)
-        listing, is_failed = (listing, step_up is StepUp.FAILED) if is_overruled else (None, False)
         wanted = wanted_by(score, policy, rules.get(candidate.offset))
-        if listing is None and wanted and wanted.decision is Decision.BLOCK:
+        if past is None and listing is None and wanted and wanted.decision is Decision.BLOCK:
             counted.count(candidate.stream_time_ms, blocks=0 if marked & (REACHED | BLOCKED) else 1)
             marked |= REACHED
         held = counted.held is Held.ALL or (counted.held is Held.NEAR and score < far)
-        verdict = _judge(wanted, score, listing, marked, policy, is_failed=is_failed, is_held=held)
+        now = _judge(wanted, score, listing, step_up, marked, policy, is_held=held)
+        verdict, is_published = past(candidate, now, alerted) if past else (now, True)
         marks[session_id] = marked
         if isinstance(verdict, Suppression):
             suppressed[verdict] += 1
         elif verdict is not None:
-            marks[session_id] |= _MARKS[verdict.decision]
+            marks[session_id] |= _MARKS[verdict.decision] | verdict.reached
             judged[candidate.offset] = verdict.decision
             alert = alert_of(candidate, score, weighed.before, verdict, policy, encoding, source, now_ms())
-            if not alerted.add(alert, candidate.stream_time_ms):
+            if not is_published or not alerted.add(alert, candidate.stream_time_ms):
                 suppressed[Suppression.ALREADY_PUBLISHED] += 1
                 continue
             alerts.append(alert)
@@ -201,10 +212,12 @@ def decide(
     )
 
 
-def _lowest(candidates: Sequence[Candidate], policy: Policy, rules: Mapping[int, Rule]) -> list[float]:
-    """Return for each event the lowest score that comes to anything: any where a rule acts."""
-    lowest = [policy.lowest] * len(candidates)
-    if rules:
+def _lowest(
+    candidates: Sequence[Candidate], policy: Policy, rules: Mapping[int, Rule], past: Past | None
+) -> list[float]:
+    """Return for each event the lowest score that comes to anything: any where a rule acts, or where it did before."""
+    lowest = [-1.0 if past else policy.lowest] * len(candidates)
+    if rules and not past:
         lowest = [-1.0 if one.offset in rules else policy.lowest for one in candidates]
     return lowest
 
@@ -213,18 +226,19 @@ def _judge(
     wanted: Judged | None,
     score: float,
     listing: Listing | None,
+    step_up: StepUp | None,
     marked: int,
     policy: Policy,
     *,
-    is_failed: bool,
     is_held: bool,
 ) -> Judged | Suppression | None:
     """Return what is to be published of a scored event, why it is not, or None if there is nothing."""
+    failed = step_up is StepUp.FAILED
     if listing is Listing.ALLOW:
-        return Suppression.ALLOW_LIST if is_failed or wanted else None
+        return Suppression.ALLOW_LIST if failed or wanted else None
     if listing is Listing.DENY:
         judged = Judged(Decision.BLOCK, Cause.DENY_LIST)
-    elif is_failed:
+    elif failed:
         judged = Judged(Decision.BLOCK, Cause.STEP_UP_FAILED)
     elif wanted is None:
         return Suppression.ALLOWED_BY_RULE if policy.by_score(score) else None
@@ -248,6 +262,21 @@ def wanted_by(score: float, policy: Policy, rule: Rule | None) -> Judged | None:
     return None if by_score is None else Judged(by_score, Cause.SCORE)
 
 
+def graver(one: Decision | None, other: Decision | None) -> Decision | None:
+    """Return the graver of two decisions, or of none."""
+    return max(one, other, key=_GRAVITY.__getitem__)
+
+
+def lighter(one: Decision | None, other: Decision | None) -> Decision | None:
+    """Return the lighter of two decisions, or of none."""
+    return min(one, other, key=_GRAVITY.__getitem__)
+
+
+def id_of(event: SessionEvent, encoding: Encoding) -> str:
+    """Return the id of an alert on an event."""
+    return alert_id(event.session_id, event.event_id, event.account_id if encoding.signals else None)
+
+
 def alert_of(
     candidate: Candidate,
     score: float,
@@ -267,7 +296,7 @@ def alert_of(
     elif cause is Cause.SCORE and decision is Decision.REVIEW:
         threshold = policy.review_threshold or threshold
     return Alert(
-        alert_id=alert_id(event.session_id, event.event_id, event.account_id if encoding.signals else None),
+        alert_id=id_of(event, encoding),
         decision=decision,
         session_id=event.session_id,
         account_id=event.account_id,

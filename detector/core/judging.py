@@ -4,7 +4,7 @@ They lie in their partition's state in the order in which they were last told of
 one, and of two verdicts the one that holds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
@@ -74,7 +74,7 @@ class AlertedSessions:
         key, number = key_of(alert.account_id, alert.session_id), UUID(alert.alert_id).bytes
         decision, known = alert.decision, self._of(key, now_ms)
         earlier = () if known is None else known.alerts
-        if any(one == number and _GRAVITY[was] >= _GRAVITY[decision] for one, was in earlier):
+        if any(_GRAVITY[was] >= _GRAVITY[decision] for was in _decisions(earlier, number)):
             return False
         self._put(
             key,
@@ -90,6 +90,12 @@ class AlertedSessions:
             ),
         )
         return True
+
+    def published(self, key: bytes, alert_id: str, now_ms: int) -> Decision | None:
+        """Return the gravest decision of the alerts of an id that are remembered of the session kept under `key`."""
+        known = self._of(key, now_ms)
+        decisions = [] if known is None else _decisions(known.alerts, UUID(alert_id).bytes)
+        return max(decisions, key=_GRAVITY.__getitem__, default=None)
 
     def knows(self, verdict: Verdict) -> bool:
         """Tell whether alerts on a verdict's session are remembered, be it for too long."""
@@ -146,3 +152,8 @@ class AlertedSessions:
         oldest = self._longest_untold.peek()
         key = oldest[0] if oldest else next(key for key, one in self.changed.items() if one is not None)
         self.changed[key] = None
+
+
+def _decisions(alerts: Iterable[tuple[bytes, Decision]], number: bytes) -> list[Decision]:
+    """Return what the alerts of an id decided."""
+    return [decision for one, decision in alerts if one == number]

@@ -16,7 +16,7 @@ from detector.contract.actions import StepUp
 from detector.contract.alerts import Alert
 from detector.contract.dead_letters import Reason
 from detector.core.carrying import Carrier, Weighed, weighed
-from detector.core.decision import Decided, Policy, Suppression, decide
+from detector.core.decision import Decided, Past, Policy, Suppression, decide
 from detector.core.drift import NOTHING, Tally, Watched, tally
 from detector.core.encoding import Encoding
 from detector.core.evidence import Evidence
@@ -134,7 +134,7 @@ class Pipeline:
         policy: what decides.
         limits: of sessions.
         evidence: how a session's windows add up; None lets each stand alone.
-        verdicts: scores in place of the sessions' own, for a rebuild.
+        past: what the entries led to when they were decided before, for a rebuild.
         explain: gives alerts their explanations; none without it.
         challenger: scores the same windows in shadow.
         rules: beside the model, in shadow or not; None asks none.
@@ -149,7 +149,7 @@ class Pipeline:
     policy: Policy
     limits: SessionLimits
     evidence: Evidence | None = None
-    verdicts: Callable[[Sequence[Candidate], list[float]], list[float]] | None = None
+    past: Past | None = None
     explain: Callable[[Decided], Decided] | None = None
     challenger: Challenger | None = None
     rules: Ask | None = None
@@ -265,10 +265,7 @@ class Pipeline:
 
     def _weigh(self, share: Share, staged: Staged, window_scores: list[float]) -> Weighed:
         carrier = Carrier(self.evidence, self.policy.model, CARRIED) if self.evidence else None
-        found = weighed(carrier, staged.candidates, window_scores, share.sessions)
-        if self.verdicts is None:
-            return found
-        return replace(found, scores=self.verdicts(staged.candidates, found.scores))
+        return weighed(carrier, staged.candidates, window_scores, share.sessions)
 
     def _decide(self, share: Share, staged: Staged, scores: Weighed) -> Decided:
         return decide(
@@ -281,6 +278,7 @@ class Pipeline:
             source=share.source,
             now_ms=self.now_ms,
             ruled=self.rules(staged.candidates, scores.scores) if self.rules else UNRULED,
+            past=self.past,
         )
 
     def _tally(self, staged: Staged, scores: Weighed) -> Tally:
@@ -292,7 +290,7 @@ class Pipeline:
         """Return what the challenger comes to, and what rules in shadow do."""
         candidates, encoding, source, now_ms = staged.candidates, self.encoding, share.source, self.now_ms
         tried = []
-        if decided.ruled:
+        if decided.ruled and self.past is None:
             tried.append(
                 ruled_in_shadow(
                     candidates,

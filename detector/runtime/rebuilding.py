@@ -9,10 +9,10 @@ published is from the dead letters.
 import itertools
 import logging
 from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 
 import msgspec
 from kafka import KafkaAdminClient, TopicPartition
@@ -20,90 +20,24 @@ from kafka.admin import OffsetSpec
 
 from detector.client.consumer import Consumer
 from detector.client.reading import log_reader, read
-from detector.contract.alerts import Alert, Decision, decode_alert
+from detector.contract.alerts import decode_alert
 from detector.contract.dead_letters import NoDeadLetterError, Reason, read_dead_letter
 from detector.contract.epochs import ModelEpoch
-from detector.core.alerted import key_of, model_of
-from detector.core.decision import Policy, wanted_by
+from detector.core.encoding import Encoding
 from detector.core.partition import Partition
-from detector.core.ruling import UNRULED, acting
+from detector.core.ruling import UNRULED, Ruled
 from detector.core.staging import Candidate
 from detector.runtime.config import ConfigurationError, DetectorConfig
 from detector.runtime.epochs import config_of, epochs_of_group
 from detector.runtime.processing import Processor, Refused
+from detector.runtime.published import Published
 from detector.runtime.recovery import Origin
 
 _LOG = logging.getLogger(__name__)
 _FOREVER_MS = 2**63
 _FAILURES = {Reason.PROCESSING, Reason.PRODUCTION}
-_VERDICTS: Mapping[Decision | None, float] = {
-    Decision.BLOCK: 1.0,
-    Decision.CHALLENGE: 0.75,
-    Decision.REVIEW: 0.5,
-}
-"""Scores that lead to what was decided, under thresholds of the same."""
-
 Tell = Callable[..., None]
 """Called with a text and its arguments as the work goes on; logs it now and then, and keeps the worker alive."""
-
-
-@dataclass(slots=True)
-class _Published:
-    """What the alerts topic says of one input partition.
-
-    Attributes:
-        offsets: decisions by deciding offset, of those that the input still holds.
-        events: by (account id, session id, event id) the alerts on an event, decisions by deciding offset: one that comes
-            again may block without another alert.
-        models: that the last alert of each session was of, by the session's key among those with alerts.
-        earlier: of alerts whose deciding event retention deleted: of each session the last that no weightier one was
-            before.
-        next_offset: the input was read up to there at least.
-        complete_from_ms: alerts older than that may have been deleted by retention; 0 if none was.
-    """
-
-    offsets: dict[int, Decision] = field(default_factory=dict)
-    events: dict[tuple[str, str, str], dict[int, Decision]] = field(default_factory=lambda: defaultdict(dict))
-    models: dict[bytes, str] = field(default_factory=dict)
-    earlier: dict[tuple[str, str], Alert] = field(default_factory=dict)
-    next_offset: int = 0
-    complete_from_ms: int = 0
-
-    def add(self, alert: Alert) -> None:
-        """Take note of an alert on an event."""
-        names = alert.account_id, alert.session_id, alert.event_id
-        self.events[names][alert.source.offset] = alert.decision
-
-    def is_unsure(self, candidate: Candidate) -> bool:
-        """Tell whether what an event led to can't be read from the alerts: they were deleted, or not published again."""
-        if candidate.offset in self.offsets:
-            return False
-        return self._may_be_deleted(candidate) or bool(self._before(candidate))
-
-    def before_input(self, candidate: Candidate, idle_timeout_ms: int) -> Decision | None:
-        """Return what the session that begins with an event in what is left of the input had led to before."""
-        event = candidate.event
-        earlier = self.earlier.get((event.account_id, event.session_id)) if candidate.begins else None
-        if earlier is None or event.occurred_at_ms - earlier.occurred_at_ms > idle_timeout_ms:
-            return None
-        return earlier.decision
-
-    def at_most(self, decision: Decision, candidate: Candidate) -> Decision:
-        """Return what an event can have led to, by a decision of now: a graver one than its alerts had been published."""
-        if self._may_be_deleted(candidate):
-            return decision
-        return min(
-            decision, max(self._before(candidate), key=_VERDICTS.__getitem__), key=_VERDICTS.__getitem__
-        )
-
-    def _may_be_deleted(self, candidate: Candidate) -> bool:
-        return candidate.received_at_ms < self.complete_from_ms
-
-    def _before(self, candidate: Candidate) -> list[Decision]:
-        """Return the alerts on an event that had been published when it came: later ones say nothing of it."""
-        event = candidate.event
-        alerts = self.events.get((event.account_id, event.session_id, event.event_id), {})
-        return [decision for offset, decision in alerts.items() if offset < candidate.offset]
 
 
 def rebuild(
@@ -134,7 +68,7 @@ def rebuild(
     """
     begin, input_end = _bounds(admin, [source])[source]
     with closing(_consumer(config)) as consumer:
-        published = _published(consumer, admin, source, begin, config, tell)
+        published = _published(consumer, admin, source, begin, processor.pipeline.encoding, config, tell)
         end = max(read_up_to, published.next_offset, begin)
         if end > input_end:
             _LOG.error(
@@ -151,12 +85,14 @@ def rebuild(
             *source,
             begin,
             end,
-            len(published.offsets) + len(published.earlier),
+            len(published.offsets),
         )
         failed = _failed(consumer, admin, source, config, tell)
         epochs = epochs_of_group(config).get(source, ())
-        silent = [_silent(_of_epoch(epoch, processor, config), published) for epoch in (None, *epochs)]
+        of_epochs = [_of_epoch(epoch, processor, config) for epoch in (None, *epochs)]
+        silent = [_silent(one, published) for one in of_epochs]
         begins, partition = [epoch.from_offset for epoch in epochs], Partition(begin)
+        partition.alerted = published.alerted_before(of_epochs[bisect_right(begins, begin)].pipeline.limits)
         if not begins or begin < begins[0]:
             told = config.models_topic, begins[0] if begins else end
             _LOG.warning(
@@ -179,7 +115,7 @@ def rebuild(
             )
     partition.next_offset = end
     for key, alerted in partition.alerted.items():
-        partition.alerted[key] = alerted._replace(model=published.models.get(key, alerted.model))
+        partition.alerted[key] = alerted._replace(model=published.models.get(key, (0, alerted.model))[1])
     _LOG.warning(
         "rebuilt %s[%d] from offsets %d to %d: %d sessions and %d accounts; the next transaction on it replaces its state log",
         *source,
@@ -215,45 +151,31 @@ def _of_epoch(epoch: ModelEpoch | None, processor: Processor, config: DetectorCo
     )
 
 
-def _silent(processor: Processor, published: _Published) -> Processor:
+def _silent(processor: Processor, published: Published) -> Processor:
     """Return what decides as was decided: by what was published, whatever lists, thresholds and breaker said then.
 
-    Where the alerts don't tell, the pipeline of now decides instead, and lists and failed second factors, which the log has.
+    Where the alerts don't tell, the pipeline of now decides; of what they do tell, nothing is scored needlessly.
     """
     pipeline = processor.pipeline
 
-    def before(candidate: Candidate) -> Decision | None:
-        return published.before_input(candidate, pipeline.limits.idle_timeout_ms)
-
-    def scores(candidates: Sequence[Candidate]) -> list[float]:
-        """Score what a score is asked of: all where evidence is carried over, else where the alerts don't tell."""
+    def score(candidates: Sequence[Candidate]) -> list[float]:
         asked = [one for one in candidates if pipeline.evidence or published.is_unsure(one)]
         found = {one.offset: score for one, score in zip(asked, pipeline.score(asked), strict=True)}
         return [found.get(one.offset, 0.0) for one in candidates]
 
-    def verdicts(candidates: Sequence[Candidate], scores: Sequence[float]) -> list[float]:
-        """Return for each event what it led to, as far as can be known, as a score that leads there again."""
+    def rules(candidates: Sequence[Candidate], scores: Sequence[float]) -> Ruled:
         unsure = [each for each in zip(candidates, scores, strict=True) if published.is_unsure(each[0])]
-        rules = acting(pipeline.rules(*zip(*unsure, strict=True)) if pipeline.rules and unsure else UNRULED)
-        decided = {
-            one.offset: published.at_most(wanted.decision, one)
-            for one, score in unsure
-            if (wanted := wanted_by(score, pipeline.policy, rules.get(one.offset)))
-        }
-        told = [
-            (published.offsets.get(one.offset) or decided.get(one.offset), before(one)) for one in candidates
-        ]
-        return [max(_VERDICTS.get(one, 0.0) for one in each) for each in told]
+        return pipeline.rules(*zip(*unsure, strict=True)) if pipeline.rules and unsure else UNRULED
 
-    policy = Policy(
-        _VERDICTS[Decision.BLOCK],
-        pipeline.policy.model,
-        _VERDICTS[Decision.REVIEW],
-        challenge_threshold=_VERDICTS[Decision.CHALLENGE],
-        step_ups=pipeline.policy.step_ups,
-        is_overruled=lambda one: published.is_unsure(one) and before(one) is None,
+    silent = replace(
+        pipeline,
+        score=score,
+        policy=replace(pipeline.policy, breaker=None),
+        past=partial(published.led_to, idle_timeout_ms=pipeline.limits.idle_timeout_ms),
+        explain=None,
+        challenger=None,
+        rules=rules,
     )
-    silent = replace(pipeline, score=scores, verdicts=verdicts, policy=policy, explain=None, challenger=None, rules=None)  # fmt: skip
     return replace(processor, pipeline=silent)
 
 
@@ -262,16 +184,17 @@ def _published(
     admin: KafkaAdminClient,
     source: TopicPartition,
     begin: int,
+    encoding: Encoding,
     config: DetectorConfig,
     tell: Tell,
-) -> _Published:
+) -> Published:
     """Read the alerts topic for the alerts of one input partition."""
     topic = config.alerts_topic
     bounds = _bounds(
         admin, [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
     )
     cut = {target for target, (first, _) in bounds.items() if first > 0}
-    published = _Published(complete_from_ms=_FOREVER_MS if cut else 0)
+    published = Published(encoding, begin, complete_from_ms=_FOREVER_MS if cut else 0)
     oldest_ms: dict[int, int] = {}
     count = 0
     for batch in read(consumer, bounds):
@@ -285,13 +208,7 @@ def _published(
                 continue
             if (alert.source.topic, alert.source.partition) != source:
                 continue
-            published.next_offset = max(published.next_offset, alert.source.offset + 1)
             published.add(alert)
-            if alert.source.offset >= begin:
-                published.offsets[alert.source.offset] = alert.decision
-                published.models[key_of(alert.account_id, alert.session_id)] = model_of(alert)
-            elif _is_all_there_is(alert, published.earlier):
-                published.earlier[alert.account_id, alert.session_id] = alert
         tell("rebuilding %s[%d]: %d alerts read", *source, count)
     if cut and all(target.partition in oldest_ms for target in cut):
         published.complete_from_ms = max(oldest_ms[target.partition] for target in cut)
@@ -316,12 +233,6 @@ def _failed(
                 failed[source, letter.offset] = letter.detail
         tell("rebuilding %s[%d]: %d dead letters read", *source, count)
     return failed
-
-
-def _is_all_there_is(alert: Alert, earlier: Mapping[tuple[str, str], Alert]) -> bool:
-    """Tell whether no weightier alert of the session is known."""
-    known = earlier.get((alert.account_id, alert.session_id))
-    return known is None or _VERDICTS[known.decision] <= _VERDICTS[alert.decision]
 
 
 def _bounds(

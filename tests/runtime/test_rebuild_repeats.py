@@ -1,5 +1,6 @@
 """A rebuild knows of what blocked without an alert: an event that was published on before, in an earlier session."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,22 +11,23 @@ from detector.contract.alerts import Alert
 from detector.contract.events import SessionEvent
 from detector.contract.listings import AccountListing, Listing
 from detector.core.decision import Policy
+from detector.core.encoding import Encoding
 from detector.core.limits import SessionLimits
 from detector.core.partition import Partition
 from detector.core.pipeline import Pipeline
-from detector.core.session import BLOCKED, CHALLENGED, CLEARED, REACHED, flags
+from detector.core.session import BLOCKED, CHALLENGED, CLEARED, REACHED, REVIEWED, flags, head
 from detector.core.staging import Entry
 from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import Processor
-from detector.runtime.rebuilding import _Published, _silent
+from detector.runtime.published import Published
+from detector.runtime.rebuilding import _silent
 from tests.core.strategies import GUARDED, MODEL, SIGNALLED, SOURCE, alerts_of, logs, pipeline
 
 
-def published_of(alerts: list[Alert]) -> _Published:
-    """Return what a rebuild reads of these alerts, none of which was deleted."""
-    published = _Published()
+def published_of(alerts: Sequence[Alert], encoding: Encoding = SIGNALLED, begin: int = 0) -> Published:
+    """Return what a rebuild reads of these alerts, none of which was deleted; the input was up to `begin`."""
+    published = Published(encoding, begin)
     for alert in alerts:
-        published.offsets[alert.source.offset] = alert.decision
         published.add(alert)
     return published
 
@@ -141,9 +143,9 @@ def test_a_rebuild_by_all_alerts_knows_what_the_live_pass_knew(log: list[Entry])
     published = published_of(alerts_of(runs.over(live, entries, SOURCE)))
     silent = _silent(Processor(runs, DetectorConfig().event_limits), published)
     list(silent.pipeline.over(rebuilt, entries, SOURCE))
-    told = BLOCKED | CHALLENGED | CLEARED
-    assert {one: flags(packed) & told for one, packed in rebuilt.sessions.items()} == {
-        one: flags(packed) & told for one, packed in live.sessions.items()
+    told = BLOCKED | CHALLENGED | CLEARED | REVIEWED
+    assert {one: head(packed)[5] & told for one, packed in rebuilt.sessions.items()} == {
+        one: head(packed)[5] & told for one, packed in live.sessions.items()
     }
     assert rebuilt.profiles == live.profiles
     named = {
