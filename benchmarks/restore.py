@@ -43,6 +43,7 @@ from trainer.data.declared import DEFAULT_SIGNALS
 
 METRICS_PORT = 19_108
 PATIENCE_S = 300.0
+_LIVE = {"detector_live_sessions", "detector_live_accounts"}
 _BATCH_EVENTS = 2_000
 
 
@@ -164,8 +165,12 @@ def fill(
     return filled
 
 
-def measure(config: DetectorConfig, folder: Path) -> tuple[float, float, int]:
-    """Start a worker; return the seconds it restored for, from start to ready, and its resident size in bytes."""
+def measure(config: DetectorConfig, folder: Path, held: int) -> tuple[float, float, int]:
+    """Start a worker; return the seconds it restored for, from start to ready, and its resident size in bytes.
+
+    Raises:
+        SystemExit: it ended, was not ready in time, or has not `held` sessions and accounts together.
+    """
     flags = [
         "--bootstrap-servers",
         config.bootstrap_servers,
@@ -190,6 +195,11 @@ def measure(config: DetectorConfig, folder: Path) -> tuple[float, float, int]:
         url = f"http://127.0.0.1:{METRICS_PORT}/metrics"
         text = urllib.request.urlopen(url, timeout=10).read().decode()
         samples = [one for family in text_string_to_metric_families(text) for one in family.samples]
+        live = sum(one.value for one in samples if one.name in _LIVE)
+        if live != held:
+            raise SystemExit(
+                f"{config.group}: {live:,.0f} sessions and accounts came back: expected {held:,}"
+            )
         restored_s = sum(one.value for one in samples if one.name == "detector_restore_seconds_sum")
         return restored_s, ready_s, psutil.Process(worker.pid).memory_info().rss
     finally:
@@ -228,8 +238,12 @@ def run(repetitions: int, sessions: int) -> list[Result]:
             )
             for at, (_, _, held) in enumerate(kinds.values())
         ]
-        empty = replace(configs[0], group="r-empty", input_topic="r-empty-in")
-        fill(empty, 0)
+        empty = {
+            one.model: replace(one, group=f"r-{one.model}", input_topic=f"r-{one.model}-in")
+            for one in configs
+        }
+        for config in empty.values():
+            fill(config, 0)
         for (kind, (longest, lengths, held)), config in zip(kinds.items(), configs, strict=True):
             filled = fill(config, sessions, lengths, longest=longest, accounts=held)
             rows[f"{kind}, log", "MiB"] = [filled.log_bytes / 2**20]
@@ -237,19 +251,24 @@ def run(repetitions: int, sessions: int) -> list[Result]:
                 if times_s:
                     rows[f"{kind}, state of a batch encoded, {which}, longest", "ms"] = [max(times_s) * 1_000]
         for _ in range(repetitions):
-            _, _, without = measure(empty, Path(name))
+            without = {model: measure(config, Path(name), 0)[2] for model, config in empty.items()}
             for (kind, (_, _, held)), config in zip(kinds.items(), configs, strict=True):
-                restored_s, ready_s, resident = measure(config, Path(name))
+                restored_s, ready_s, resident = measure(config, Path(name), sessions + held)
                 for what, unit, value in (
                     ("restored", "s", restored_s),
                     ("start to ready", "s", ready_s),
-                    ("memory", "bytes a session or account", (resident - without) / (sessions + held)),
+                    (
+                        "memory",
+                        "bytes a session or account",
+                        (resident - without[config.model]) / (sessions + held),
+                    ),
                 ):
                     rows.setdefault((f"{kind}, {what}", unit), []).append(value)
     how = (
         f"A worker restores {sessions:,} live sessions of one partition from its state log, as short as it can be (one snapshot) "
         f"or as long as it gets (until a second one is about to be whole); {repetitions} repetitions in turns. Memory is the "
-        "process's resident size beside that of a worker without sessions. A batch's state is that of 2,000 sessions."
+        "process's resident size beside that of a worker of the same model without any. A batch's state is that of 2,000 "
+        "sessions, and of 2,000 accounts where there are any."
     )
     targets = {f"{kind}, restored": 15.0 if held else 3.0 for kind, (_, _, held) in kinds.items()}
     targets |= {name: 200.0 for name, unit in rows if unit == "ms"}

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,8 @@ from detector.formats.wire import WireFormat
 from detector.model.artifact import Model, ModelRefusedError, load_model, resolve_model_path
 from detector.ranges import NumberRange
 from detector.rules import rules_of
+from detector.runtime.config import ConfigurationError, DetectorConfig
+from detector.runtime.processing import needless
 
 _LONGEST_MS: Final = 10**12
 _FOREVER_MS: Final = 10**15
@@ -118,12 +121,12 @@ def score(
         model = load_model(resolve_model_path(path or "default"))
     except ModelRefusedError as error:
         raise click.ClickException(str(error)) from error
-    limit = model.threshold if threshold is None else threshold
+    policy = _policy(model, threshold, challenge_threshold)
     fields = _fields(model, amounts, attributes, len(actions))
     wire = wire_format_of(input_format, field)
     before = [] if history is None else _history(history, model.encoding, wire)
     try:
-        partition = _partition(model, limit, before)
+        partition = _partition(model, policy, before)
         candidates = _candidates(
             actions, _times_ms(gaps, len(actions)), fields, before, after_s, partition, model
         )
@@ -137,7 +140,6 @@ def score(
     rules = rules_of(rules_path, model)
     ruled = rules.of(candidates[-1:], [risk]) if rules else {}
     held = [rule for found in ruled.values() for rule in found]
-    policy = Policy(limit, model.reference, challenge_threshold=_challenge(challenge_threshold, model))
     wanted = wanted_by(risk, policy, next(iter(acting(ruled).values()), None))
     verdict = _SAID[wanted.decision] if wanted else "ALLOWED"
     reasons = [f"{one.told}: {one.then.value}{' in shadow' if one.shadow else ''}" for one in held]
@@ -145,19 +147,26 @@ def score(
     if as_json:
         answer = {
             "risk": risk,
-            "threshold": limit,
+            "threshold": policy.threshold,
             "decision": verdict,
             "actions": actions[begins:][-model.encoding.window :],
             **({"explanation": reasons} if why or held else {}),
         }
         click.echo(msgspec.json.encode(answer))
     else:
-        click.echo("\n  ".join([f"{verdict}  risk {risk:.6f}, threshold {limit:g}", *reasons]))
+        click.echo("\n  ".join([f"{verdict}  risk {risk:.6f}, threshold {policy.threshold:g}", *reasons]))
 
 
-def _challenge(threshold: float | None, model: Model) -> float | None:
-    """Return from which score on a second factor is asked for, as `run` reads the same option."""
-    return model.challenge_threshold if threshold is not None and threshold < 0 else threshold or None
+def _policy(model: Model, threshold: float | None, challenge_threshold: float | None) -> Policy:
+    """Return what decides, of options that are read as `run` reads them."""
+    try:
+        config = DetectorConfig(threshold=threshold or 0.0, challenge_threshold=challenge_threshold or 0.0)
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from error
+    for wrong in needless(model, config):
+        raise click.UsageError(wrong)
+    policy = config.policy(model.threshold, model.reference, model.challenge_threshold)
+    return replace(policy, breaker=None)
 
 
 def _limits(model: Model) -> SessionLimits:
@@ -165,10 +174,9 @@ def _limits(model: Model) -> SessionLimits:
     return SessionLimits(_FOREVER_MS, account_timeout_ms=_FOREVER_MS, over_after_ms=model.idle_timeout_ms)
 
 
-def _partition(model: Model, threshold: float, entries: Sequence[Entry]) -> Partition:
-    """Return what is left of some events: what the detector has of them, whose threshold it is."""
+def _partition(model: Model, policy: Policy, entries: Sequence[Entry]) -> Partition:
+    """Return what is left of some events: what the detector has of them, whose policy it is."""
     memo = ScoreMemo(model.encoding, model.score)
-    policy = Policy(threshold, model.reference)
     pipeline = Pipeline(
         encoding=model.encoding, score=memo.of, policy=policy, limits=_limits(model), evidence=model.evidence
     )

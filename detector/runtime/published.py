@@ -4,6 +4,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from detector.contract.alerts import Alert
 from detector.core.alerted import Alerted, key_of, model_of
 from detector.core.decision import Judged, Suppression, graver, id_of, lighter
@@ -62,7 +64,9 @@ class Published:
         key = key_of(*session)
         self.models[key] = max(self.models.get(key, (-1, "")), (offset, model_of(alert)))
         if offset < self.begin:
-            self.before.append(alert)
+            self.before.append(
+                replace(alert, window=[], gap_ranges_ms=[], explanation=[])
+            )  # lightly: they may be many
         self.next_offset = max(self.next_offset, offset + 1)
 
     def alerted_before(self, limits: SessionLimits) -> dict[bytes, Alerted]:

@@ -246,3 +246,17 @@ def test_the_challenge_threshold_of_a_score_is_read_as_the_services() -> None:
         answer = json.loads(CliRunner().invoke(main, ["score", *flags, *actions]).stdout)
         assert own <= answer["risk"] < 1, "the case tells nothing"
         assert answer["decision"] == ("ALLOWED" if least is None else "CHALLENGED")
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (["--model", "seed", "--challenge-threshold", "-1"], "has none of its own"),
+        (["--model", "seed", "--threshold", "0.5", "--challenge-threshold", "0.9"], "expected less than --threshold, 0.5"),
+    ],
+)
+def test_a_challenge_threshold_that_would_do_nothing_is_refused(flags: list[str], why: str) -> None:
+    """As `run` refuses it."""
+    said = CliRunner().invoke(main, ["score", *flags, "LOGIN"])
+    assert said.exit_code == 2
+    assert why in said.output
