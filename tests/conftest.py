@@ -1,6 +1,7 @@
 """One real broker for a test session; topics, groups and transactional ids of its own for each test."""
 
 import itertools
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Protocol
@@ -15,6 +16,7 @@ from broker import Broker, obtain
 # Tests share slow machines with brokers: how long an example takes says nothing about what it shows.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+PATIENCE_S = 60.0
 
 
 class UniqueName(Protocol):
@@ -68,6 +70,13 @@ def create_topic(admin: KafkaAdminClient, unique_name: UniqueName) -> CreateTopi
         admin.create_topics(
             [NewTopic(name, partitions, 1, topic_configs={"retention.ms": "-1"} | dict(configs or {}))]
         )
+        # Else a consumer may join before the broker knows the topic, and has nothing until it asks again: minutes later.
+        deadline_s = time.monotonic() + PATIENCE_S
+        while (
+            sum(one["error_code"] == 0 for one in admin.describe_topics([name])[0]["partitions"]) < partitions
+        ):
+            assert time.monotonic() < deadline_s, f"the broker does not know the leaders of {name}"
+            time.sleep(0.05)
         return name
 
     return create

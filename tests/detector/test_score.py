@@ -252,7 +252,10 @@ def test_the_challenge_threshold_of_a_score_is_read_as_the_services() -> None:
     ("flags", "why"),
     [
         (["--model", "seed", "--challenge-threshold", "-1"], "has none of its own"),
-        (["--model", "seed", "--threshold", "0.5", "--challenge-threshold", "0.9"], "expected less than --threshold, 0.5"),
+        (
+            ["--model", "seed", "--threshold", "0.5", "--challenge-threshold", "0.9"],
+            "expected less than --threshold, 0.5",
+        ),
     ],
 )
 def test_a_challenge_threshold_that_would_do_nothing_is_refused(flags: list[str], why: str) -> None:
