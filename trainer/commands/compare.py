@@ -13,10 +13,12 @@ from producer.behaviour.attacks import ATTACK_FAMILIES
 from producer.behaviour.lives.attackers import SCHEMES
 from trainer.commands.lives import lives_parts
 from trainer.commands.options import (
+    IDLE_MS,
     MOST_SEED,
     data_options,
     description_of,
     has_data,
+    network_options,
     own_data,
     refuse_ignored,
     refuse_ignored_by_source,
@@ -42,6 +44,7 @@ from trainer.training.backend import BackendMissingError
 from trainer.training.calibration import TrainingError
 from trainer.training.config import TrainingConfig
 from trainer.training.defaults import Schedule
+from trainer.training.network import Shape
 
 MOST_RUNS: Final = 20
 
@@ -81,6 +84,7 @@ MOST_RUNS: Final = 20
     multiple=True,
     help="Beside the baselines, train these; may be repeated.  [default: default with data, else all]",
 )
+@network_options
 @click.option("--leave-one-out", "families", is_flag=True, help="Compare left-out families, not models.")
 def compare(
     *,
@@ -114,7 +118,9 @@ def compare(
     try:
         config = TrainingConfig(
             schedule=Schedule(seed=seed, steps=steps),
+            shape=Shape(units=options["units"], embedding_units=options["embedding_units"]),
             window=window,
+            idle_timeout_ms=options["idle_timeout_ms"] or IDLE_MS,
             base_rate=options["base_rate"] or (None if own else BASE_RATE),
             **words_of(options),
             signals=DEFAULT_SIGNALS if lives else description_of(options).signals,
@@ -128,7 +134,7 @@ def compare(
                 _print(leave_one_out(config, names, partial(_simulated, config, sessions)))
                 return
             if folds:
-                own_sessions = own_data(options).sessions()
+                own_sessions = own_data(options, idle_timeout_ms=config.idle_timeout_ms).sessions()
                 each = split_in_folds(own_sessions, folds, options["split_seed"] or 0)
                 of = "sessions" if own_sessions.accounts is None else "accounts"
                 click.echo(
@@ -151,7 +157,7 @@ def compare(
 
 def _parts(options: dict[str, Any], config: TrainingConfig, sessions: int) -> Splits:
     if has_data(options):
-        return splits_of(options, own_data(options))[0]
+        return splits_of(options, own_data(options, idle_timeout_ms=config.idle_timeout_ms))[0]
     return _simulated(config, sessions)
 
 

@@ -22,6 +22,7 @@ from trainer.data.splitting import TEST_SHARE, By, default_by, split, told_of_sp
 from trainer.data.topic import Topic
 from trainer.data.verdicts import Verdicts
 from trainer.training.defaults import typical_window
+from trainer.training.network import Shape
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 SPLIT_OPTIONS = ("split_by", "split_seed", "test_share")
@@ -118,6 +119,22 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
     ]
     return described_options(_given(command, options))
+
+
+def network_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a network's size, and of how long its sessions may be silent."""
+    sizes = click.IntRange(1, 1_024)
+    usual = Shape()
+    options = [
+        click.option("--units", type=sizes, default=usual.units, show_default=True, help="Of the state of a network."),
+        click.option("--embedding-units", type=sizes, default=usual.embedding_units, show_default=True, help="Of an action."),
+        click.option(
+            "--idle-timeout-ms",
+            type=click.IntRange(min=1),
+            help="The detector's own: a session idle for longer begins anew.  [default: 1800000; train --like: that of the model]",
+        ),
+    ]  # fmt: skip
+    return _given(command, options)
 
 
 def _given(

@@ -23,6 +23,7 @@ from trainer.commands.options import (
     description_of,
     files_read,
     has_data,
+    network_options,
     own_data,
     refuse_ignored,
     refuse_ignored_by_source,
@@ -91,20 +92,7 @@ _FROM_DATA = "[default: from the data]"
     help="Model file, or a packaged model, whose vocabulary, window and gap buckets to keep, so that the new one can "
     "take its place, or be its challenger, without a restart; and its name and budgets, where none are given.",
 )
-@click.option(
-    "--units",
-    type=click.IntRange(1, 1_024),
-    default=Shape().units,
-    show_default=True,
-    help="Of the state of a network.",
-)
-@click.option(
-    "--embedding-units",
-    type=click.IntRange(1, 1_024),
-    default=Shape().embedding_units,
-    show_default=True,
-    help="Of an action.",
-)
+@network_options
 @click.option(
     "--members",
     type=click.IntRange(1, 20),
@@ -140,11 +128,6 @@ _FROM_DATA = "[default: from the data]"
 @click.option("--cost-fp", type=NumberRange(min=0, min_open=True), help="Cost of a false alarm.")
 @click.option(
     "--threshold", type=NumberRange(0, 1, min_open=True), help="Score that blocks, whatever the budget."
-)
-@click.option(
-    "--idle-timeout-ms",
-    type=click.IntRange(min=1),
-    help="The detector's own: a session idle for longer begins anew.  [default: 1800000, or that of --like]",
 )
 @click.option(
     "--device",
