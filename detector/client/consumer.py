@@ -1,5 +1,6 @@
 """The consumer: kafka-python's, with our reader of batches in it and a bound in bytes on what a poll returns."""
 
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any, Final
@@ -47,6 +48,14 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is untyped
         self._fetcher = _Fetcher(
             max_poll_bytes, max_batch_bytes, self._client, self._subscription, **self.config
         )
+
+    def close(self, *arguments: Any, **settings: Any) -> None:
+        """Close, as KafkaConsumer does. Not as Python ends: its thread is gone by then, and would be waited for without end.
+
+        That is where a generator comes to that holds a consumer open and was left halfway, for an error of who reads it.
+        """
+        if not sys.is_finalizing():
+            super().close(*arguments, **settings)
 
     def poll(self, *arguments: Any, **settings: Any) -> Any:
         """Return what was fetched, as KafkaConsumer does, up to the bound in bytes."""

@@ -1,5 +1,7 @@
 """The consumer on a real broker: what it shares with kafka-python's, and what it does beyond."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -217,3 +219,23 @@ def test_a_record_that_can_not_be_read_is_passed_once(kafka: Broker, create_topi
     found = flat(read(kafka, topic))
     assert [one.offset for one in found] == list(range(6))
     assert [one.offset for one in found if isinstance(one.value, Unreadable)] == [1]
+
+
+LEFT_HALFWAY = """
+import sys
+from detector.runtime.config import DetectorConfig
+from detector.runtime.replaying import batches_of_topic
+batches = batches_of_topic(DetectorConfig(bootstrap_servers=sys.argv[1], input_topic=sys.argv[2]))
+next(batches)
+raise SystemExit("of who reads it")
+"""
+
+
+def test_what_was_left_halfway_ends_with_python(kafka: Broker, create_topic: CreateTopic) -> None:
+    """A reader that meets an error, and leaves a consumer open behind it, says so and ends: it hung without end."""
+    topic = create_topic()
+    with closing(KafkaProducer(bootstrap_servers=kafka.bootstrap_servers)) as producer:
+        producer.send(topic, b"{}")
+    command = [sys.executable, "-c", LEFT_HALFWAY, kafka.bootstrap_servers, topic]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (ended.returncode, ended.stderr.strip()) == (1, "of who reads it")
