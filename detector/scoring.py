@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -124,7 +124,7 @@ def score(
     policy = _policy(model, threshold, challenge_threshold)
     fields = _fields(model, amounts, attributes, len(actions))
     wire = wire_format_of(input_format, field)
-    before = [] if history is None else _history(history, model.encoding, wire)
+    before = [] if history is None else _history(history, model.encoding, wire, policy.step_ups)
     try:
         partition = _partition(model, policy, before)
         candidates = _candidates(
@@ -219,15 +219,17 @@ def _candidates(
     return candidates[-candidates[-1].action_number :]
 
 
-def _history(path: Path, encoding: Encoding, wire: WireFormat) -> list[Entry]:
+def _history(path: Path, encoding: Encoding, wire: WireFormat, step_ups: Collection[str]) -> list[Entry]:
     try:
         with opened(path) as lines:
-            return list(_entries(lines, encoding, wire))
+            return list(_entries(lines, encoding, wire, step_ups))
     except OSError as error:
         raise click.UsageError(f"--history, {path} can't be read: {error}") from error
 
 
-def _entries(lines: Iterable[bytes], encoding: Encoding, wire: WireFormat) -> Iterator[Entry]:
+def _entries(
+    lines: Iterable[bytes], encoding: Encoding, wire: WireFormat, step_ups: Collection[str]
+) -> Iterator[Entry]:
     """Read the events of one account; those that the detector would refuse for their action teach nothing."""
     account_id, latest_ms = None, 0
     for number, line in enumerate(lines, start=1):
@@ -244,7 +246,7 @@ def _entries(lines: Iterable[bytes], encoding: Encoding, wire: WireFormat) -> It
                 f"--history, line {number} is of {event.occurred_at_ms}, before the line above: expected the order of time"
             )
         latest_ms = event.occurred_at_ms
-        if encoding.knows(event.action):
+        if encoding.knows(event.action) or event.action in step_ups:
             yield Entry(number, event.occurred_at_ms, event, fields=encoding.signals.read(json))
 
 

@@ -6,7 +6,7 @@ one, and of two verdicts the one that holds.
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple, Self
 from uuid import UUID
 
 from detector.contract.alerts import Alert, Decision
@@ -27,6 +27,22 @@ class Taken(StrEnum):
     APPLIED = "applied"
     SUPERSEDED = "superseded"  # one that was decided later is known, or the same
     UNKNOWN = "unknown"  # no alert on its session is: it forgets and lists all the same
+
+
+class Remembered(NamedTuple):
+    """What is remembered of an alert: its session's key, its id, the deciding offset, the decision and what the model is called."""
+
+    key: bytes
+    number: bytes
+    offset: int
+    decision: Decision
+    model: str
+
+    @classmethod
+    def of(cls, alert: Alert) -> Self:
+        """Return that of an alert."""
+        key, number = key_of(alert.account_id, alert.session_id), UUID(alert.alert_id).bytes
+        return cls(key, number, alert.source.offset, alert.decision, model_of(alert))
 
 
 class AlertedSessions:
@@ -71,19 +87,23 @@ class AlertedSessions:
 
     def add(self, alert: Alert, now_ms: int) -> bool:
         """Take note of an alert; tell whether it is a new one. A graver one of the same id is."""
-        key, number = key_of(alert.account_id, alert.session_id), UUID(alert.alert_id).bytes
-        decision, known = alert.decision, self._of(key, now_ms)
+        return self.remember(Remembered.of(alert), now_ms)
+
+    def remember(self, alert: "Remembered", now_ms: int) -> bool:
+        """Take note of an alert by what is remembered of it, as `add` does."""
+        key, number, decision = alert.key, alert.number, alert.decision
+        known = self._of(key, now_ms)
         earlier = () if known is None else known.alerts
         if any(_GRAVITY[was] >= _GRAVITY[decision] for was in _decisions(earlier, number)):
             return False
         self._put(
             key,
             Alerted(
-                alert.source.offset,
+                alert.offset,
                 now_ms,
                 now_ms,
                 decision,
-                model_of(alert),
+                alert.model,
                 (*earlier, (number, decision))[-MAX_ALERTS:],
                 None if known is None else known.finding,
                 0 if known is None else known.decided_at_ms,

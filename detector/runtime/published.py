@@ -1,17 +1,18 @@
 """What the alerts topic says of one input partition, and so what its events led to when they were decided."""
 
+import sys
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple
 
-from msgspec.structs import replace
-
-from detector.contract.alerts import Alert
-from detector.core.alerted import Alerted, key_of, model_of
+from detector.contract.alerts import Alert, Cause, Decision
+from detector.core.alerted import Alerted, key_of
 from detector.core.decision import Judged, Suppression, graver, id_of, lighter
 from detector.core.encoding import Encoding
-from detector.core.judging import AlertedSessions
+from detector.core.judging import AlertedSessions, Remembered
 from detector.core.limits import SessionLimits
+from detector.core.session import session_key
 from detector.core.staging import Candidate
 
 
@@ -24,6 +25,12 @@ class _Told(NamedTuple):
     ended: bool
 
 
+@cache
+def _judged(decision: Decision, cause: Cause) -> Judged:
+    """Return one object for all alike: of alerts there may be millions."""
+    return Judged(decision, cause)
+
+
 @dataclass(slots=True)
 class Published:
     """Alerts of one input partition.
@@ -34,9 +41,9 @@ class Published:
         offsets: what was decided, by deciding offset.
         events: the first deciding offset of the alerts on an event, by account, session and event: one that comes again
             may block without another alert.
-        sessions: alerts by account and session.
+        sessions: alerts by what their sessions are kept under.
         models: that the last alert of each session was of, by the session's key.
-        before: alerts whose events the input holds no more.
+        before: alerts whose events the input holds no more, and when those were.
         next_offset: the input was read up to there at least.
         complete_from_ms: alerts older than that may have been deleted by retention; 0 if none was.
     """
@@ -45,37 +52,36 @@ class Published:
     begin: int = 0
     offsets: dict[int, Judged] = field(default_factory=dict)
     events: dict[tuple[str, str, str], int] = field(default_factory=dict)
-    sessions: dict[tuple[str, str], list[_Told]] = field(default_factory=lambda: defaultdict(list))
+    sessions: dict[str, list[_Told]] = field(default_factory=lambda: defaultdict(list))
     models: dict[bytes, tuple[int, str]] = field(default_factory=dict)
-    before: list[Alert] = field(default_factory=list)
+    before: list[tuple[int, Remembered]] = field(default_factory=list)
     next_offset: int = 0
     complete_from_ms: int = 0
-    _begins: dict[tuple[str, str], int] = field(default_factory=dict)
+    _begins: dict[str, int] = field(default_factory=dict)
 
     def add(self, alert: Alert) -> None:
         """Take note of an alert. They come in any order: an input's lie in several partitions of their topic."""
-        session, offset = (alert.account_id, alert.session_id), alert.source.offset
-        judged = Judged(alert.decision, alert.cause)
+        offset, remembered = alert.source.offset, Remembered.of(alert)
+        judged = _judged(alert.decision, alert.cause)
         self.offsets[offset] = judged
-        event = (*session, alert.event_id)
+        event = alert.account_id, alert.session_id, alert.event_id
         self.events[event] = min(offset, self.events.get(event, offset))
+        session = session_key(*event[:2]) if self.encoding.signals else alert.session_id
         ended = alert.action in self.encoding.ends_session
         self.sessions[session].append(_Told(offset, alert.occurred_at_ms, judged, ended))
-        key = key_of(*session)
-        self.models[key] = max(self.models.get(key, (-1, "")), (offset, model_of(alert)))
+        model = self.models.get(remembered.key, (-1, ""))
+        self.models[remembered.key] = max(model, (offset, sys.intern(remembered.model)))
         if offset < self.begin:
-            self.before.append(
-                replace(alert, window=[], gap_ranges_ms=[], explanation=[])
-            )  # lightly: they may be many
+            self.before.append((alert.occurred_at_ms, remembered))
         self.next_offset = max(self.next_offset, offset + 1)
 
     def alerted_before(self, limits: SessionLimits) -> dict[bytes, Alerted]:
         """Return the sessions whose alerts were remembered where the input begins, as far as alerts tell the time."""
         alerted = AlertedSessions({}, limits.max_alerted, limits.alert_memory_ms, {})
         now_ms = 0
-        for alert in sorted(self.before, key=lambda one: one.source.offset):
-            now_ms = max(now_ms, alert.occurred_at_ms)
-            alerted.add(alert, now_ms)
+        for occurred_at_ms, alert in sorted(self.before, key=lambda one: one[1].offset):
+            now_ms = max(now_ms, occurred_at_ms)
+            alerted.remember(alert, now_ms)
         return {key: one for key, one in alerted.changed.items() if one is not None}
 
     def is_unsure(self, candidate: Candidate) -> bool:
@@ -119,13 +125,16 @@ class Published:
 
     def _begun_with(self, candidate: Candidate, idle_timeout_ms: int) -> Judged | None:
         """Return what a session had led to, where an event is the first of it that is left and does not begin it."""
-        event = candidate.event
-        session = event.account_id, event.session_id
+        session = candidate.key
         if session not in self.sessions or not candidate.begins:
             return None
         if self._begins.setdefault(session, candidate.offset) != candidate.offset:
             return None
         last = max((one for one in self.sessions[session] if one.offset < candidate.offset), default=None)
-        if last is None or last.ended or event.occurred_at_ms - last.occurred_at_ms > idle_timeout_ms:
+        if (
+            last is None
+            or last.ended
+            or candidate.event.occurred_at_ms - last.occurred_at_ms > idle_timeout_ms
+        ):
             return None
         return last.judged

@@ -263,3 +263,29 @@ def test_a_challenge_threshold_that_would_do_nothing_is_refused(flags: list[str]
     said = CliRunner().invoke(main, ["score", *flags, "LOGIN"])
     assert said.exit_code == 2
     assert why in said.output
+
+
+def test_what_a_second_factor_cleared_in_a_history_teaches(tmp_path: Path) -> None:
+    """A challenged session of the history that passed is the owner's: its device is known afterwards, else it is new."""
+    days = {"h": ["LOGIN", "VIEW_BALANCE", "LOGOUT"], "c": ["LOGIN", "CHANGE_PASSWORD", "TRANSFER_LARGE"]}
+    risks = []
+    for came in (["VIEW_BALANCE"], ["STEP_UP_PASSED"]):
+        events = [
+            {
+                "event_id": f"{session}{at}",
+                "session_id": session,
+                "account_id": "a",
+                "action": action,
+                "occurred_at_ms": 1_700_000_000_000 + 86_400_000 * day + 20_000 * at,
+                "attributes": {"device": "phone" if session == "h" else "laptop"},
+            }
+            for day, session in enumerate("hc")
+            for at, action in enumerate([*days[session], *(came if session == "c" else []), "LOGOUT"])
+        ]
+        history = tmp_path / "history.jsonl"
+        history.write_text("\n".join(map(json.dumps, events)))
+        flags = ["--model", "history", "--threshold", "1", "--challenge-threshold", "0.004", "--json"]
+        flags += ["--history", str(history), "--after-s", "86400", "--attribute", "device=laptop"]
+        said = CliRunner().invoke(main, ["score", *flags, "LOGIN"])
+        risks.append(json.loads(said.stdout)["risk"])
+    assert risks[1] < risks[0] / 2

@@ -17,7 +17,7 @@ from detector.core.staging import Candidate, Entry
 from detector.runtime.config import DetectorConfig
 from detector.runtime.processing import Processor
 from detector.runtime.rebuilding import _silent
-from tests.core.strategies import MODEL, SIGNALLED, SOURCE, alerts_of, pipeline
+from tests.core.strategies import ENCODING, MODEL, SIGNALLED, SOURCE, alerts_of, pipeline
 from tests.runtime.test_rebuild_repeats import published_of
 
 STEP_UPS = {"STEP_UP_FAILED": StepUp.FAILED, "STEP_UP_PASSED": StepUp.PASSED}
@@ -137,7 +137,7 @@ def rebuilt(case: Case, runs: Pipeline, complete_from_ms: int = 0) -> tuple[Part
     alerts = [
         one for one in alerts_of(runs.over(live, case.log, SOURCE)) if one.occurred_at_ms >= complete_from_ms
     ]
-    published = published_of(alerts, begin=case.begin)
+    published = published_of(alerts, runs.encoding, case.begin)
     published.complete_from_ms = complete_from_ms
     silent.alerted = published.alerted_before(runs.limits)
     processor = _silent(Processor(runs, DetectorConfig().event_limits), published)
@@ -180,3 +180,33 @@ def test_what_would_be_published_now_and_was_not_led_to_nothing() -> None:
     list(_silent(Processor(now, DetectorConfig().event_limits), published).pipeline.over(silent, log, SOURCE))
     later = [event(2, 501_000, "e2", "TRANSFER_LARGE")]
     assert alerted(now, silent, later) == alerted(now, live, later) == [(2, BLOCK)]
+
+
+@pytest.mark.parametrize(
+    ("begin", "log"),
+    [
+        pytest.param(0, ["a LOGIN", "b TRANSFER_LARGE", "a LOGOUT", "b LOGIN"], id="whole"),
+        pytest.param(1, ["a TRANSFER_LARGE", "b LOGIN"], id="cut"),
+    ],
+)
+def test_a_session_of_two_accounts_is_one_where_nothing_is_read_of_accounts(
+    begin: int, log: list[str]
+) -> None:
+    """What one of them had led to is its session's, as it is live."""
+    runs = replace(pipeline(policy=POLICY, limits=LIMITS, encoding=ENCODING), score=risks, explain=None)
+    entries = [
+        Entry(
+            at,
+            10_000 + at,
+            SessionEvent(
+                event_id=f"e{at}",
+                session_id="s",
+                account_id=account,
+                action=action,
+                occurred_at_ms=10_000 + at,
+            ),
+        )
+        for at, (account, action) in enumerate(one.split() for one in [*log, "b TRANSFER_LARGE"])
+    ]
+    live, silent = rebuilt(Case(entries[:-1], begin, [], []), runs)
+    assert alerted(runs, silent, entries[-1:]) == alerted(runs, live, entries[-1:])

@@ -223,10 +223,13 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
 
 def strange_words(description: Description, names: Collection[str]) -> Iterator[str]:
     """Yield what is to be said of actions that a description names, and no event has; the built-in words may lack."""
-    for field in WORDS:
-        for word in getattr(description, field):
-            if word not in names and word not in getattr(Description(), field):
-                yield f"{field} names {word}, which no event has as its action: {nearest(word, names)}it means nothing here"
+    named = {field: set(getattr(description, field)) - set(getattr(Description(), field)) for field in WORDS}
+    named |= {
+        f"signal {one.name!r}": set(one.values or ()) for one in description.signals if one.of == "action"
+    }
+    for what, words in named.items():
+        for word in sorted(words - set(names)):
+            yield f"{what} names {word}, which no event has as its action: {nearest(word, names)}it means nothing here"
 
 
 def resolve(

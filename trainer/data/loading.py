@@ -206,7 +206,7 @@ def assembled(
     # What nobody knows anything of is history all the same.
     sessions = whole if found.keep.all() or signals else whole.take(np.flatnonzero(found.keep))
     if not found.keep.any():
-        raise DataError(f"{source} has no session with a label: expected some")
+        raise DataError("\n  ".join([f"{source} has no session with a label: expected some", *found.told]))
     return sessions, [
         *found.told,
         *contradictions,
