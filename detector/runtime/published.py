@@ -111,7 +111,7 @@ class Published:
         if (told := self.offsets.get(candidate.offset)) is not None:
             return told, True
         wanted = judged.decision if isinstance(judged, Judged) else None
-        if candidate.received_at_ms >= self.complete_from_ms:
+        if wanted is not None and candidate.received_at_ms >= self.complete_from_ms:
             # What would have been published was not: it led to nothing, or to no more than an alert that it repeats.
             event = candidate.event
             key, alert_id = key_of(event.account_id, event.session_id), id_of(event, self.encoding)
@@ -130,11 +130,10 @@ class Published:
             return None
         if self._begins.setdefault(session, candidate.offset) != candidate.offset:
             return None
-        last = max((one for one in self.sessions[session] if one.offset < candidate.offset), default=None)
-        if (
-            last is None
-            or last.ended
-            or candidate.event.occurred_at_ms - last.occurred_at_ms > idle_timeout_ms
-        ):
+        earlier = (one for one in self.sessions[session] if one.offset < candidate.offset)
+        last = max(earlier, key=lambda one: one.offset, default=None)
+        if last is None or last.ended:
             return None
-        return last.judged
+        return (
+            last.judged if candidate.event.occurred_at_ms - last.occurred_at_ms <= idle_timeout_ms else None
+        )
