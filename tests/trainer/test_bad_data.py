@@ -379,6 +379,29 @@ def test_words_that_no_event_has_are_told(tmp_path: Path) -> None:
     assert not any("names" in line for line in load(path).told), "of the built-in words none need be there"
 
 
+def test_words_of_a_signal_that_no_event_has_are_told(tmp_path: Path) -> None:
+    """A signal of an action that nobody does is always the same: it is said, with the signal's name."""
+    path = tmp_path / "data.csv"
+    path.write_text(
+        "session_id,action,occurred_at_ms,label\na,PAY,1767571200000,0\na,SIGN_OUT,1767571260000,0\n"
+    )
+    count = {"name": "payments", "kind": "count", "of": "action", "bounds": [1], "half_life_ms": 60_000}
+    told = load(path, described({"signals": [count | {"values": ["PAY", "PAYS"]}]})).told
+    assert [line for line in told if "which no event has" in line] == [
+        "signal 'payments' names PAYS, which no event has as its action: PAY was probably meant; it means nothing here"
+    ]
+
+
+def test_data_that_a_delay_leaves_nothing_of_is_told_the_delay(tmp_path: Path) -> None:
+    """All sessions are younger than what labels take: the error says what was left out, and why."""
+    path = tmp_path / "data.csv"
+    path.write_text("session_id,action,occurred_at_ms,label\na,PAY,1767571200000,0\nb,PAY,1767657600000,1\n")
+    with pytest.raises(
+        DataError, match=r"no session with a label.*\n.*younger than 30d before the data's end"
+    ):
+        load(path, described({"label_delay": "30d"}))
+
+
 @pytest.mark.parametrize(
     "command", [["train", "--out", "model.onnx"], ["evaluate", "--model", "seed"], ["compare"]]
 )
