@@ -15,7 +15,7 @@ from detector.contract.listings import Listing
 from detector.core.breaker import Breaker, BreakerLimits, BreakerState, Held, far_above
 from detector.core.carrying import Weighed
 from detector.core.encoding import Encoding
-from detector.core.judging import AlertedSessions
+from detector.core.judging import GRAVITY, AlertedSessions
 from detector.core.ruling import UNRULED, Rule, Ruled, Then, acting
 from detector.core.session import BLOCKED, CHALLENGED, CLEARED, REACHED, REVIEWED, Trust
 from detector.core.staging import Candidate
@@ -91,7 +91,6 @@ Past = Callable[
 ]
 """Tells what an event led to when it was decided before, by what it would now, and whether an alert on it was published."""
 
-_GRAVITY = {None: 0, Decision.REVIEW: 1, Decision.CHALLENGE: 2, Decision.BLOCK: 3}
 _MARKS = {Decision.BLOCK: BLOCKED, Decision.CHALLENGE: CHALLENGED, Decision.REVIEW: REVIEWED}
 _TRUST = {Decision.BLOCK: Trust.BLOCKED, Decision.CHALLENGE: Trust.DOUBTED}
 _OF_A_BLOCK = ((BLOCKED, Suppression.ALREADY_BLOCKED),)
@@ -257,19 +256,19 @@ def wanted_by(score: float, policy: Policy, rule: Rule | None) -> Judged | None:
     if rule is not None and rule.then is Then.ALLOW:
         return None
     by_score = policy.by_score(score)
-    if rule is not None and _GRAVITY[by_rule := Decision(rule.then.value)] > _GRAVITY[by_score]:
+    if rule is not None and GRAVITY[by_rule := Decision(rule.then.value)] > GRAVITY[by_score]:
         return Judged(by_rule, Cause.RULE, rule)
     return None if by_score is None else Judged(by_score, Cause.SCORE)
 
 
 def graver(one: Decision | None, other: Decision | None) -> Decision | None:
     """Return the graver of two decisions, or of none."""
-    return max(one, other, key=_GRAVITY.__getitem__)
+    return max(one, other, key=GRAVITY.__getitem__)
 
 
 def lighter(one: Decision | None, other: Decision | None) -> Decision | None:
     """Return the lighter of two decisions, or of none."""
-    return min(one, other, key=_GRAVITY.__getitem__)
+    return min(one, other, key=GRAVITY.__getitem__)
 
 
 def id_of(event: SessionEvent, encoding: Encoding) -> str:

@@ -16,7 +16,12 @@ from detector.core.partition import LongestIdle
 
 BEFORE_ALERT_MS: Final = 24 * 60 * 60 * 1000
 """What an account has learned within so long before a session's alert may be of it, where the verdict says no more."""
-_GRAVITY: Final = {one: -rank for rank, one in enumerate(Decision)}
+GRAVITY: Final[Mapping[Decision | None, int]] = {
+    None: 0,
+    Decision.REVIEW: 1,
+    Decision.CHALLENGE: 2,
+    Decision.BLOCK: 3,
+}
 MAX_ALERTS: Final = 8
 """Alerts of a session that are known: its last ones. It has more only if it ended and began again."""
 
@@ -94,7 +99,7 @@ class AlertedSessions:
         key, number, decision = alert.key, alert.number, alert.decision
         known = self._of(key, now_ms)
         earlier = () if known is None else known.alerts
-        if any(_GRAVITY[was] >= _GRAVITY[decision] for was in _decisions(earlier, number)):
+        if any(GRAVITY[was] >= GRAVITY[decision] for was in _decisions(earlier, number)):
             return False
         self._put(
             key,
@@ -115,7 +120,7 @@ class AlertedSessions:
         """Return the gravest decision of the alerts of an id that are remembered of the session kept under `key`."""
         known = self._of(key, now_ms)
         decisions = [] if known is None else _decisions(known.alerts, UUID(alert_id).bytes)
-        return max(decisions, key=_GRAVITY.__getitem__, default=None)
+        return max(decisions, key=GRAVITY.__getitem__, default=None)
 
     def knows(self, verdict: Verdict) -> bool:
         """Tell whether alerts on a verdict's session are remembered, be it for too long."""
