@@ -1,7 +1,6 @@
 """One real broker for a test session; topics, groups and transactional ids of its own for each test."""
 
 import itertools
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Protocol
@@ -12,11 +11,11 @@ from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 
 from broker import Broker, obtain
+from tests.waiting import wait_for
 
 # Tests share slow machines with brokers: how long an example takes says nothing about what it shows.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
-PATIENCE_S = 60.0
 
 
 class UniqueName(Protocol):
@@ -71,12 +70,12 @@ def create_topic(admin: KafkaAdminClient, unique_name: UniqueName) -> CreateTopi
             [NewTopic(name, partitions, 1, topic_configs={"retention.ms": "-1"} | dict(configs or {}))]
         )
         # Else a consumer may join before the broker knows the topic, and has nothing until it asks again: minutes later.
-        deadline_s = time.monotonic() + PATIENCE_S
-        while (
-            sum(one["error_code"] == 0 for one in admin.describe_topics([name])[0]["partitions"]) < partitions
-        ):
-            assert time.monotonic() < deadline_s, f"the broker does not know the leaders of {name}"
-            time.sleep(0.05)
+        wait_for(lambda: _led(admin, name) == partitions, f"the broker to know the leaders of {name}")
         return name
 
     return create
+
+
+def _led(admin: KafkaAdminClient, topic: str) -> int:
+    """Return how many partitions of a topic have a leader that the broker knows."""
+    return sum(one["error_code"] == 0 for one in admin.describe_topics([topic])[0]["partitions"])

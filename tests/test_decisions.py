@@ -16,7 +16,7 @@ from detector.runtime.membership import Membership
 from detector.runtime.recovery import BatchAbortedError, MemberFencedError, OutcomeUnknownError
 from detector.runtime.transaction import OutputRecord, Transactor
 from tests.conftest import CreateTopic, UniqueName
-from tests.runtime.stack import wait_for
+from tests.waiting import wait_for
 
 PATIENCE_S = 60.0
 

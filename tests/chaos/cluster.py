@@ -1,12 +1,9 @@
-"""A broker of its own with proxied listeners, and workers on it that can be hurt."""
+"""A broker of its own with proxied listeners, and the workers on it."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +13,6 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions
 from kafka.errors import KafkaError
 
-from broker import EmbeddedBroker
 from detector.model.at_hand import ModelsAtHand
 from detector.runtime.config import DetectorConfig
 from detector.runtime.topics import ensure_topics
@@ -24,6 +20,7 @@ from tests.chaos.models import RULES, base_file, failing_model_file, model_files
 from tests.chaos.nodes import SIDES, Nodes
 from tests.chaos.proxy import Proxy
 from tests.chaos.versions import unpack_old_version
+from tests.chaos.worker import Worker
 from tests.runtime.stack import flags_of
 from tests.runtime.test_model_watch import put
 
@@ -104,51 +101,6 @@ class Notes:
     narrow: list[Stretch] = field(default_factory=list)
     wild: list[Stretch] = field(default_factory=list)
     of_old_version: Offsets = field(default_factory=dict)
-
-
-class Worker:
-    """One worker process, healthy or with a fault of `tests.chaos.launcher` built in; of the version in `code`."""
-
-    def __init__(
-        self,
-        number: int,
-        flags: Sequence[str],
-        log: Path,
-        fault: tuple[str, int] | None,
-        broker: EmbeddedBroker,
-        code: Path | None = None,
-    ) -> None:
-        self.number = number
-        self._log = log
-        program = ["detector"] if fault is None else ["tests.chaos.launcher", fault[0], str(fault[1])]
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *program, "run", *flags],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "CHAOS_BROKER_PID": str(broker.pid if broker.running else 0)},
-                cwd=code,
-            )
-
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal, if it still lives."""
-        with suppress(ProcessLookupError):
-            self.process.send_signal(number)
-
-    def said(self, text: str) -> list[str]:
-        """Return the lines of its log that hold a text."""
-        return [line for line in self._log.read_text(errors="replace").splitlines() if text in line]
-
-    @property
-    def alive(self) -> bool:
-        """Whether it runs."""
-        return self.process.poll() is None
-
-    @property
-    def at_work(self) -> bool:
-        """Whether it lives, and said last that it holds partitions."""
-        said = self.said("holding partitions")
-        return self.alive and bool(said) and not said[-1].endswith("[]")
 
 
 class Cluster:

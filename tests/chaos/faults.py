@@ -11,7 +11,6 @@ from tests.chaos.cluster import (
     TRANSACTION_TIMEOUT_MS,
     ChaosError,
     Cluster,
-    Worker,
     until,
 )
 from tests.chaos.launcher import DEADLY
@@ -27,6 +26,7 @@ from tests.chaos.operators import (
     upgrade,
 )
 from tests.chaos.producers import poison_batches, wild_clocks
+from tests.chaos.worker import Worker
 
 _WORKERS = (2, 2, 3, 3, 4, 5, 8)
 """How many workers there may be; few more often than many, for the sake of the machine."""

@@ -14,8 +14,9 @@ from detector.model.artifact import load_model
 from detector.runtime.recovery import StateRefusedError
 from detector.runtime.restored_state import RestoredState
 from detector.runtime.topics import specifications
-from tests.chaos.cluster import Cluster, Worker, until
+from tests.chaos.cluster import Cluster, until
 from tests.chaos.models import VERSIONS
+from tests.chaos.worker import Worker
 from tests.runtime.stack import read_committed
 
 _UNREAD_FORMAT = "state record of format 04"

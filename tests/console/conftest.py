@@ -17,7 +17,7 @@ from tests.console.alerts import publish
 from tests.console.browser import DESKTOP, chromium, complaints, resize
 from tests.console.looking import text
 from tests.console.serving import Console, console
-from tests.runtime.stack import wait_for
+from tests.waiting import wait_for
 
 TOKEN = "a-token-of-some-length-4711"  # noqa: S105  of these tests
 ANALYST = "another-token-for-verdicts-0815"

@@ -6,7 +6,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
-from tests.runtime.stack import wait_for
+from tests.waiting import wait_for
 
 
 def find(page: Chrome, selector: str) -> list[WebElement]:

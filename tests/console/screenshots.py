@@ -26,7 +26,8 @@ from detector.runtime.verdicts import publish_verdict
 from tests.console.browser import DESKTOP, PHONE, chromium, missing
 from tests.console.conftest import ANALYST, TOKEN, sign_in
 from tests.console.serving import console
-from tests.runtime.stack import PATIENCE_S, Stack, wait_for
+from tests.runtime.stack import Stack
+from tests.waiting import PATIENCE_S, wait_for
 
 _IMAGES = Path(__file__).parents[2] / "docs" / "images"
 _TRAFFIC = [

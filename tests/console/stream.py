@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import msgspec
 
-from tests.runtime.stack import PATIENCE_S
+from tests.waiting import PATIENCE_S
 
 
 class Viewer:

@@ -20,7 +20,7 @@ from tests.console.browser import DESKTOP, PHONE, chromium, missing, resize
 from tests.console.conftest import TOKEN, Commit
 from tests.console.serving import Console, console
 from tests.machine import skip_without
-from tests.runtime.stack import PATIENCE_S, wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 pytestmark = [skip_without(missing()), pytest.mark.long]
 _RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}}

@@ -17,7 +17,7 @@ from tests.console.conftest import Commit
 from tests.console.looking import open_alert, shown, shows, text, texts
 from tests.console.serving import console
 from tests.machine import skip_without
-from tests.runtime.stack import PATIENCE_S, wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 pytestmark = [skip_without(missing()), pytest.mark.long]
 

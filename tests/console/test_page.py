@@ -21,7 +21,7 @@ from tests.console.serving import Console, console
 from tests.core.strategies import SIGNALS
 from tests.machine import skip_without
 from tests.model.models import signals_file
-from tests.runtime.stack import wait_for
+from tests.waiting import wait_for
 
 pytestmark = [skip_without(missing()), pytest.mark.long]
 MARKUP = """<img src=x onerror="document.title='taken'"><script>document.title='taken'</script>"""

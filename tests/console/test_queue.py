@@ -21,7 +21,8 @@ from tests.console.serving import Console
 from tests.console.test_accessibility import violations
 from tests.console.test_page import MARKUP
 from tests.machine import skip_without
-from tests.runtime.stack import PATIENCE_S, read_committed, wait_for
+from tests.runtime.stack import read_committed
+from tests.waiting import PATIENCE_S, wait_for
 
 pytestmark = [skip_without(missing()), pytest.mark.long]
 

@@ -22,7 +22,7 @@ from detector.console.command import listen
 from detector.console.config import SEND_TIMEOUT_S
 from detector.console.streams import Streams
 from tests.console.alerts import NOW_MS, alert
-from tests.runtime.stack import PATIENCE_S, wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 
 def full_board(alerts: int) -> Board:

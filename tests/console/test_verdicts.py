@@ -18,7 +18,7 @@ from detector.runtime.health import HealthServer, Heartbeat
 from detector.runtime.metrics import DetectorMetrics
 from tests.console.conftest import ANALYST, TOKEN
 from tests.console.test_access import bearer, config
-from tests.runtime.stack import PATIENCE_S
+from tests.waiting import PATIENCE_S
 
 _DAY_MS = 86_400_000
 

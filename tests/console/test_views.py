@@ -25,7 +25,7 @@ from tests.console.test_accessibility import drift
 from tests.console.test_judged import verdict
 from tests.console.test_page import MARKUP
 from tests.machine import skip_without
-from tests.runtime.stack import PATIENCE_S, wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 pytestmark = [skip_without(missing()), pytest.mark.long]
 

@@ -20,9 +20,10 @@ from detector.runtime.metrics import DetectorMetrics
 from tests.conftest import UniqueName
 from tests.model.models import changed_file
 from tests.runtime import stack as runtime
-from tests.runtime.stack import Stack, wait_for
+from tests.runtime.stack import Stack
 from tests.runtime.test_guard_rails import sessions, write_bad_model
 from tests.runtime.test_model_watch import put
+from tests.waiting import wait_for
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n"
 

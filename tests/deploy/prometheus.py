@@ -12,7 +12,7 @@ import yaml
 from broker.probe import free_ports
 from tests.deploy.compose import ROOT
 from tests.machine import find
-from tests.runtime.stack import PATIENCE_S, wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 FOLDER = ROOT / "deploy" / "prometheus"
 _PACKAGE = "prometheus"

@@ -13,10 +13,11 @@ from tests.deploy.prometheus import missing, prometheus, promtool
 from tests.deploy.test_alert_rules import NAMES
 from tests.deploy.test_dashboard import QUERIES
 from tests.machine import skip_without
-from tests.runtime.stack import Stack, metrics_address, wait_for
+from tests.runtime.stack import Stack, metrics_address
 from tests.runtime.test_guard_rails import sessions, write_bad_model
 from tests.runtime.test_model_watch import put
 from tests.runtime.test_verdicts import publish, relay, verdict
+from tests.waiting import wait_for
 
 pytestmark = [skip_without(missing()), pytest.mark.long]
 LOADED = 'sum(increase(detector_model_reloads_total{outcome="loaded"}[5m]))'

@@ -4,9 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
@@ -31,16 +30,7 @@ from detector.runtime.processing import Processed, processor_of
 from detector.runtime.replaying import batches_of_topic, replay
 from detector.runtime.settings import flag_of
 from detector.runtime.topics import ensure_topics
-
-PATIENCE_S = 150.0
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    """Wait until a condition holds, for as long as a loaded machine may need."""
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, f"waited {PATIENCE_S:g} s for {what}"
-        time.sleep(0.05)
+from tests.waiting import PATIENCE_S, wait_for
 
 
 class Worker:

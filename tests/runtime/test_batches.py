@@ -23,9 +23,10 @@ from tests.client.batches import (
     publish_batch,
 )
 from tests.runtime.conftest import SetTopic
-from tests.runtime.stack import PATIENCE_S, Stack, Worker, flags_of, without_clock
+from tests.runtime.stack import Stack, Worker, flags_of, without_clock
 from tests.runtime.test_end_to_end import NOW_MS, records, sessions
 from tests.runtime.test_redrive import redrive
+from tests.waiting import PATIENCE_S
 from trainer.data.description import Description
 from trainer.data.loading import load
 from trainer.data.sessions import Splits, sha256_of

@@ -10,8 +10,9 @@ from confluent_kafka import Producer
 from detector.cli import main
 from detector.runtime.partitioners import PARTITIONERS
 from tests.runtime.conftest import SetTopic
-from tests.runtime.stack import PATIENCE_S, Stack, flags_of
+from tests.runtime.stack import Stack, flags_of
 from tests.runtime.test_end_to_end import records, sessions
+from tests.waiting import PATIENCE_S
 
 MakeStack = Callable[..., Stack]
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 from kafka import KafkaProducer
 
 from tests.conftest import UniqueName
-from tests.runtime.stack import Stack, flags_of, wait_for, without_clock
+from tests.runtime.stack import Stack, flags_of, without_clock
 from tests.runtime.test_end_to_end import records, sessions
+from tests.waiting import wait_for
 
 MakeStack = Callable[..., Stack]
 

@@ -16,8 +16,9 @@ from detector.runtime.metrics import DetectorMetrics
 from tests.chaos.nodes import Nodes
 from tests.conftest import UniqueName
 from tests.runtime.conftest import SetTopic
-from tests.runtime.stack import Stack, Worker, exposed, wait_for
+from tests.runtime.stack import Stack, Worker, exposed
 from tests.runtime.test_end_to_end import records, sessions
+from tests.waiting import wait_for
 
 MakeStack = Callable[..., Stack]
 A, B = (TopicPartition("in", number) for number in (0, 1))

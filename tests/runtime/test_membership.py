@@ -8,7 +8,8 @@ from kafka import TopicPartition
 
 from detector.runtime.membership import Membership
 from detector.runtime.transaction import Transactor
-from tests.runtime.stack import Stack, wait_for
+from tests.runtime.stack import Stack
+from tests.waiting import wait_for
 
 _BATCH = 4
 

@@ -8,7 +8,7 @@ import pytest
 from detector.model.artifact import load_model
 from detector.runtime.reloading import LOADED, REFUSED, ModelWatch
 from tests.model.models import random_file
-from tests.runtime.stack import wait_for
+from tests.waiting import wait_for
 
 
 def put(path: Path, data: bytes) -> None:

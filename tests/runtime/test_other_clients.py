@@ -14,8 +14,9 @@ from kafka.partitioner.default import murmur2
 
 from broker.jars import class_path
 from detector.contract.alerts import decode_alert
-from tests.runtime.stack import PATIENCE_S, Stack, wait_for, without_clock
+from tests.runtime.stack import Stack, without_clock
 from tests.runtime.test_end_to_end import records, sessions
+from tests.waiting import PATIENCE_S, wait_for
 
 TOOLS = Path(__file__).with_name("kafka-tools.lock.json")
 """Kafka's console tools, which its broker does without."""

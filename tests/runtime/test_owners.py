@@ -16,8 +16,9 @@ from detector.runtime.config import DetectorConfig
 from detector.runtime.partition_owners import Owners
 from detector.runtime.recovery import MemberFencedError
 from tests.conftest import CreateTopic, UniqueName
-from tests.runtime.stack import Stack, flags_of, wait_for, without_clock
+from tests.runtime.stack import Stack, flags_of, without_clock
 from tests.runtime.test_end_to_end import records, sessions
+from tests.waiting import wait_for
 
 
 class _Nothing(RangePartitionAssignor):  # type: ignore[misc]

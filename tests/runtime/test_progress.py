@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from detector.runtime.health import EXIT_STALLED
-from tests.runtime.stack import PATIENCE_S, Stack, flags_of, without_clock
+from tests.runtime.stack import Stack, flags_of, without_clock
 from tests.runtime.test_end_to_end import records, sessions
+from tests.waiting import PATIENCE_S
 
 FRUITLESS = """
 import sys

@@ -18,11 +18,12 @@ from detector.runtime.link import KafkaLink
 from detector.runtime.recovery import StateRefusedError
 from detector.runtime.state_log import MAX_RECORD_BYTES
 from tests.runtime.conftest import SetTopic
-from tests.runtime.stack import PATIENCE_S, Stack, flags_of, wait_for, without_clock
+from tests.runtime.stack import Stack, flags_of, without_clock
 from tests.runtime.state_logs import ENCODING, state_values
 from tests.runtime.test_end_to_end import records, sessions
 from tests.runtime.test_redrive import TAKEOVER, event, redrive
 from tests.runtime.test_state_refused import damage
+from tests.waiting import PATIENCE_S, wait_for
 
 MakeStack = Callable[..., Stack]
 

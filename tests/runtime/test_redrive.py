@@ -14,7 +14,8 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from detector.contract.dead_letters import Failure
 from detector.contract.topics import redriven_topic
 from tests.commands import run
-from tests.runtime.stack import PATIENCE_S, Stack, flags_of
+from tests.runtime.stack import Stack, flags_of
+from tests.waiting import PATIENCE_S
 
 NOW_MS = 1_790_000_000_000
 TAKEOVER = ("LOGIN", "CHANGE_PASSWORD", "ADD_RECIPIENT", "TRANSFER_LARGE")

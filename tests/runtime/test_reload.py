@@ -13,9 +13,10 @@ from detector.model.artifact import load_model
 from detector.runtime.processing import processor_of
 from detector.runtime.replaying import batches_of_topic, replay
 from tests.model.models import random_file
-from tests.runtime.stack import Stack, Worker, alerts_in, exposed, wait_for, without_clock
+from tests.runtime.stack import Stack, Worker, alerts_in, exposed, without_clock
 from tests.runtime.test_end_to_end import records, sessions
 from tests.runtime.test_model_watch import put
+from tests.waiting import wait_for
 
 
 def reached(worker: Worker, outcome: str, count: int) -> bool:

@@ -15,9 +15,10 @@ from detector.contract.alerts import Alert, decode_alert
 from detector.model.artifact import packaged_model_path
 from detector.runtime.epochs import epochs_of_group
 from tests.model.models import changed_file
-from tests.runtime.stack import Stack, Worker, alerts_of, exposed, wait_for, without_clock
+from tests.runtime.stack import Stack, Worker, alerts_of, exposed, without_clock
 from tests.runtime.test_end_to_end import records, sessions
 from tests.runtime.test_model_watch import put
+from tests.waiting import wait_for
 
 FIRST = """
 [[rule]]

@@ -7,9 +7,10 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 
 from detector.core.partition import Delta
-from tests.runtime.stack import PATIENCE_S, Stack, read_committed, without_clock
+from tests.runtime.stack import Stack, read_committed, without_clock
 from tests.runtime.state_logs import delta_values
 from tests.runtime.test_end_to_end import records, sessions
+from tests.waiting import PATIENCE_S
 
 
 def write_state(stack: Stack, value: bytes) -> None:

@@ -12,9 +12,10 @@ from detector.runtime.restored_state import RestoredState
 from detector.runtime.state_log import MAX_RECORD_BYTES
 from tests.model.models import metadata, random_weights, with_canaries
 from tests.runtime.conftest import SetTopic
-from tests.runtime.stack import PATIENCE_S, Stack, without_clock
+from tests.runtime.stack import Stack, without_clock
 from tests.runtime.test_end_to_end import records, sessions, valid
 from tests.runtime.test_redrive import headers_of
+from tests.waiting import PATIENCE_S
 from trainer.training.export import build_graph, model_file
 
 _HEAD_BYTES = 512

@@ -10,8 +10,9 @@ from kafka import KafkaAdminClient
 from detector.runtime.recovery import TopicsUnfitError
 from detector.runtime.topics import ensure_topics, inspect
 from tests.runtime.conftest import SetTopic
-from tests.runtime.stack import PATIENCE_S, Stack, without_clock
+from tests.runtime.stack import Stack, without_clock
 from tests.runtime.test_end_to_end import records, sessions
+from tests.waiting import PATIENCE_S
 
 
 @contextmanager

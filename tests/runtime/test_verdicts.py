@@ -21,10 +21,11 @@ from detector.runtime.config import DetectorConfig
 from detector.runtime.decoding import decode, decode_verdict_record
 from tests import commands
 from tests.fuzzing.records import KNOWN, FuzzedRecord
-from tests.runtime.stack import PATIENCE_S, Stack, Worker, exposed, wait_for, without_clock
+from tests.runtime.stack import Stack, Worker, exposed, without_clock
 from tests.runtime.test_end_to_end import records, sessions
 from tests.runtime.test_redrive import headers_of
 from tests.runtime.test_state_refused import damage
+from tests.waiting import PATIENCE_S, wait_for
 
 MakeStack = Callable[..., Stack]
 

@@ -9,9 +9,10 @@ from kafka import KafkaProducer
 
 from detector.contract.events import SessionEvent, decode_event, encode_event
 from tests.runtime.conftest import SetTopic
-from tests.runtime.stack import Stack, exposed, wait_for, without_clock
+from tests.runtime.stack import Stack, exposed, without_clock
 from tests.runtime.test_end_to_end import NOW_MS, records, sessions
 from tests.runtime.test_lag import total
+from tests.waiting import wait_for
 
 YEAR_2099_MS = 4_102_358_400_000
 

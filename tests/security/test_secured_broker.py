@@ -18,9 +18,10 @@ from detector.runtime.config import DetectorConfig
 from detector.runtime.permissions import permissions
 from detector.runtime.pseudonyms import Pseudonyms
 from tests.conftest import UniqueName
-from tests.runtime.stack import Stack, Worker, flags_of, wait_for, without_clock
+from tests.runtime.stack import Stack, Worker, flags_of, without_clock
 from tests.runtime.test_end_to_end import records, sessions
 from tests.security.conftest import PASSWORD, SecuredBroker
+from tests.waiting import wait_for
 
 _BOOTSTRAP_TIMEOUT_MS = 2_000
 _CLOSED = 2

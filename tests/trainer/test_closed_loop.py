@@ -19,10 +19,11 @@ from detector.contract.labels import SessionLabel, labels_of
 from detector.contract.verdicts import Finding, Verdict, encode_verdict
 from detector.model.artifact import load_model
 from tests.conftest import UniqueName
-from tests.runtime.stack import Stack, alerts_of, exposed, wait_for
+from tests.runtime.stack import Stack, alerts_of, exposed
 from tests.runtime.test_verdicts import figures_of, publish, where
 from tests.runtime.test_verdicts import run as run_detector
 from tests.trainer.test_retraining import ROOT, python, run
+from tests.waiting import wait_for
 
 UNKNOWN = "split"
 """What was taken by many small transfers, which a model that has never seen it takes for bills."""
